@@ -1,0 +1,58 @@
+# Every task of the project, one word each. `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+TORCH := $(shell grep '^torch==' constraints.txt)
+FLOORS := $(patsubst %/__init__.py,%,$(wildcard coinfer_gym/__init__.py baselines/__init__.py agents/__init__.py))
+
+# Numba does not notice changes in the files that a cached function calls into: one cache per state of the source.
+ifndef NUMBA_CACHE_DIR
+NUMBA_CACHE_DIR := $(shell $(PYTHON) scripts/numba_cache.py)
+endif
+export NUMBA_CACHE_DIR
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install lint format test bench figures benchmarks clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP)  ## make the virtual environment, with every extra at its pinned version
+
+# torch comes first and pinned: asked for by a bare name it may bring gigabytes of CUDA along.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet $(TORCH)
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+lint: $(STAMP)  ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy $(FLOORS)
+
+format: $(STAMP)  ## rewrite the files in the house style
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+test: lint  ## lint, types and all tests, on JOBS processes
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
+
+bench: $(STAMP)  ## train an agent for a short while and compare it with every baseline
+	$(PY) -m agents.train --config configs/agents/bench.yml
+	$(PY) -m baselines.compare configs/compare/quick.yaml
+
+figures: $(STAMP)  ## the figures of both papers
+	$(PY) -m baselines.figures
+
+benchmarks: $(STAMP)  ## speed of the environments and the optimizers
+	$(PY) -m benchmarks
+
+clean:  ## remove caches and build output, and keep the virtual environment and runs
+	rm -rf .numba_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks build dist *.egg-info
+	find . -path './$(VENV)' -prune -o -type d -name __pycache__ -exec rm -rf {} +

@@ -1,0 +1,311 @@
+"""P1 by successive convex approximation, the algorithm of Lyu et al., Sec. V-B: ratios, clocks and power stay variables.
+
+Derivation
+----------
+The constraints of P1 multiply ratios with functions of the clocks, and the upload's energy divides by the rate. With
+auxiliary variables ``u >= 1 / f``, ``v >= f^2`` and a rate ``y <= ln(1 + p g / (N0 B))``, all convex, the budgets read
+
+    a_d rho_d u_d + (S ln 2 / B) / y + a_s rho_s u_s <= T0
+    eta_d kappa_d a_d rho_d v_d + p S / r(p) + eta_s kappa_s a_s rho_s v_s <= E0
+
+What is not convex is replaced by a first-order surrogate at the last iterate (subscript 0), as P3 does with P2:
+
+- A product: ``rho u = ((rho + u)^2 - rho^2 - u^2) / 2``. The square of the sum is convex and stays; the concave rest is
+  replaced by its tangent, which lies above it. In variables relative to the iterate, ``x = rho / rho_0`` and
+  ``u / u_0``, the product is bounded by ``((x + u)^2 - 2 x - 2 u + 2) / 2``, too large by
+  ``((x - 1)^2 + (u - 1)^2) / 2``. The same holds for ``rho v``.
+- The upload's energy ``p S / r(p)``: concave in `p`, replaced by its tangent (eqs. 46, 47).
+
+A product one factor of which cannot be chosen is linear or convex as it stands and is left so. All variables but the
+ratios are relative to the iterate, so that all numbers are of order 1: the coefficients are the shares of the budgets
+which the iterate spends.
+
+Every surrogate lies above its term, so that whatever meets the convex problem meets P1; and it touches its term at the
+iterate, so that the iterate meets the convex problem. Hence each iterate is feasible for P1 and none is worse than the
+one before (claim L5). Along the surrogates' descent the iterates tend to KKT points of P1. Durations in place of clocks
+and power make P1 of one cut convex (`baselines.conic`), and that change of variables is smooth and invertible: it
+carries KKT points to KKT points, so that each of them is a global optimum of the cut. What this algorithm leaves to
+be won is its stopping error alone, and the cuts that it is not run for.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import replace
+from functools import lru_cache
+
+import cvxpy as cp
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines._fixed_cut import FixedCut, Structure, best, closest, fix_cut, least_load, repair
+from baselines._objective import Objective, own_scale_quality
+from baselines.conic import solve_compiled
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.problem import Decision, Problem, Solution
+
+NO_START = "no decision meets both budgets"
+
+_SIDE = 6
+_LINK = 7
+
+
+def solve_sca(
+    problem: Problem,
+    cut: int | None = None,
+    start: Decision | None = None,
+    *,
+    threshold: float = 1e-4,
+    max_iterations: int = 50,
+) -> Solution:
+    """Solution of P1 by successive convex approximation.
+
+    Parameters
+    ----------
+    problem : Problem
+    cut : int, optional
+        One cut; where None, that of `start`, or all of them without a start.
+    start : Decision, optional
+        A feasible decision to start from; `feasible_start` where None.
+    threshold : float
+        Stop when an iteration raises the quality by less. Qualities that are bounds are measured on their logarithmic
+        scale here, since the linear one is flat.
+    max_iterations : int
+        Stop after that many convex problems at the latest.
+
+    Returns
+    -------
+    Solution
+        The last iterate, feasible; `history` holds all of them, the start first. Where there is no feasible decision,
+        the one that comes closest to the budgets.
+
+    Raises
+    ------
+    InvalidInputError
+        If the workload does not have the cut, or the start is of another cut, out of bounds or not feasible.
+    """
+    if cut is None and start is None:
+        cuts = range(problem.workload.cuts)
+        return best(problem, [solve_sca(problem, s, threshold=threshold, max_iterations=max_iterations) for s in cuts])
+    if start is None:
+        assert cut is not None
+        fixed = fix_cut(problem, cut)
+        start = least_load(fixed)
+        if not problem.evaluate(start).feasible:
+            return closest(fixed, NO_START)
+    else:
+        fixed = fix_cut(problem, start.cut if cut is None else cut)
+        _check_start(fixed, start)
+    return _iterate(fixed, problem.evaluate(start), threshold, max_iterations)
+
+
+def feasible_start(problem: Problem, cut: int) -> Decision | None:
+    """Decision with the least ratios whose clocks and power strain both budgets alike.
+
+    Parameters
+    ----------
+    problem : Problem
+    cut : int
+
+    Returns
+    -------
+    Decision or None
+        None where no decision of this cut meets both budgets.
+
+    Raises
+    ------
+    InvalidInputError
+        If the workload does not have the cut.
+    """
+    decision = least_load(fix_cut(problem, cut))
+    return decision if problem.evaluate(decision).feasible else None
+
+
+def _check_start(fixed: FixedCut, start: Decision) -> None:
+    if start.cut != fixed.cut:
+        raise InvalidInputError("start", start.cut, f"The cut to solve is {fixed.cut}.")
+    if not fixed.problem.evaluate(start).feasible:
+        raise InvalidInputError("start", start, "It must meet both budgets.")
+    bounds = [("power", fixed.link.power_min, fixed.link.power_max, fixed.link.nats > 0.0)]
+    for name, side in zip(("device", "server"), fixed.sides, strict=True):
+        works = side.cycles > 0.0
+        bounds.append((f"frequency_{name}", side.frequency_min, side.frequency_max, works))
+        bounds.append((f"retained_{name}", side.retained_min, 1.0, works))
+    for name, low, high, used in bounds:
+        value = getattr(start, name)
+        if used and not (low <= value <= high and value > 0.0):
+            raise InvalidInputError(f"start: {name}", value, f"Give a positive number from {low} to {high}.")
+
+
+def _iterate(fixed: FixedCut, start: Solution, threshold: float, max_iterations: int) -> Solution:
+    """Convex problem by convex problem, until the quality rises by less than the threshold."""
+    surrogate = compile_surrogate(fixed.structure)
+    history = [start]
+    level = own_scale_quality(fixed.problem, start)
+    for _ in range(max_iterations):
+        following = _follow(surrogate, fixed, history[-1])
+        if following is None:
+            break
+        rise = own_scale_quality(fixed.problem, following) - level
+        if rise < 0.0:  # rounding of the solver: the last iterate was the better one
+            break
+        history.append(following)
+        level += rise
+        if rise < threshold:
+            break
+    return replace(history[-1], history=tuple(history))
+
+
+def _follow(surrogate: Surrogate, fixed: FixedCut, iterate: Solution) -> Solution | None:
+    """The next iterate; None where the solver finds none."""
+    with surrogate.lock:
+        try:
+            decision = surrogate.solve(fixed, iterate)
+        except cp.error.SolverError:
+            return None
+    if decision is None:
+        return None
+    following = repair(fixed, decision)
+    return following if following.feasible else None
+
+
+@lru_cache(maxsize=128)
+def compile_surrogate(structure: Structure) -> Surrogate:
+    """The compiled surrogate problem of a structure, made once."""
+    return Surrogate(structure)
+
+
+class Surrogate:
+    """The convex problem P3 for one structure; its parameters are set anew for each iterate.
+
+    Parameters
+    ----------
+    structure : Structure
+
+    Attributes
+    ----------
+    problem : cvxpy.Problem
+    lock : threading.Lock
+        To be held during `solve`.
+    """
+
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
+        self.lock = threading.Lock()
+        self._ratios: list[cp.Expression] = [cp.Constant(1.0), cp.Constant(1.0)]
+        self._clocks: list[cp.Expression] = [cp.Constant(1.0), cp.Constant(1.0)]
+        self._power: cp.Expression = cp.Constant(1.0)
+        self._delays: list[cp.Expression] = []
+        self._energies: list[cp.Expression] = []
+        self._constraints: list[cp.Constraint] = []
+        self._side_constants = [cp.Parameter(_SIDE, nonneg=True) for _ in range(2)]
+        self._link_constants = cp.Parameter(_LINK, nonneg=True)
+        for index in (0, 1):
+            if structure.works[index]:
+                self._build_side(index)
+        if structure.uploads:
+            self._build_link()
+        ratios = (self._ratios[0], self._ratios[1])
+        self._objective = Objective(structure.objective, structure.blocks, structure.holds, ratios)
+        self.problem = cp.Problem(
+            cp.Maximize(self._objective.expression),
+            [*self._constraints, *self._objective.constraints, sum(self._delays) <= 1.0, sum(self._energies) <= 1.0],
+        )
+
+    def _build_side(self, index: int) -> None:
+        delay, energy, ratio_now, floor, slow, fast = (self._side_constants[index][k] for k in range(_SIDE))
+        free = self.structure.free[index]
+        relative: cp.Expression | None = None
+        if free.retained:
+            relative, ratio = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
+            self._constraints += [ratio == ratio_now * relative, floor <= ratio, ratio <= 1.0]
+            self._ratios[index] = ratio
+        pace, draw = self._build_clock(index, slow, fast) if free.clock else (None, None)
+        self._delays.append(delay * _bound_product(relative, pace))
+        self._energies.append(energy * _bound_product(relative, draw))
+
+    def _build_clock(
+        self, index: int, slow: cp.Expression, fast: cp.Expression
+    ) -> tuple[cp.Expression, cp.Expression]:
+        """Auxiliary variables ``u >= 1 / f`` and ``v >= f^2`` of a clock that can be chosen."""
+        clock, pace, draw = (cp.Variable(nonneg=True) for _ in range(3))
+        self._constraints += [slow <= clock, clock <= fast, pace >= cp.inv_pos(clock), draw >= cp.square(clock)]
+        self._clocks[index] = clock
+        return pace, draw
+
+    def _build_link(self) -> None:
+        delay, energy, slope, low, high, nats, grown = (self._link_constants[k] for k in range(_LINK))
+        if not self.structure.power:
+            self._delays.append(delay)
+            self._energies.append(energy)
+            return
+        power, rate = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
+        self._constraints += [
+            low <= power,
+            power <= high,
+            nats * rate - nats <= cp.log(1.0 - grown + grown * power),
+        ]
+        self._power = power
+        self._delays.append(delay * cp.inv_pos(rate))
+        self._energies.append(energy - slope + slope * power)
+
+    def solve(self, fixed: FixedCut, iterate: Solution) -> Decision | None:
+        """Decision that solves the surrogate problem at an iterate; None where the solver finds none.
+
+        Raises
+        ------
+        cvxpy.error.SolverError
+            If the solver breaks down.
+        """
+        parts = fixed.spend(iterate)
+        delays = [part / fixed.delay_budget for part in parts[:3]]
+        energies = [part / fixed.energy_budget for part in parts[3:]]
+        ratios = (iterate.retained_device, iterate.retained_server)
+        clocks = (iterate.frequency_device, iterate.frequency_server)
+        for index, side in enumerate(fixed.sides):
+            if side.cycles > 0.0:
+                slow, fast = side.frequency_min / clocks[index], side.frequency_max / clocks[index]
+                shares = (delays[2 * index], energies[2 * index])
+                self._side_constants[index].value = np.array([*shares, ratios[index], side.retained_min, slow, fast])
+        if self.structure.uploads:
+            self._link_constants.value = _expand_link(fixed, iterate.power, delays[1], energies[1])
+        self._objective.set(fixed.problem, fixed.cut)
+        solve_compiled(self.problem)
+        if self.problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+            return None
+        return self._decision(fixed, iterate)
+
+    def _decision(self, fixed: FixedCut, iterate: Solution) -> Decision:
+        """Decision of the last solve, clipped into its bounds; what cannot be chosen stays as it is."""
+        ratios = [iterate.retained_device, iterate.retained_server]
+        clocks = [iterate.frequency_device, iterate.frequency_server]
+        power = iterate.power
+        for index, (side, free) in enumerate(zip(fixed.sides, self.structure.free, strict=True)):
+            if free.retained:
+                ratios[index] = min(max(float(self._ratios[index].value), side.retained_min), 1.0)
+            if free.clock:
+                clock = clocks[index] * float(self._clocks[index].value)
+                clocks[index] = min(max(clock, side.frequency_min), side.frequency_max)
+        if self.structure.power:
+            power = min(max(power * float(self._power.value), fixed.link.power_min), fixed.link.power_max)
+        return Decision(fixed.cut, *ratios, power, *clocks)
+
+
+def _bound_product(left: cp.Expression | None, right: cp.Expression | None) -> cp.Expression:
+    """Convex upper bound of a product of two relative variables, exact where both are 1; None is the constant 1."""
+    if left is None or right is None:
+        return left if left is not None else right if right is not None else cp.Constant(1.0)
+    return 0.5 * cp.square(left + right) - left - right + 1.0
+
+
+def _expand_link(fixed: FixedCut, power: float, delay: float, energy: float) -> NDArray[np.float64]:
+    """Constants of the upload around a power: shares of delay and energy, slope of the energy, bounds, rate.
+
+    The rate relative to the iterate's is ``1 + ln(1 - c + c q) / ln(1 + snr)`` at `q` times the power, with
+    ``c = snr / (1 + snr)``; the energy's relative slope is ``1 - c / ln(1 + snr)``.
+    """
+    snr = fixed.link.snr_per_watt * power
+    nats, grown = math.log1p(snr), snr / (1.0 + snr)
+    slope = energy * max(1.0 - grown / nats, 0.0)
+    return np.array([delay, energy, slope, fixed.link.power_min / power, fixed.link.power_max / power, nats, grown])

@@ -1,0 +1,34 @@
+"""Gymnasium environments for wireless edge-device co-inference, with the exact optimum of every task."""
+
+from gymnasium.envs.registration import register, registry
+
+from coinfer_gym._version import __version__
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.optimum import solve_exact, solve_exact_batch
+from coinfer_gym.problem import Decision, Problem, Solution
+from coinfer_gym.scenario import Scenario, load_scenario, shipped_scenarios
+from coinfer_gym.workload import Block, Workload, load_workload, shipped_workloads
+
+__all__ = [
+    "Block",
+    "Decision",
+    "InvalidInputError",
+    "Problem",
+    "Scenario",
+    "Solution",
+    "Workload",
+    "__version__",
+    "load_scenario",
+    "load_workload",
+    "shipped_scenarios",
+    "shipped_workloads",
+    "solve_exact",
+    "solve_exact_batch",
+]
+
+if "coinfer_gym/LAIM-v0" not in registry:  # importing twice must not warn
+    register(
+        id="coinfer_gym/LAIM-v0",
+        entry_point="coinfer_gym.envs.laim:LAIMEnv",
+        vector_entry_point="coinfer_gym.envs.vector:LAIMVectorEnv",
+    )

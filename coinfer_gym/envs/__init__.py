@@ -1,0 +1,1 @@
+"""The environments: dynamics, spaces, reward, and the classes that compose them."""

@@ -1,0 +1,464 @@
+"""The decision process of one lane, compiled: draw a world, serve a task, move the clock to the next one.
+
+A *lane* is one running episode. All arrays have one row per lane; the single environment is a batch of one lane, so
+that there is no second implementation to agree with.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from coinfer_gym.envs import reward as rw
+from coinfer_gym.envs import spaces
+from coinfer_gym.problem import Tables, evaluate, meets, model_quality
+from coinfer_gym.scenario import Scenario
+from coinfer_gym.world import WorldTables, blocks_of_path, build_world_tables, draw_world, gain_db_range
+from coinfer_gym.world.random import CSI, normal_at, substream
+
+RULES = np.dtype(
+    [
+        ("one_at_a_time", np.int64),
+        ("tasks", np.int64),
+        *(
+            (name, np.float64)
+            for name in (
+                "block_duration",
+                "csi_delay",
+                "csi_noise_db",
+                "intensity_time",
+                "patience",
+                "battery_capacity",
+                "battery_initial",
+                "harvest_power",
+                "weight_delay",
+                "weight_energy",
+                "weight_drop",
+            )
+        ),
+    ]
+)
+"""Constants of the decision process; field names and units of `Scenario`. A capacity of infinity is mains power."""
+
+STATE = np.dtype(
+    [
+        ("world_seed", np.uint64),
+        ("clock", np.float64),
+        ("wait", np.float64),
+        ("delay_budget", np.float64),
+        ("energy_budget", np.float64),
+        ("battery", np.float64),
+        ("intensity", np.float64),
+        ("intensity_clock", np.float64),
+        ("arrived", np.int64),
+        ("served", np.int64),
+        ("first", np.int64),
+        ("waiting", np.int64),
+    ]
+)
+"""State of a lane beside its world: `wait` is the age of the task at hand, `first` and `waiting` span the queue."""
+
+INFO_NAMES = (
+    "time_s",
+    "gain_db",
+    "wait_s",
+    "delay_budget_s",
+    "energy_budget_j",
+    "queue_length",
+    "battery_j",
+    "cut",
+    "retained_device",
+    "retained_server",
+    "power_w",
+    "frequency_device_hz",
+    "frequency_server_hz",
+    "delay_s",
+    "delay_device_s",
+    "delay_upload_s",
+    "delay_server_s",
+    "energy_j",
+    "energy_device_j",
+    "energy_upload_j",
+    "energy_server_j",
+    "quality",
+    "delivered",
+    "cost_delay",
+    "cost_energy",
+    "violated",
+    "dropped",
+    "clipped",
+)
+"""Keys of ``info``, all floats: the task that was decided and what became of it; zeros for a decision not yet made.
+
+``delay_budget_s`` and ``energy_budget_j`` are what was left for the task when its service started; ``delivered`` is the
+quality of a task that met both budgets, else 0; ``cost_*`` are relative excesses, ``dropped`` counts tasks lost since the
+last decision, ``clipped`` components of the action that lay outside [-1, 1].
+"""
+
+INFO = np.dtype([(name, np.float64) for name in INFO_NAMES])
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Everything of a scenario that compiled code reads.
+
+    Attributes
+    ----------
+    problem : Tables
+    world : WorldTables
+    rules : ndarray of `RULES`, shape (1,)
+    scale : ndarray of `coinfer_gym.envs.spaces.OBSERVATION`, shape (1,)
+    path_blocks, queue_capacity : int
+        Sizes of a lane's channel path and queue.
+    """
+
+    problem: Tables
+    world: WorldTables
+    rules: NDArray[np.void]
+    scale: NDArray[np.void]
+    path_blocks: int
+    queue_capacity: int
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """The constant arguments of the compiled functions, in order."""
+        p, w = self.problem, self.world
+        traces = (w.channel_trace_time, w.channel_trace_gain, w.arrival_trace)
+        return (p.hardware, p.quality, p.cuts, p.blocks, w.record, *traces, self.rules, self.scale)
+
+
+def build_constants(scenario: Scenario) -> Constants:
+    """Constants of a scenario for compiled code."""
+    rules = np.zeros(1, RULES)
+    for name in RULES.names or ():
+        if name not in ("one_at_a_time", "battery_capacity"):
+            rules[name] = getattr(scenario, name)
+    rules["one_at_a_time"] = scenario.arrivals == "one_at_a_time"
+    rules["battery_capacity"] = math.inf if scenario.battery_capacity is None else scenario.battery_capacity
+    scale = np.zeros(1, spaces.OBSERVATION)
+    scale["gain_db_low"], scale["gain_db_high"] = gain_db_range(scenario)
+    scale["intensity_high"] = 2.0 * max(
+        scenario.arrival_rate, scenario.burst_rate if scenario.arrivals == "mmpp" else 0.0
+    )
+    for name in ("delay", "energy"):
+        nominal = getattr(scenario, f"{name}_budget")
+        low, high = getattr(scenario, f"{name}_budget_range") or (nominal, nominal)
+        scale[f"log_{name}_low"], scale[f"log_{name}_high"] = math.log(low), math.log(high)
+    return Constants(
+        scenario.tables,
+        build_world_tables(scenario),
+        rules,
+        scale,
+        blocks_of_path(scenario),
+        scenario.queue_capacity,
+    )
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def gain_at(gains: NDArray[np.float64], i: int, time: float, block_duration: float) -> float:
+    """Gain of lane `i` in the coherence block at `time`; the path repeats after its end."""
+    block = int(time / block_duration)
+    return gains[i, block if block < gains.shape[1] else block % gains.shape[1]]
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def observed_gain(lane: Any, gains: NDArray[np.float64], i: int, rules: Any) -> float:
+    """Gain of lane `i` as the agent sees it: old by the delay of the channel state information, and in error by its noise."""
+    time = max(0.0, lane.clock - rules.csi_delay)
+    gain = gain_at(gains, i, time, rules.block_duration)
+    if rules.csi_noise_db > 0.0:
+        block = int(time / rules.block_duration)
+        error_db = rules.csi_noise_db * normal_at(substream(lane.world_seed, CSI), block)
+        gain *= math.exp(0.1 * math.log(10.0) * error_db)
+    return gain
+
+
+@njit(cache=True, error_model="numpy")
+def _charge(lane: Any, rules: Any, duration: float) -> None:
+    """Harvest into the battery for `duration` seconds."""
+    if rules.battery_capacity < math.inf:
+        lane.battery = min(rules.battery_capacity, lane.battery + rules.harvest_power * duration)
+
+
+@njit(cache=True, error_model="numpy")
+def _note_arrival(lane: Any, rules: Any, time: float) -> None:
+    """Count an arrival into the estimate of the arrival rate, an exponentially forgetting counter."""
+    lane.intensity *= math.exp((lane.intensity_clock - time) / rules.intensity_time)
+    lane.intensity += 1.0 / rules.intensity_time
+    lane.intensity_clock = time
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _expire(lane: Any, queue: NDArray[np.float64], i: int, now: float) -> int:
+    """Drop the waiting tasks whose deadline has passed; returns how many."""
+    dropped = 0
+    while lane.waiting > 0 and queue[i, lane.first] + lane.delay_budget <= now:
+        lane.first = lane.first + 1 if lane.first + 1 < queue.shape[1] else 0
+        lane.waiting -= 1
+        dropped += 1
+    return dropped
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _admit(lane: Any, arrivals: NDArray[np.float64], queue: NDArray[np.float64], i: int, rules: Any) -> int:
+    """Let the tasks that arrived until now into the queue; returns how many were lost, late or before a full queue."""
+    dropped = 0
+    while lane.arrived < rules.tasks and arrivals[i, lane.arrived] <= lane.clock:
+        time = arrivals[i, lane.arrived]
+        lane.arrived += 1
+        _note_arrival(lane, rules, time)
+        dropped += _expire(lane, queue, i, time)
+        if lane.waiting == queue.shape[1]:
+            dropped += 1
+        else:
+            queue[i, (lane.first + lane.waiting) % queue.shape[1]] = time
+            lane.waiting += 1
+    return dropped + _expire(lane, queue, i, lane.clock)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _next_task(
+    lane: Any, arrivals: NDArray[np.float64], queue: NDArray[np.float64], i: int, rules: Any
+) -> tuple[int, bool]:
+    """Take the next task to the head, idling until it arrives: tasks lost meanwhile, and whether none is left.
+
+    After the last task one more stands at the head, arrived but never decided, so that the last observation is one of
+    the process going on and not of its end.
+    """
+    if rules.one_at_a_time:
+        lane.wait = 0.0
+        return 0, lane.served >= rules.tasks
+    dropped = 0
+    while True:
+        dropped += _admit(lane, arrivals, queue, i, rules)
+        if lane.waiting > 0:
+            lane.wait = lane.clock - queue[i, lane.first]
+            lane.first = lane.first + 1 if lane.first + 1 < queue.shape[1] else 0
+            lane.waiting -= 1
+            return dropped, False
+        time = arrivals[i, lane.arrived]
+        _charge(lane, rules, max(0.0, time - lane.clock))
+        lane.clock = max(lane.clock, time)
+        if lane.arrived == rules.tasks:
+            lane.wait = min(lane.clock - time, lane.delay_budget)
+            return dropped, True
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _observe(
+    lane: Any, gains: NDArray[np.float64], i: int, capacity: int, rules: Any, scale: Any, out: NDArray[np.float32]
+) -> None:
+    """Write the observation of the task at hand."""
+    intensity = 0.0
+    if not rules.one_at_a_time:
+        intensity = lane.intensity * math.exp((lane.intensity_clock - lane.clock) / rules.intensity_time)
+    spaces.write_observation(
+        scale,
+        observed_gain(lane, gains, i, rules),
+        lane.waiting / capacity,
+        lane.wait / lane.delay_budget,
+        intensity,
+        lane.delay_budget,
+        lane.energy_budget,
+        lane.battery / rules.battery_capacity if rules.battery_capacity < math.inf else 1.0,
+        out,
+        i,
+    )
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _inform(lane: Any, gain: float, info: Any) -> None:
+    """Write what is known of the task at hand before it is decided."""
+    info.time_s = lane.clock
+    info.gain_db = 10.0 * math.log10(gain)
+    info.wait_s = lane.wait
+    info.delay_budget_s = lane.delay_budget - lane.wait
+    info.energy_budget_j = lane.energy_budget
+    info.queue_length = lane.waiting
+    info.battery_j = lane.battery
+
+
+@njit(cache=True, error_model="numpy")
+def reset_lane(
+    hardware: Any,
+    quality: Any,
+    cuts: Any,
+    blocks: Any,
+    world: Any,
+    channel_time: Any,
+    channel_gain: Any,
+    arrival_trace: Any,
+    rules: Any,
+    scale: Any,
+    state: Any,
+    arrivals: Any,
+    gains: Any,
+    queue: Any,
+    i: int,
+    seed: Any,
+    observation: Any,
+    info: Any,
+) -> None:
+    """Draw the world of `seed` into lane `i` and bring its first task to the head; ``info[i]`` comes zeroed."""
+    lane, r = state[i], rules[0]
+    lane.world_seed = seed
+    budgets = draw_world(seed, world, channel_time, channel_gain, arrival_trace, arrivals[i], gains[i])
+    lane.delay_budget, lane.energy_budget = budgets
+    lane.clock, lane.wait, lane.intensity, lane.intensity_clock = 0.0, 0.0, 0.0, 0.0
+    lane.arrived, lane.served, lane.first, lane.waiting = 0, 0, 0, 0
+    lane.battery = r.battery_initial * r.battery_capacity if r.battery_capacity < math.inf else math.inf
+    _next_task(lane, arrivals, queue, i, r)
+    _observe(lane, gains, i, queue.shape[1], r, scale, observation)
+    _inform(lane, gain_at(gains, i, lane.clock, r.block_duration), info[i])
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _serve(
+    lane: Any, hardware: Any, quality: Any, cuts: Any, blocks: Any, rules: Any, gain: float, decision: Any, info: Any
+) -> float:
+    """Run one decision, writing what became of it into `info`; returns the seconds it took.
+
+    The service ends early when the task's age reaches the patience, or when the battery runs out; the task is then lost
+    to its user (quality 0) and is charged what it had spent until then.
+    """
+    s, retained_device, retained_server, power, f_device, f_server = decision
+    t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
+        hardware, cuts, s, gain, retained_device, retained_server, power, f_device, f_server
+    )
+    finished = True
+    limit = rules.patience * lane.delay_budget - lane.wait
+    if t_device + tau + t_server > limit:
+        finished = False
+        left = limit
+        part = min(t_device, left)
+        e_device *= part / t_device if t_device > 0.0 else 1.0
+        t_device, left = part, left - part
+        part = min(tau, left)
+        e_upload *= part / tau if tau > 0.0 else 1.0
+        tau, left = part, left - part
+        e_server *= left / t_server if t_server > left else 1.0
+        t_server = min(t_server, left)
+    if e_device + e_upload > lane.battery:
+        finished = False
+        part = lane.battery / (e_device + e_upload)
+        t_device, tau, t_server = part * t_device, part * tau, 0.0
+        e_device, e_upload, e_server = part * e_device, part * e_upload, 0.0
+    lane.battery -= e_device + e_upload
+    info.cut, info.retained_device, info.retained_server = s, retained_device, retained_server
+    info.power_w, info.frequency_device_hz, info.frequency_server_hz = power, f_device, f_server
+    info.delay_device_s, info.delay_upload_s, info.delay_server_s = t_device, tau, t_server
+    info.energy_device_j, info.energy_upload_j, info.energy_server_j = e_device, e_upload, e_server
+    info.delay_s, info.energy_j = t_device + tau + t_server, e_device + e_upload + e_server
+    age = lane.wait + info.delay_s
+    info.quality = model_quality(hardware, quality, cuts, blocks, s, retained_device, retained_server) if finished else 0.0
+    in_budgets = finished and meets(age, lane.delay_budget) and meets(info.energy_j, lane.energy_budget)
+    info.delivered = info.quality if in_budgets else 0.0
+    info.violated = 0.0 if in_budgets else 1.0
+    info.cost_delay = rw.excess(age, lane.delay_budget)
+    info.cost_energy = rw.excess(info.energy_j, lane.energy_budget)
+    return info.delay_s
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def step_lane(
+    hardware: Any,
+    quality: Any,
+    cuts: Any,
+    blocks: Any,
+    world: Any,
+    channel_time: Any,
+    channel_gain: Any,
+    arrival_trace: Any,
+    rules: Any,
+    scale: Any,
+    state: Any,
+    arrivals: Any,
+    gains: Any,
+    queue: Any,
+    i: int,
+    actions: Any,
+    observation: Any,
+    rewards: Any,
+    ends: Any,
+    info: Any,
+) -> None:
+    """Decide the task at the head of lane `i` by an action and move to the next task."""
+    lane, r, row = state[i], rules[0], info[i]
+    clipped = 0
+    for k in range(actions.shape[1]):
+        if not -1.0 <= actions[i, k] <= 1.0:
+            actions[i, k] = min(1.0, max(-1.0, actions[i, k]))
+            clipped += 1
+    gain = gain_at(gains, i, lane.clock, r.block_duration)
+    _inform(lane, gain, row)
+    decision = spaces.decode(hardware, cuts.shape[0], actions, i)
+    duration = _serve(lane, hardware, quality, cuts, blocks, r, gain, decision, row)
+    lane.clock += duration
+    lane.served += 1
+    _charge(lane, r, duration)
+    dropped, ended = _next_task(lane, arrivals, queue, i, r)
+    row.dropped, row.clipped = dropped, clipped
+    rewards[i] = rw.reward(
+        row.quality, row.cost_delay, row.cost_energy, dropped, r.weight_delay, r.weight_energy, r.weight_drop
+    )
+    ends[i] = ended
+    _observe(lane, gains, i, queue.shape[1], r, scale, observation)
+
+
+@njit(cache=True, error_model="numpy")
+def reset_lanes(constants: Any, lanes: Any, chosen: Any, seeds: Any, observation: Any, info: Any) -> None:
+    """Reset the lanes of the index array `chosen`, the k-th with ``seeds[k]``."""
+    hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
+    state, arrivals, gains, queue = lanes
+    for k in range(chosen.shape[0]):
+        reset_lane(
+            hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale,
+            state, arrivals, gains, queue, chosen[k], seeds[k], observation, info,
+        )
+
+
+@njit(cache=True, error_model="numpy")
+def step_lanes(
+    constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
+) -> None:
+    """Step every lane that is not `skipped`."""
+    hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
+    state, arrivals, gains, queue = lanes
+    for i in range(actions.shape[0]):
+        if not skipped[i]:
+            step_lane(
+                hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale,
+                state, arrivals, gains, queue, i, actions, observation, rewards, ends, info,
+            )
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def step_lanes_parallel(
+    constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
+) -> None:
+    """`step_lanes` over all cores."""
+    hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
+    state, arrivals, gains, queue = lanes
+    for i in prange(actions.shape[0]):
+        if not skipped[i]:
+            step_lane(
+                hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale,
+                state, arrivals, gains, queue, i, actions, observation, rewards, ends, info,
+            )
+
+
+@njit(cache=True, error_model="numpy", parallel=True)
+def reset_lanes_parallel(constants: Any, lanes: Any, chosen: Any, seeds: Any, observation: Any, info: Any) -> None:
+    """`reset_lanes` over all cores."""
+    hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
+    state, arrivals, gains, queue = lanes
+    for k in prange(chosen.shape[0]):
+        reset_lane(
+            hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale,
+            state, arrivals, gains, queue, chosen[k], seeds[k], observation, info,
+        )

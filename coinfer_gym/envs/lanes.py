@@ -1,0 +1,103 @@
+"""A batch of lanes: the arrays of running episodes, and the calls into the compiled dynamics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coinfer_gym.envs import dynamics, spaces
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.scenario import Scenario
+
+_PARALLEL_FROM = 256
+"""Lanes from which spreading them over the cores pays for waking these."""
+
+
+class Lanes:
+    """Episodes that run side by side in one scenario.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    count : int
+        Number of lanes.
+
+    Attributes
+    ----------
+    state : ndarray of `coinfer_gym.envs.dynamics.STATE`, shape (count,)
+    arrivals : ndarray, shape (count, tasks + 1)
+        Arrival times in s of each lane's world.
+    gains : ndarray, shape (count, path_blocks)
+        Channel gain of each coherence block.
+    observation : ndarray of float32, shape (count, 7)
+        The current observations; a new array after every step.
+    info : ndarray of `coinfer_gym.envs.dynamics.INFO`, shape (count,)
+        The current infos; a new array after every step.
+    """
+
+    def __init__(self, scenario: Scenario, count: int) -> None:
+        self.constants = dynamics.build_constants(scenario)
+        self.state = np.zeros(count, dynamics.STATE)
+        self.arrivals = np.zeros((count, scenario.tasks + 1))
+        self.gains = np.zeros((count, self.constants.path_blocks))
+        self._queue = np.zeros((count, scenario.queue_capacity))
+        self.observation = np.zeros((count, len(spaces.OBSERVATION_NAMES)), np.float32)
+        self.info = np.zeros(count, dynamics.INFO)
+        self._constant_arrays = self.constants.arrays
+        self._lane_arrays = (self.state, self.arrivals, self.gains, self._queue)
+        self._parallel = count >= _PARALLEL_FROM
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_lane_arrays"}
+
+    def __setstate__(self, content: dict[str, Any]) -> None:
+        self.__dict__.update(content)
+        self._lane_arrays = (self.state, self.arrivals, self.gains, self._queue)
+
+    def reset(self, chosen: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
+        """Start new episodes in place, the k-th of the `chosen` lanes in the world of ``seeds[k]``."""
+        self.info[chosen] = 0.0
+        run = dynamics.reset_lanes_parallel if self._parallel else dynamics.reset_lanes
+        run(self._constant_arrays, self._lane_arrays, chosen, seeds, self.observation, self.info)
+
+    def step(
+        self, actions: NDArray[np.floating[Any]], skipped: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Decide the task at hand in every lane that is not `skipped`.
+
+        Parameters
+        ----------
+        actions : ndarray, shape (count, 6)
+            Components outside [-1, 1] are clipped and counted in ``info["clipped"]``.
+        skipped : ndarray of bool, shape (count,)
+
+        Returns
+        -------
+        rewards : ndarray of float64, shape (count,)
+        ends : ndarray of bool, shape (count,)
+            Whether the lane's world has no task left.
+
+        Raises
+        ------
+        InvalidInputError
+            If an action has another shape or a NaN.
+        """
+        actions = np.array(actions, dtype=np.float64)
+        if actions.shape != (len(self.state), len(spaces.ACTION_NAMES)):
+            raise InvalidInputError(
+                "action", actions.shape, f"Give {len(self.state)} x {len(spaces.ACTION_NAMES)} numbers in [-1, 1]."
+            )
+        count = len(self.state)
+        self.observation = np.empty((count, len(spaces.OBSERVATION_NAMES)), np.float32)
+        self.info = np.empty(count, dynamics.INFO)
+        rewards = np.zeros(count)
+        ends = np.zeros(count, np.bool_)
+        run = dynamics.step_lanes_parallel if self._parallel else dynamics.step_lanes
+        run(self._constant_arrays, self._lane_arrays, skipped, actions, self.observation, rewards, ends, self.info)
+        if np.isnan(rewards.sum()):
+            lane, component = np.argwhere(np.isnan(actions))[0]
+            name = spaces.ACTION_NAMES[component]
+            raise InvalidInputError(f"action[{lane}]: {name}", float("nan"), "Give a number in [-1, 1].")
+        return rewards, ends

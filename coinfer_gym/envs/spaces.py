@@ -1,0 +1,121 @@
+"""What an agent sees and does: observation and action, and their translation from and to SI units."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from coinfer_gym.problem import Decision
+
+ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency_device", "frequency_server")
+"""Components of an action, each in [-1, 1]."""
+
+OBSERVATION_NAMES = ("gain", "queue", "wait", "intensity", "delay_budget", "energy_budget", "battery")
+"""Components of an observation, each in [-1, 1]."""
+
+OBSERVATION = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            "gain_db_low",
+            "gain_db_high",
+            "intensity_high",
+            "log_delay_low",
+            "log_delay_high",
+            "log_energy_low",
+            "log_energy_high",
+        )
+    ]
+)
+"""Physical bounds by which observations are normalised."""
+
+
+@njit(cache=True, error_model="numpy")
+def _share(value: float, low: float, high: float) -> float:
+    """`value` on a scale of -1 at `low` to 1 at `high`, clipped; 0 where the scale has no width."""
+    if high <= low:
+        return 0.0
+    return min(1.0, max(-1.0, 2.0 * (value - low) / (high - low) - 1.0))
+
+
+@njit(cache=True, error_model="numpy")
+def _between(action: float, low: float, high: float) -> float:
+    return low + (high - low) * 0.5 * (action + 1.0)
+
+
+@njit(cache=True, error_model="numpy")
+def decode(
+    hardware: NDArray[np.void], cuts: int, actions: NDArray[Any], i: int
+) -> tuple[int, float, float, float, float, float]:
+    """Decision of row `i` of actions in [-1, 1]: cut, both ratios, power in W, both clocks in Hz.
+
+    The cut is one of `cuts` equal bins; ratios and clocks are linear between their bounds, the power is linear in dB.
+    """
+    h = hardware[0]
+    s = min(cuts - 1, int(0.5 * (actions[i, 0] + 1.0) * cuts))
+    power = h.power_max * math.exp(0.5 * (1.0 - actions[i, 3]) * math.log(h.power_min / h.power_max))
+    return (
+        s,
+        _between(actions[i, 1], h.retained_device_min, 1.0),
+        _between(actions[i, 2], h.retained_server_min, 1.0),
+        power,
+        _between(actions[i, 4], h.frequency_device_min, h.frequency_device_max),
+        _between(actions[i, 5], h.frequency_server_min, h.frequency_server_max),
+    )
+
+
+def encode(hardware: NDArray[np.void], cuts: int, decision: Decision) -> NDArray[np.float32]:
+    """Action that `decode` turns into `decision`, up to the rounding of float32; idle components are clipped.
+
+    Parameters
+    ----------
+    hardware : ndarray of `HARDWARE`, shape (1,)
+    cuts : int
+        Number of cuts, ``J + 1``.
+    decision : Decision
+
+    Returns
+    -------
+    ndarray of float32, shape (6,)
+        In the order of `ACTION_NAMES`.
+    """
+    h = hardware[0]
+    power = min(max(decision.power, float(h["power_min"])), float(h["power_max"]))
+    spans = (
+        (decision.retained_device, h["retained_device_min"], 1.0),
+        (decision.retained_server, h["retained_server_min"], 1.0),
+        (math.log(power), math.log(h["power_min"]), math.log(h["power_max"])),
+        (decision.frequency_device, h["frequency_device_min"], h["frequency_device_max"]),
+        (decision.frequency_server, h["frequency_server_min"], h["frequency_server_max"]),
+    )
+    controls = [1.0 if high <= low else 2.0 * (value - low) / (high - low) - 1.0 for value, low, high in spans]
+    action = np.array([(2.0 * decision.cut + 1.0) / cuts - 1.0, *controls])
+    return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+
+@njit(cache=True, error_model="numpy")
+def write_observation(
+    scale: NDArray[np.void],
+    gain: float,
+    queue_share: float,
+    wait_share: float,
+    intensity: float,
+    delay_budget: float,
+    energy_budget: float,
+    battery_share: float,
+    out: NDArray[np.float32],
+    i: int,
+) -> None:
+    """Write the normalised observation to row `i`, in the order of `OBSERVATION_NAMES`."""
+    o = scale[0]
+    out[i, 0] = _share(10.0 * math.log10(gain), o.gain_db_low, o.gain_db_high)
+    out[i, 1] = _share(queue_share, 0.0, 1.0)
+    out[i, 2] = _share(wait_share, 0.0, 1.0)
+    out[i, 3] = _share(intensity, 0.0, o.intensity_high)
+    out[i, 4] = _share(math.log(delay_budget), o.log_delay_low, o.log_delay_high)
+    out[i, 5] = _share(math.log(energy_budget), o.log_energy_low, o.log_energy_high)
+    out[i, 6] = _share(battery_share, 0.0, 1.0)

@@ -1,0 +1,96 @@
+"""Delay and energy of one co-inference task: Lyu et al., eqs. 1-11, as compiled scalar functions in SI units."""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+__all__ = [
+    "compute_delay",
+    "compute_energy",
+    "path_gain",
+    "transmission_rate",
+    "upload_delay",
+    "upload_energy",
+]
+
+
+@njit(cache=True, error_model="numpy")
+def transmission_rate(power: float, gain: float, bandwidth: float, noise_density: float) -> float:
+    """Uplink rate ``B log2(1 + p g / (N0 B))`` in bit/s (eq. 2).
+
+    Parameters
+    ----------
+    power : float
+        Transmit power `p` in W, at least 0.
+    gain : float
+        Channel power gain `g`, at least 0.
+    bandwidth : float
+        Bandwidth `B` in Hz, positive.
+    noise_density : float
+        Noise power spectral density `N0` in W/Hz, positive.
+    """
+    return bandwidth * math.log1p(power * gain / (noise_density * bandwidth)) / math.log(2.0)
+
+
+@njit(cache=True, error_model="numpy")
+def compute_delay(retained: float, flops: float, frequency: float, flops_per_cycle: float) -> float:
+    """Time to run a pruned sub-model, ``rho L / (f c)`` in s (eqs. 4 and 8); 0 where there is nothing to run.
+
+    Parameters
+    ----------
+    retained : float
+        Retained ratio `rho` in (0, 1].
+    flops : float
+        FLOPs `L` of the unpruned sub-model.
+    frequency : float
+        Clock frequency `f` in Hz, positive where `flops` is.
+    flops_per_cycle : float
+        FLOPs per cycle `c`.
+    """
+    if flops == 0.0:
+        return 0.0
+    return retained * flops / (frequency * flops_per_cycle)
+
+
+@njit(cache=True, error_model="numpy")
+def compute_energy(
+    retained: float, flops: float, frequency: float, flops_per_cycle: float, pue: float, kappa: float
+) -> float:
+    """Energy to run a pruned sub-model, ``eta kappa f^2 rho L / c`` in J (eqs. 5 and 9).
+
+    Parameters
+    ----------
+    retained, flops, frequency, flops_per_cycle : float
+        As in `compute_delay`.
+    pue : float
+        Power usage effectiveness `eta`.
+    kappa : float
+        Power coefficient of the chip in W/Hz^3.
+    """
+    return pue * kappa * frequency * frequency * retained * flops / flops_per_cycle
+
+
+@njit(cache=True, error_model="numpy")
+def upload_delay(bits: float, rate: float) -> float:
+    """Time to send the activation, ``S / r`` in s (eq. 6); 0 where nothing is sent, infinite at rate 0."""
+    if bits == 0.0:
+        return 0.0
+    if rate == 0.0:
+        return math.inf
+    return bits / rate
+
+
+@njit(cache=True, error_model="numpy")
+def upload_energy(power: float, delay: float) -> float:
+    """Energy to send the activation, ``p tau`` in J (eq. 7); 0 where nothing is sent."""
+    if power == 0.0 or delay == 0.0:
+        return 0.0
+    return power * delay
+
+
+@njit(cache=True, error_model="numpy")
+def path_gain(reference_gain: float, distance: float, exponent: float) -> float:
+    """Distance-dependent power gain ``g0 d^-alpha`` (Sec. VI-B), `distance` in units of the reference distance 1 m."""
+    return reference_gain * distance**-exponent

@@ -1,0 +1,432 @@
+"""Problem P1 (Lyu et al., eq. 44): one task to be cut, pruned, clocked and sent within its budgets, and its solutions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from coinfer_gym import distortion as dst
+from coinfer_gym import physics
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.workload import Workload
+
+BUDGET_TOLERANCE = 1e-5
+"""A budget counts as met up to this relative excess: the rounding of float32 actions is about 1e-6."""
+
+HARDWARE = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            "bandwidth",
+            "noise_density",
+            "power_min",
+            "power_max",
+            "flops_per_cycle_device",
+            "flops_per_cycle_server",
+            "frequency_device_min",
+            "frequency_device_max",
+            "frequency_server_min",
+            "frequency_server_max",
+            "pue_device",
+            "pue_server",
+            "kappa_device",
+            "kappa_server",
+            "retained_device_min",
+            "retained_server_min",
+            "parameter_bits",
+        )
+    ]
+)
+"""Constants of device, server and link, as compiled code reads them; field names and units of `Problem`."""
+
+QUALITY = np.dtype(
+    [("kind", np.int64), ("log_scale", np.int64), ("log_distortion_zero", np.float64), ("parameters", np.float64)]
+)
+"""Which quality is meant, and its constants that hold for every cut."""
+
+CUT = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            "flops_device",
+            "flops_server",
+            "upload_bits",
+            "parameters_device",
+            "parameters_server",
+            "scale_device",
+            "scale_server",
+            "log_distortion_full",
+        )
+    ]
+)
+"""One cut: sums over its two sides; `scale` is ``sum N_j / lambda_j``, `log_distortion_full` that of all ratios 1."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What compiled code needs of a problem beside gain and budgets.
+
+    Attributes
+    ----------
+    hardware : ndarray of `HARDWARE`, shape (1,)
+    quality : ndarray of `QUALITY`, shape (1,)
+    cuts : ndarray of `CUT`, shape (J + 1,)
+    blocks : ndarray of float64, shape (J, 2)
+        Parameters and Laplacian rate of each block.
+    """
+
+    hardware: NDArray[np.void]
+    quality: NDArray[np.void]
+    cuts: NDArray[np.void]
+    blocks: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is chosen for a task: the cut and the five controls of P1, in SI units.
+
+    A side without work (the device at cut 0, link and server at cut J) has ratio 1, clock 0 and power 0.
+
+    Attributes
+    ----------
+    cut : int
+        Blocks ``1..cut`` run on the device.
+    retained_device, retained_server : float
+        Retained ratios `rho_d`, `rho_s` in (0, 1].
+    power : float
+        Transmit power `p` in W.
+    frequency_device, frequency_server : float
+        Clock frequencies `f_d`, `f_s` in Hz.
+    """
+
+    cut: int
+    retained_device: float
+    retained_server: float
+    power: float
+    frequency_device: float
+    frequency_server: float
+
+
+@dataclass(frozen=True)
+class Solution(Decision):
+    """A decision, what it yields, and what is known about how good it is.
+
+    Attributes
+    ----------
+    delay, energy : float
+        `T` in s and `E` in J (eqs. 10, 11).
+    quality : float
+        In [0, 1], 1 for the unpruned model.
+    distortion : float
+        The distortion behind the quality, in units of the weights' norm.
+    feasible : bool
+        Whether both budgets are met.
+    reason : str
+        Empty, or which budget no decision can meet: ``"time"``, ``"energy"`` or ``"time and energy"`` (each alone
+        could be met). The decision then is the one that comes closest: the fastest, or the most frugal in time.
+    delay_needed, energy_needed : float
+        Where infeasible, the smallest delay budget that would do with this energy budget, and the other way round;
+        infinite where none would. NaN where feasible.
+    gap : float
+        Proven bound on how much better than `quality` the optimum can be; NaN where the solver proves none.
+    history : tuple of Solution
+        Iterates of an iterative solver, first to last.
+    """
+
+    delay: float
+    energy: float
+    quality: float
+    distortion: float
+    feasible: bool
+    reason: str = ""
+    delay_needed: float = math.nan
+    energy_needed: float = math.nan
+    gap: float = math.nan
+    history: tuple[Solution, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """P1 of one task: maximise quality over cut and controls under the budgets; frozen, SI units.
+
+    A raised lower bound restricts the problem: ``power_min=power_max`` fixes the power, ``retained_server_min=1``
+    prunes the device only.
+
+    Attributes
+    ----------
+    workload : Workload
+        The network.
+    gain : float
+        Channel power gain `g`, positive.
+    delay_budget, energy_budget : float
+        `T0` in s and `E0` in J.
+    bandwidth, noise_density : float
+        `B` in Hz and `N0` in W/Hz.
+    power_max, power_min : float
+        Bounds of the transmit power in W.
+    flops_per_cycle_device, flops_per_cycle_server : float
+        `c_d`, `c_s`.
+    frequency_device_max, frequency_server_max, frequency_device_min, frequency_server_min : float
+        Bounds of the clocks in Hz.
+    pue_device, pue_server : float
+        Power usage effectiveness `eta_d`, `eta_s`, at least 1.
+    kappa_device, kappa_server : float
+        Power coefficients of the chips in W/Hz^3.
+    retained_device_min, retained_server_min : float
+        Smallest retained ratios, in (0, 1].
+    parameter_bits : float
+        Bits `b` per stored parameter.
+    quality : str
+        One of `coinfer_gym.distortion.QUALITIES`.
+    norm : {"l1", "l2"}
+        Norm of the rate-distortion bound.
+    quality_scale : {"", "log", "linear"}
+        ``""`` takes the quality's own: log for the bounds, linear for the closed forms.
+
+    Raises
+    ------
+    InvalidInputError
+        If a value is out of its range.
+    """
+
+    workload: Workload
+    gain: float
+    delay_budget: float
+    energy_budget: float
+    bandwidth: float
+    noise_density: float
+    power_max: float
+    flops_per_cycle_device: float
+    flops_per_cycle_server: float
+    frequency_device_max: float
+    frequency_server_max: float
+    pue_device: float
+    pue_server: float
+    kappa_device: float
+    kappa_server: float
+    power_min: float = 0.0
+    frequency_device_min: float = 0.0
+    frequency_server_min: float = 0.0
+    retained_device_min: float = 0.01
+    retained_server_min: float = 0.01
+    parameter_bits: float = 32.0
+    quality: str = "rate_distortion"
+    norm: str = "l1"
+    quality_scale: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("gain", *HARDWARE.names):
+            value = getattr(self, name)
+            may_be_zero = name in ("power_min", "frequency_device_min", "frequency_server_min")
+            if not math.isfinite(value) or value < 0.0 or (value == 0.0 and not may_be_zero):
+                raise InvalidInputError(name, value, "Give a finite positive number.")
+        for name in ("delay_budget", "energy_budget"):
+            if math.isnan(getattr(self, name)):
+                raise InvalidInputError(name, math.nan, "Give a number.")
+        for name in ("retained_device_min", "retained_server_min"):
+            if getattr(self, name) > 1.0:
+                raise InvalidInputError(name, getattr(self, name), "A retained ratio lies in (0, 1].")
+        for name in ("power", "frequency_device", "frequency_server"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low > high:
+                raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
+        check_quality(self.quality, self.norm, self.quality_scale)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The constants as compiled code reads them."""
+        return build_tables(self)
+
+    def evaluate(self, decision: Decision) -> Solution:
+        """What a decision yields, whether or not it meets the budgets.
+
+        Parameters
+        ----------
+        decision : Decision
+
+        Returns
+        -------
+        Solution
+            The same decision with delay, energy, quality, distortion and whether both budgets are met.
+
+        Raises
+        ------
+        InvalidInputError
+            If the cut is outside ``0..J``.
+        """
+        s = check_cut(decision.cut, self.workload)
+        tables = self.tables
+        outcome = evaluate(
+            tables.hardware,
+            tables.cuts,
+            s,
+            self.gain,
+            decision.retained_device,
+            decision.retained_server,
+            decision.power,
+            decision.frequency_device,
+            decision.frequency_server,
+        )
+        delay, energy = sum(outcome[:3]), sum(outcome[3:])
+        ratios = (decision.retained_device, decision.retained_server)
+        return Solution(
+            **{entry.name: getattr(decision, entry.name) for entry in fields(Decision)},
+            delay=delay,
+            energy=energy,
+            quality=model_quality(tables.hardware, tables.quality, tables.cuts, tables.blocks, s, *ratios),
+            distortion=model_distortion(tables.hardware, tables.quality, tables.cuts, tables.blocks, s, *ratios),
+            feasible=bool(meets(delay, self.delay_budget) and meets(energy, self.energy_budget)),
+        )
+
+
+def check_cut(cut: int, workload: Workload) -> int:
+    """The cut, if the workload has it.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not a whole number in ``0..J``.
+    """
+    if int(cut) != cut or not 0 <= cut < workload.cuts:
+        raise InvalidInputError("cut", cut, f"{workload.name!r} has the cuts 0 to {workload.cuts - 1}.")
+    return int(cut)
+
+
+def check_quality(quality: str, norm: str, scale: str) -> None:
+    """Raise `InvalidInputError` unless the three name a quality that exists."""
+    if quality not in dst.QUALITIES:
+        raise InvalidInputError("quality", quality, nearest(quality, dst.QUALITIES))
+    if norm not in ("l1", "l2") or (norm == "l2" and quality != "rate_distortion"):
+        raise InvalidInputError("norm", norm, "Give 'l1', or 'l2' with quality 'rate_distortion'.")
+    if scale not in ("", "log", "linear") or (scale == "log" and quality not in dst.BOUNDS):
+        raise InvalidInputError("quality_scale", scale, f"Give 'linear', or 'log' with one of {', '.join(dst.BOUNDS)}.")
+
+
+def build_tables(source: Any) -> Tables:
+    """Tables of anything that has the attributes of `Problem` (a problem, a scenario)."""
+    workload: Workload = source.workload
+    parameters = np.array([block.parameters for block in workload.blocks], dtype=np.float64)
+    rates = workload.laplacian_rates
+    hardware = np.zeros(1, HARDWARE)
+    for name in HARDWARE.names:
+        hardware[name] = getattr(source, name)
+    quality = np.zeros(1, QUALITY)
+    quality["kind"] = dst.QUALITIES[source.quality]
+    quality["log_scale"] = (source.quality_scale or ("log" if source.quality in dst.BOUNDS else "linear")) == "log"
+    quality["parameters"] = parameters.sum()
+    if source.quality == "rate_distortion":
+        quality["log_distortion_zero"] = dst.log_distortion_zero(parameters, rates, source.norm)
+    else:
+        quality["log_distortion_zero"] = math.log((parameters / rates).sum())
+    blocks = np.ascontiguousarray(np.stack([parameters, rates], axis=1))
+    cuts = np.zeros(workload.cuts, CUT)
+    for name in ("flops_device", "flops_server", "upload_bits", "parameters_device", "parameters_server"):
+        cuts[name] = getattr(workload, name)
+    scales = np.concatenate(([0.0], np.cumsum(parameters / rates)))
+    cuts["scale_device"] = scales
+    cuts["scale_server"] = scales[-1] - scales
+    cuts["scale_server"][-1] = 0.0
+    for s in range(workload.cuts):
+        full = model_distortion(hardware, quality, cuts, blocks, s, 1.0, 1.0)
+        cuts["log_distortion_full"][s] = math.log(full) if full > 0.0 else -math.inf
+    return Tables(hardware, quality, cuts, blocks)
+
+
+@njit(cache=True, error_model="numpy")
+def meets(spent: float, budget: float) -> bool:
+    """Whether `spent` stays within `budget` up to `BUDGET_TOLERANCE`."""
+    return spent <= budget + BUDGET_TOLERANCE * abs(budget)
+
+
+@njit(cache=True, error_model="numpy")
+def evaluate(
+    hardware: NDArray[np.void],
+    cuts: NDArray[np.void],
+    s: int,
+    gain: float,
+    retained_device: float,
+    retained_server: float,
+    power: float,
+    frequency_device: float,
+    frequency_server: float,
+) -> tuple[float, float, float, float, float, float]:
+    """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision (eqs. 2-9)."""
+    h, cut = hardware[0], cuts[s]
+    c_d, c_s = h.flops_per_cycle_device, h.flops_per_cycle_server
+    delay_device = physics.compute_delay(retained_device, cut.flops_device, frequency_device, c_d)
+    delay_server = physics.compute_delay(retained_server, cut.flops_server, frequency_server, c_s)
+    energy_device = physics.compute_energy(
+        retained_device, cut.flops_device, frequency_device, c_d, h.pue_device, h.kappa_device
+    )
+    energy_server = physics.compute_energy(
+        retained_server, cut.flops_server, frequency_server, c_s, h.pue_server, h.kappa_server
+    )
+    delay_upload, energy_upload = 0.0, 0.0
+    if cut.upload_bits > 0.0:
+        rate = physics.transmission_rate(power, gain, h.bandwidth, h.noise_density)
+        delay_upload = physics.upload_delay(cut.upload_bits, rate)
+        energy_upload = physics.upload_energy(power, delay_upload)
+    return delay_device, delay_upload, delay_server, energy_device, energy_upload, energy_server
+
+
+@njit(cache=True, error_model="numpy")
+def model_distortion(
+    hardware: NDArray[np.void],
+    quality: NDArray[np.void],
+    cuts: NDArray[np.void],
+    blocks: NDArray[np.float64],
+    s: int,
+    retained_device: float,
+    retained_server: float,
+) -> float:
+    """Distortion of the model cut at `s` and pruned to the two ratios, by the chosen quality (Sec. IV)."""
+    q, cut, bits = quality[0], cuts[s], hardware[0].parameter_bits
+    rate_device = bits * retained_device * cut.parameters_device
+    rate_server = bits * retained_server * cut.parameters_server
+    last = blocks.shape[0]
+    if q.kind == dst.RATE_DISTORTION:
+        return dst.rate_distortion_bound(q.log_distortion_zero, rate_device + rate_server, q.parameters)
+    if q.kind == dst.PARALLEL_JOINT:
+        return dst.parallel_distortion(rate_device + rate_server, blocks, 0, last)
+    if q.kind == dst.PARALLEL:
+        device = dst.parallel_distortion(rate_device, blocks, 0, s)
+        return device + dst.parallel_distortion(rate_server, blocks, s, last)
+    if q.kind == dst.MAGNITUDE:
+        device = dst.magnitude_distortion(retained_device, cut.scale_device)
+        return device + dst.magnitude_distortion(retained_server, cut.scale_server)
+    if q.kind == dst.MAGNITUDE_THRESHOLD:
+        device = dst.threshold_distortion(retained_device, blocks, 0, s)
+        return device + dst.threshold_distortion(retained_server, blocks, s, last)
+    device = dst.random_distortion(retained_device, cut.scale_device)
+    return device + dst.random_distortion(retained_server, cut.scale_server)
+
+
+@njit(cache=True, error_model="numpy")
+def model_quality(
+    hardware: NDArray[np.void],
+    quality: NDArray[np.void],
+    cuts: NDArray[np.void],
+    blocks: NDArray[np.float64],
+    s: int,
+    retained_device: float,
+    retained_server: float,
+) -> float:
+    """Distortion normalised to a quality: 0 where nothing is kept, 1 where everything is.
+
+    On the log scale ``ln(D_0 / D) / ln(D_0 / D_1)``, on the linear scale ``(D_0 - D) / (D_0 - D_1)`` with `D_0` the
+    distortion of keeping nothing and `D_1` that of keeping everything.
+    """
+    q, cut = quality[0], cuts[s]
+    if q.kind == dst.RATE_DISTORTION and q.log_scale:  # the logarithm of eq. 41: the retained share of parameters
+        return (retained_device * cut.parameters_device + retained_server * cut.parameters_server) / q.parameters
+    value = model_distortion(hardware, quality, cuts, blocks, s, retained_device, retained_server)
+    if q.log_scale:
+        return (q.log_distortion_zero - math.log(value)) / (q.log_distortion_zero - cut.log_distortion_full)
+    zero, full = math.exp(q.log_distortion_zero), math.exp(cut.log_distortion_full)
+    return (zero - value) / (zero - full)

@@ -1,0 +1,255 @@
+"""Scenarios: every constant of a world, flat, in SI units, checked; shipped as YAML or a user's own file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import Field, model_validator
+
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.problem import Problem, Tables, build_tables, check_quality
+from coinfer_gym.workload import Workload, load_workload
+
+__all__ = ["Scenario", "load_scenario", "shipped_scenarios"]
+
+
+def _number(
+    symbol: str, unit: str, text: str, *, low: float | None = None, above: float | None = None, high: float | None = None
+) -> Any:
+    """Field of a number: symbol, unit, meaning and range, from which checks, errors and the documentation come."""
+    return Field(description=text, ge=low, gt=above, le=high, json_schema_extra={"symbol": symbol, "unit": unit})
+
+
+Range = tuple[float, float]
+
+
+class Scenario(pydantic.BaseModel):
+    """The constants of a world. Every field is also a keyword of ``gym.make``.
+
+    Raises
+    ------
+    InvalidInputError
+        Through `load_scenario`: if a key is unknown or a value is out of range.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str = Field(description="name of the scenario")
+    description: str = Field("", description="what it stands for")
+
+    # the network and what its pruning costs
+    workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
+    input_bits: Annotated[float | None, _number("S_0", "bit", "raw sample; none takes the workload's", above=0)] = None
+    parameter_bits: Annotated[float, _number("b", "bit", "bits per stored parameter", above=0)] = 32.0
+    quality: str = Field("rate_distortion", description="quality that the reward pays")
+    norm: str = Field("l1", description="norm of the rate-distortion bound")
+    quality_scale: str = Field("", description="log, linear, or empty for the quality's own")
+    retained_device_min: Annotated[float, _number("rho_min", "1", "least ratio on the device", above=0, high=1)] = 0.05
+    retained_server_min: Annotated[float, _number("rho_min", "1", "least ratio on the server", above=0, high=1)] = 0.05
+
+    # device and server
+    flops_per_cycle_device: Annotated[float, _number("c_d", "FLOP/cycle", "device's throughput", above=0)]
+    flops_per_cycle_server: Annotated[float, _number("c_s", "FLOP/cycle", "server's throughput", above=0)]
+    frequency_device_min: Annotated[float, _number("f_d,min", "Hz", "lowest clock of the device", above=0)]
+    frequency_device_max: Annotated[float, _number("f_d,max", "Hz", "highest clock of the device", above=0)]
+    frequency_server_min: Annotated[float, _number("f_s,min", "Hz", "lowest clock of the server", above=0)]
+    frequency_server_max: Annotated[float, _number("f_s,max", "Hz", "highest clock of the server", above=0)]
+    pue_device: Annotated[float, _number("eta_d", "1", "power usage effectiveness of the device", low=1)] = 1.0
+    pue_server: Annotated[float, _number("eta_s", "1", "power usage effectiveness of the server", low=1)]
+    kappa_device: Annotated[float, _number("kappa_d", "W/Hz^3", "power coefficient of the device", above=0)]
+    kappa_server: Annotated[float, _number("kappa_s", "W/Hz^3", "power coefficient of the server", above=0)]
+
+    # the link
+    bandwidth: Annotated[float, _number("B", "Hz", "uplink bandwidth", above=0)]
+    noise_density: Annotated[float, _number("N0", "W/Hz", "noise power density at the receiver", above=0)]
+    power_min: Annotated[float, _number("P_min", "W", "lowest transmit power", above=0)]
+    power_max: Annotated[float, _number("P_max", "W", "highest transmit power", above=0)]
+
+    # budgets of a task, fixed or drawn once per episode
+    delay_budget: Annotated[float, _number("T0", "s", "delay budget of a task", above=0)]
+    energy_budget: Annotated[float, _number("E0", "J", "energy budget of a task", above=0)]
+    delay_budget_range: Range | None = Field(None, description="T0 drawn log-uniformly per episode, in s")
+    energy_budget_range: Range | None = Field(None, description="E0 drawn log-uniformly per episode, in J")
+
+    # the channel
+    channel: Literal["fading", "constant", "trace"] = Field("fading", description="how the gain moves")
+    reference_gain_db: Annotated[float, _number("g0", "dB", "gain at 1 m", low=-200, high=0)] = -40.0
+    path_loss_exponent: Annotated[float, _number("alpha", "1", "path-loss exponent", low=0, high=8)] = 3.0
+    distance: Annotated[float, _number("d", "m", "distance between device and server", low=1)] = 100.0
+    block_duration: Annotated[float, _number("dt", "s", "coherence block: the gain holds that long", above=0)] = 0.1
+    shadowing_db: Annotated[float, _number("sigma", "dB", "deviation of log-normal shadowing", low=0, high=30)] = 0.0
+    shadowing_time: Annotated[float, _number("T_s", "s", "time after which shadowing correlates 1/e", above=0)] = 10.0
+    rician_factor: Annotated[float, _number("K", "1", "line-of-sight to scattered power; 0 is Rayleigh", low=0)] = 0.0
+    doppler: Annotated[float, _number("f_D", "Hz", "Doppler spread; 0 freezes the fading", low=0)] = 1.0
+    channel_trace: str | None = Field(None, description="CSV with time_s and gain_db, snr_db or throughput_mbps")
+    csi_delay: Annotated[float, _number("", "s", "age of the gain that is observed", low=0)] = 0.0
+    csi_noise_db: Annotated[float, _number("", "dB", "error of the gain that is observed", low=0, high=30)] = 0.0
+
+    # tasks and their queue
+    arrivals: Literal["one_at_a_time", "poisson", "mmpp", "periodic", "trace"] = Field(
+        "poisson", description="how tasks arrive; one_at_a_time: a task is always waiting"
+    )
+    arrival_rate: Annotated[float, _number("", "1/s", "mean arrival rate; of mmpp in the calm state", above=0)] = 1.0
+    burst_rate: Annotated[float, _number("", "1/s", "mmpp: arrival rate in a burst", above=0)] = 1.0
+    calm_duration: Annotated[float, _number("", "s", "mmpp: mean duration of the calm state", above=0)] = 10.0
+    burst_duration: Annotated[float, _number("", "s", "mmpp: mean duration of a burst", above=0)] = 10.0
+    arrival_trace: str | None = Field(None, description="CSV with time_s, one row per arrival")
+    tasks: int = Field(200, ge=1, le=100_000, description="tasks of an episode")
+    queue_capacity: int = Field(10, ge=1, le=64, description="tasks that can wait; one that finds it full is lost")
+    patience: Annotated[float, _number("", "T0", "age at which a task in service is abandoned", low=1, high=100)] = 2.0
+
+    intensity_time: Annotated[
+        float, _number("", "s", "memory of the observed estimate of the arrival rate", above=0)
+    ] = 4.0
+
+    # the battery of the device
+    battery_capacity: Annotated[float | None, _number("", "J", "battery; none is mains power", above=0)] = None
+    battery_initial: Annotated[float, _number("", "1", "its level at reset, as a share", low=0, high=1)] = 1.0
+    harvest_power: Annotated[float, _number("", "W", "power that recharges it", low=0)] = 0.0
+
+    # the reward
+    weight_delay: Annotated[float, _number("w_T", "1", "price of a relative excess of the delay budget", low=0)] = 1.0
+    weight_energy: Annotated[float, _number("w_E", "1", "price of a relative excess of the energy budget", low=0)] = 1.0
+    weight_drop: Annotated[float, _number("w_drop", "1", "price of a task that is lost", low=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        check_quality(self.quality, self.norm, self.quality_scale)
+        for name in ("power", "frequency_device", "frequency_server"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low > high:
+                raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
+        for name in ("delay_budget_range", "energy_budget_range"):
+            pair = getattr(self, name)
+            if pair is not None and not 0.0 < pair[0] <= pair[1]:
+                raise InvalidInputError(name, pair, "Give [low, high] with 0 < low <= high.")
+        for switch, path in (("channel", "channel_trace"), ("arrivals", "arrival_trace")):
+            if getattr(self, switch) == "trace" and getattr(self, path) is None:
+                raise InvalidInputError(path, None, f"{switch} is 'trace': give the path of a CSV file.")
+        self.workload  # noqa: B018  a workload that cannot be read must fail here, not at the first use
+        return self
+
+    @cached_property
+    def workload(self) -> Workload:
+        """The network, fed with the scenario's raw sample."""
+        workload = load_workload(self.workload_name)
+        return workload if self.input_bits is None else workload.with_input_bits(self.input_bits)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The constants of P1 as compiled code reads them."""
+        return build_tables(self)
+
+    @property
+    def noise_power(self) -> float:
+        """Noise power ``N0 B`` in W."""
+        return self.noise_density * self.bandwidth
+
+    @property
+    def mean_gain_db(self) -> float:
+        """Gain of the path alone in dB."""
+        return self.reference_gain_db - 10.0 * self.path_loss_exponent * math.log10(self.distance)
+
+    def problem(self, gain: float, delay_budget: float | None = None, energy_budget: float | None = None) -> Problem:
+        """P1 of one task in this world.
+
+        Parameters
+        ----------
+        gain : float
+            Channel power gain.
+        delay_budget, energy_budget : float, optional
+            Budgets in s and J; the scenario's where not given.
+
+        Returns
+        -------
+        Problem
+        """
+        shared = {name: getattr(self, name) for name in _PROBLEM_FIELDS}
+        return Problem(
+            gain=gain,
+            delay_budget=self.delay_budget if delay_budget is None else delay_budget,
+            energy_budget=self.energy_budget if energy_budget is None else energy_budget,
+            **shared,
+        )
+
+
+_PROBLEM_FIELDS = tuple(
+    name for name in Problem.__dataclass_fields__ if name not in ("gain", "delay_budget", "energy_budget")
+)
+
+
+def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> Scenario:
+    """Scenario by the name of a shipped one, the path of a YAML file, or its plain form.
+
+    Parameters
+    ----------
+    source : str, Path or mapping
+        For example ``"bert-multimodal"`` or ``"my/world.yaml"``.
+    **overrides
+        Fields to set otherwise, by name.
+
+    Returns
+    -------
+    Scenario
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such scenario, a key is unknown, or a value is out of range.
+    """
+    origin, data = ("scenario", dict(source)) if isinstance(source, Mapping) else _read(str(source))
+    data |= overrides
+    fields = {info.alias or name: name for name, info in Scenario.model_fields.items()}
+    for key in data:
+        if key not in fields:
+            raise InvalidInputError(f"{origin}: key", key, nearest(str(key), fields))
+    try:
+        return Scenario.model_validate(data)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, InvalidInputError):
+            raise cause from error
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidInputError(f"{origin}: {name}", first["input"], f"{first['msg']}.") from error
+
+
+def shipped_scenarios() -> list[str]:
+    """Names of the scenarios in the package, sorted."""
+    folder = resources.files("coinfer_gym").joinpath("scenarios")
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def _read(source: str) -> tuple[str, dict[str, Any]]:
+    """Name for errors and content of a scenario; relative paths inside a file count from the file's folder."""
+    origin = f"scenario {source!r}"
+    if source.endswith((".yaml", ".yml")):
+        path = Path(source)
+        if not path.is_file():
+            raise InvalidInputError("scenario", source, "There is no such file.")
+        text, folder = path.read_text(encoding="utf-8"), path.parent
+    elif source in shipped_scenarios():
+        text = resources.files("coinfer_gym").joinpath("scenarios", f"{source}.yaml").read_text(encoding="utf-8")
+        folder = None
+    else:
+        hint = nearest(source, shipped_scenarios())
+        raise InvalidInputError("scenario", source, f"{hint} A file of your own ends in .yaml.")
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInputError("scenario", source, f"The file is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise InvalidInputError("scenario", source, "The file must hold a mapping of field to value.")
+    if folder is not None:
+        for key in ("workload", "channel_trace", "arrival_trace"):
+            value = data.get(key)
+            if isinstance(value, str) and value.endswith((".yaml", ".yml", ".csv")) and not Path(value).is_absolute():
+                data[key] = str(folder / value)
+    return origin, data

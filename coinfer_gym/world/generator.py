@@ -1,0 +1,348 @@
+"""Who draws the world: a scenario's constants as compiled code reads them, and an episode's world from one seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.physics import path_gain
+from coinfer_gym.world.arrivals import ARRIVAL_KINDS, draw_arrivals
+from coinfer_gym.world.channel import CHANNELS, bessel_j0, block_at, draw_gains
+from coinfer_gym.world.random import BUDGETS, substream, uniform
+from coinfer_gym.world.traces import FLOOR_GAIN_DB, load_arrival_trace, load_channel_trace
+
+if TYPE_CHECKING:
+    from coinfer_gym.scenario import Scenario
+
+__all__ = [
+    "WORLD",
+    "World",
+    "WorldTables",
+    "blocks_of_path",
+    "build_world_tables",
+    "draw",
+    "draw_world",
+    "gain_db_range",
+]
+
+WORLD = np.dtype(
+    [("channel", np.int64), ("arrivals", np.int64)]
+    + [
+        (name, np.float64)
+        for name in (
+            "block_duration",
+            "path_gain",
+            "line_of_sight",
+            "scattered",
+            "fading_correlation",
+            "fading_innovation",
+            "shadowing",
+            "shadowing_correlation",
+            "shadowing_innovation",
+            "channel_trace_period",
+            "arrival_rate",
+            "burst_rate",
+            "calm_duration",
+            "burst_duration",
+            "delay_budget",
+            "delay_budget_spread",
+            "energy_budget",
+            "energy_budget_spread",
+        )
+    ]
+)
+"""Constants that a world is drawn with, in SI units. `channel` and `arrivals` are places in `CHANNELS` and
+`ARRIVAL_KINDS`; `line_of_sight` and `scattered` amplitudes of the fading (the latter of one component); `shadowing` the
+deviation of the gain's natural logarithm; a correlation is that of neighbouring blocks, its innovation
+``sqrt(1 - c^2)``; a budget's spread is ``ln(high / low)``, 0 where it is fixed, and the budget itself the lower end."""
+
+_LEAST_BLOCKS, _MOST_BLOCKS, _BLOCKS_MARGIN = 64, 2**20, 1.25
+
+_SIGMAS = 3.0
+_FADE_LOW, _FADE_HIGH = 10.0 ** (-25.0 / 20.0), 10.0 ** (8.0 / 20.0)
+"""Amplitudes of Rayleigh fading, -25 dB and +8 dB, which 0.3 % and 0.2 % of all blocks fall short of and exceed."""
+
+
+@dataclass(frozen=True, eq=False)
+class WorldTables:
+    """What the world of an episode is drawn from.
+
+    Attributes
+    ----------
+    record : ndarray of `WORLD`, shape (1,)
+        Constants.
+    channel_trace_time, channel_trace_gain : ndarray of float64, shape (n,)
+        Recorded channel: times in s from the first sample, and power gains; empty where none.
+    arrival_trace : ndarray of float64, shape (n,)
+        Recorded arrivals in s from the first; empty where none.
+    tasks : int
+        Tasks of an episode.
+    blocks : int
+        Coherence blocks of its channel path.
+    """
+
+    record: NDArray[np.void]
+    channel_trace_time: NDArray[np.float64]
+    channel_trace_gain: NDArray[np.float64]
+    arrival_trace: NDArray[np.float64]
+    tasks: int
+    blocks: int
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """The world of one episode: all that chance decides, whatever the agent does.
+
+    Attributes
+    ----------
+    seed : int
+        World seed.
+    arrivals : ndarray of float64, shape (tasks,)
+        Arrival times in s, non-decreasing; all 0 where a task is always waiting.
+    gains : ndarray of float64, shape (blocks,)
+        Power gains of the coherence blocks; the path repeats after its end.
+    block_duration : float
+        Duration of a coherence block in s.
+    delay_budget, energy_budget : float
+        Budgets of every task in s and J.
+    """
+
+    seed: int
+    arrivals: NDArray[np.float64]
+    gains: NDArray[np.float64]
+    block_duration: float
+    delay_budget: float
+    energy_budget: float
+
+    def gain_at(self, time: float) -> float:
+        """Power gain at a time in s from the start of the episode."""
+        return float(self.gains[block_at(time, self.block_duration, self.gains.size)])
+
+
+def build_world_tables(scenario: Scenario) -> WorldTables:
+    """Constants of a scenario's world, and its traces, as compiled code reads them.
+
+    Parameters
+    ----------
+    scenario : Scenario
+
+    Returns
+    -------
+    WorldTables
+
+    Raises
+    ------
+    InvalidInputError
+        If a trace cannot be used.
+    """
+    none = np.empty(0)
+    trace_time, trace_gain = none, none
+    if scenario.channel == "trace":
+        trace_time, trace_gain = load_channel_trace(
+            scenario.channel_trace or "", scenario.power_max, scenario.bandwidth, scenario.noise_density
+        )
+    arrival_trace = load_arrival_trace(scenario.arrival_trace or "") if scenario.arrivals == "trace" else none
+    return WorldTables(
+        record=_build_record(scenario, trace_time),
+        channel_trace_time=np.ascontiguousarray(trace_time),
+        channel_trace_gain=np.ascontiguousarray(trace_gain),
+        arrival_trace=np.ascontiguousarray(arrival_trace),
+        tasks=scenario.tasks,
+        blocks=_count_blocks(scenario, arrival_trace),
+    )
+
+
+def blocks_of_path(scenario: Scenario) -> int:
+    """Length of an episode's channel path in coherence blocks.
+
+    It covers 1.25 times the mean duration of an episode: until the last task has come and is done or given up, or,
+    where tasks come one at a time, the delay budget for each. It is at least 64, and at most 2^20 (8 MiB). A longer
+    episode meets the path again from its start, so a channel that never changes needs no more than 64 blocks.
+
+    Parameters
+    ----------
+    scenario : Scenario
+
+    Raises
+    ------
+    InvalidInputError
+        If the arrivals are a trace that cannot be used.
+    """
+    trace = load_arrival_trace(scenario.arrival_trace or "") if scenario.arrivals == "trace" else np.empty(0)
+    return _count_blocks(scenario, trace)
+
+
+@njit(cache=True)
+def draw_world(
+    world_seed: np.uint64,
+    record: NDArray[np.void],
+    channel_trace_time: NDArray[np.float64],
+    channel_trace_gain: NDArray[np.float64],
+    arrival_trace: NDArray[np.float64],
+    arrivals_out: NDArray[np.float64],
+    gains_out: NDArray[np.float64],
+) -> tuple[float, float]:
+    """Draw the world of one episode.
+
+    Arrivals, channel and budgets come from streams of their own: a change of one leaves the others as they are.
+
+    Parameters
+    ----------
+    world_seed : uint64
+        Seed of the episode's world.
+    record, channel_trace_time, channel_trace_gain, arrival_trace
+        As in `WorldTables`.
+    arrivals_out : ndarray of float64, shape (tasks,)
+        Filled with arrival times in s.
+    gains_out : ndarray of float64, shape (blocks,)
+        Filled with power gains.
+
+    Returns
+    -------
+    delay_budget, energy_budget : float
+        Budgets of every task of the episode in s and J: fixed, or log-uniform in their range.
+    """
+    draw_arrivals(world_seed, record, arrival_trace, arrivals_out)
+    draw_gains(world_seed, record, channel_trace_time, channel_trace_gain, gains_out)
+    r = record[0]
+    u_delay, state = uniform(substream(world_seed, BUDGETS))
+    u_energy, _ = uniform(state)
+    delay_budget = r.delay_budget * math.exp(u_delay * r.delay_budget_spread)
+    energy_budget = r.energy_budget * math.exp(u_energy * r.energy_budget_spread)
+    return delay_budget, energy_budget
+
+
+def draw(source: Scenario | WorldTables, world_seed: int) -> World:
+    """World of one episode, to look at, to plot, or to optimise with hindsight.
+
+    Parameters
+    ----------
+    source : Scenario or WorldTables
+        What to draw from; tables spare reading the traces anew.
+    world_seed : int
+        Seed, from 0 to 2^64 - 1.
+
+    Returns
+    -------
+    World
+        Exactly the one that an environment meets whose episode has this world seed. Its arrays are read-only.
+
+    Raises
+    ------
+    InvalidInputError
+        If the seed is out of range or a trace cannot be used.
+    """
+    if not 0 <= world_seed < 2**64:
+        raise InvalidInputError("world_seed", world_seed, "Give an integer from 0 to 2^64 - 1.")
+    tables = source if isinstance(source, WorldTables) else build_world_tables(source)
+    arrivals, gains = np.empty(tables.tasks), np.empty(tables.blocks)
+    delay_budget, energy_budget = draw_world(
+        np.uint64(world_seed),
+        tables.record,
+        tables.channel_trace_time,
+        tables.channel_trace_gain,
+        tables.arrival_trace,
+        arrivals,
+        gains,
+    )
+    arrivals.flags.writeable = gains.flags.writeable = False
+    block_duration = float(tables.record["block_duration"][0])
+    return World(int(world_seed), arrivals, gains, block_duration, delay_budget, energy_budget)
+
+
+def gain_db_range(source: Scenario | WorldTables) -> tuple[float, float]:
+    """Bounds in dB between which a world's gain moves, by which observations are normalised.
+
+    With fading these are the path gain with three deviations of the shadowing and the fading's 0.3 % and 99.8 % points
+    (-25 and +8 dB for Rayleigh, closer together with a line of sight, but 1 dB at least). A constant channel has 1 dB
+    to either side. A trace has 1 dB beyond its extremes, samples at the floor (no throughput) aside.
+
+    Parameters
+    ----------
+    source : Scenario or WorldTables
+
+    Returns
+    -------
+    low, high : float
+        In dB, ``low < high``. The gain can lie outside; clip it.
+
+    Raises
+    ------
+    InvalidInputError
+        If a trace cannot be used.
+    """
+    tables = source if isinstance(source, WorldTables) else build_world_tables(source)
+    r: Any = tables.record[0]
+    if CHANNELS[r["channel"]] == "trace":
+        gains_db = 10.0 * np.log10(tables.channel_trace_gain)
+        # Outages would stretch the range over tens of dB in which nothing else lies.
+        gains_db = gains_db[gains_db > FLOOR_GAIN_DB + 1e-9]
+        return float(gains_db.min()) - 1.0, float(gains_db.max()) + 1.0
+    path_db = 10.0 * math.log10(r["path_gain"])
+    if CHANNELS[r["channel"]] == "constant":
+        return path_db - 1.0, path_db + 1.0
+    shadowing_db = _SIGMAS * float(r["shadowing"]) * 10.0 / math.log(10.0)
+    line_of_sight, scattered = float(r["line_of_sight"]), math.sqrt(2.0) * float(r["scattered"])
+    weakest = max(line_of_sight - _FADE_HIGH * scattered, _FADE_LOW * scattered)
+    strongest = line_of_sight + _FADE_HIGH * scattered
+    low = min(20.0 * math.log10(weakest), -1.0)
+    high = max(20.0 * math.log10(strongest), 1.0)
+    return path_db - shadowing_db + low, path_db + shadowing_db + high
+
+
+def _build_record(scenario: Scenario, trace_time: NDArray[np.float64]) -> NDArray[np.void]:
+    """The constants of `WORLD`."""
+    record = np.zeros(1, dtype=WORLD)
+    record["channel"] = CHANNELS.index(scenario.channel)
+    record["arrivals"] = ARRIVAL_KINDS.index(scenario.arrivals)
+    for name in ("block_duration", "arrival_rate", "burst_rate", "calm_duration", "burst_duration"):
+        record[name] = getattr(scenario, name)
+    reference_gain = 10.0 ** (scenario.reference_gain_db / 10.0)
+    record["path_gain"] = path_gain(reference_gain, scenario.distance, scenario.path_loss_exponent)
+    # Mean power 1 in all; the scattered part has two components of half its power each.
+    record["line_of_sight"] = math.sqrt(scenario.rician_factor / (scenario.rician_factor + 1.0))
+    record["scattered"] = math.sqrt(0.5 / (scenario.rician_factor + 1.0))
+    fading = bessel_j0(2.0 * math.pi * scenario.doppler * scenario.block_duration)
+    shadowing = math.exp(-scenario.block_duration / scenario.shadowing_time)
+    for name, correlation in (("fading", fading), ("shadowing", shadowing)):
+        record[f"{name}_correlation"] = correlation
+        record[f"{name}_innovation"] = math.sqrt(max(1.0 - correlation * correlation, 0.0))
+    record["shadowing"] = scenario.shadowing_db * math.log(10.0) / 10.0
+    if trace_time.size:
+        record["channel_trace_period"] = trace_time[-1] + np.median(np.diff(trace_time))
+    for name in ("delay_budget", "energy_budget"):
+        fixed = getattr(scenario, name)
+        low, high = getattr(scenario, f"{name}_range") or (fixed, fixed)
+        record[name], record[f"{name}_spread"] = low, math.log(high / low)
+    return record
+
+
+def _mean_rate(scenario: Scenario, arrival_trace: NDArray[np.float64]) -> float:
+    """Mean arrival rate in 1/s; infinite where a task is always waiting."""
+    if scenario.arrivals == "one_at_a_time":
+        return math.inf
+    if scenario.arrivals == "trace":
+        return float((arrival_trace.size - 1) / arrival_trace[-1])
+    if scenario.arrivals == "mmpp":
+        calm, burst = scenario.calm_duration, scenario.burst_duration
+        return (calm * scenario.arrival_rate + burst * scenario.burst_rate) / (calm + burst)
+    return scenario.arrival_rate
+
+
+def _count_blocks(scenario: Scenario, arrival_trace: NDArray[np.float64]) -> int:
+    """See `blocks_of_path`."""
+    if scenario.channel == "constant":
+        return _LEAST_BLOCKS
+    delay_budget = (scenario.delay_budget_range or (scenario.delay_budget, scenario.delay_budget))[1]
+    if scenario.arrivals == "one_at_a_time":
+        duration = scenario.tasks * delay_budget
+    else:
+        duration = scenario.tasks / _mean_rate(scenario, arrival_trace) + scenario.patience * delay_budget
+    wanted = _BLOCKS_MARGIN * duration / scenario.block_duration
+    return math.ceil(min(max(wanted, _LEAST_BLOCKS), _MOST_BLOCKS))

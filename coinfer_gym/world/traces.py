@@ -1,0 +1,254 @@
+"""Recorded traces: channel gains and arrival times out of CSV files, checked row by row.
+
+A file has a header and one sample a row; cells are separated by commas, columns that are not asked for are ignored and
+blank lines skipped. Errors count rows as an editor does: the header is row 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coinfer_gym.errors import InvalidInputError
+
+__all__ = ["FLOOR_GAIN_DB", "load_arrival_trace", "load_channel_trace"]
+
+FLOOR_GAIN_DB = -200.0
+"""Gain in dB of a sample without any throughput, and the least of all others: logarithms stay finite, nothing gets
+through. Of 1 W sent, 200 dB leave the thermal noise power of 2.5 Hz of bandwidth."""
+
+MAX_GAIN_DB = 60.0
+"""Gain in dB above which a trace is refused: most likely a path loss written without its minus. Gains above 0 dB are
+let through, since some normalise the mean gain to 1."""
+
+MAX_SNR_DB = 120.0
+"""Signal-to-noise ratio in dB above which a trace is refused: 40 mW without any path loss over thermal noise in
+10 MHz. It is 40 bit/s/Hz, some four times what a radio of today carries at most in one spatial layer."""
+
+MAX_GAP, MAX_GAP_STEPS = 10.0, 10.0
+"""Gap between samples of a channel above which a trace is refused: longer than both 10 s and 10 median steps."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Cells of a CSV file as text, with the row number of each line that is not blank."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    numbers: list[int]
+
+    def cell(self, row: int, column: str) -> str:
+        """Text of a cell; empty where the row is too short to have it."""
+        place = self.columns.index(column)
+        cells = self.rows[row]
+        return cells[place].strip() if place < len(cells) else ""
+
+    def refuse(self, row: int, column: str, value: object, remedy: str) -> InvalidInputError:
+        """Error that names file, row and column."""
+        return InvalidInputError(f"{self.name}, row {self.numbers[row]}, column {column}", value, remedy)
+
+    def has_empty(self, column: str) -> bool:
+        """Whether a cell of the column is empty."""
+        return any(not self.cell(row, column) for row in range(len(self.rows)))
+
+    def parse(self, column: str) -> NDArray[np.float64]:
+        """Numbers of a column; every cell must hold a finite one."""
+        values = np.empty(len(self.rows))
+        for row in range(len(self.rows)):
+            text = self.cell(row, column)
+            if not text:
+                raise self.refuse(row, column, text, "The cell is empty: fill it or leave out the row.")
+            try:
+                value = float(text)
+            except ValueError as error:
+                raise self.refuse(row, column, text, "Give a number with a point as decimal sign.") from error
+            if not math.isfinite(value):
+                raise self.refuse(row, column, text, "Give a finite number or leave out the row.")
+            values[row] = value
+        return values
+
+
+def load_channel_trace(
+    path: str | Path, power_max: float, bandwidth: float, noise_density: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Recorded channel gains, from a CSV file with the columns ``time_s`` and one of three.
+
+    The first of these that is there is read:
+
+    - ``gain_db``, the power gain;
+    - ``snr_db``, the signal-to-noise ratio at the highest transmit power, unless the file also has ``throughput_mbps``
+      and a cell of ``snr_db`` is empty;
+    - ``throughput_mbps``, the rate in Mbit/s of a link that is never idle; the gain is the one at which the highest
+      transmit power yields that rate (eq. 2 solved for `g`). Where it is 0 the gain is `FLOOR_GAIN_DB`.
+
+    Gains below `FLOOR_GAIN_DB` are raised to it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    power_max : float
+        Highest transmit power in W.
+    bandwidth : float
+        Bandwidth in Hz.
+    noise_density : float
+        Noise power density in W/Hz.
+
+    Returns
+    -------
+    time_s : ndarray of float64, shape (n,)
+        Times of the samples in s from the first, strictly increasing.
+    gain : ndarray of float64, shape (n,)
+        Power gains, positive.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be read, a column is missing, a cell is no finite number, times do not increase or leave a
+        gap (see `MAX_GAP`), a value is out of range, or no sample lets anything through.
+    """
+    table = _read(path)
+    column = _gain_column(table)
+    time_s = _parse_times(table, strict=True)
+    _check_gaps(table, time_s)
+    values = table.parse(column)
+    noise_over_power = noise_density * bandwidth / power_max
+    if column == "gain_db":
+        _check_most(table, column, values, MAX_GAIN_DB, "Give the gain, negative where the channel attenuates")
+        gain = 10.0 ** (values / 10.0)
+    elif column == "snr_db":
+        _check_most(table, column, values, MAX_SNR_DB, "Give the ratio at the highest transmit power")
+        gain = 10.0 ** (values / 10.0) * noise_over_power
+    else:
+        gain = _gain_of_rate(table, column, values * 1e6, bandwidth) * noise_over_power
+    floor = 10.0 ** (FLOOR_GAIN_DB / 10.0)
+    if not np.any(gain > floor):
+        raise InvalidInputError(
+            f"{table.name}, column {column}",
+            float(values.max()),
+            "No sample lets anything through: give a trace whose link works at some time.",
+        )
+    return time_s, np.maximum(gain, floor)
+
+
+def load_arrival_trace(path: str | Path) -> NDArray[np.float64]:
+    """Recorded arrival times, from a CSV file with the column ``time_s``, one row a task.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. Tasks may arrive at the same time, and gaps may be of any length.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Times in s from the first arrival, non-decreasing, the last one positive.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be read, the column is missing, a cell is no finite number, times decrease, or all are equal.
+    """
+    table = _read(path)
+    time_s = _parse_times(table, strict=False)
+    if time_s[-1] == 0.0:
+        raise table.refuse(
+            len(time_s) - 1, "time_s", table.cell(len(time_s) - 1, "time_s"), "All tasks arrive at once: give a span."
+        )
+    return time_s
+
+
+def _read(path: str | Path) -> _Table:
+    """Header and cells of a CSV file with two samples at least."""
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidInputError("trace", str(path), "There is no such file.")
+    rows, numbers = [], []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    rows.append(cells)
+                    numbers.append(reader.line_num)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInputError(path.name, str(error), "Give a CSV file as UTF-8 text.") from error
+    if not rows:
+        raise InvalidInputError(path.name, "", "The file is empty: give a header and one sample a row.")
+    columns = tuple(cell.strip() for cell in rows[0])
+    if "time_s" not in columns:
+        raise InvalidInputError(
+            f"{path.name}, row 1", ",".join(columns), "The column time_s is missing: name the columns in the first row."
+        )
+    if len(rows) < 3:
+        raise InvalidInputError(path.name, len(rows) - 1, "A trace needs two samples at least.")
+    return _Table(path.name, columns, rows[1:], numbers[1:])
+
+
+def _gain_column(table: _Table) -> str:
+    """The column that the gain is read from."""
+    if "gain_db" in table.columns:
+        return "gain_db"
+    has_rate = "throughput_mbps" in table.columns
+    if "snr_db" in table.columns and not (has_rate and table.has_empty("snr_db")):
+        return "snr_db"
+    if has_rate:
+        return "throughput_mbps"
+    raise InvalidInputError(
+        f"{table.name}, row 1",
+        ",".join(table.columns),
+        "A channel needs one of the columns gain_db, snr_db and throughput_mbps.",
+    )
+
+
+def _parse_times(table: _Table, strict: bool) -> NDArray[np.float64]:
+    """Column ``time_s`` from 0, increasing: strictly, or at least never decreasing."""
+    time_s = table.parse("time_s")
+    steps = np.diff(time_s)
+    wrong = np.flatnonzero(steps <= 0.0 if strict else steps < 0.0)
+    if wrong.size:
+        row = int(wrong[0]) + 1
+        remedy = f"Times must {'increase' if strict else 'not decrease'}; the row before has {time_s[row - 1]:.12g}."
+        raise table.refuse(row, "time_s", table.cell(row, "time_s"), remedy)
+    shifted: NDArray[np.float64] = time_s - time_s[0]
+    return shifted
+
+
+def _check_gaps(table: _Table, time_s: NDArray[np.float64]) -> None:
+    """Refuse a channel that was not watched for a while: holding its gain that long would invent data."""
+    steps = np.diff(time_s)
+    most = max(MAX_GAP, MAX_GAP_STEPS * float(np.median(steps)))
+    wrong = np.flatnonzero(steps > most)
+    if wrong.size:
+        row = int(wrong[0]) + 1
+        remedy = f"A gap of {steps[row - 1]:.6g} s before it, more than {most:.6g} s: fill or split the trace."
+        raise table.refuse(row, "time_s", table.cell(row, "time_s"), remedy)
+
+
+def _check_most(table: _Table, column: str, values: NDArray[np.float64], most: float, remedy: str) -> None:
+    """Refuse values that only a mistake of sign or unit explains."""
+    row = int(np.argmax(values))
+    if values[row] > most:
+        raise table.refuse(row, column, table.cell(row, column), f"{remedy}; at most {most:g} dB.")
+
+
+def _gain_of_rate(table: _Table, column: str, rates: NDArray[np.float64], bandwidth: float) -> NDArray[np.float64]:
+    """Signal-to-noise ratios ``2^(r/B) - 1`` at which a link has the given rates in bit/s."""
+    row = int(np.argmin(rates))
+    if rates[row] < 0.0:
+        raise table.refuse(row, column, table.cell(row, column), "A throughput is at least 0.")
+    most = math.log1p(10.0 ** (MAX_SNR_DB / 10.0)) / math.log(2.0)
+    row = int(np.argmax(rates))
+    if rates[row] > most * bandwidth:
+        remedy = (
+            f"It is {rates[row] / bandwidth:.4g} bit/s/Hz at a bandwidth of {bandwidth:.4g} Hz, more than {most:.3g}: "
+            "give the bandwidth it was recorded with."
+        )
+        raise table.refuse(row, column, table.cell(row, column), remedy)
+    return np.expm1(rates / bandwidth * math.log(2.0))
