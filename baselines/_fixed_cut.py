@@ -15,6 +15,9 @@ from coinfer_gym.problem import Decision, Problem, Solution, check_cut, evaluate
 SLOWEST = 1e6
 """Delay budgets beyond this multiple of the fastest full inference are cut down to it: slower saves next to nothing."""
 
+FAINT = 1e-2
+"""SNR at full power below which the upload's energy is nearly the same at every power."""
+
 _PRICE_STEP = 1e-3
 
 
@@ -44,6 +47,8 @@ class Structure(NamedTuple):
         Whether anything is sent.
     power : bool
         Whether the transmit power can be chosen.
+    faint : bool
+        Whether the SNR stays below `FAINT`.
     """
 
     objective: str
@@ -53,6 +58,7 @@ class Structure(NamedTuple):
     free: tuple[Freedom, Freedom]
     uploads: bool
     power: bool
+    faint: bool
 
 
 @dataclass(frozen=True)
@@ -186,33 +192,38 @@ class FixedCut:
             free=(device.freedom, server.freedom),
             uploads=self.link.nats > 0.0,
             power=self.link.nats > 0.0 and self.link.power_min < self.link.power_max,
+            faint=self.link.nats > 0.0 and self.link.snr_per_watt * self.link.power_max < FAINT,
         )
 
     def decide(self, retained: tuple[float, float], price: float) -> Decision:
         """Decision with the two ratios whose clocks and power minimise energy plus `price` times delay."""
-        clocks = [side.best_clock(price) for side in self.sides]
-        ratios = [ratio if side.cycles > 0.0 else 1.0 for ratio, side in zip(retained, self.sides, strict=True)]
-        return Decision(self.cut, *ratios, self.link.best_power(price), *clocks)
+        device, server = self.sides
+        return self._at(retained, self.link.best_power(price), device.best_clock(price), server.best_clock(price))
+
+    def fastest(self, retained: tuple[float, float]) -> Decision:
+        """Decision with the two ratios that takes the least time: everything at its largest value."""
+        clocks = [side.frequency_max if side.cycles > 0.0 else 0.0 for side in self.sides]
+        return self._at(retained, self.link.power_max if self.link.nats > 0.0 else 0.0, clocks[0], clocks[1])
+
+    def _at(self, retained: tuple[float, float], power: float, clock_device: float, clock_server: float) -> Decision:
+        device, server = (ratio if side.cycles else 1.0 for ratio, side in zip(retained, self.sides, strict=True))
+        return Decision(self.cut, device, server, power, clock_device, clock_server)
 
     def spend(self, decision: Decision) -> tuple[float, ...]:
-        """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision."""
-        return spend(self.problem, decision)
-
-
-def spend(problem: Problem, decision: Decision) -> tuple[float, ...]:
-    """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision (eqs. 2-9)."""
-    parts: tuple[float, ...] = evaluate(
-        problem.tables.hardware,
-        problem.tables.cuts,
-        decision.cut,
-        problem.gain,
-        decision.retained_device,
-        decision.retained_server,
-        decision.power,
-        decision.frequency_device,
-        decision.frequency_server,
-    )
-    return parts
+        """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision (eqs. 2-9)."""
+        tables = self.problem.tables
+        parts: tuple[float, ...] = evaluate(
+            tables.hardware,
+            tables.cuts,
+            self.cut,
+            self.problem.gain,
+            decision.retained_device,
+            decision.retained_server,
+            decision.power,
+            decision.frequency_device,
+            decision.frequency_server,
+        )
+        return parts
 
 
 def fix_cut(problem: Problem, cut: int) -> FixedCut:
@@ -246,19 +257,12 @@ def fix_cut(problem: Problem, cut: int) -> FixedCut:
         power_max=problem.power_max,
     )
     fixed = FixedCut(problem, s, (sides[0], sides[1]), link, problem.delay_budget, problem.energy_budget)
-    parts = fixed.spend(fastest(fixed, (1.0, 1.0)))
+    parts = fixed.spend(fixed.fastest((1.0, 1.0)))
     return replace(
         fixed,
         delay_budget=min(problem.delay_budget, SLOWEST * sum(parts[:3])),
         energy_budget=min(problem.energy_budget, sum(parts[3:])),
     )
-
-
-def fastest(fixed: FixedCut, retained: tuple[float, float]) -> Decision:
-    """Decision with the two ratios that takes the least time: everything at its largest value."""
-    device, server = (side.frequency_max if side.cycles > 0.0 else 0.0 for side in fixed.sides)
-    ratios = [ratio if side.cycles > 0.0 else 1.0 for ratio, side in zip(retained, fixed.sides, strict=True)]
-    return Decision(fixed.cut, *ratios, fixed.link.power_max if fixed.link.nats > 0.0 else 0.0, device, server)
 
 
 def least_load(fixed: FixedCut) -> Decision:
@@ -279,7 +283,7 @@ def least_load(fixed: FixedCut) -> Decision:
     """
     ratios = (fixed.sides[0].retained_min, fixed.sides[1].retained_min)
     if fixed.delay_budget <= 0.0 or fixed.energy_budget <= 0.0:
-        return fastest(fixed, ratios)
+        return fixed.fastest(ratios)
 
     def imbalance(log_price: float) -> float:
         parts = fixed.spend(fixed.decide(ratios, math.exp(log_price)))
@@ -312,7 +316,7 @@ def _balance(imbalance: Callable[[float], float], low: float, high: float) -> fl
 
 
 def repair(fixed: FixedCut, decision: Decision) -> Solution:
-    """The decision with its ratios scaled so that the tighter budget is met exactly, as far as the ratios' bounds allow.
+    """The decision with its ratios scaled so that the tighter budget is met exactly, within the ratios' bounds.
 
     At given clocks and power delay and energy are linear in the ratios, so that one factor takes away what a solver
     left over or took too much. A ratio that ends at its lower bound stays there and the other one is scaled alone.

@@ -14,12 +14,15 @@ Each quality is a non-decreasing function of one of four concave forms:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
 
 from coinfer_gym import distortion as dst
 from coinfer_gym.problem import Problem, Solution
+
+_atoms: Any = cp.atoms  # functions that carry no types
 
 _FORMS = {
     "rate_distortion": "linear",
@@ -72,14 +75,12 @@ class Objective:
         if form == "linear":
             self.expression = self._weights[0] * ratios[0] + self._weights[1] * ratios[1]
         elif form == "magnitude":
-            kept = [ratio + cp.entr(ratio) for ratio in ratios]
+            kept = [ratio + _atoms.entr(ratio) for ratio in ratios]
             self.expression = self._weights[0] * kept[0] + self._weights[1] * kept[1]
         else:
             self._build_blocks(blocks, holds, ratios)
 
-    def _build_blocks(
-        self, blocks: int, holds: tuple[bool, bool], ratios: tuple[cp.Expression, cp.Expression]
-    ) -> None:
+    def _build_blocks(self, blocks: int, holds: tuple[bool, bool], ratios: tuple[cp.Expression, cp.Expression]) -> None:
         shares = cp.Variable(blocks, nonneg=True)
         self._members = cp.Parameter((2, blocks), nonneg=True)
         for side in (0, 1):
@@ -87,10 +88,10 @@ class Objective:
                 self.constraints.append(self._members[side] @ shares <= self._weights[side] * ratios[side])
         if self.form == "threshold":
             self._scales = cp.Parameter(blocks, nonneg=True)
-            self.expression = self._scales @ (shares + cp.entr(shares))
+            self.expression = self._scales @ (shares + _atoms.entr(shares))
         else:
             self._scales = cp.Parameter(blocks)
-            self.expression = -cp.log_sum_exp(self._scales - _UNIT * shares) / _UNIT
+            self.expression = -_atoms.log_sum_exp(self._scales - _UNIT * shares) / _UNIT
 
     def set(self, problem: Problem, cut: int) -> None:
         """Set the parameters to a problem and a cut."""

@@ -10,7 +10,10 @@ Taken in the durations ``t_d, tau, t_s`` instead of the clocks and the power, P1
   ``c = (eta kappa a^3 / (E0 T0^2))^(1/3)``; at a feasible point neither side of it exceeds 1;
 - the energy of the upload, ``tau (2^(S / (B tau)) - 1) N0 B / g``, is an exponential cone,
   ``x exp(sigma / x) <= (1 + m) y`` and ``e_u = k ((1 + m) y - x)``, with ``sigma = S ln 2 / (B T0)``,
-  ``k = N0 B T0 / (g E0)`` and ``m = 1 / k`` the SNR that the power ``E0 / T0`` would have: `y` too stays below 1.
+  ``k = N0 B T0 / (g E0)`` and ``m = 1 / k`` the SNR that the power ``E0 / T0`` would have: `y` too stays below 1;
+- where even full power gives an SNR below `FAINT`, that cone's two terms all but cancel, and the energy is taken from
+  its series instead, ``k sigma (1 + z / 2 + z^2 (1 + Z / 4) / 6)`` with ``z = sigma / x`` and `Z` its largest value:
+  each term is convex, and what is left out is below ``Z^3 / 150`` of it.
 
 The objective is concave and non-decreasing in the ratios (`baselines._objective`). One compiled problem serves all
 cuts, gains, budgets and constants of one structure: they are its parameters.
@@ -18,10 +21,13 @@ cuts, gains, budgets and constants of one structure: they are its parameters.
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -31,10 +37,12 @@ from baselines._fixed_cut import FixedCut, Side, Structure, best, closest, fix_c
 from baselines._objective import Objective, quality_of
 from coinfer_gym.problem import Decision, Problem, Solution
 
+_atoms: Any = cp.atoms  # functions that carry no types
+
 INFEASIBLE = "infeasible by the solver's certificate"
 
-_ATTEMPTS = ((1e-10, 0.99), (1e-8, 0.9), (1e-8, 0.7))
-"""Tolerance of the solver and the share of the way to the cones' boundary that it steps, first choice first."""
+_STEPS = (0.99, 0.9, 0.7)
+"""Share of the way to the cones' boundary that the solver steps, first choice first."""
 
 _OUT_OF_REACH = 10.0
 """Scaled requirements beyond this multiple of what a budget allows are cut down to it: as infeasible, and in range."""
@@ -70,8 +78,8 @@ def solve_conic(problem: Problem, cut: int | None = None) -> Solution:
     winner = best(problem, solutions)
     if not winner.feasible:
         return winner
-    bound = max(solution.quality + solution.gap for solution in solutions if solution.gap >= 0.0)
-    return replace(winner, gap=max(bound - winner.quality, 0.0))
+    bounds = [solution.quality + solution.gap for solution in solutions if not math.isnan(solution.gap)]
+    return replace(winner, gap=max(bounds, default=math.nan) - winner.quality)
 
 
 def _solve_cut(fixed: FixedCut) -> Solution:
@@ -84,7 +92,8 @@ def _solve_cut(fixed: FixedCut) -> Solution:
             return closest(fixed, INFEASIBLE)
         decision = form.decision(fixed)
     solution = repair(fixed, decision)
-    return replace(solution, gap=max(quality_of(fixed.problem, fixed.cut, bound) - solution.quality, 0.0))
+    bound = min(quality_of(fixed.problem, fixed.cut, bound), 1.0)
+    return replace(solution, gap=max(bound - solution.quality, 0.0))
 
 
 @lru_cache(maxsize=128)
@@ -128,8 +137,8 @@ class ConicForm:
             [
                 *self._constraints,
                 *self._objective.constraints,
-                sum(self._durations) <= 1.0,
-                sum(self._energies) <= 1.0,
+                within_budget(self._durations),
+                within_budget(self._energies),
             ],
         )
 
@@ -150,6 +159,9 @@ class ConicForm:
         self._durations[2 * index], self._energies[2 * index] = duration, energy
 
     def _build_link(self) -> None:
+        if self.structure.faint:
+            self._build_faint_link()
+            return
         shortest, longest, nats, noise, log_unit = (self._link_constants[k] for k in range(_LINK))
         duration, spent = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
         if self.structure.power:
@@ -159,6 +171,18 @@ class ConicForm:
         self._constraints.append(cp.ExpCone(nats - log_unit * duration, duration, spent))
         self._durations[1] = duration
         self._energies[1] = spent + noise * (spent - duration)
+
+    def _build_faint_link(self) -> None:
+        shortest, longest, *series = (self._link_constants[k] for k in range(_LINK))
+        relative, haste = cp.Variable(nonneg=True), cp.Variable(nonneg=True)  # x and z, to those at full power
+        if self.structure.power:
+            self._constraints += [relative >= 1.0, relative <= longest]
+        else:
+            self._constraints += [relative == 1.0]
+        self._constraints += [haste >= _atoms.inv_pos(relative), haste <= 1.0]
+        self._durations[1] = shortest * relative
+        powers = (1.0, haste, _atoms.square(haste))
+        self._energies[1] = sum(term * power for term, power in zip(series, powers, strict=True))
 
     def solve(self, fixed: FixedCut) -> float | None:
         """Solve for a problem and cut.
@@ -177,7 +201,7 @@ class ConicForm:
             if side.cycles > 0.0:
                 parameter.value = _scale_side(side, fixed)
         if self.structure.uploads:
-            self._link_constants.value = _scale_link(fixed)
+            self._link_constants.value = _scale_faint_link(fixed) if self.structure.faint else _scale_link(fixed)
         self._objective.set(fixed.problem, fixed.cut)
         gap = solve_compiled(self.problem)
         if self.problem.status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
@@ -189,14 +213,14 @@ class ConicForm:
         clocks, ratios = [0.0, 0.0], [1.0, 1.0]
         for index, side in enumerate(fixed.sides):
             if side.cycles > 0.0:
-                ratios[index] = min(max(float(self._ratios[index].value), side.retained_min), 1.0)
-                delay = float(self._durations[2 * index].value) * fixed.delay_budget
+                ratios[index] = min(max(number(self._ratios[index]), side.retained_min), 1.0)
+                delay = number(self._durations[2 * index]) * fixed.delay_budget
                 clock = side.cycles * ratios[index] / max(delay, side.cycles * ratios[index] / side.frequency_max)
                 clocks[index] = max(clock, side.frequency_min)
         power = 0.0
         if self.structure.uploads:
-            power = fixed.link.power(max(float(self._durations[1].value) * fixed.delay_budget, 1e-300))
-        return Decision(fixed.cut, *ratios, power, *clocks)
+            power = fixed.link.power(max(number(self._durations[1]) * fixed.delay_budget, 1e-300))
+        return Decision(fixed.cut, ratios[0], ratios[1], power, clocks[0], clocks[1])
 
 
 def _scale_side(side: Side, fixed: FixedCut) -> NDArray[np.float64]:
@@ -225,8 +249,43 @@ def _scale_link(fixed: FixedCut) -> NDArray[np.float64]:
     return np.array([shortest, longest, nats, noise, np.log1p(1.0 / noise)])
 
 
-def solve_compiled(problem: cp.Problem) -> float:
-    """Solve a compiled problem tightly, more loosely and with shorter steps where that fails.
+def _scale_faint_link(fixed: FixedCut) -> NDArray[np.float64]:
+    """Constants of a faint upload: its shortest delay, its longest one relative to that, terms of its energy."""
+    link, delay = fixed.link, fixed.delay_budget
+    at_full = link.delay(link.power_max)
+    shortest = min(at_full / delay, _OUT_OF_REACH)
+    longest = min(link.delay(link.power_min) / at_full, max(2.0, 2.0 / shortest))
+    exponent = link.nats / at_full
+    limit = min(link.nats / (link.snr_per_watt * fixed.energy_budget), _OUT_OF_REACH)
+    series = limit * np.array([1.0, exponent / 2.0, exponent**2 * (1.0 + exponent / 4.0) / 6.0])
+    return np.array([shortest, longest, *series])
+
+
+def within_budget(shares: Sequence[cp.Expression]) -> cp.Constraint:
+    """That shares of a budget do not exceed it."""
+    total: cp.Expression = shares[0]
+    for share in shares[1:]:
+        total = total + share
+    constraint: cp.Constraint = total <= 1.0
+    return constraint
+
+
+def number(expression: cp.Expression) -> float:
+    """Value of a scalar expression after a solve."""
+    value = expression.value
+    assert value is not None
+    return float(value)
+
+
+def solve_compiled(problem: cp.Problem, tolerance: float = 1e-10) -> float:
+    """Solve a compiled problem, with shorter steps where the solver does not reach the tolerance.
+
+    Parameters
+    ----------
+    problem : cvxpy.Problem
+        With its parameters set.
+    tolerance : float
+        Of gap and residuals.
 
     Returns
     -------
@@ -237,19 +296,21 @@ def solve_compiled(problem: cp.Problem) -> float:
     Raises
     ------
     cvxpy.error.SolverError
-        If every attempt fails.
+        If no attempt comes near the tolerance.
     """
-    for tolerance, step in _ATTEMPTS:
+    nearly = None
+    for step in _STEPS:
         options = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), tolerance) | {"max_step_fraction": step}
         data, chain, inverse = problem.get_problem_data(cp.CLARABEL, enforce_dpp=True, solver_opts=options)
         raw = chain.solve_via_data(problem, data, solver_opts=options)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # the status tells it, and the answer is repaired
-                problem.unpack_results(raw, chain, inverse)
-        except cp.error.SolverError:
-            if (tolerance, step) == _ATTEMPTS[-1]:
-                raise
-        else:
+        status = str(raw.status)
+        if status in ("Solved", "PrimalInfeasible"):
             break
+        if nearly is None and status in ("AlmostSolved", "AlmostPrimalInfeasible"):
+            nearly = raw
+    else:
+        raw = nearly or raw
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the status tells it, and the answer is repaired
+        problem.unpack_results(raw, chain, inverse)
     return abs(float(raw.obj_val - raw.obj_val_dual)) + float(raw.r_dual * np.abs(raw.x).sum())

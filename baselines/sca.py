@@ -1,4 +1,4 @@
-"""P1 by successive convex approximation, the algorithm of Lyu et al., Sec. V-B: ratios, clocks and power stay variables.
+"""P1 by successive convex approximation, Lyu et al., Sec. V-B: ratios, clocks and power stay variables.
 
 Derivation
 ----------
@@ -18,7 +18,7 @@ What is not convex is replaced by a first-order surrogate at the last iterate (s
 
 A product one factor of which cannot be chosen is linear or convex as it stands and is left so. All variables but the
 ratios are relative to the iterate, so that all numbers are of order 1: the coefficients are the shares of the budgets
-which the iterate spends.
+which the iterate spends. For the same reason no clock and no power changes by more than a factor `STEP` at once.
 
 Every surrogate lies above its term, so that whatever meets the convex problem meets P1; and it touches its term at the
 iterate, so that the iterate meets the convex problem. Hence each iterate is feasible for P1 and none is worse than the
@@ -34,6 +34,7 @@ import math
 import threading
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -41,12 +42,18 @@ from numpy.typing import NDArray
 
 from baselines._fixed_cut import FixedCut, Structure, best, closest, fix_cut, least_load, repair
 from baselines._objective import Objective, own_scale_quality
-from baselines.conic import solve_compiled
+from baselines.conic import number, solve_compiled, within_budget
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.problem import Decision, Problem, Solution
 
+_atoms: Any = cp.atoms  # functions that carry no types
+
 NO_START = "no decision meets both budgets"
 
+STEP = 30.0
+"""Clocks and power grow and shrink by no more than this factor from one iterate to the next."""
+
+_TOLERANCE = 1e-9
 _SIDE = 6
 _LINK = 7
 
@@ -140,6 +147,8 @@ def _check_start(fixed: FixedCut, start: Decision) -> None:
 
 def _iterate(fixed: FixedCut, start: Solution, threshold: float, max_iterations: int) -> Solution:
     """Convex problem by convex problem, until the quality rises by less than the threshold."""
+    if not any(side.freedom.retained for side in fixed.sides):
+        return replace(start, history=(start,))
     surrogate = compile_surrogate(fixed.structure)
     history = [start]
     level = own_scale_quality(fixed.problem, start)
@@ -210,7 +219,12 @@ class Surrogate:
         self._objective = Objective(structure.objective, structure.blocks, structure.holds, ratios)
         self.problem = cp.Problem(
             cp.Maximize(self._objective.expression),
-            [*self._constraints, *self._objective.constraints, sum(self._delays) <= 1.0, sum(self._energies) <= 1.0],
+            [
+                *self._constraints,
+                *self._objective.constraints,
+                within_budget(self._delays),
+                within_budget(self._energies),
+            ],
         )
 
     def _build_side(self, index: int) -> None:
@@ -225,12 +239,10 @@ class Surrogate:
         self._delays.append(delay * _bound_product(relative, pace))
         self._energies.append(energy * _bound_product(relative, draw))
 
-    def _build_clock(
-        self, index: int, slow: cp.Expression, fast: cp.Expression
-    ) -> tuple[cp.Expression, cp.Expression]:
+    def _build_clock(self, index: int, slow: cp.Expression, fast: cp.Expression) -> tuple[cp.Expression, cp.Expression]:
         """Auxiliary variables ``u >= 1 / f`` and ``v >= f^2`` of a clock that can be chosen."""
         clock, pace, draw = (cp.Variable(nonneg=True) for _ in range(3))
-        self._constraints += [slow <= clock, clock <= fast, pace >= cp.inv_pos(clock), draw >= cp.square(clock)]
+        self._constraints += [slow <= clock, clock <= fast, pace >= _atoms.inv_pos(clock), draw >= _atoms.square(clock)]
         self._clocks[index] = clock
         return pace, draw
 
@@ -244,10 +256,10 @@ class Surrogate:
         self._constraints += [
             low <= power,
             power <= high,
-            nats * rate - nats <= cp.log(1.0 - grown + grown * power),
+            nats * rate - nats <= _atoms.log(1.0 - grown + grown * power),
         ]
         self._power = power
-        self._delays.append(delay * cp.inv_pos(rate))
+        self._delays.append(delay * _atoms.inv_pos(rate))
         self._energies.append(energy - slope + slope * power)
 
     def solve(self, fixed: FixedCut, iterate: Solution) -> Decision | None:
@@ -265,13 +277,13 @@ class Surrogate:
         clocks = (iterate.frequency_device, iterate.frequency_server)
         for index, side in enumerate(fixed.sides):
             if side.cycles > 0.0:
-                slow, fast = side.frequency_min / clocks[index], side.frequency_max / clocks[index]
+                slow, fast = _limit_step(side.frequency_min / clocks[index], side.frequency_max / clocks[index])
                 shares = (delays[2 * index], energies[2 * index])
                 self._side_constants[index].value = np.array([*shares, ratios[index], side.retained_min, slow, fast])
         if self.structure.uploads:
             self._link_constants.value = _expand_link(fixed, iterate.power, delays[1], energies[1])
         self._objective.set(fixed.problem, fixed.cut)
-        solve_compiled(self.problem)
+        solve_compiled(self.problem, _TOLERANCE)
         if self.problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
             return None
         return self._decision(fixed, iterate)
@@ -283,20 +295,21 @@ class Surrogate:
         power = iterate.power
         for index, (side, free) in enumerate(zip(fixed.sides, self.structure.free, strict=True)):
             if free.retained:
-                ratios[index] = min(max(float(self._ratios[index].value), side.retained_min), 1.0)
+                ratios[index] = min(max(number(self._ratios[index]), side.retained_min), 1.0)
             if free.clock:
-                clock = clocks[index] * float(self._clocks[index].value)
+                clock = clocks[index] * number(self._clocks[index])
                 clocks[index] = min(max(clock, side.frequency_min), side.frequency_max)
         if self.structure.power:
-            power = min(max(power * float(self._power.value), fixed.link.power_min), fixed.link.power_max)
-        return Decision(fixed.cut, *ratios, power, *clocks)
+            power = min(max(power * number(self._power), fixed.link.power_min), fixed.link.power_max)
+        return Decision(fixed.cut, ratios[0], ratios[1], power, clocks[0], clocks[1])
 
 
 def _bound_product(left: cp.Expression | None, right: cp.Expression | None) -> cp.Expression:
     """Convex upper bound of a product of two relative variables, exact where both are 1; None is the constant 1."""
     if left is None or right is None:
         return left if left is not None else right if right is not None else cp.Constant(1.0)
-    return 0.5 * cp.square(left + right) - left - right + 1.0
+    bound: cp.Expression = 0.5 * _atoms.square(left + right) - left - right + 1.0
+    return bound
 
 
 def _expand_link(fixed: FixedCut, power: float, delay: float, energy: float) -> NDArray[np.float64]:
@@ -308,4 +321,10 @@ def _expand_link(fixed: FixedCut, power: float, delay: float, energy: float) -> 
     snr = fixed.link.snr_per_watt * power
     nats, grown = math.log1p(snr), snr / (1.0 + snr)
     slope = energy * max(1.0 - grown / nats, 0.0)
-    return np.array([delay, energy, slope, fixed.link.power_min / power, fixed.link.power_max / power, nats, grown])
+    low, high = _limit_step(fixed.link.power_min / power, fixed.link.power_max / power)
+    return np.array([delay, energy, slope, low, high, nats, grown])
+
+
+def _limit_step(low: float, high: float) -> tuple[float, float]:
+    """Bounds of a relative variable, closer where they would let it leave the solver's numbers in one step."""
+    return max(low, 1.0 / STEP), min(high, STEP)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from coinfer_gym._compile import kernel
 
 RATE_DISTORTION, PARALLEL_JOINT, PARALLEL, MAGNITUDE, MAGNITUDE_THRESHOLD, RANDOM = range(6)
 
@@ -58,19 +59,19 @@ def log_distortion_zero(parameters: NDArray[np.float64], rates: NDArray[np.float
     return math.log(total) - 1.0 - log_ball / total + entropy_nats / total
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def rate_distortion_bound(log_zero: float, rate_bits: float, parameters: float) -> float:
     """Least distortion any code of `rate_bits` bits can reach, ``D(0) 2^(-R/N)`` (eq. 41)."""
     return math.exp(log_zero - rate_bits / parameters * _LN2)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def rate_distortion_rate(log_zero: float, distortion: float, parameters: float) -> float:
     """Least rate in bits that allows `distortion` (eq. 40), the inverse of `rate_distortion_bound`; at least 0."""
     return max(0.0, (log_zero - math.log(distortion)) * parameters / _LN2)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def parallel_rate(water: float, blocks: NDArray[np.float64], first: int, last: int) -> float:
     """Rate in bits of a parallel Laplacian source at water level `water` per weight (Prop. IV.1, eq. 43)."""
     rate = 0.0
@@ -81,7 +82,7 @@ def parallel_rate(water: float, blocks: NDArray[np.float64], first: int, last: i
     return rate / _LN2
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def parallel_distortion(rate_bits: float, blocks: NDArray[np.float64], first: int, last: int) -> float:
     """Distortion of a parallel Laplacian source at `rate_bits` by reverse water-filling (eqs. 60 and 61).
 
@@ -109,7 +110,7 @@ def parallel_distortion(rate_bits: float, blocks: NDArray[np.float64], first: in
     return distortion
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def magnitude_distortion(retained: float, scale: float) -> float:
     """Distortion of keeping the largest share `retained` of Laplacian weights, ``A (1 - rho + rho ln rho)``.
 
@@ -120,13 +121,13 @@ def magnitude_distortion(retained: float, scale: float) -> float:
     return scale * (1.0 - retained + retained * math.log(retained))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def random_distortion(retained: float, scale: float) -> float:
-    """Distortion of keeping a random share `retained` of the weights, ``A (1 - rho)`` with ``A = sum N_j / lambda_j``."""
+    """Distortion of keeping a random share of the weights, ``A (1 - rho)`` with ``A = sum N_j / lambda_j``."""
     return scale * (1.0 - retained)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def threshold_retained(threshold: float, blocks: NDArray[np.float64], first: int, last: int) -> float:
     """Share of a side's Laplacian weights above `threshold`, ``sum N_j exp(-lambda_j theta) / sum N_j``."""
     kept, total = 0.0, 0.0
@@ -136,7 +137,7 @@ def threshold_retained(threshold: float, blocks: NDArray[np.float64], first: int
     return kept / total if total > 0.0 else 1.0
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def threshold_distortion(retained: float, blocks: NDArray[np.float64], first: int, last: int) -> float:
     """Distortion of pruning a whole side at one magnitude threshold that keeps the share `retained`.
 

@@ -6,8 +6,8 @@ In durations instead of clocks and power P1 is convex (see docs/mathematics.md),
 - each clock minimises ``theta a/f + k a f^2`` with ``a = L/c`` cycles and ``k = eta kappa``: ``f^3 = theta / (2 k)``;
 - the power minimises ``theta tau + e_tx``: with ``y = ln(1 + p g / (N0 B))`` it solves
   ``(y - 1) e^y + 1 = theta g / (N0 B)``;
-- the ratios solve a knapsack of two items, ``max Q(rho)`` under ``C_d rho_d + C_s rho_s <= b``, where ``C`` is the price
-  of time and energy per unit of ratio and ``b`` what both budgets are worth after the upload.
+- the ratios solve a knapsack of two items, ``max Q(rho)`` under ``C_d rho_d + C_s rho_s <= b``, where ``C`` is the
+  price of time and energy per unit of ratio and ``b`` what both budgets are worth after the upload.
 
 The knapsack relaxes P1, so its value bounds the quality from above at every ``theta``; where the delay of its solution
 meets the budget it is the optimum. That delay falls in ``theta``: one monotone search per cut. Controls depend on
@@ -20,12 +20,13 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym import distortion as dst
+from coinfer_gym._compile import kernel, parallel_kernel
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.problem import Problem, Solution, Tables, check_cut, evaluate, meets, model_distortion, model_quality
+from coinfer_gym.problem import Problem, Solution, Tables, check_cut, evaluate, model_distortion, model_quality
 
 __all__ = ["SOLUTION", "solve_exact", "solve_exact_batch"]
 
@@ -87,9 +88,7 @@ def solve_exact(problem: Problem, cut: int | None = None) -> Solution:
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload),) * 2
     last = last if cut is None else last + 1
     row = np.zeros(1, SOLUTION)
-    _solve(
-        *_arrays(problem.tables), problem.gain, problem.delay_budget, problem.energy_budget, first, last, row, 0
-    )
+    _solve(*_arrays(problem.tables), problem.gain, problem.delay_budget, problem.energy_budget, first, last, row, 0)
     return solution_from_row(row[0])
 
 
@@ -156,13 +155,13 @@ def _arrays(tables: Tables) -> tuple[NDArray[np.void], NDArray[np.void], NDArray
     return tables.hardware, tables.quality, tables.cuts, tables.blocks
 
 
-@njit(cache=True)
+@kernel
 def _clock(theta: float, coefficient: float, low: float, high: float) -> float:
     """Clock that minimises ``theta a/f + k a f^2``."""
     return min(high, max(low, (theta / (2.0 * coefficient)) ** (1.0 / 3.0)))
 
 
-@njit(cache=True)
+@kernel
 def _spectral_price(y: float) -> float:
     """``(y - 1) e^y + 1``: price of time, in units of ``N0 B / g``, at which ``y = ln(1 + SNR)`` is the best."""
     if y < 1e-3:
@@ -170,7 +169,7 @@ def _spectral_price(y: float) -> float:
     return y * math.exp(y) - math.expm1(y)
 
 
-@njit(cache=True)
+@kernel
 def _spectral_response(price: float) -> float:
     """Inverse of `_spectral_price`, by Halley's method from the leading terms at either end."""
     if price < 1.0:
@@ -190,7 +189,7 @@ def _spectral_response(price: float) -> float:
     return y
 
 
-@njit(cache=True)
+@kernel
 def _controls(
     theta: float, hardware: NDArray[np.void], gain: float, span: tuple[float, float, float, float]
 ) -> tuple[float, float, float]:
@@ -209,7 +208,7 @@ def _controls(
     return f_device, f_server, y
 
 
-@njit(cache=True)
+@kernel
 def _spectral_span(hardware: NDArray[np.void], gain: float) -> tuple[float, float, float, float]:
     """Ends of ``y = ln(1 + SNR)`` and the prices of time at which they are the best."""
     h = hardware[0]
@@ -218,7 +217,7 @@ def _spectral_span(hardware: NDArray[np.void], gain: float) -> tuple[float, floa
     return low, high, _spectral_price(low), _spectral_price(high)
 
 
-@njit(cache=True)
+@kernel
 def _costs(
     hardware: NDArray[np.void], cut: Any, gain: float, controls: tuple[float, float, float]
 ) -> tuple[float, float, float, float, float, float]:
@@ -244,22 +243,22 @@ def _costs(
     return time_device, energy_device, time_server, energy_server, tau, energy_upload
 
 
-@njit(cache=True)
+@kernel
 def _delay(costs: tuple[float, float, float, float, float, float], rho_device: float, rho_server: float) -> float:
     return rho_device * costs[0] + rho_server * costs[2] + costs[4]
 
 
-@njit(cache=True)
+@kernel
 def _energy(costs: tuple[float, float, float, float, float, float], rho_device: float, rho_server: float) -> float:
     return rho_device * costs[1] + rho_server * costs[3] + costs[5]
 
 
-@njit(cache=True)
+@kernel
 def _is_linear(kind: int) -> bool:
     return kind == dst.RATE_DISTORTION or kind == dst.PARALLEL_JOINT or kind == dst.RANDOM
 
 
-@njit(cache=True)
+@kernel
 def _weights(kind: int, cut: Any) -> tuple[float, float]:
     """Worth of a unit of ratio on each side, for qualities that rise with a weighted sum of the ratios."""
     if kind == dst.RANDOM:
@@ -267,7 +266,7 @@ def _weights(kind: int, cut: Any) -> tuple[float, float]:
     return cut.parameters_device, cut.parameters_server
 
 
-@njit(cache=True)
+@kernel
 def _response(
     kind: int, price: float, bits: float, blocks: NDArray[np.float64], first: int, last: int, low: float
 ) -> tuple[float, float]:
@@ -304,7 +303,7 @@ def _response(
     return ratio, slope
 
 
-@njit(cache=True)
+@kernel
 def _fill_concave(
     kind: int,
     cost_device: float,
@@ -353,7 +352,7 @@ def _fill_concave(
     return rho_device, rho_server, z
 
 
-@njit(cache=True)
+@kernel
 def _fill_linear(
     cost_device: float, cost_server: float, worth: float, low_device: float, low_server: float, device_first: bool
 ) -> tuple[float, float]:
@@ -367,7 +366,7 @@ def _fill_linear(
     return max(rho_device, low_device), max(rho_server, low_server)
 
 
-@njit(cache=True)
+@kernel
 def _prefers_device(
     theta: float, costs: tuple[float, float, float, float, float, float], weights: tuple[float, float]
 ) -> float:
@@ -376,7 +375,7 @@ def _prefers_device(
     return weights[0] * (theta * time_server + energy_server) - weights[1] * (theta * time_device + energy_device)
 
 
-@njit(cache=True)
+@kernel
 def _relax(
     theta: float,
     hardware: NDArray[np.void],
@@ -416,7 +415,7 @@ def _relax(
     return _LINEAR, rho_device, rho_server, z
 
 
-@njit(cache=True)
+@kernel
 def _merit(
     hardware: NDArray[np.void],
     quality: NDArray[np.void],
@@ -434,7 +433,7 @@ def _merit(
     return model_quality(hardware, quality, cuts, blocks, s, rho_device, rho_server)
 
 
-@njit(cache=True)
+@kernel
 def _pace(
     hardware: NDArray[np.void],
     cut: Any,
@@ -464,7 +463,7 @@ def _pace(
     return math.exp(high) if of_time else math.exp(low)
 
 
-@njit(cache=True)
+@kernel
 def _crossing(
     low: float,
     high: float,
@@ -489,7 +488,7 @@ def _crossing(
     return 0.5 * (low + high)
 
 
-@njit(cache=True)
+@kernel
 def _lateness(
     theta: float,
     costs: tuple[float, float, float, float, float, float],
@@ -509,7 +508,7 @@ def _lateness(
     return excess / (theta * delay_budget + energy_budget)
 
 
-@njit(cache=True)
+@kernel
 def _solve_cut(
     hardware: NDArray[np.void],
     quality: NDArray[np.void],
@@ -552,9 +551,8 @@ def _solve_cut(
             if delay <= delay_budget and energy <= energy_budget:
                 theta = _pace(hardware, cut, gain, span, 1.0, 1.0, energy_budget, False)
                 return True, 1.0, 1.0, 1.0, theta, 1.0
-        elif linear and merit_to_beat > 0.0:
-            if _merit(hardware, quality, cuts, blocks, s, rho_device, rho_server) <= merit_to_beat:
-                return False, 0.0, 0.0, 0.0, theta, 0.0
+        elif linear and _merit(hardware, quality, cuts, blocks, s, rho_device, rho_server) <= merit_to_beat:
+            return False, 0.0, 0.0, 0.0, theta, 0.0
         in_budgets = delay <= delay_budget * (1.0 + _ROUNDING) and energy <= energy_budget * (1.0 + _ROUNDING)
         if in_budgets and state != _SATURATED:
             merit = _merit(hardware, quality, cuts, blocks, s, rho_device, rho_server)
@@ -616,7 +614,7 @@ def _solve_cut(
     return True, merit, rho_device, rho_server, math.exp(high), bound
 
 
-@njit(cache=True)
+@kernel
 def _bound(
     theta: float,
     hardware: NDArray[np.void],
@@ -639,7 +637,7 @@ def _bound(
     return 1.0 if state == _SATURATED else _merit(hardware, quality, cuts, blocks, s, rho_device, rho_server)
 
 
-@njit(cache=True)
+@kernel
 def _write(
     hardware: NDArray[np.void],
     quality: NDArray[np.void],
@@ -680,7 +678,7 @@ def _write(
     row.distortion = model_distortion(hardware, quality, cuts, blocks, s, ratios[0], ratios[1])
 
 
-@njit(cache=True)
+@kernel
 def _explain(
     hardware: NDArray[np.void],
     quality: NDArray[np.void],
@@ -749,7 +747,7 @@ def _explain(
     )
 
 
-@njit(cache=True)
+@kernel
 def _solve(
     hardware: NDArray[np.void],
     quality: NDArray[np.void],
@@ -810,9 +808,7 @@ def _solve(
                 delay = _delay(costs, device, server)
                 controls = _controls(theta, hardware, gain, span)
     if not found:
-        _explain(
-            hardware, quality, cuts, blocks, gain, delay_budget, energy_budget, first, last, span, rows, i
-        )
+        _explain(hardware, quality, cuts, blocks, gain, delay_budget, energy_budget, first, last, span, rows, i)
         return
     row = rows[i]
     _write(hardware, quality, cuts, blocks, gain, best, rho_device, rho_server, controls, rows, i)
@@ -820,7 +816,7 @@ def _solve(
     row.delay_needed, row.energy_needed, row.reason = math.nan, math.nan, 0
 
 
-@njit(cache=True)
+@kernel
 def _solve_many(
     hardware: NDArray[np.void],
     quality: NDArray[np.void],
@@ -837,7 +833,7 @@ def _solve_many(
         _solve(hardware, quality, cuts, blocks, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)
 
 
-@njit(cache=True, parallel=True)
+@parallel_kernel
 def _solve_many_parallel(
     hardware: NDArray[np.void],
     quality: NDArray[np.void],

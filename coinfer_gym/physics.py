@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from coinfer_gym._compile import kernel
 
 __all__ = [
     "compute_delay",
@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def transmission_rate(power: float, gain: float, bandwidth: float, noise_density: float) -> float:
     """Uplink rate ``B log2(1 + p g / (N0 B))`` in bit/s (eq. 2).
 
@@ -34,7 +34,7 @@ def transmission_rate(power: float, gain: float, bandwidth: float, noise_density
     return bandwidth * math.log1p(power * gain / (noise_density * bandwidth)) / math.log(2.0)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def compute_delay(retained: float, flops: float, frequency: float, flops_per_cycle: float) -> float:
     """Time to run a pruned sub-model, ``rho L / (f c)`` in s (eqs. 4 and 8); 0 where there is nothing to run.
 
@@ -54,7 +54,7 @@ def compute_delay(retained: float, flops: float, frequency: float, flops_per_cyc
     return retained * flops / (frequency * flops_per_cycle)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def compute_energy(
     retained: float, flops: float, frequency: float, flops_per_cycle: float, pue: float, kappa: float
 ) -> float:
@@ -72,7 +72,7 @@ def compute_energy(
     return pue * kappa * frequency * frequency * retained * flops / flops_per_cycle
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def upload_delay(bits: float, rate: float) -> float:
     """Time to send the activation, ``S / r`` in s (eq. 6); 0 where nothing is sent, infinite at rate 0."""
     if bits == 0.0:
@@ -82,7 +82,7 @@ def upload_delay(bits: float, rate: float) -> float:
     return bits / rate
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def upload_energy(power: float, delay: float) -> float:
     """Energy to send the activation, ``p tau`` in J (eq. 7); 0 where nothing is sent."""
     if power == 0.0 or delay == 0.0:
@@ -90,7 +90,7 @@ def upload_energy(power: float, delay: float) -> float:
     return power * delay
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def path_gain(reference_gain: float, distance: float, exponent: float) -> float:
     """Distance-dependent power gain ``g0 d^-alpha`` (Sec. VI-B), `distance` in units of the reference distance 1 m."""
     return reference_gain * distance**-exponent

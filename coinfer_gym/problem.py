@@ -1,4 +1,4 @@
-"""Problem P1 (Lyu et al., eq. 44): one task to be cut, pruned, clocked and sent within its budgets, and its solutions."""
+"""Problem P1 (Lyu et al., eq. 44): one task to cut, prune, clock and send within its budgets, and its solutions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from coinfer_gym import distortion as dst
 from coinfer_gym import physics
+from coinfer_gym._compile import kernel
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.workload import Workload
 
@@ -338,13 +338,13 @@ def build_tables(source: Any) -> Tables:
     return Tables(hardware, quality, cuts, blocks)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def meets(spent: float, budget: float) -> bool:
     """Whether `spent` stays within `budget` up to `BUDGET_TOLERANCE`."""
     return spent <= budget + BUDGET_TOLERANCE * abs(budget)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def evaluate(
     hardware: NDArray[np.void],
     cuts: NDArray[np.void],
@@ -375,7 +375,7 @@ def evaluate(
     return delay_device, delay_upload, delay_server, energy_device, energy_upload, energy_server
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def model_distortion(
     hardware: NDArray[np.void],
     quality: NDArray[np.void],
@@ -407,7 +407,7 @@ def model_distortion(
     return device + dst.random_distortion(retained_server, cut.scale_server)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def model_quality(
     hardware: NDArray[np.void],
     quality: NDArray[np.void],

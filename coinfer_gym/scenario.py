@@ -21,7 +21,13 @@ __all__ = ["Scenario", "load_scenario", "shipped_scenarios"]
 
 
 def _number(
-    symbol: str, unit: str, text: str, *, low: float | None = None, above: float | None = None, high: float | None = None
+    symbol: str,
+    unit: str,
+    text: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
 ) -> Any:
     """Field of a number: symbol, unit, meaning and range, from which checks, errors and the documentation come."""
     return Field(description=text, ge=low, gt=above, le=high, json_schema_extra={"symbol": symbol, "unit": unit})
@@ -228,7 +234,11 @@ def shipped_scenarios() -> list[str]:
 
 
 def _read(source: str) -> tuple[str, dict[str, Any]]:
-    """Name for errors and content of a scenario; relative paths inside a file count from the file's folder."""
+    """Name for errors and content of a scenario.
+
+    A file may extend a shipped scenario (``extends: bert-multimodal``) and then says only what differs; relative paths
+    inside it count from its folder.
+    """
     origin = f"scenario {source!r}"
     if source.endswith((".yaml", ".yml")):
         path = Path(source)
@@ -247,6 +257,11 @@ def _read(source: str) -> tuple[str, dict[str, Any]]:
         raise InvalidInputError("scenario", source, f"The file is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise InvalidInputError("scenario", source, "The file must hold a mapping of field to value.")
+    if "extends" in data:
+        base = data.pop("extends")
+        if base not in shipped_scenarios():
+            raise InvalidInputError(f"{origin}: extends", base, nearest(str(base), shipped_scenarios()))
+        data = _read(base)[1] | data
     if folder is not None:
         for key in ("workload", "channel_trace", "arrival_trace"):
             value = data.get(key)

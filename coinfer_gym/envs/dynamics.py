@@ -11,15 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
 from coinfer_gym.envs import reward as rw
 from coinfer_gym.envs import spaces
 from coinfer_gym.problem import Tables, evaluate, meets, model_quality
 from coinfer_gym.scenario import Scenario
-from coinfer_gym.world import WorldTables, blocks_of_path, build_world_tables, draw_world, gain_db_range
-from coinfer_gym.world.random import CSI, normal_at, substream
+from coinfer_gym.world import (
+    CSI,
+    WorldTables,
+    block_at,
+    blocks_of_path,
+    build_world_tables,
+    draw_world,
+    gain_db_range,
+    normal_at,
+    substream,
+)
 
 RULES = np.dtype(
     [
@@ -49,9 +59,12 @@ STATE = np.dtype(
     [
         ("world_seed", np.uint64),
         ("clock", np.float64),
+        ("gain_db", np.float64),
         ("wait", np.float64),
         ("delay_budget", np.float64),
         ("energy_budget", np.float64),
+        ("delay_level", np.float64),
+        ("energy_level", np.float64),
         ("battery", np.float64),
         ("intensity", np.float64),
         ("intensity_clock", np.float64),
@@ -61,7 +74,11 @@ STATE = np.dtype(
         ("waiting", np.int64),
     ]
 )
-"""State of a lane beside its world: `wait` is the age of the task at hand, `first` and `waiting` span the queue."""
+"""State of a lane beside its world.
+
+`wait` is the age of the task at hand, `gain_db` the true gain at the clock; `first` and `waiting` span the queue; the two
+levels are the budgets as they are observed, kept because they hold for the whole episode.
+"""
 
 INFO_NAMES = (
     "time_s",
@@ -95,9 +112,9 @@ INFO_NAMES = (
 )
 """Keys of ``info``, all floats: the task that was decided and what became of it; zeros for a decision not yet made.
 
-``delay_budget_s`` and ``energy_budget_j`` are what was left for the task when its service started; ``delivered`` is the
-quality of a task that met both budgets, else 0; ``cost_*`` are relative excesses, ``dropped`` counts tasks lost since the
-last decision, ``clipped`` components of the action that lay outside [-1, 1].
+``delay_budget_s`` and ``energy_budget_j`` are what was left for the task when its service started; ``delivered`` is
+the quality of a task that met both budgets, else 0; ``cost_*`` are relative excesses, ``dropped`` counts tasks lost
+since the last decision, ``clipped`` components of the action that lay outside [-1, 1].
 """
 
 INFO = np.dtype([(name, np.float64) for name in INFO_NAMES])
@@ -159,33 +176,32 @@ def build_constants(scenario: Scenario) -> Constants:
     )
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inlined_kernel
 def gain_at(gains: NDArray[np.float64], i: int, time: float, block_duration: float) -> float:
-    """Gain of lane `i` in the coherence block at `time`; the path repeats after its end."""
-    block = int(time / block_duration)
-    return gains[i, block if block < gains.shape[1] else block % gains.shape[1]]
+    """Gain of lane `i` in the coherence block at `time`."""
+    return gains[i, block_at(time, block_duration, gains.shape[1])]
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def observed_gain(lane: Any, gains: NDArray[np.float64], i: int, rules: Any) -> float:
-    """Gain of lane `i` as the agent sees it: old by the delay of the channel state information, and in error by its noise."""
-    time = max(0.0, lane.clock - rules.csi_delay)
-    gain = gain_at(gains, i, time, rules.block_duration)
+@inlined_kernel
+def observed_gain_db(lane: Any, gains: NDArray[np.float64], i: int, rules: Any) -> float:
+    """Gain of lane `i` in dB as the agent sees it: old by the delay of the state information, with its noise."""
+    gain_db = lane.gain_db
+    if rules.csi_delay > 0.0:
+        gain_db = 10.0 * math.log10(gain_at(gains, i, lane.clock - rules.csi_delay, rules.block_duration))
     if rules.csi_noise_db > 0.0:
-        block = int(time / rules.block_duration)
-        error_db = rules.csi_noise_db * normal_at(substream(lane.world_seed, CSI), block)
-        gain *= math.exp(0.1 * math.log(10.0) * error_db)
-    return gain
+        block = int(max(0.0, lane.clock - rules.csi_delay) / rules.block_duration)
+        gain_db += rules.csi_noise_db * normal_at(substream(lane.world_seed, CSI), block)
+    return gain_db
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _charge(lane: Any, rules: Any, duration: float) -> None:
     """Harvest into the battery for `duration` seconds."""
     if rules.battery_capacity < math.inf:
         lane.battery = min(rules.battery_capacity, lane.battery + rules.harvest_power * duration)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _note_arrival(lane: Any, rules: Any, time: float) -> None:
     """Count an arrival into the estimate of the arrival rate, an exponentially forgetting counter."""
     lane.intensity *= math.exp((lane.intensity_clock - time) / rules.intensity_time)
@@ -193,7 +209,7 @@ def _note_arrival(lane: Any, rules: Any, time: float) -> None:
     lane.intensity_clock = time
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inlined_kernel
 def _expire(lane: Any, queue: NDArray[np.float64], i: int, now: float) -> int:
     """Drop the waiting tasks whose deadline has passed; returns how many."""
     dropped = 0
@@ -204,7 +220,7 @@ def _expire(lane: Any, queue: NDArray[np.float64], i: int, now: float) -> int:
     return dropped
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inlined_kernel
 def _admit(lane: Any, arrivals: NDArray[np.float64], queue: NDArray[np.float64], i: int, rules: Any) -> int:
     """Let the tasks that arrived until now into the queue; returns how many were lost, late or before a full queue."""
     dropped = 0
@@ -221,7 +237,7 @@ def _admit(lane: Any, arrivals: NDArray[np.float64], queue: NDArray[np.float64],
     return dropped + _expire(lane, queue, i, lane.clock)
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inlined_kernel
 def _next_task(
     lane: Any, arrivals: NDArray[np.float64], queue: NDArray[np.float64], i: int, rules: Any
 ) -> tuple[int, bool]:
@@ -249,33 +265,34 @@ def _next_task(
             return dropped, True
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inlined_kernel
 def _observe(
     lane: Any, gains: NDArray[np.float64], i: int, capacity: int, rules: Any, scale: Any, out: NDArray[np.float32]
 ) -> None:
     """Write the observation of the task at hand."""
+    lane.gain_db = 10.0 * math.log10(gain_at(gains, i, lane.clock, rules.block_duration))
     intensity = 0.0
     if not rules.one_at_a_time:
         intensity = lane.intensity * math.exp((lane.intensity_clock - lane.clock) / rules.intensity_time)
     spaces.write_observation(
         scale,
-        observed_gain(lane, gains, i, rules),
+        observed_gain_db(lane, gains, i, rules),
         lane.waiting / capacity,
         lane.wait / lane.delay_budget,
         intensity,
-        lane.delay_budget,
-        lane.energy_budget,
+        lane.delay_level,
+        lane.energy_level,
         lane.battery / rules.battery_capacity if rules.battery_capacity < math.inf else 1.0,
         out,
         i,
     )
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def _inform(lane: Any, gain: float, info: Any) -> None:
+@inlined_kernel
+def _inform(lane: Any, info: Any) -> None:
     """Write what is known of the task at hand before it is decided."""
     info.time_s = lane.clock
-    info.gain_db = 10.0 * math.log10(gain)
+    info.gain_db = lane.gain_db
     info.wait_s = lane.wait
     info.delay_budget_s = lane.delay_budget - lane.wait
     info.energy_budget_j = lane.energy_budget
@@ -283,7 +300,7 @@ def _inform(lane: Any, gain: float, info: Any) -> None:
     info.battery_j = lane.battery
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def reset_lane(
     hardware: Any,
     quality: Any,
@@ -309,15 +326,16 @@ def reset_lane(
     lane.world_seed = seed
     budgets = draw_world(seed, world, channel_time, channel_gain, arrival_trace, arrivals[i], gains[i])
     lane.delay_budget, lane.energy_budget = budgets
+    lane.delay_level, lane.energy_level = spaces.budget_levels(scale, lane.delay_budget, lane.energy_budget)
     lane.clock, lane.wait, lane.intensity, lane.intensity_clock = 0.0, 0.0, 0.0, 0.0
     lane.arrived, lane.served, lane.first, lane.waiting = 0, 0, 0, 0
     lane.battery = r.battery_initial * r.battery_capacity if r.battery_capacity < math.inf else math.inf
     _next_task(lane, arrivals, queue, i, r)
     _observe(lane, gains, i, queue.shape[1], r, scale, observation)
-    _inform(lane, gain_at(gains, i, lane.clock, r.block_duration), info[i])
+    _inform(lane, info[i])
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inlined_kernel
 def _serve(
     lane: Any, hardware: Any, quality: Any, cuts: Any, blocks: Any, rules: Any, gain: float, decision: Any, info: Any
 ) -> float:
@@ -355,7 +373,9 @@ def _serve(
     info.energy_device_j, info.energy_upload_j, info.energy_server_j = e_device, e_upload, e_server
     info.delay_s, info.energy_j = t_device + tau + t_server, e_device + e_upload + e_server
     age = lane.wait + info.delay_s
-    info.quality = model_quality(hardware, quality, cuts, blocks, s, retained_device, retained_server) if finished else 0.0
+    info.quality = (
+        model_quality(hardware, quality, cuts, blocks, s, retained_device, retained_server) if finished else 0.0
+    )
     in_budgets = finished and meets(age, lane.delay_budget) and meets(info.energy_j, lane.energy_budget)
     info.delivered = info.quality if in_budgets else 0.0
     info.violated = 0.0 if in_budgets else 1.0
@@ -364,7 +384,7 @@ def _serve(
     return info.delay_s
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inlined_kernel
 def step_lane(
     hardware: Any,
     quality: Any,
@@ -395,7 +415,7 @@ def step_lane(
             actions[i, k] = min(1.0, max(-1.0, actions[i, k]))
             clipped += 1
     gain = gain_at(gains, i, lane.clock, r.block_duration)
-    _inform(lane, gain, row)
+    _inform(lane, row)
     decision = spaces.decode(hardware, cuts.shape[0], actions, i)
     duration = _serve(lane, hardware, quality, cuts, blocks, r, gain, decision, row)
     lane.clock += duration
@@ -410,19 +430,35 @@ def step_lane(
     _observe(lane, gains, i, queue.shape[1], r, scale, observation)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def reset_lanes(constants: Any, lanes: Any, chosen: Any, seeds: Any, observation: Any, info: Any) -> None:
     """Reset the lanes of the index array `chosen`, the k-th with ``seeds[k]``."""
     hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
     state, arrivals, gains, queue = lanes
     for k in range(chosen.shape[0]):
         reset_lane(
-            hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale,
-            state, arrivals, gains, queue, chosen[k], seeds[k], observation, info,
+            hardware,
+            quality,
+            cuts,
+            blocks,
+            world,
+            channel_time,
+            channel_gain,
+            arrival_trace,
+            rules,
+            scale,
+            state,
+            arrivals,
+            gains,
+            queue,
+            chosen[k],
+            seeds[k],
+            observation,
+            info,
         )
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def step_lanes(
     constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
 ) -> None:
@@ -432,12 +468,30 @@ def step_lanes(
     for i in range(actions.shape[0]):
         if not skipped[i]:
             step_lane(
-                hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale,
-                state, arrivals, gains, queue, i, actions, observation, rewards, ends, info,
+                hardware,
+                quality,
+                cuts,
+                blocks,
+                world,
+                channel_time,
+                channel_gain,
+                arrival_trace,
+                rules,
+                scale,
+                state,
+                arrivals,
+                gains,
+                queue,
+                i,
+                actions,
+                observation,
+                rewards,
+                ends,
+                info,
             )
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@parallel_kernel
 def step_lanes_parallel(
     constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
 ) -> None:
@@ -447,18 +501,52 @@ def step_lanes_parallel(
     for i in prange(actions.shape[0]):
         if not skipped[i]:
             step_lane(
-                hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale,
-                state, arrivals, gains, queue, i, actions, observation, rewards, ends, info,
+                hardware,
+                quality,
+                cuts,
+                blocks,
+                world,
+                channel_time,
+                channel_gain,
+                arrival_trace,
+                rules,
+                scale,
+                state,
+                arrivals,
+                gains,
+                queue,
+                i,
+                actions,
+                observation,
+                rewards,
+                ends,
+                info,
             )
 
 
-@njit(cache=True, error_model="numpy", parallel=True)
+@parallel_kernel
 def reset_lanes_parallel(constants: Any, lanes: Any, chosen: Any, seeds: Any, observation: Any, info: Any) -> None:
     """`reset_lanes` over all cores."""
     hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
     state, arrivals, gains, queue = lanes
     for k in prange(chosen.shape[0]):
         reset_lane(
-            hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale,
-            state, arrivals, gains, queue, chosen[k], seeds[k], observation, info,
+            hardware,
+            quality,
+            cuts,
+            blocks,
+            world,
+            channel_time,
+            channel_gain,
+            arrival_trace,
+            rules,
+            scale,
+            state,
+            arrivals,
+            gains,
+            queue,
+            chosen[k],
+            seeds[k],
+            observation,
+            info,
         )

@@ -138,9 +138,7 @@ class LAIMEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._show(info)
         return self._lanes.observation[0].copy(), info
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Decide the task at the head of the queue.
 
         Parameters
@@ -179,9 +177,9 @@ class LAIMEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         lane = self._lane()
         rules = self._lanes.constants.rules[0]
-        gain = dynamics.observed_gain(self._lanes.state[0], self._lanes.gains, 0, rules)
+        gain_db = dynamics.observed_gain_db(self._lanes.state[0], self._lanes.gains, 0, rules)
         return self.scenario.problem(
-            float(gain),
+            10.0 ** (gain_db / 10.0),
             float(lane["delay_budget"] - lane["wait"]),
             float(min(lane["energy_budget"], max(lane["battery"], math.ulp(0.0)))),
         )
@@ -199,7 +197,7 @@ class LAIMEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def world(self) -> World:
         """The world of the running episode: arrival times, channel path and budgets."""
-        return draw(self.scenario, int(self._lane()["world_seed"]))
+        return draw(self._lanes.constants.world, int(self._lane()["world_seed"]))
 
     def render(self) -> Any:
         """Picture of the last decision: a string (``ansi``) or an array (``rgb_array``); ``human`` opens a window."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from numba import njit
+from coinfer_gym._compile import kernel
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def excess(spent: float, budget: float) -> float:
     """Relative excess of a budget, ``[spent / budget - 1]+``."""
     return max(0.0, spent / budget - 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def reward(
     quality: float,
     excess_delay: float,

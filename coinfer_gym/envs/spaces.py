@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from coinfer_gym._compile import kernel
 from coinfer_gym.problem import Decision
 
 ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency_device", "frequency_server")
@@ -34,7 +34,7 @@ OBSERVATION = np.dtype(
 """Physical bounds by which observations are normalised."""
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _share(value: float, low: float, high: float) -> float:
     """`value` on a scale of -1 at `low` to 1 at `high`, clipped; 0 where the scale has no width."""
     if high <= low:
@@ -42,12 +42,12 @@ def _share(value: float, low: float, high: float) -> float:
     return min(1.0, max(-1.0, 2.0 * (value - low) / (high - low) - 1.0))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _between(action: float, low: float, high: float) -> float:
     return low + (high - low) * 0.5 * (action + 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def decode(
     hardware: NDArray[np.void], cuts: int, actions: NDArray[Any], i: int
 ) -> tuple[int, float, float, float, float, float]:
@@ -97,25 +97,35 @@ def encode(hardware: NDArray[np.void], cuts: int, decision: Decision) -> NDArray
     return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
+def budget_levels(scale: NDArray[np.void], delay_budget: float, energy_budget: float) -> tuple[float, float]:
+    """Both budgets as they are observed, logarithmic between the ends of their ranges."""
+    o = scale[0]
+    return (
+        _share(math.log(delay_budget), o.log_delay_low, o.log_delay_high),
+        _share(math.log(energy_budget), o.log_energy_low, o.log_energy_high),
+    )
+
+
+@kernel
 def write_observation(
     scale: NDArray[np.void],
-    gain: float,
+    gain_db: float,
     queue_share: float,
     wait_share: float,
     intensity: float,
-    delay_budget: float,
-    energy_budget: float,
+    delay_level: float,
+    energy_level: float,
     battery_share: float,
     out: NDArray[np.float32],
     i: int,
 ) -> None:
     """Write the normalised observation to row `i`, in the order of `OBSERVATION_NAMES`."""
     o = scale[0]
-    out[i, 0] = _share(10.0 * math.log10(gain), o.gain_db_low, o.gain_db_high)
+    out[i, 0] = _share(gain_db, o.gain_db_low, o.gain_db_high)
     out[i, 1] = _share(queue_share, 0.0, 1.0)
     out[i, 2] = _share(wait_share, 0.0, 1.0)
     out[i, 3] = _share(intensity, 0.0, o.intensity_high)
-    out[i, 4] = _share(math.log(delay_budget), o.log_delay_low, o.log_delay_high)
-    out[i, 5] = _share(math.log(energy_budget), o.log_energy_low, o.log_energy_high)
+    out[i, 4] = delay_level
+    out[i, 5] = energy_level
     out[i, 6] = _share(battery_share, 0.0, 1.0)

@@ -80,8 +80,8 @@ class LAIMVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[
         seed : int or list of int, optional
             An int gives lane `i` the seed ``seed + i``.
         options : dict, optional
-            ``reset_mask``, a bool array of the lanes to reset; others keep their episode. ``world_seed`` as in the single
-            environment.
+            ``reset_mask``, a bool array of the lanes to reset; others keep their episode. ``world_seed`` as in the
+            single environment.
 
         Returns
         -------

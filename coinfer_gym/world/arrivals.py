@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from coinfer_gym._compile import kernel
 from coinfer_gym.world.random import ARRIVALS, exponential, substream, uniform
 
 __all__ = ["ARRIVAL_KINDS", "draw_arrivals"]
@@ -16,7 +16,7 @@ ARRIVAL_KINDS = ("one_at_a_time", "poisson", "mmpp", "periodic", "trace")
 _ONE_AT_A_TIME, _POISSON, _MMPP, _PERIODIC, _TRACE = range(5)
 
 
-@njit(cache=True)
+@kernel
 def draw_arrivals(
     seed: np.uint64, record: NDArray[np.void], trace: NDArray[np.float64], out: NDArray[np.float64]
 ) -> None:
@@ -47,7 +47,7 @@ def draw_arrivals(
         out[:] = 0.0
 
 
-@njit(cache=True)
+@kernel
 def _draw_poisson(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
     """Poisson process: independent exponential gaps."""
     mean_gap = 1.0 / record[0].arrival_rate
@@ -59,7 +59,7 @@ def _draw_poisson(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.flo
         out[i] = time
 
 
-@njit(cache=True)
+@kernel
 def _draw_bursts(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
     """Markov-modulated Poisson process of two states, calm and burst, which starts in their stationary distribution."""
     r = record[0]
@@ -84,7 +84,7 @@ def _draw_bursts(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.floa
         out[i] = time
 
 
-@njit(cache=True)
+@kernel
 def _draw_periodic(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
     """One task per period, from a random phase on."""
     period = 1.0 / record[0].arrival_rate
@@ -93,7 +93,7 @@ def _draw_periodic(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.fl
         out[i] = (phase + i) * period
 
 
-@njit(cache=True)
+@kernel
 def _draw_recorded(
     seed: np.uint64, record: NDArray[np.void], trace: NDArray[np.float64], out: NDArray[np.float64]
 ) -> None:

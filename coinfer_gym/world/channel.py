@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from coinfer_gym._compile import kernel
 from coinfer_gym.world.random import FADING, SHADOWING, TRACE, normal, substream, uniform
 
 __all__ = ["CHANNELS", "bessel_j0", "block_at", "draw_gains"]
@@ -39,7 +39,7 @@ def bessel_j0(x: float) -> float:
     return float(np.mean(np.cos(x * np.sin(np.arange(points) * (math.pi / points)))))
 
 
-@njit(cache=True)
+@kernel
 def block_at(time: float, block_duration: float, blocks: int) -> int:
     """Coherence block of a time: the path repeats after its end, and its first block also holds before time 0.
 
@@ -58,7 +58,7 @@ def block_at(time: float, block_duration: float, blocks: int) -> int:
     return block if block < blocks else block % blocks  # the division is slow and seldom needed
 
 
-@njit(cache=True)
+@kernel
 def draw_gains(
     seed: np.uint64,
     record: NDArray[np.void],
@@ -88,7 +88,7 @@ def draw_gains(
         out[:] = record[0].path_gain
 
 
-@njit(cache=True)
+@kernel
 def _draw_fading(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
     """Path loss times log-normal shadowing times Rician fading.
 
@@ -114,7 +114,7 @@ def _draw_fading(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.floa
         _shadow(seed, record, out)
 
 
-@njit(cache=True)
+@kernel
 def _shadow(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
     """Multiply gains by log-normal shadowing."""
     r = record[0]
@@ -128,7 +128,7 @@ def _shadow(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64])
         out[k] = max(out[k] * math.exp(shadowing * level), _LEAST_GAIN)
 
 
-@njit(cache=True)
+@kernel
 def _draw_recorded(
     seed: np.uint64,
     record: NDArray[np.void],

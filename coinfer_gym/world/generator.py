@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from coinfer_gym._compile import kernel
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.physics import path_gain
 from coinfer_gym.world.arrivals import ARRIVAL_KINDS, draw_arrivals
@@ -178,7 +178,7 @@ def blocks_of_path(scenario: Scenario) -> int:
     return _count_blocks(scenario, trace)
 
 
-@njit(cache=True)
+@kernel
 def draw_world(
     world_seed: np.uint64,
     record: NDArray[np.void],

@@ -4,6 +4,9 @@ The state of a stream is one unsigned 64-bit integer that each call takes and ha
 thousands of lanes share no memory and numpy's global generator is never touched. A stream visits
 ``state + GOLDEN, state + 2 GOLDEN, ...`` and scrambles each (Steele, Lea and Flood, "Fast splittable pseudorandom
 number generators", 2014); by that counter any draw of a stream can be had without those before it.
+
+Called from Python, a state comes back as an int: wrap it in ``np.uint64`` before handing it in again, for numba takes
+an int as signed. Inside compiled code there is nothing to do.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from coinfer_gym._compile import kernel
 
 __all__ = [
     "ARRIVALS",
@@ -44,7 +48,7 @@ _SHIFT_12 = np.uint64(12)
 _LAYERS = 256
 
 
-@njit(cache=True)
+@kernel
 def _mix(word: np.uint64) -> np.uint64:
     """Scramble of splitmix64: a bijection of 64-bit integers."""
     word = (word ^ (word >> _SHIFT_30)) * _MIX_1
@@ -52,7 +56,7 @@ def _mix(word: np.uint64) -> np.uint64:
     return word ^ (word >> _SHIFT_31)
 
 
-@njit(cache=True)
+@kernel
 def substream(seed: np.uint64, stream: int) -> np.uint64:
     """State at which a stream of a world seed starts.
 
@@ -67,28 +71,28 @@ def substream(seed: np.uint64, stream: int) -> np.uint64:
     return _mix(_mix(np.uint64(seed) + _GOLDEN) + np.uint64(stream + 1) * _STREAM_STEP)
 
 
-@njit(cache=True)
+@kernel
 def next_raw(state: np.uint64) -> tuple[np.uint64, np.uint64]:
     """64 random bits, and the state after them."""
-    state = state + _GOLDEN
+    state = np.uint64(state) + _GOLDEN
     return _mix(state), state
 
 
-@njit(cache=True)
+@kernel
 def uniform(state: np.uint64) -> tuple[float, np.uint64]:
     """Uniform deviate strictly between 0 and 1, and the state after it.
 
     It is an odd multiple of ``2^-53``, so that neither its logarithm nor that of its complement is infinite.
     """
-    raw, state = next_raw(state)
+    raw, state = next_raw(np.uint64(state))
     # Through a signed integer: its conversion to a float is one machine instruction, that of an unsigned one is not.
     return (np.float64(np.int64(raw >> _SHIFT_12)) + 0.5) * 2.0**-52, state
 
 
-@njit(cache=True)
+@kernel
 def exponential(state: np.uint64) -> tuple[float, np.uint64]:
     """Exponential deviate of mean 1, and the state after it."""
-    u, state = uniform(state)
+    u, state = uniform(np.uint64(state))
     return -math.log(u), state
 
 
@@ -142,7 +146,7 @@ _HEIGHTS = np.exp(-0.5 * _EDGES**2)
 _TAIL = float(_EDGES[1])
 
 
-@njit(cache=True)
+@kernel
 def _tail(state: np.uint64) -> tuple[float, np.uint64]:
     """Normal deviate beyond the base layer's edge (Marsaglia, 1964), and the state after it."""
     while True:
@@ -153,9 +157,10 @@ def _tail(state: np.uint64) -> tuple[float, np.uint64]:
             return _TAIL + a, state
 
 
-@njit(cache=True)
+@kernel
 def normal(state: np.uint64) -> tuple[float, np.uint64]:
     """Standard normal deviate by the ziggurat, and the state after it."""
+    state = np.uint64(state)
     while True:
         raw, state = next_raw(state)
         layer = raw & _LAYER_BITS
@@ -172,7 +177,7 @@ def normal(state: np.uint64) -> tuple[float, np.uint64]:
             return x, state
 
 
-@njit(cache=True)
+@kernel
 def normal_at(stream: np.uint64, index: int) -> float:
     """Standard normal deviate number `index` of a stream, without those before it.
 
@@ -183,5 +188,5 @@ def normal_at(stream: np.uint64, index: int) -> float:
     index : int
         For example the number of a coherence block; at least 0.
     """
-    x, _ = normal(_mix(stream + np.uint64(index + 1) * _GOLDEN))
+    x, _ = normal(_mix(np.uint64(stream) + np.uint64(index + 1) * _GOLDEN))
     return x

@@ -1,0 +1,166 @@
+"""What every policy meets: the call that stable-baselines3 makes of an agent, and the tie of a solver to an environment."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from coinfer_gym import Decision, InvalidInputError, Problem
+
+__all__ = ["Policy", "Predictor", "ProblemPolicy"]
+
+State = tuple[NDArray[Any], ...]
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Anything that chooses actions: an agent of stable-baselines3, or a policy of this package."""
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: State | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """Action for an observation, or one action per row of a batch of observations.
+
+        Parameters
+        ----------
+        observation : ndarray, shape (n_obs,) or (n, n_obs)
+        state : tuple of ndarray, optional
+            Memory of a recurrent agent.
+        episode_start : ndarray of bool, shape (n,), optional
+            Where an episode begins, so that a memory is cleared.
+        deterministic : bool
+            Take the mode of a stochastic agent.
+
+        Returns
+        -------
+        action : ndarray, shape (n_act,) or (n, n_act)
+        state : tuple of ndarray or None
+            To hand over to the next call.
+        """
+        ...
+
+
+class Policy(abc.ABC):
+    """A policy without memory between tasks.
+
+    Attributes
+    ----------
+    uses : {"observation", "problem"}
+        What a decision is based on. ``"observation"`` sees what an agent sees and takes batches; ``"problem"`` asks the
+        environment for the task at hand, so that it must be bound to it (`bind`) and plays one environment at a time.
+    """
+
+    uses: ClassVar[Literal["observation", "problem"]] = "observation"
+
+    @abc.abstractmethod
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: State | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """Action, see `Predictor.predict`; the state passes through."""
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Act in this environment from now on.
+
+        Parameters
+        ----------
+        env : gymnasium.Env
+            Wrapped or not.
+
+        Returns
+        -------
+        Policy
+            Itself.
+
+        Raises
+        ------
+        InvalidInputError
+            If the policy cannot act there.
+        """
+        return self
+
+    def seed(self, seed: int) -> None:  # noqa: B027  most policies draw nothing
+        """Begin the random numbers anew; the same seed brings the same actions."""
+
+
+class ProblemPolicy(Policy):
+    """A policy that solves P1 of the task at hand: a subclass says how.
+
+    Parameters
+    ----------
+    env : gymnasium.Env, optional
+        The environment to act in; `bind` does the same later.
+    """
+
+    uses: ClassVar[Literal["observation", "problem"]] = "problem"
+
+    def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
+        self._env: Any = None
+        if env is not None:
+            self.bind(env)
+
+    @abc.abstractmethod
+    def solve(self, problem: Problem) -> Decision:
+        """Decision for a task.
+
+        Parameters
+        ----------
+        problem : Problem
+
+        Returns
+        -------
+        Decision
+        """
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Act in this environment from now on.
+
+        Raises
+        ------
+        InvalidInputError
+            If the environment offers no ``problem()``, or a wrapper has given its actions another meaning.
+        """
+        core = env.unwrapped
+        if not (hasattr(core, "problem") and hasattr(core, "action")):
+            raise InvalidInputError("env", core, "This policy needs an environment with problem() and action().")
+        if env.action_space != core.action_space:
+            raise InvalidInputError("env", env, "A wrapper changes the action space; bind the environment inside it.")
+        self._env = core
+        return self
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: State | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """Action for the task at hand in the bound environment, see `Predictor.predict`.
+
+        Only the shape of the observation matters: a batch of one gets a batch of one back.
+
+        Raises
+        ------
+        InvalidInputError
+            If the policy is not bound, or the batch holds more than one observation.
+        """
+        if self._env is None:
+            raise InvalidInputError("policy", type(self).__name__, "Tie it to its environment first, by bind(env).")
+        batch = np.shape(observation)[:-1]
+        if batch not in ((), (1,)):
+            raise InvalidInputError(
+                "observation", np.shape(observation), "This policy plays one environment at a time."
+            )
+        action = np.asarray(self._env.action(self.solve(self._env.problem())))
+        return action.reshape(*batch, *action.shape), state

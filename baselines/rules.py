@@ -1,0 +1,420 @@
+"""Policies that need no learning: chance, one fixed action, one fixed cut, and the best answer to each task alone."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, cast
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from baselines.policy import Policy, Predictor, ProblemPolicy, State
+from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
+from coinfer_gym.envs.laim import action_space
+from coinfer_gym.errors import nearest
+from coinfer_gym.problem import check_cut
+
+__all__ = [
+    "POLICIES",
+    "ConstantAction",
+    "MyopicExact",
+    "MyopicSCA",
+    "OnDevice",
+    "OnServer",
+    "RandomPolicy",
+    "best_constant_action",
+    "find_policy",
+    "make_policy",
+]
+
+LAIM = "coinfer_gym/LAIM-v0"
+
+_SHARE_OF_ELITES = 0.25
+_ROUNDS_PER_STAGE = 4
+_LEAST_CANDIDATES = 4  # per cut
+_LEAST_DEVIATION = 0.02  # about the step in a control below which the return no longer tells candidates apart
+
+
+class RandomPolicy(Policy):
+    """Uniformly random actions.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of its own generator, apart from that of the world.
+    space : gymnasium.Space, optional
+        Space to draw from; that of LAIM-v0 until the policy is bound to an environment.
+    """
+
+    def __init__(self, seed: int = 0, space: gym.Space[Any] | None = None) -> None:
+        self._seed = seed
+        self._space = copy.deepcopy(action_space() if space is None else space)
+        self.seed(0)
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Draw from this environment's actions from now on."""
+        self._space = copy.deepcopy(env.action_space)  # the environment's own generator stays as it is
+        self.seed(0)
+        return self
+
+    def seed(self, seed: int) -> None:
+        """Begin the random numbers anew, from this and the policy's own seed."""
+        self._space.seed(int(np.random.SeedSequence([self._seed, seed]).generate_state(1)[0]))
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: State | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """Random action, one per row of a batch."""
+        batch = np.shape(observation)[:-1]
+        actions = [np.asarray(self._space.sample()) for _ in range(int(np.prod(batch)))]
+        return np.reshape(actions, (*batch, *actions[0].shape)), state
+
+
+class ConstantAction(Policy):
+    """The same action for every task.
+
+    Parameters
+    ----------
+    action : array_like, shape (n_act,)
+        Components in [-1, 1].
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not one row of numbers in [-1, 1].
+    """
+
+    def __init__(self, action: ArrayLike) -> None:
+        try:
+            self.action = np.asarray(action, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError("action", action, "Give numbers in [-1, 1].") from error
+        if self.action.ndim != 1 or not (np.abs(self.action) <= 1.0).all():
+            raise InvalidInputError("action", action, "Give one row of numbers in [-1, 1].")
+
+    @classmethod
+    def tune(
+        cls, options: Mapping[str, Any], environment: str, env: Mapping[str, Any], seeds: Iterable[int]
+    ) -> dict[str, Any]:
+        """Options with the action of `best_constant_action`, where they leave it open (none, or ``"best"``)."""
+        if options.get("action", "best") != "best":
+            return dict(options)
+        return {"action": best_constant_action(env, seeds, environment=environment).tolist()}
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Check that the environment takes the action.
+
+        Raises
+        ------
+        InvalidInputError
+            If it has another shape.
+        """
+        if env.action_space.shape != self.action.shape:
+            raise InvalidInputError("action", self.action.tolist(), f"The environment takes {env.action_space}.")
+        return self
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: State | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """The action, one copy per row of a batch."""
+        return np.broadcast_to(self.action, (*np.shape(observation)[:-1], *self.action.shape)).copy(), state
+
+
+class OnDevice(ProblemPolicy):
+    """Nothing is sent: the exact optimum of cut `J`."""
+
+    def solve(self, problem: Problem) -> Decision:
+        """Exact optimum at the last cut."""
+        return solve_exact(problem, cut=problem.workload.cuts - 1)
+
+
+class OnServer(ProblemPolicy):
+    """The raw sample is sent: the exact optimum of cut 0."""
+
+    def solve(self, problem: Problem) -> Decision:
+        """Exact optimum at the first cut."""
+        return solve_exact(problem, cut=0)
+
+
+class MyopicExact(ProblemPolicy):
+    """The global optimum of each task as if no other were to come.
+
+    Parameters
+    ----------
+    env : gymnasium.Env, optional
+    cut : int, optional
+        One cut; all of them where None.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any] | None = None, cut: int | None = None) -> None:
+        self._cut = cut
+        super().__init__(env)
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Act in this environment from now on.
+
+        Raises
+        ------
+        InvalidInputError
+            If the environment offers no P1, or its network does not have the cut.
+        """
+        super().bind(env)
+        if self._cut is not None:
+            check_cut(self._cut, self._env.scenario.workload)
+        return self
+
+    def solve(self, problem: Problem) -> Decision:
+        """Global optimum of P1."""
+        return solve_exact(problem, cut=self._cut)
+
+
+class MyopicSCA(MyopicExact):
+    """The successive convex approximation of Lyu et al. for each task; parameters as for `MyopicExact`."""
+
+    def solve(self, problem: Problem) -> Decision:
+        """Point where the approximation stops."""
+        from baselines.sca import solve_sca  # brings the convex solvers along, which no other rule needs
+
+        return solve_sca(problem, cut=self._cut)
+
+
+POLICIES: dict[str, type[Policy]] = {
+    "random": RandomPolicy,
+    "constant": ConstantAction,
+    "on_device": OnDevice,
+    "on_server": OnServer,
+    "myopic_exact": MyopicExact,
+    "myopic_sca": MyopicSCA,
+}
+"""Policies by the names that configuration files use."""
+
+TRUSTED = ("coinfer_gym", "baselines", "agents")
+"""Packages from which a configuration file may name a policy by ``package.module:attribute``: those of this project.
+
+A file that could name any module could run any code. Imports point down, so this floor knows no agent by name: the file
+says ``agents.policy:load_agent``.
+"""
+
+
+def find_policy(name: str) -> Callable[..., Predictor]:
+    """What makes the policy of this name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `POLICIES`, or ``package.module:attribute`` where the package is one of `TRUSTED`.
+
+    Returns
+    -------
+    callable
+        A class or function that returns a policy.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none of this name, or its package is not trusted.
+    """
+    if name in POLICIES:
+        return POLICIES[name]
+    if ":" not in name:
+        hint = "A learned agent goes by 'agents.policy:load_agent' and its path."
+        raise InvalidInputError("policy", name, f"{nearest(name, POLICIES)} {hint}")
+    module_name, attribute = name.split(":", 1)
+    if module_name.split(".")[0] not in TRUSTED:
+        raise InvalidInputError("policy", name, f"A policy is imported from {', '.join(TRUSTED)} only.")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise InvalidInputError("policy", name, f"{error}.") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise InvalidInputError("policy", name, nearest(attribute, getattr(module, "__all__", dir(module))))
+    return cast("Callable[..., Predictor]", factory)
+
+
+def make_policy(name: str, options: Mapping[str, Any] | None = None) -> Predictor:
+    """Policy by name and options, not yet bound to an environment.
+
+    Parameters
+    ----------
+    name : str
+        As for `find_policy`.
+    options : mapping, optional
+        Its keyword arguments.
+
+    Returns
+    -------
+    Predictor
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such policy, or an option is unknown or missing.
+    """
+    factory = find_policy(name)
+    options = dict(options or {})
+    check_options(name, factory, options)
+    return factory(**options)
+
+
+def check_options(name: str, factory: Callable[..., Predictor], options: Mapping[str, Any]) -> None:
+    """Raise `InvalidInputError` unless `factory` takes these keyword arguments and needs no more."""
+    parameters = inspect.signature(factory).parameters
+    if any(entry.kind is entry.VAR_KEYWORD for entry in parameters.values()):
+        return
+    known = [entry for entry in parameters if entry != "env"]
+    for key in options:
+        if key not in known:
+            hint = nearest(key, known) if known else "It has no options."
+            raise InvalidInputError(f"policy {name!r}: key", key, hint)
+    for key in known:
+        if parameters[key].default is inspect.Parameter.empty and key not in options:
+            raise InvalidInputError(f"policy {name!r}: {key}", None, "It must be given.")
+
+
+def best_constant_action(
+    env: Mapping[str, Any] | None = None,
+    seeds: Iterable[int] = range(32),
+    *,
+    environment: str = LAIM,
+    candidates: int = 384,
+    search_seed: int = 0,
+) -> NDArray[np.float32]:
+    """The constant action with the highest mean return, by a cross-entropy search.
+
+    The cut is a choice among kinds, in which a search by mean and deviation would get lost: every cut has its own search
+    of the five controls. All cuts share the candidates; the worse half of the cuts leaves after every few rounds, until
+    one has them all. Every candidate meets the same worlds.
+
+    Parameters
+    ----------
+    env : mapping, optional
+        Keyword arguments of the environment: the scenario's name and the fields to set otherwise.
+    seeds : iterable of int
+        Seeds of the worlds to search on. Keep them apart from those that the action is judged on.
+    environment : str
+        Id of the environment; it must have a native vector environment and the cut as first component of its action.
+    candidates : int
+        Actions tried per round.
+    search_seed : int
+        Seed of the search.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_act,)
+        The same for the same arguments.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no seed, or the environment cannot be made.
+    """
+    seeds = [int(seed) for seed in seeds]
+    if not seeds:
+        raise InvalidInputError("seeds", seeds, "Give the seed of one world at least.")
+    options = dict(env or {})
+    single: Any = gym.make(environment, **options)
+    cuts, controls = single.unwrapped.scenario.workload.cuts, single.action_space.shape[0] - 1
+    candidates = max(candidates, _LEAST_CANDIDATES * cuts)
+    lanes = gym.make_vec(environment, candidates * len(seeds), vectorization_mode="vector_entry_point", **options)
+    search = _Search(cuts, controls, np.random.default_rng(search_seed))
+    while True:
+        for _ in range(_ROUNDS_PER_STAGE):
+            actions = search.ask(candidates)
+            search.tell(actions, _mean_returns(lanes, actions, seeds))
+        if search.is_settled:
+            return search.best
+        search.halve()
+
+
+def _mean_returns(lanes: Any, actions: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float64]:
+    """Mean return over the worlds of each candidate; unused lanes idle along with the last one.
+
+    Parameters
+    ----------
+    lanes : VectorEnv
+        With ``candidates * len(seeds)`` lanes.
+    actions : ndarray, shape (n, n_act)
+        At most as many as there are candidates.
+    seeds : sequence of int
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    rows = lanes.num_envs // len(seeds)
+    padded = np.concatenate([actions, np.repeat(actions[-1:], rows - len(actions), axis=0)])
+    repeated = np.repeat(padded, len(seeds), axis=0)
+    lanes.reset(seed=list(seeds) * rows)
+    returns, running = np.zeros(lanes.num_envs), np.ones(lanes.num_envs, np.bool_)
+    while running.any():
+        _, rewards, terminated, truncated, _ = lanes.step(repeated)
+        returns += np.where(running, rewards, 0.0)
+        running &= ~(terminated | truncated)
+    mean: NDArray[np.float64] = returns.reshape(rows, len(seeds)).mean(axis=1)
+    return mean[: len(actions)]
+
+
+class _Search:
+    """One cross-entropy search of the controls per cut that is still in question."""
+
+    def __init__(self, cuts: int, controls: int, generator: np.random.Generator) -> None:
+        self._total = cuts
+        self._generator = generator
+        self._cuts = np.arange(cuts)
+        self._mean = np.zeros((cuts, controls))
+        self._deviation = np.ones((cuts, controls))
+        self._record = np.full(cuts, -np.inf)
+        self._champions = np.zeros((cuts, controls + 1), np.float32)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether one cut is left."""
+        return self._cuts.size == 1
+
+    @property
+    def best(self) -> NDArray[np.float32]:
+        """Best action met."""
+        action: NDArray[np.float32] = self._champions[np.argmax(self._record)].copy()
+        return action
+
+    def ask(self, candidates: int) -> NDArray[np.float32]:
+        """Actions to try, the same number for each cut, shape (n, n_act)."""
+        each = candidates // self._cuts.size
+        shape = (self._cuts.size, each, self._mean.shape[1])
+        controls = self._mean[:, None] + self._deviation[:, None] * self._generator.standard_normal(shape)
+        centres = (2.0 * self._cuts + 1.0) / self._total - 1.0
+        columns = np.broadcast_to(centres[:, None, None], (*shape[:2], 1))
+        actions = np.concatenate([columns, np.clip(controls, -1.0, 1.0)], axis=2)
+        return actions.reshape(-1, actions.shape[2]).astype(np.float32)
+
+    def tell(self, actions: NDArray[np.float32], returns: NDArray[np.float64]) -> None:
+        """Move each cut's search to the best of its actions."""
+        each = len(actions) // self._cuts.size
+        actions, returns = actions.reshape(self._cuts.size, each, -1), returns.reshape(self._cuts.size, each)
+        order = np.argsort(-returns, axis=1, kind="stable")[:, : max(2, int(_SHARE_OF_ELITES * each))]
+        elites = np.take_along_axis(actions, order[:, :, None], axis=1).astype(np.float64)
+        self._mean = elites[:, :, 1:].mean(axis=1)
+        self._deviation = np.maximum(elites[:, :, 1:].std(axis=1), _LEAST_DEVIATION)
+        best = np.take_along_axis(returns, order[:, :1], axis=1)[:, 0]
+        better = best > self._record
+        self._record = np.where(better, best, self._record)
+        self._champions = np.where(better[:, None], elites[:, 0].astype(np.float32), self._champions)
+
+    def halve(self) -> None:
+        """Leave the worse half of the cuts."""
+        kept = np.sort(np.argsort(-self._record, kind="stable")[: (self._cuts.size + 1) // 2])
+        for name in ("_cuts", "_mean", "_deviation", "_record", "_champions"):
+            setattr(self, name, getattr(self, name)[kept])

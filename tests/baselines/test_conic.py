@@ -1,0 +1,224 @@
+"""The conic form of P1 against searches that know nothing of it, and against the compiled optimum."""
+
+import math
+from dataclasses import replace
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from baselines import solve_conic
+from baselines._fixed_cut import fix_cut
+from baselines.conic import INFEASIBLE, compile_form
+from coinfer_gym.distortion import BOUNDS, QUALITIES
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.optimum import solve_exact
+from coinfer_gym.problem import Decision
+from tests.baselines.random_problems import random_problem, small_problem
+
+CONTROLS = ("retained_device", "retained_server", "power", "frequency_device", "frequency_server")
+
+
+def largest_server_ratio(problem, cut, retained_device, controls):
+    """Largest `rho_s` over all combinations of clocks and powers on a grid, and the combination, eqs. 2-11."""
+    clock_device, clock_server, power = np.meshgrid(*controls, indexing="ij")
+    flops_device, flops_server = problem.workload.flops_device[cut], problem.workload.flops_server[cut]
+    cycles_device = retained_device * flops_device / problem.flops_per_cycle_device
+    cycles_server = flops_server / problem.flops_per_cycle_server
+    noise = problem.noise_density * problem.bandwidth
+    upload = problem.workload.upload_bits[cut] / (problem.bandwidth * np.log2(1 + power * problem.gain / noise))
+    delay = cycles_device / clock_device + upload
+    energy = problem.pue_device * problem.kappa_device * clock_device**2 * cycles_device + power * upload
+    by_delay = (problem.delay_budget - delay) / (cycles_server / clock_server)
+    heat = problem.pue_server * problem.kappa_server * clock_server**2 * cycles_server
+    ratio = np.minimum(np.minimum(by_delay, (problem.energy_budget - energy) / heat), 1.0)
+    place = np.unravel_index(np.argmax(ratio), ratio.shape)
+    return ratio[place], tuple(grid[k] for grid, k in zip(controls, place, strict=True))
+
+
+def brute_force(problem, cut, points=16, rounds=30):
+    """Best quality on a grid over all five controls that closes in on its best point round by round."""
+    highs = (1.0, problem.frequency_device_max, problem.frequency_server_max, problem.power_max)
+    lows = (problem.retained_device_min, *(high / 100 for high in highs[1:]))
+    grids = [np.geomspace(low, high, points) for low, high in zip(lows, highs, strict=True)]
+    best, center = -math.inf, None
+    for _ in range(rounds):
+        for retained_device in grids[0]:
+            retained_server, controls = largest_server_ratio(problem, cut, retained_device, grids[1:])
+            if retained_server < problem.retained_server_min:
+                continue
+            decision = Decision(cut, retained_device, retained_server, controls[2], controls[0], controls[1])
+            quality = problem.evaluate(decision).quality
+            if quality > best:
+                best, center = quality, (retained_device, *controls)
+        assert center is not None
+        steps = [(grid[1] / grid[0]) ** 5 for grid in grids]
+        grids = [
+            np.geomspace(max(middle / step, low), min(middle * step, high), points)
+            for middle, step, low, high in zip(center, steps, lows, highs, strict=True)
+        ]
+    return best
+
+
+def descend(problem, cut, seed):
+    """Best quality that sequential quadratic programming finds on the controls' logarithms, from random starts."""
+    rng = np.random.default_rng(seed)
+    highs = np.log([1.0, 1.0, problem.power_max, problem.frequency_device_max, problem.frequency_server_max])
+    lows = np.log([problem.retained_device_min, problem.retained_server_min, *(np.exp(highs[2:]) / 1e3)])
+
+    def evaluate(point):
+        values = np.exp(np.clip(point, lows, highs))
+        return problem.evaluate(Decision(cut, *values))
+
+    def slack(point):
+        solution = evaluate(point)
+        return [1.0 - solution.delay / problem.delay_budget, 1.0 - solution.energy / problem.energy_budget]
+
+    best = -math.inf
+    for _ in range(6):
+        result = minimize(
+            lambda point: -evaluate(point).quality,
+            rng.uniform(0.5 * (lows + highs), highs),
+            method="SLSQP",
+            bounds=list(zip(lows, highs, strict=True)),
+            constraints=[{"type": "ineq", "fun": slack}],
+            options={"maxiter": 300, "ftol": 1e-12},
+        )
+        if min(slack(result.x)) >= -1e-9:
+            best = max(best, evaluate(result.x).quality)
+    return best
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_no_grid_point_is_better(quality):
+    problem = small_problem(quality=quality)
+    solution, searched = solve_conic(problem, 2), brute_force(problem, 2)
+    assert solution.feasible
+    assert searched <= solution.quality + 1e-9
+    assert searched == pytest.approx(solution.quality, rel=5e-3)  # the grid stalls on the ridge where both budgets bind
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+@pytest.mark.filterwarnings("ignore:Values in x were outside bounds")
+def test_no_local_search_is_better(quality):
+    problem = small_problem(quality=quality)
+    solution, searched = solve_conic(problem, 1), descend(problem, 1, seed=3)
+    assert searched <= solution.quality + 1e-8
+    assert searched == pytest.approx(solution.quality, rel=1e-4)
+
+
+@pytest.mark.parametrize("snr_db", [(-80.0, -20.0), (-20.0, 80.0), (80.0, 120.0)])
+def test_agrees_with_the_compiled_optimum(snr_db):
+    verdicts = []
+    for seed in range(120):
+        problem, cut = random_problem(seed, snr_db)
+        conic, exact = solve_conic(problem, cut), solve_exact(problem, cut)
+        assert conic.feasible == exact.feasible, seed
+        verdicts.append(conic.feasible)
+        if conic.feasible:
+            assert conic.quality == pytest.approx(exact.quality, rel=1e-7, abs=1e-9), seed
+            assert 0.0 <= conic.gap < 1e-6, seed
+            assert exact.quality <= conic.quality + conic.gap + 1e-7, seed
+            assert conic.delay <= problem.delay_budget * (1 + 1e-7), seed
+            assert conic.energy <= problem.energy_budget * (1 + 1e-7), seed
+    assert 0.1 < np.mean(verdicts) < 0.9
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_all_cuts_give_the_best_cut(quality):
+    problem = small_problem(quality=quality)
+    winner = solve_conic(problem)
+    cuts = [solve_conic(problem, cut) for cut in range(problem.workload.cuts)]
+    feasible = [solution for solution in cuts if solution.feasible]
+    assert feasible
+    assert winner.quality == max(solution.quality for solution in feasible)
+    assert 0.0 <= winner.gap < 1e-8
+
+
+@pytest.mark.parametrize("quality", BOUNDS)
+def test_scale_does_not_move_the_optimum(quality):
+    log = solve_conic(small_problem(quality=quality, quality_scale="log"), 2)
+    linear = solve_conic(small_problem(quality=quality, quality_scale="linear"), 2)
+    for name in CONTROLS:
+        assert getattr(log, name) == getattr(linear, name)
+    assert linear.quality > log.quality
+    assert linear.gap < 1e-7
+
+
+def test_ends_have_no_link_or_no_device():
+    problem = small_problem(delay_budget=0.15)
+    on_server, on_device = solve_conic(problem, 0), solve_conic(problem, problem.workload.cuts - 1)
+    assert on_server.feasible
+    assert (on_server.retained_device, on_server.frequency_device) == (1.0, 0.0)
+    assert on_device.feasible
+    assert (on_device.retained_server, on_device.frequency_server, on_device.power) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"),
+    [
+        ({"power_min": 0.3}, "power", 0.3),
+        ({"frequency_device_min": 1e9, "frequency_device_max": 1e9}, "frequency_device", 1e9),
+        ({"frequency_server_min": 1e9, "frequency_server_max": 1e9}, "frequency_server", 1e9),
+        ({"retained_device_min": 1.0, "delay_budget": 0.2, "energy_budget": 0.4}, "retained_device", 1.0),
+        ({"retained_server_min": 1.0, "delay_budget": 0.1, "energy_budget": 0.7}, "retained_server", 1.0),
+    ],
+)
+def test_restricted_schemes(changes, name, value):
+    problem = small_problem(**changes)
+    solution = solve_conic(problem, 1)
+    free = solve_conic(small_problem(**{key: changes[key] for key in changes if key.endswith("budget")}), 1)
+    assert solution.feasible
+    assert getattr(solution, name) == pytest.approx(value, rel=1e-12)
+    assert solution.quality <= free.quality + 1e-9
+    assert solution.quality == pytest.approx(solve_exact(problem, 1).quality, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"delay_budget": 1e-6},
+        {"energy_budget": 1e-9},
+        {"gain": 1e-20},
+        {"delay_budget": -0.1},
+        {"energy_budget": 0.0},
+        {"retained_device_min": 1.0, "delay_budget": 0.03},
+    ],
+)
+def test_infeasible(changes):
+    solution = solve_conic(small_problem(**changes), 2)
+    assert not solution.feasible
+    assert solution.reason == INFEASIBLE
+    assert math.isnan(solution.gap)
+    assert solution.delay > 0.0
+
+
+def test_infeasible_at_every_cut():
+    solution = solve_conic(small_problem(delay_budget=1e-6))
+    assert not solution.feasible
+    assert solution.reason == INFEASIBLE
+
+
+def test_unlimited_budgets_keep_everything():
+    solution = solve_conic(small_problem(delay_budget=math.inf, energy_budget=math.inf), 2)
+    assert solution.feasible
+    assert solution.quality == pytest.approx(1.0, abs=1e-9)
+
+
+def test_unknown_cut():
+    with pytest.raises(InvalidInputError, match="cut"):
+        solve_conic(small_problem(), 5)
+
+
+def test_one_compilation_serves_cuts_gains_and_budgets():
+    problem = small_problem(quality="parallel_laplacian")
+    solve_conic(problem, 1)
+    form = compile_form(fix_cut(problem, 1).structure)
+    compiled = form.problem.get_problem_data(cp.CLARABEL)[0]["param_prob"]
+    misses = compile_form.cache_info().misses
+    for cut in (1, 2, 3):
+        for gain in (1e-12, 1e-10, 1e-8):
+            solve_conic(replace(problem, gain=gain, delay_budget=0.1 * cut, kappa_server=1e-27), cut)
+    assert compile_form.cache_info().misses == misses
+    assert form.problem.get_problem_data(cp.CLARABEL)[0]["param_prob"] is compiled

@@ -1,0 +1,222 @@
+"""The successive convex approximation: claim L5, its surrogates, its limit, and what it does with bad input."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import cvxpy as cp
+import numpy as np
+import pytest
+
+from baselines import solve_conic, solve_sca
+from baselines._fixed_cut import fix_cut
+from baselines._objective import own_scale_quality
+from baselines.sca import NO_START, _bound_product, _expand_link, compile_surrogate, feasible_start
+from coinfer_gym.distortion import QUALITIES
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.problem import Decision
+from tests.baselines.random_problems import random_problem, small_problem
+
+THRESHOLD = 1e-4
+
+
+def assert_descends(problem, solution, threshold, max_iterations):
+    """Claim L5: iterates are feasible, the objective never gets worse, and the end is the threshold's."""
+    history = solution.history
+    levels = [own_scale_quality(problem, iterate) for iterate in history]
+    for iterate in history:
+        assert iterate.delay <= problem.delay_budget * (1 + 1e-9)
+        assert iterate.energy <= problem.energy_budget * (1 + 1e-9)
+    assert all(after >= before for before, after in pairwise(levels))
+    rises = np.diff(levels)
+    assert (rises[:-1] >= threshold).all()
+    assert len(history) <= max_iterations + 1
+    assert replace(solution, history=()) == history[-1]
+
+
+def test_claim_l5_on_random_problems():
+    verdicts, errors = [], []
+    for seed in range(150):
+        problem, cut = random_problem(seed)
+        solution, optimum = solve_sca(problem, cut, threshold=THRESHOLD), solve_conic(problem, cut)
+        assert solution.feasible == optimum.feasible, seed
+        verdicts.append(solution.feasible)
+        if solution.feasible:
+            assert_descends(problem, solution, THRESHOLD, 50)
+            assert solution.quality <= optimum.quality + optimum.gap + 1e-7, seed
+            errors.append(own_scale_quality(problem, optimum) - own_scale_quality(problem, solution))
+    assert 0.1 < np.mean(verdicts) < 0.9
+    assert np.median(errors) < 1e-6
+    assert max(errors) < 0.01
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+@pytest.mark.parametrize("cut", [0, 2, 4])
+def test_limit_is_the_optimum(quality, cut):
+    problem = small_problem(quality=quality, delay_budget=0.1)
+    solution = solve_sca(problem, cut, threshold=1e-10, max_iterations=300)
+    assert solution.feasible
+    assert solution.quality == pytest.approx(solve_conic(problem, cut).quality, abs=1e-6)
+
+
+def random_start(problem, cut, rng):
+    """A feasible decision far from the one the algorithm would start from."""
+    while True:
+        decision = Decision(
+            cut,
+            10 ** rng.uniform(-2, 0),
+            10 ** rng.uniform(-2, 0),
+            problem.power_max * rng.uniform(0.05, 1),
+            problem.frequency_device_max * rng.uniform(0.1, 1),
+            problem.frequency_server_max * rng.uniform(0.1, 1),
+        )
+        if problem.evaluate(decision).feasible:
+            return decision
+
+
+@pytest.mark.parametrize("quality", ["rate_distortion", "parallel_laplacian", "magnitude_pruning"])
+def test_every_start_leads_to_one_value(quality):
+    problem, rng = small_problem(quality=quality), np.random.default_rng(7)
+    optimum = solve_conic(problem, 2).quality
+    for _ in range(4):
+        start = random_start(problem, 2, rng)
+        solution = solve_sca(problem, start=start, threshold=1e-10, max_iterations=300)
+        assert solution.history[0] == problem.evaluate(start)
+        assert solution.quality == pytest.approx(optimum, abs=1e-6)
+
+
+def test_smaller_threshold_leaves_less():
+    problem = small_problem()
+    coarse, fine = (solve_sca(problem, 2, threshold=threshold) for threshold in (1e-2, 1e-8))
+    assert len(fine.history) > len(coarse.history)
+    assert fine.quality >= coarse.quality
+
+
+def test_iterations_are_limited():
+    solution = solve_sca(small_problem(), 2, threshold=0.0, max_iterations=3)
+    assert len(solution.history) <= 4
+    assert solve_sca(small_problem(), 2, max_iterations=0).history == (small_problem().evaluate(solution.history[0]),)
+
+
+def test_product_surrogate_lies_above_and_touches():
+    rng = np.random.default_rng(0)
+    for left, right in rng.uniform(0, 3, (50, 2)):
+        bound = float(_bound_product(cp.Constant(left), cp.Constant(right)).value)
+        assert bound - left * right == pytest.approx(0.5 * ((left - 1) ** 2 + (right - 1) ** 2), abs=1e-12)
+
+
+@pytest.mark.parametrize("gain", [1e-14, 1e-10, 1e-4])
+def test_link_surrogates_lie_above_and_touch(gain):
+    problem, rng = small_problem(gain=gain), np.random.default_rng(1)
+    fixed = fix_cut(problem, 2)
+    now = Decision(2, 0.5, 0.5, 0.1, 1e9, 1e9)
+    parts = fixed.spend(now)
+    delay, energy, slope, _, _, nats, grown = _expand_link(fixed, now.power, parts[1], parts[4])
+    for power in [1.0, *rng.uniform(0.1, 3.0, 20)]:
+        exact = fixed.spend(replace(now, power=power * now.power))
+        rate = 1 + np.log(1 - grown + grown * power) / nats
+        assert delay / rate == pytest.approx(exact[1], rel=1e-9)
+        assert energy + slope * (power - 1) >= exact[4] * (1 - 1e-12)
+    assert energy == pytest.approx(parts[4], rel=1e-12)
+
+
+def test_start_is_feasible_where_anything_is():
+    problem = small_problem()
+    start = feasible_start(problem, 2)
+    assert start is not None
+    assert problem.evaluate(start).feasible
+    assert (start.retained_device, start.retained_server) == (0.01, 0.01)
+    assert feasible_start(small_problem(delay_budget=1e-6), 2) is None
+
+
+def test_start_strains_both_budgets_alike():
+    problem = small_problem(delay_budget=0.2, energy_budget=0.1)
+    strained = problem.evaluate(feasible_start(problem, 2))
+    assert strained.delay / problem.delay_budget == pytest.approx(strained.energy / problem.energy_budget, rel=1e-9)
+    rng = np.random.default_rng(2)
+    load = strained.delay / problem.delay_budget
+    highs = [problem.power_max, problem.frequency_device_max, problem.frequency_server_max]
+    for factors in rng.uniform(0.5, 1.5, (200, 3)):
+        controls = np.array([strained.power, strained.frequency_device, strained.frequency_server]) * factors
+        other = problem.evaluate(Decision(2, 0.01, 0.01, *np.minimum(controls, highs)))
+        assert max(other.delay / problem.delay_budget, other.energy / problem.energy_budget) >= load * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("changes", [{"delay_budget": 1e-6}, {"energy_budget": -1.0}, {"gain": 1e-20}])
+def test_infeasible(changes):
+    solution = solve_sca(small_problem(**changes), 2)
+    assert not solution.feasible
+    assert solution.reason == NO_START
+    assert solution.history == ()
+
+
+def test_infeasible_at_every_cut():
+    assert not solve_sca(small_problem(delay_budget=1e-6)).feasible
+
+
+def test_device_needs_no_channel():
+    assert solve_sca(small_problem(gain=1e-20, delay_budget=0.1)).cut == 4
+
+
+def test_all_cuts():
+    problem = small_problem()
+    winner = solve_sca(problem)
+    cuts = [solve_sca(problem, cut) for cut in range(problem.workload.cuts)]
+    assert winner.quality == max(solution.quality for solution in cuts if solution.feasible)
+    assert len(winner.history) > 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"power_min": 0.3},
+        {"frequency_device_min": 1e9, "frequency_device_max": 1e9},
+        {"frequency_server_min": 1e9, "frequency_server_max": 1e9},
+        {"retained_device_min": 1.0, "delay_budget": 0.2, "energy_budget": 0.4},
+        {"retained_server_min": 1.0, "delay_budget": 0.1, "energy_budget": 0.7},
+        {"retained_device_min": 1.0, "retained_server_min": 1.0, "delay_budget": 0.3, "energy_budget": 3.0},
+    ],
+)
+def test_restricted_schemes(changes):
+    problem = small_problem(**changes)
+    solution = solve_sca(problem, 1, threshold=1e-9, max_iterations=200)
+    assert solution.feasible
+    assert solution.quality == pytest.approx(solve_conic(problem, 1).quality, abs=1e-6)
+    for name in ("power", "frequency_device", "frequency_server"):
+        assert getattr(problem, f"{name}_min") <= getattr(solution, name) <= getattr(problem, f"{name}_max")
+    assert solution.retained_device >= problem.retained_device_min
+    assert solution.retained_server >= problem.retained_server_min
+
+
+@pytest.mark.parametrize(
+    ("change", "cut", "match"),
+    [
+        ({"retained_device": 1.0, "retained_server": 1.0}, 2, "both budgets"),
+        ({"power": 0.31}, 2, "power"),
+        ({"frequency_device": -1e9}, 2, "start"),
+        ({"retained_server": 0.001}, 2, "retained_server"),
+        ({}, 3, "cut"),
+    ],
+)
+def test_bad_start(change, cut, match):
+    problem = small_problem(delay_budget=0.1)
+    start = replace(feasible_start(problem, 2), **change)
+    with pytest.raises(InvalidInputError, match=match):
+        solve_sca(problem, cut, start)
+
+
+def test_one_compilation_serves_cuts_and_iterates():
+    problem = small_problem(quality="magnitude_threshold")
+    solve_sca(problem, 1)
+    surrogate = compile_surrogate(fix_cut(problem, 1).structure)
+    compiled = surrogate.problem.get_problem_data(cp.CLARABEL)[0]["param_prob"]
+    misses = compile_surrogate.cache_info().misses
+    for cut in (1, 2, 3):
+        solve_sca(replace(problem, gain=1e-9), cut)
+    assert compile_surrogate.cache_info().misses == misses
+    assert surrogate.problem.get_problem_data(cp.CLARABEL)[0]["param_prob"] is compiled
+
+
+def test_unlimited_budgets_keep_everything():
+    solution = solve_sca(small_problem(delay_budget=math.inf, energy_budget=math.inf), 2)
+    assert solution.quality == pytest.approx(1.0, abs=1e-9)
