@@ -63,7 +63,8 @@ def solve_conic(problem: Problem, cut: int | None = None) -> Solution:
     -------
     Solution
         The best decision, with `gap` the solver's duality gap in units of quality: no decision (of this cut, or of
-        any where `cut` is None) is better by more. Where infeasible, the decision that comes closest to the budgets.
+        any where `cut` is None) is better by more, up to the solver's rounding (about 1e-7 at worst). Where
+        infeasible, the decision that comes closest to the budgets.
 
     Raises
     ------

@@ -33,10 +33,13 @@ __all__ = [
 
 LAIM = "coinfer_gym/LAIM-v0"
 
-_SHARE_OF_ELITES = 0.25
-_ROUNDS_PER_STAGE = 4
-_LEAST_CANDIDATES = 4  # per cut
-_LEAST_DEVIATION = 0.02  # about the step in a control below which the return no longer tells candidates apart
+_SHARE_OF_ELITES = 0.2
+_STEP = 0.7  # of the way to the elites, so that a lucky round does not close the search
+_LEAST_DEVIATION = 0.01  # about the step in a control below which the return no longer tells candidates apart
+_FINE_DEVIATION = 0.1
+_LEAST_CANDIDATES = 8  # per cut and round
+_BROAD_ROUNDS, _FINE_ROUNDS = 12, 8
+_TRIAL_SHARE, _FEW_WORLDS = 8, 64
 
 
 class RandomPolicy(Policy):
@@ -286,17 +289,17 @@ def check_options(name: str, factory: Callable[..., Predictor], options: Mapping
 
 def best_constant_action(
     env: Mapping[str, Any] | None = None,
-    seeds: Iterable[int] = range(32),
+    seeds: Iterable[int] = range(512),
     *,
     environment: str = LAIM,
-    candidates: int = 384,
+    candidates: int = 256,
     search_seed: int = 0,
 ) -> NDArray[np.float32]:
     """The constant action with the highest mean return, by a cross-entropy search.
 
     The cut is a choice among kinds, in which a search by mean and deviation would get lost: every cut has its own search
-    of the five controls. All cuts share the candidates; the worse half of the cuts leaves after every few rounds, until
-    one has them all. Every candidate meets the same worlds.
+    of the other components, on an eighth of the worlds. What each cut has found is then judged on all worlds, since few
+    worlds favour a channel that happened to be good in them, and the best is refined there.
 
     Parameters
     ----------
@@ -307,7 +310,7 @@ def best_constant_action(
     environment : str
         Id of the environment; it must have a native vector environment and the cut as first component of its action.
     candidates : int
-        Actions tried per round.
+        Actions tried per round, all cuts together.
     search_seed : int
         Seed of the search.
 
@@ -324,97 +327,128 @@ def best_constant_action(
     seeds = [int(seed) for seed in seeds]
     if not seeds:
         raise InvalidInputError("seeds", seeds, "Give the seed of one world at least.")
-    options = dict(env or {})
-    single: Any = gym.make(environment, **options)
+    single: Any = gym.make(environment, **dict(env or {}))
     cuts, controls = single.unwrapped.scenario.workload.cuts, single.action_space.shape[0] - 1
-    candidates = max(candidates, _LEAST_CANDIDATES * cuts)
-    lanes = gym.make_vec(environment, candidates * len(seeds), vectorization_mode="vector_entry_point", **options)
-    search = _Search(cuts, controls, np.random.default_rng(search_seed))
-    while True:
-        for _ in range(_ROUNDS_PER_STAGE):
-            actions = search.ask(candidates)
-            search.tell(actions, _mean_returns(lanes, actions, seeds))
-        if search.is_settled:
-            return search.best
-        search.halve()
+    generator = np.random.default_rng(search_seed)
+    trial = _Trial(environment, dict(env or {}), max(candidates, _LEAST_CANDIDATES * cuts))
+    few = seeds[: -(-len(seeds) // _TRIAL_SHARE)]
+
+    centres = (2.0 * np.arange(cuts) + 1.0) / cuts - 1.0
+    broad = _Search(centres, np.zeros((cuts, controls)), 1.0, generator)
+    for _ in range(_BROAD_ROUNDS):
+        actions = broad.ask(trial.rows(few) // cuts)
+        broad.tell(actions, trial.returns(actions, few))
+    finds = np.concatenate([broad.champions, broad.centres])
+    find = finds[np.argmax(trial.returns(finds, seeds))]
+
+    fine = _Search(find[:1], find[None, 1:], _FINE_DEVIATION, generator)
+    for _ in range(_FINE_ROUNDS):
+        actions = fine.ask(max(_LEAST_CANDIDATES, trial.rows(seeds)))
+        fine.tell(actions, trial.returns(actions, seeds))
+    best: NDArray[np.float32] = fine.champions[0]
+    return best
 
 
-def _mean_returns(lanes: Any, actions: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float64]:
-    """Mean return over the worlds of each candidate; unused lanes idle along with the last one.
+class _Trial:
+    """Returns of constant actions, played in the native vector environment.
 
     Parameters
     ----------
-    lanes : VectorEnv
-        With ``candidates * len(seeds)`` lanes.
-    actions : ndarray, shape (n, n_act)
-        At most as many as there are candidates.
-    seeds : sequence of int
-
-    Returns
-    -------
-    ndarray, shape (n,)
+    environment : str
+    env : dict
+    candidates : int
+        Rows that one batch of lanes has on the fewest worlds; more worlds mean fewer rows.
     """
-    rows = lanes.num_envs // len(seeds)
-    padded = np.concatenate([actions, np.repeat(actions[-1:], rows - len(actions), axis=0)])
-    repeated = np.repeat(padded, len(seeds), axis=0)
-    lanes.reset(seed=list(seeds) * rows)
-    returns, running = np.zeros(lanes.num_envs), np.ones(lanes.num_envs, np.bool_)
-    while running.any():
-        _, rewards, terminated, truncated, _ = lanes.step(repeated)
-        returns += np.where(running, rewards, 0.0)
-        running &= ~(terminated | truncated)
-    mean: NDArray[np.float64] = returns.reshape(rows, len(seeds)).mean(axis=1)
-    return mean[: len(actions)]
+
+    def __init__(self, environment: str, env: dict[str, Any], candidates: int) -> None:
+        self._environment, self._env, self._candidates = environment, env, candidates
+        self._lanes: dict[int, Any] = {}
+
+    def rows(self, seeds: Sequence[int]) -> int:
+        """Number of actions that fit into one batch on these worlds."""
+        return max(1, self._candidates * _FEW_WORLDS // max(_FEW_WORLDS, len(seeds)))
+
+    def returns(self, actions: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Mean return over the worlds.
+
+        Parameters
+        ----------
+        actions : ndarray, shape (..., n_act)
+        seeds : sequence of int
+            Every action meets the same worlds.
+
+        Returns
+        -------
+        ndarray, shape (...)
+        """
+        flat = actions.reshape(-1, actions.shape[-1])
+        lanes = self._batch(len(flat) * len(seeds))
+        repeated = np.repeat(flat, len(seeds), axis=0)
+        lanes.reset(seed=list(seeds) * len(flat))
+        total, running = np.zeros(lanes.num_envs), np.ones(lanes.num_envs, np.bool_)
+        while running.any():
+            _, rewards, terminated, truncated, _ = lanes.step(repeated)
+            total += np.where(running, rewards, 0.0)
+            running &= ~(terminated | truncated)
+        mean: NDArray[np.float64] = total.reshape(len(flat), len(seeds)).mean(axis=1).reshape(actions.shape[:-1])
+        return mean
+
+    def _batch(self, count: int) -> Any:
+        if count not in self._lanes:
+            self._lanes[count] = gym.make_vec(
+                self._environment, count, vectorization_mode="vector_entry_point", **self._env
+            )
+        return self._lanes[count]
 
 
 class _Search:
-    """One cross-entropy search of the controls per cut that is still in question."""
+    """Cross-entropy searches side by side: one per cut, each of the components after the first.
 
-    def __init__(self, cuts: int, controls: int, generator: np.random.Generator) -> None:
-        self._total = cuts
-        self._generator = generator
-        self._cuts = np.arange(cuts)
-        self._mean = np.zeros((cuts, controls))
-        self._deviation = np.ones((cuts, controls))
-        self._record = np.full(cuts, -np.inf)
-        self._champions = np.zeros((cuts, controls + 1), np.float32)
+    Parameters
+    ----------
+    cuts : ndarray, shape (n,)
+        First component of the action in each search.
+    means : ndarray, shape (n, n_act - 1)
+        Where each begins.
+    deviation : float
+        How far around it looks at first.
+    generator : numpy.random.Generator
+
+    Attributes
+    ----------
+    champions : ndarray of float32, shape (n, n_act)
+        Best action that each has met.
+    """
+
+    def __init__(
+        self, cuts: NDArray[Any], means: NDArray[Any], deviation: float, generator: np.random.Generator
+    ) -> None:
+        self._cuts, self._means, self._generator = cuts, means.astype(np.float64), generator
+        self._deviations = np.full(means.shape, deviation)
+        self._records = np.full(len(cuts), -np.inf)
+        self.champions = self.centres
 
     @property
-    def is_settled(self) -> bool:
-        """Whether one cut is left."""
-        return self._cuts.size == 1
+    def centres(self) -> NDArray[np.float32]:
+        """The action in the middle of each search, shape (n, n_act)."""
+        return np.concatenate([self._cuts[:, None], self._means], axis=1).astype(np.float32)
 
-    @property
-    def best(self) -> NDArray[np.float32]:
-        """Best action met."""
-        action: NDArray[np.float32] = self._champions[np.argmax(self._record)].copy()
-        return action
-
-    def ask(self, candidates: int) -> NDArray[np.float32]:
-        """Actions to try, the same number for each cut, shape (n, n_act)."""
-        each = candidates // self._cuts.size
-        shape = (self._cuts.size, each, self._mean.shape[1])
-        controls = self._mean[:, None] + self._deviation[:, None] * self._generator.standard_normal(shape)
-        centres = (2.0 * self._cuts + 1.0) / self._total - 1.0
-        columns = np.broadcast_to(centres[:, None, None], (*shape[:2], 1))
-        actions = np.concatenate([columns, np.clip(controls, -1.0, 1.0)], axis=2)
-        return actions.reshape(-1, actions.shape[2]).astype(np.float32)
+    def ask(self, each: int) -> NDArray[np.float32]:
+        """Actions to try, the centre first, shape (n, each, n_act)."""
+        noise = self._generator.standard_normal((len(self._cuts), each, self._means.shape[1]))
+        noise[:, 0] = 0.0
+        controls = np.clip(self._means[:, None] + self._deviations[:, None] * noise, -1.0, 1.0)
+        cuts = np.broadcast_to(self._cuts[:, None, None], (*controls.shape[:2], 1))
+        return np.concatenate([cuts, controls], axis=2).astype(np.float32)
 
     def tell(self, actions: NDArray[np.float32], returns: NDArray[np.float64]) -> None:
-        """Move each cut's search to the best of its actions."""
-        each = len(actions) // self._cuts.size
-        actions, returns = actions.reshape(self._cuts.size, each, -1), returns.reshape(self._cuts.size, each)
-        order = np.argsort(-returns, axis=1, kind="stable")[:, : max(2, int(_SHARE_OF_ELITES * each))]
-        elites = np.take_along_axis(actions, order[:, :, None], axis=1).astype(np.float64)
-        self._mean = elites[:, :, 1:].mean(axis=1)
-        self._deviation = np.maximum(elites[:, :, 1:].std(axis=1), _LEAST_DEVIATION)
+        """Move each search towards the best of its actions, shape (n, m, n_act), by their returns, shape (n, m)."""
+        order = np.argsort(-returns, axis=1, kind="stable")[:, : max(1, round(_SHARE_OF_ELITES * returns.shape[1]))]
+        elites = np.take_along_axis(actions, order[:, :, None], axis=1)
         best = np.take_along_axis(returns, order[:, :1], axis=1)[:, 0]
-        better = best > self._record
-        self._record = np.where(better, best, self._record)
-        self._champions = np.where(better[:, None], elites[:, 0].astype(np.float32), self._champions)
-
-    def halve(self) -> None:
-        """Leave the worse half of the cuts."""
-        kept = np.sort(np.argsort(-self._record, kind="stable")[: (self._cuts.size + 1) // 2])
-        for name in ("_cuts", "_mean", "_deviation", "_record", "_champions"):
-            setattr(self, name, getattr(self, name)[kept])
+        better = best > self._records
+        self._records = np.where(better, best, self._records)
+        self.champions = np.where(better[:, None], elites[:, 0], self.champions)
+        controls = elites[:, :, 1:].astype(np.float64)
+        self._means += _STEP * (controls.mean(axis=1) - self._means)
+        self._deviations += _STEP * (np.maximum(controls.std(axis=1), _LEAST_DEVIATION) - self._deviations)

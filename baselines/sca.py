@@ -49,6 +49,7 @@ from coinfer_gym.problem import Decision, Problem, Solution
 _atoms: Any = cp.atoms  # functions that carry no types
 
 NO_START = "no decision meets both budgets"
+BROKEN = "stopped early: the convex solver found no next iterate"
 
 STEP = 30.0
 """Clocks and power grow and shrink by no more than this factor from one iterate to the next."""
@@ -84,8 +85,9 @@ def solve_sca(
     Returns
     -------
     Solution
-        The last iterate, feasible; `history` holds all of them, the start first. Where there is no feasible decision,
-        the one that comes closest to the budgets.
+        The last iterate, feasible; `history` holds all of them, the start first. Where the convex solver breaks down,
+        the last iterate before that, and `reason` says so. Where there is no feasible decision, the one that comes
+        closest to the budgets.
 
     Raises
     ------
@@ -155,7 +157,7 @@ def _iterate(fixed: FixedCut, start: Solution, threshold: float, max_iterations:
     for _ in range(max_iterations):
         following = _follow(surrogate, fixed, history[-1])
         if following is None:
-            break
+            return replace(history[-1], history=tuple(history), reason=BROKEN)
         rise = own_scale_quality(fixed.problem, following) - level
         if rise < 0.0:  # rounding of the solver: the last iterate was the better one
             break

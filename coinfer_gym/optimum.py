@@ -58,7 +58,11 @@ SOLUTION = np.dtype(
 REASONS = ("", "time", "energy", "time and energy")
 """Which budget cannot be met, by the code in `SOLUTION`; feasible is 0."""
 
+TableArrays = tuple[NDArray[np.void], NDArray[np.void], NDArray[np.void], NDArray[np.float64]]
+"""Hardware, quality, cuts and blocks of `coinfer_gym.problem.Tables`."""
+
 _HUGE = 1e40
+_UNLIMITED = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
 _END = 92.0  # ln of a price of time at which every clock and power stands at an end
 _ROUNDING = 1e-13
 _FULL = 1.0 - 1e-12
@@ -88,7 +92,7 @@ def solve_exact(problem: Problem, cut: int | None = None) -> Solution:
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload),) * 2
     last = last if cut is None else last + 1
     row = np.zeros(1, SOLUTION)
-    _solve(*_arrays(problem.tables), problem.gain, problem.delay_budget, problem.energy_budget, first, last, row, 0)
+    _solve(_arrays(problem.tables), problem.gain, problem.delay_budget, problem.energy_budget, first, last, row, 0)
     return solution_from_row(row[0])
 
 
@@ -140,7 +144,7 @@ def solve_exact_batch(
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload), int(cut) + 1)
     rows = np.zeros(gains.size, SOLUTION)
     run = _solve_many_parallel if parallel else _solve_many
-    run(*_arrays(problem.tables), *(np.ravel(v) for v in (gains, delays, energies)), first, last, rows)
+    run(_arrays(problem.tables), *(np.ravel(v) for v in (gains, delays, energies)), first, last, rows)
     return rows.reshape(gains.shape)
 
 
@@ -151,7 +155,7 @@ def solution_from_row(row: np.void | Any) -> Solution:
     return Solution(**values, feasible=reason == 0, reason=REASONS[reason])
 
 
-def _arrays(tables: Tables) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.void], NDArray[np.float64]]:
+def _arrays(tables: Tables) -> TableArrays:
     return tables.hardware, tables.quality, tables.cuts, tables.blocks
 
 
@@ -378,10 +382,7 @@ def _prefers_device(
 @kernel
 def _relax(
     theta: float,
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
+    tables: TableArrays,
     s: int,
     costs: tuple[float, float, float, float, float, float],
     delay_budget: float,
@@ -393,6 +394,7 @@ def _relax(
 
     `order` forces the preferred side of a linear quality: 1 the device, -1 the server, 0 the better one.
     """
+    hardware, quality, cuts, blocks = tables
     h, cut, kind = hardware[0], cuts[s], quality[0].kind
     low_device, low_server = h.retained_device_min, h.retained_server_min
     time_device, energy_device, time_server, energy_server, tau, energy_upload = costs
@@ -417,15 +419,13 @@ def _relax(
 
 @kernel
 def _merit(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
+    tables: TableArrays,
     s: int,
     rho_device: float,
     rho_server: float,
 ) -> float:
     """What cuts are compared by: the quality, or for linear ones the weighted share it rises with."""
+    hardware, quality, cuts, blocks = tables
     kind = quality[0].kind
     if _is_linear(kind):
         w_device, w_server = _weights(kind, cuts[s])
@@ -510,10 +510,7 @@ def _lateness(
 
 @kernel
 def _solve_cut(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
+    tables: TableArrays,
     gain: float,
     delay_budget: float,
     energy_budget: float,
@@ -527,6 +524,7 @@ def _solve_cut(
     Found is False where the cut is infeasible or cannot beat `merit_to_beat`. The search runs over ``x = ln theta``
     between `low`, where the relaxed solution is too slow, and `high`, where it is in time.
     """
+    hardware, quality, cuts, _ = tables
     cut, kind = cuts[s], quality[0].kind
     weights = _weights(kind, cut)
     linear = _is_linear(kind)
@@ -539,9 +537,7 @@ def _solve_cut(
     for _ in range(300):
         theta = math.exp(x)
         costs = _costs(hardware, cut, gain, _controls(theta, hardware, gain, span))
-        state, rho_device, rho_server, z = _relax(
-            theta, hardware, quality, cuts, blocks, s, costs, delay_budget, energy_budget, z, 0
-        )
+        state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 0)
         if state == _INFEASIBLE:
             return False, 0.0, 0.0, 0.0, theta, 0.0
         gap = _lateness(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
@@ -551,11 +547,11 @@ def _solve_cut(
             if delay <= delay_budget and energy <= energy_budget:
                 theta = _pace(hardware, cut, gain, span, 1.0, 1.0, energy_budget, False)
                 return True, 1.0, 1.0, 1.0, theta, 1.0
-        elif linear and _merit(hardware, quality, cuts, blocks, s, rho_device, rho_server) <= merit_to_beat:
+        elif linear and _merit(tables, s, rho_device, rho_server) <= merit_to_beat:
             return False, 0.0, 0.0, 0.0, theta, 0.0
         in_budgets = delay <= delay_budget * (1.0 + _ROUNDING) and energy <= energy_budget * (1.0 + _ROUNDING)
         if in_budgets and state != _SATURATED:
-            merit = _merit(hardware, quality, cuts, blocks, s, rho_device, rho_server)
+            merit = _merit(tables, s, rho_device, rho_server)
             return True, merit, rho_device, rho_server, theta, merit
         preference = _prefers_device(theta, costs, weights) if linear else 0.0
         if gap > 0.0:
@@ -576,12 +572,8 @@ def _solve_cut(
             x = _crossing(low, high, hardware, cut, gain, span, weights)
             theta = math.exp(x)
             costs = _costs(hardware, cut, gain, _controls(theta, hardware, gain, span))
-            state, first_device, first_server, z = _relax(
-                theta, hardware, quality, cuts, blocks, s, costs, delay_budget, energy_budget, z, 1
-            )
-            state, rho_device, rho_server, z = _relax(
-                theta, hardware, quality, cuts, blocks, s, costs, delay_budget, energy_budget, z, -1
-            )
+            state, first_device, first_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 1)
+            state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, -1)
             if state == _INFEASIBLE:
                 return False, 0.0, 0.0, 0.0, theta, 0.0
             gap_first = _lateness(theta, costs, first_device, first_server, delay_budget, energy_budget)
@@ -590,7 +582,7 @@ def _solve_cut(
                 share = gap_second / (gap_second - gap_first)
                 rho_device += share * (first_device - rho_device)
                 rho_server += share * (first_server - rho_server)
-                merit = _merit(hardware, quality, cuts, blocks, s, rho_device, rho_server)
+                merit = _merit(tables, s, rho_device, rho_server)
                 return True, merit, rho_device, rho_server, theta, merit
             if gap_first > 0.0 or gap_second > 0.0:
                 low, gap_low, preference_low = x, gap_second, preference_high
@@ -609,18 +601,15 @@ def _solve_cut(
     share = gap_high / (gap_high - gap_low) if gap_high != gap_low else 0.0
     rho_device = device_high + share * (device_low - device_high)
     rho_server = server_high + share * (server_low - server_high)
-    merit = _merit(hardware, quality, cuts, blocks, s, rho_device, rho_server)
-    bound = max(merit, _merit(hardware, quality, cuts, blocks, s, device_high, server_high))
+    merit = _merit(tables, s, rho_device, rho_server)
+    bound = max(merit, _merit(tables, s, device_high, server_high))
     return True, merit, rho_device, rho_server, math.exp(high), bound
 
 
 @kernel
 def _bound(
     theta: float,
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
+    tables: TableArrays,
     gain: float,
     delay_budget: float,
     energy_budget: float,
@@ -628,21 +617,17 @@ def _bound(
     controls: tuple[float, float, float],
 ) -> float:
     """Upper bound of a cut's merit from the knapsack at `theta`; negative where it proves the cut infeasible."""
+    hardware, _, cuts, _ = tables
     costs = _costs(hardware, cuts[s], gain, controls)
-    state, rho_device, rho_server, _ = _relax(
-        theta, hardware, quality, cuts, blocks, s, costs, delay_budget, energy_budget, 0.0, 0
-    )
+    state, rho_device, rho_server, _ = _relax(theta, tables, s, costs, delay_budget, energy_budget, 0.0, 0)
     if state == _INFEASIBLE:
         return -1.0
-    return 1.0 if state == _SATURATED else _merit(hardware, quality, cuts, blocks, s, rho_device, rho_server)
+    return 1.0 if state == _SATURATED else _merit(tables, s, rho_device, rho_server)
 
 
 @kernel
 def _write(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
+    tables: TableArrays,
     gain: float,
     s: int,
     rho_device: float,
@@ -652,6 +637,7 @@ def _write(
     i: int,
 ) -> None:
     """Store a decision and what it yields."""
+    hardware, quality, cuts, blocks = tables
     h, row, cut = hardware[0], rows[i], cuts[s]
     power = math.expm1(controls[2]) * h.noise_density * h.bandwidth / gain
     row.cut = s
@@ -680,10 +666,7 @@ def _write(
 
 @kernel
 def _explain(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
+    tables: TableArrays,
     gain: float,
     delay_budget: float,
     energy_budget: float,
@@ -694,6 +677,7 @@ def _explain(
     i: int,
 ) -> None:
     """Store why no cut is feasible, the budgets that would do, and the decision that misses them by least."""
+    hardware, _, cuts, _ = tables
     h = hardware[0]
     low_device, low_server = h.retained_device_min, h.retained_server_min
     delay_needed, energy_needed = math.inf, math.inf
@@ -726,17 +710,13 @@ def _explain(
     no_time, no_energy = fastest > delay_budget, most_frugal >= energy_budget
     row.reason = 3 if no_time == no_energy else (1 if no_time else 2)
     row.gap = math.nan
-    if energy_needed / energy_budget <= delay_needed / delay_budget or delay_budget <= 0.0 < energy_needed < math.inf:
-        s, theta = cut_fast, theta_fast
-    else:
-        s, theta = cut_frugal, theta_frugal
-    if delay_needed == math.inf and energy_needed == math.inf:
-        s, theta = cut_fastest, _HUGE
+    s, theta = cut_fastest, _HUGE
+    if delay_needed < math.inf or energy_needed < math.inf:
+        cheaper = energy_needed < math.inf and energy_needed * delay_budget < delay_needed * energy_budget
+        exceeds_energy = delay_needed == math.inf or cheaper
+        s, theta = (cut_fast, theta_fast) if exceeds_energy else (cut_frugal, theta_frugal)
     _write(
-        hardware,
-        quality,
-        cuts,
-        blocks,
+        tables,
         gain,
         s,
         low_device,
@@ -749,10 +729,7 @@ def _explain(
 
 @kernel
 def _solve(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
+    tables: TableArrays,
     gain: float,
     delay_budget: float,
     energy_budget: float,
@@ -762,14 +739,16 @@ def _solve(
     i: int,
 ) -> None:
     """Optimum over the cuts ``first..last-1``, stored in ``rows[i]``."""
+    hardware, _, cuts, _ = tables
     h = hardware[0]
+    delay_budget, energy_budget = min(delay_budget, _UNLIMITED), min(energy_budget, _UNLIMITED)
     span = _spectral_span(hardware, gain)
     guess = 2.0 * h.pue_device * h.kappa_device * (0.7 * h.frequency_device_max) ** 3
     controls = _controls(guess, hardware, gain, span)
     start = first
     best_bound = -1.0
     for s in range(first, last):
-        bound = _bound(guess, hardware, quality, cuts, blocks, gain, delay_budget, energy_budget, s, controls)
+        bound = _bound(guess, tables, gain, delay_budget, energy_budget, s, controls)
         if bound > best_bound:
             start, best_bound = s, bound
     found, merit, theta = False, 0.0, guess
@@ -781,15 +760,12 @@ def _solve(
             if step > first:
                 if s == start:
                     continue
-                bound = _bound(theta, hardware, quality, cuts, blocks, gain, delay_budget, energy_budget, s, controls)
+                bound = _bound(theta, tables, gain, delay_budget, energy_budget, s, controls)
                 if bound < 0.0 or (found and bound <= merit and merit < _FULL):
                     continue
             to_beat = merit if found and merit < _FULL else 0.0
             ok, value, device, server, price, limit = _solve_cut(
-                hardware,
-                quality,
-                cuts,
-                blocks,
+                tables,
                 gain,
                 delay_budget,
                 energy_budget,
@@ -808,20 +784,17 @@ def _solve(
                 delay = _delay(costs, device, server)
                 controls = _controls(theta, hardware, gain, span)
     if not found:
-        _explain(hardware, quality, cuts, blocks, gain, delay_budget, energy_budget, first, last, span, rows, i)
+        _explain(tables, gain, delay_budget, energy_budget, first, last, span, rows, i)
         return
     row = rows[i]
-    _write(hardware, quality, cuts, blocks, gain, best, rho_device, rho_server, controls, rows, i)
+    _write(tables, gain, best, rho_device, rho_server, controls, rows, i)
     row.gap = max(0.0, proven - merit)
     row.delay_needed, row.energy_needed, row.reason = math.nan, math.nan, 0
 
 
 @kernel
 def _solve_many(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
+    tables: TableArrays,
     gain: NDArray[np.float64],
     delay_budget: NDArray[np.float64],
     energy_budget: NDArray[np.float64],
@@ -830,15 +803,12 @@ def _solve_many(
     rows: NDArray[np.void],
 ) -> None:
     for i in range(rows.shape[0]):
-        _solve(hardware, quality, cuts, blocks, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)
+        _solve(tables, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)
 
 
 @parallel_kernel
 def _solve_many_parallel(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
+    tables: TableArrays,
     gain: NDArray[np.float64],
     delay_budget: NDArray[np.float64],
     energy_budget: NDArray[np.float64],
@@ -847,4 +817,4 @@ def _solve_many_parallel(
     rows: NDArray[np.void],
 ) -> None:
     for i in prange(rows.shape[0]):
-        _solve(hardware, quality, cuts, blocks, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)
+        _solve(tables, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)

@@ -300,8 +300,8 @@ def _largest_share(
             return -1.0, x
         device, server = _between(least[0], wanted[0], bound), _between(least[1], wanted[1], bound)
         delay, energy = _delay(costs, device, server), _energy(costs, device, server)
-        if delay <= delay_budget and energy <= energy_budget:
-            return bound, x
+        if delay <= delay_budget * (1.0 + _CLOSE) and energy <= energy_budget * (1.0 + _CLOSE):
+            break
         if bound < 1.0:
             gap = _lateness(theta, costs, device, server, delay_budget, energy_budget)
         elif delay > delay_budget:
@@ -314,8 +314,8 @@ def _largest_share(
         else:
             high, gap_high, gap_low = x, gap, 0.5 * gap_low if last_side == -1 else gap_low
             last_side = -1
-        if low >= ends[1] or high <= ends[0] or high - low <= _WIDTH or abs(gap) <= _CLOSE:
-            return _share_of_both(costs, delay_budget, energy_budget, least, wanted), x
+        if low >= ends[1] or high <= ends[0] or high - low <= _WIDTH:
+            break
         if low == -math.inf or high == math.inf:
             x = min(ends[1], max(ends[0], x + stride if gap > 0.0 else x - stride))
             stride *= 2.0

@@ -76,8 +76,8 @@ STATE = np.dtype(
 )
 """State of a lane beside its world.
 
-`wait` is the age of the task at hand, `gain_db` the true gain at the clock; `first` and `waiting` span the queue; the two
-levels are the budgets as they are observed, kept because they hold for the whole episode.
+`wait` is the age of the task at hand, `gain_db` the true gain at the clock; `first` and `waiting` span the queue; the
+two levels are the budgets as they are observed, kept because they hold for the whole episode.
 """
 
 INFO_NAMES = (
@@ -301,27 +301,10 @@ def _inform(lane: Any, info: Any) -> None:
 
 
 @kernel
-def reset_lane(
-    hardware: Any,
-    quality: Any,
-    cuts: Any,
-    blocks: Any,
-    world: Any,
-    channel_time: Any,
-    channel_gain: Any,
-    arrival_trace: Any,
-    rules: Any,
-    scale: Any,
-    state: Any,
-    arrivals: Any,
-    gains: Any,
-    queue: Any,
-    i: int,
-    seed: Any,
-    observation: Any,
-    info: Any,
-) -> None:
+def reset_lane(constants: Any, lanes: Any, i: int, seed: Any, observation: Any, info: Any) -> None:
     """Draw the world of `seed` into lane `i` and bring its first task to the head; ``info[i]`` comes zeroed."""
+    _, _, _, _, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
+    state, arrivals, gains, queue = lanes
     lane, r = state[i], rules[0]
     lane.world_seed = seed
     budgets = draw_world(seed, world, channel_time, channel_gain, arrival_trace, arrivals[i], gains[i])
@@ -386,28 +369,11 @@ def _serve(
 
 @inlined_kernel
 def step_lane(
-    hardware: Any,
-    quality: Any,
-    cuts: Any,
-    blocks: Any,
-    world: Any,
-    channel_time: Any,
-    channel_gain: Any,
-    arrival_trace: Any,
-    rules: Any,
-    scale: Any,
-    state: Any,
-    arrivals: Any,
-    gains: Any,
-    queue: Any,
-    i: int,
-    actions: Any,
-    observation: Any,
-    rewards: Any,
-    ends: Any,
-    info: Any,
+    constants: Any, lanes: Any, i: int, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
 ) -> None:
     """Decide the task at the head of lane `i` by an action and move to the next task."""
+    hardware, quality, cuts, blocks, _, _, _, _, rules, scale = constants
+    state, arrivals, gains, queue = lanes
     lane, r, row = state[i], rules[0], info[i]
     clipped = 0
     for k in range(actions.shape[1]):
@@ -430,123 +396,53 @@ def step_lane(
     _observe(lane, gains, i, queue.shape[1], r, scale, observation)
 
 
+@inlined_kernel
+def _first_nan(actions: NDArray[np.float64]) -> int:
+    """Flat index of the first NaN, or -1."""
+    for i in range(actions.shape[0]):
+        for k in range(actions.shape[1]):
+            if math.isnan(actions[i, k]):
+                return i * actions.shape[1] + k
+    return -1
+
+
 @kernel
 def reset_lanes(constants: Any, lanes: Any, chosen: Any, seeds: Any, observation: Any, info: Any) -> None:
     """Reset the lanes of the index array `chosen`, the k-th with ``seeds[k]``."""
-    hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
-    state, arrivals, gains, queue = lanes
     for k in range(chosen.shape[0]):
-        reset_lane(
-            hardware,
-            quality,
-            cuts,
-            blocks,
-            world,
-            channel_time,
-            channel_gain,
-            arrival_trace,
-            rules,
-            scale,
-            state,
-            arrivals,
-            gains,
-            queue,
-            chosen[k],
-            seeds[k],
-            observation,
-            info,
-        )
+        reset_lane(constants, lanes, chosen[k], seeds[k], observation, info)
 
 
 @kernel
 def step_lanes(
     constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
-) -> None:
-    """Step every lane that is not `skipped`."""
-    hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
-    state, arrivals, gains, queue = lanes
+) -> int:
+    """Step every lane that is not `skipped`; returns -1, or the flat index of a NaN in `actions`, nothing done."""
+    bad = _first_nan(actions)
+    if bad >= 0:
+        return bad
     for i in range(actions.shape[0]):
         if not skipped[i]:
-            step_lane(
-                hardware,
-                quality,
-                cuts,
-                blocks,
-                world,
-                channel_time,
-                channel_gain,
-                arrival_trace,
-                rules,
-                scale,
-                state,
-                arrivals,
-                gains,
-                queue,
-                i,
-                actions,
-                observation,
-                rewards,
-                ends,
-                info,
-            )
+            step_lane(constants, lanes, i, actions, observation, rewards, ends, info)
+    return -1
 
 
 @parallel_kernel
 def step_lanes_parallel(
     constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
-) -> None:
+) -> int:
     """`step_lanes` over all cores."""
-    hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
-    state, arrivals, gains, queue = lanes
+    bad = _first_nan(actions)
+    if bad >= 0:
+        return bad
     for i in prange(actions.shape[0]):
         if not skipped[i]:
-            step_lane(
-                hardware,
-                quality,
-                cuts,
-                blocks,
-                world,
-                channel_time,
-                channel_gain,
-                arrival_trace,
-                rules,
-                scale,
-                state,
-                arrivals,
-                gains,
-                queue,
-                i,
-                actions,
-                observation,
-                rewards,
-                ends,
-                info,
-            )
+            step_lane(constants, lanes, i, actions, observation, rewards, ends, info)
+    return -1
 
 
 @parallel_kernel
 def reset_lanes_parallel(constants: Any, lanes: Any, chosen: Any, seeds: Any, observation: Any, info: Any) -> None:
     """`reset_lanes` over all cores."""
-    hardware, quality, cuts, blocks, world, channel_time, channel_gain, arrival_trace, rules, scale = constants
-    state, arrivals, gains, queue = lanes
     for k in prange(chosen.shape[0]):
-        reset_lane(
-            hardware,
-            quality,
-            cuts,
-            blocks,
-            world,
-            channel_time,
-            channel_gain,
-            arrival_trace,
-            rules,
-            scale,
-            state,
-            arrivals,
-            gains,
-            queue,
-            chosen[k],
-            seeds[k],
-            observation,
-            info,
-        )
+        reset_lane(constants, lanes, chosen[k], seeds[k], observation, info)

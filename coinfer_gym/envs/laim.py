@@ -167,7 +167,7 @@ class LAIMEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._ended = bool(ends[0])
         info = self._info()
         self._show(info)
-        return self._lanes.observation[0], float(rewards[0]), False, self._ended, info
+        return self._lanes.observation[0].copy(), float(rewards[0]), False, self._ended, info
 
     def problem(self) -> Problem:
         """P1 of the task at the head, as far as the agent can know it.

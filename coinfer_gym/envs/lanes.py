@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,6 @@ from coinfer_gym.envs import dynamics, spaces
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import Scenario
 
-_PARALLEL_FROM = 256
-"""Lanes from which spreading them over the cores pays for waking these."""
-
-
 class Lanes:
     """Episodes that run side by side in one scenario.
 
@@ -23,6 +20,8 @@ class Lanes:
     scenario : Scenario
     count : int
         Number of lanes.
+    parallel : bool
+        Spread the lanes over all cores.
 
     Attributes
     ----------
@@ -32,12 +31,12 @@ class Lanes:
     gains : ndarray, shape (count, path_blocks)
         Channel gain of each coherence block.
     observation : ndarray of float32, shape (count, 7)
-        The current observations; a new array after every step.
+        The current observations, overwritten by the next step unless `renew` is called before.
     info : ndarray of `coinfer_gym.envs.dynamics.INFO`, shape (count,)
-        The current infos; a new array after every step.
+        The current infos, likewise.
     """
 
-    def __init__(self, scenario: Scenario, count: int) -> None:
+    def __init__(self, scenario: Scenario, count: int, parallel: bool = False) -> None:
         self.constants = dynamics.build_constants(scenario)
         self.state = np.zeros(count, dynamics.STATE)
         self.arrivals = np.zeros((count, scenario.tasks + 1))
@@ -47,7 +46,7 @@ class Lanes:
         self.info = np.zeros(count, dynamics.INFO)
         self._constant_arrays = self.constants.arrays
         self._lane_arrays = (self.state, self.arrivals, self.gains, self._queue)
-        self._parallel = count >= _PARALLEL_FROM
+        self._parallel = parallel
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_lane_arrays"}
@@ -89,15 +88,19 @@ class Lanes:
             raise InvalidInputError(
                 "action", actions.shape, f"Give {len(self.state)} x {len(spaces.ACTION_NAMES)} numbers in [-1, 1]."
             )
-        count = len(self.state)
-        self.observation = np.empty((count, len(spaces.OBSERVATION_NAMES)), np.float32)
-        self.info = np.empty(count, dynamics.INFO)
-        rewards = np.zeros(count)
-        ends = np.zeros(count, np.bool_)
+        rewards = np.zeros(len(self.state))
+        ends = np.zeros(len(self.state), np.bool_)
         run = dynamics.step_lanes_parallel if self._parallel else dynamics.step_lanes
-        run(self._constant_arrays, self._lane_arrays, skipped, actions, self.observation, rewards, ends, self.info)
-        if np.isnan(rewards.sum()):
-            lane, component = np.argwhere(np.isnan(actions))[0]
+        bad = run(
+            self._constant_arrays, self._lane_arrays, skipped, actions, self.observation, rewards, ends, self.info
+        )
+        if bad >= 0:
+            lane, component = divmod(bad, len(spaces.ACTION_NAMES))
             name = spaces.ACTION_NAMES[component]
-            raise InvalidInputError(f"action[{lane}]: {name}", float("nan"), "Give a number in [-1, 1].")
+            raise InvalidInputError(f"action[{lane}]: {name}", math.nan, "Give a number in [-1, 1].")
         return rewards, ends
+
+    def renew(self) -> None:
+        """Have the next step write to new arrays: those handed out keep their values."""
+        self.observation = np.empty_like(self.observation)
+        self.info = np.empty_like(self.info)

@@ -31,6 +31,8 @@ class LAIMVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[
     autoreset_mode : AutoresetMode or str
         ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
         are reset by ``options={"reset_mask": mask}``).
+    parallel : bool
+        Spread the lanes over all cores: for a thousand lanes and more on cores that nothing else keeps busy.
     **overrides
         Fields of the scenario to set otherwise.
 
@@ -48,6 +50,7 @@ class LAIMVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[
         scenario: str = DEFAULT_SCENARIO,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        parallel: bool = False,
         **overrides: Any,
     ) -> None:
         if num_envs < 1:
@@ -63,7 +66,7 @@ class LAIMVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[
         self.single_action_space = action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.lanes = Lanes(self.scenario, num_envs)
+        self.lanes = Lanes(self.scenario, num_envs, parallel)
         self._generators: list[np.random.Generator] = []
         self._ended = np.zeros(num_envs, np.bool_)
         self._all = np.ones(num_envs, np.bool_)
@@ -132,6 +135,7 @@ class LAIMVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[
         if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
             raise InvalidInputError("step", np.flatnonzero(self._ended), "Reset these lanes first, by reset_mask.")
         restart = self._ended
+        self.lanes.renew()
         rewards, truncated = self.lanes.step(actions, restart)
         if restart.any():
             self._draw_worlds(np.flatnonzero(restart), {})

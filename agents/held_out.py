@@ -1,0 +1,165 @@
+"""How good an agent is on worlds that it never trained in, against the exact optimum of every single task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.vec_env import Columns, NativeVecEnv
+from coinfer_gym import Problem, solve_exact_batch
+from coinfer_gym.envs import dynamics, spaces
+from coinfer_gym.optimum import solution_from_row
+
+__all__ = ["SELECTION_SEED", "TEST_SEED", "Score", "exact_actions", "play", "regrets"]
+
+SELECTION_SEED = 1_000_000_000
+"""Seed of the worlds on which the best agent of a run is chosen: training uses small seeds."""
+
+TEST_SEED = 2_000_000_000
+"""Seed of the worlds on which it is reported, apart from those it was chosen on."""
+
+
+class _Predictor(Protocol):
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], Any]: ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over the decisions of some episodes.
+
+    Attributes
+    ----------
+    delivered : float
+        Quality per task: 0 for one that missed a budget or was lost waiting.
+    violated : float
+        Share of decisions that missed a budget.
+    delay, energy : float
+        In s and J.
+    dropped : float
+        Tasks lost while they waited, as a share of all tasks.
+    reward : float
+        Per decision.
+    """
+
+    delivered: float
+    violated: float
+    delay: float
+    energy: float
+    dropped: float
+    reward: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The means by name."""
+        return asdict(self)
+
+
+def play(
+    env: NativeVecEnv, act: Callable[[NDArray[np.float32]], NDArray[Any]], seed: int, limit: int = 1_000_000
+) -> Score:
+    """Play one episode in every lane.
+
+    Parameters
+    ----------
+    env : NativeVecEnv
+    act : callable
+        Actions of a batch of observations.
+    seed : int
+        Lane `i` plays the first episode of seed ``seed + i``.
+    limit : int
+        Steps after which episodes are cut off.
+
+    Returns
+    -------
+    Score
+    """
+    env.seed(seed)
+    observations = env.reset()
+    running = np.ones(env.num_envs, np.bool_)
+    sums = dict.fromkeys(("delivered", "violated", "delay_s", "energy_j", "dropped"), 0.0)
+    decisions, reward = 0, 0.0
+    for _ in range(limit):
+        observations, rewards, dones, _ = env.step(act(observations))  # type: ignore[assignment]
+        for name in sums:
+            sums[name] += float(env.decisions[name][running].sum())
+        reward += float(rewards[running].sum(dtype=np.float64))
+        decisions += int(running.sum())
+        running &= ~dones
+        if not running.any():
+            break
+    return _score(sums, decisions, reward)
+
+
+def deterministic(policy: _Predictor) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """The mode of a policy as a function of observations."""
+    return lambda observations: policy.predict(observations, deterministic=True)[0]
+
+
+def exact_actions(env: NativeVecEnv) -> NDArray[np.float32]:
+    """Actions of the exact optimum of the task at the head of every lane, as if no other were to come."""
+    inner: Any = env.env.unwrapped
+    state, rules = inner.lanes.state, inner.lanes.constants.rules[0]
+    gains = [dynamics.observed_gain(state[i], inner.lanes.gains, i, rules) for i in range(env.num_envs)]
+    energy = np.minimum(state["energy_budget"], np.maximum(state["battery"], np.nextafter(0.0, 1.0)))
+    rows = solve_exact_batch(
+        _problem(inner), np.array(gains), state["delay_budget"] - state["wait"], energy, parallel=False
+    )
+    hardware, cuts = inner.lanes.constants.problem.hardware, inner.scenario.workload.cuts
+    return np.stack([spaces.encode(hardware, cuts, solution_from_row(row)) for row in rows])
+
+
+def regrets(env: NativeVecEnv, decisions: Columns, most: int) -> NDArray[np.float64]:
+    """Quality that the exact optimum of a task has over what was delivered, for up to `most` decisions.
+
+    Parameters
+    ----------
+    env : NativeVecEnv
+        Where the decisions were made.
+    decisions : dict of ndarray
+        Columns ``gain_db``, ``delay_budget_s``, ``energy_budget_j`` and ``delivered``.
+    most : int
+        Decisions to solve, evenly spread over those given.
+
+    Returns
+    -------
+    ndarray of float64
+        Below 0 only where the agent made use of the tolerance of a budget.
+    """
+    total = len(decisions["gain_db"])
+    chosen = np.unique(np.linspace(0, total - 1, min(most, total)).astype(np.int64))
+    rows = solve_exact_batch(
+        _problem(env.env.unwrapped),
+        10.0 ** (0.1 * decisions["gain_db"][chosen]),
+        decisions["delay_budget_s"][chosen],
+        decisions["energy_budget_j"][chosen],
+        parallel=False,
+    )
+    best: NDArray[np.float64] = np.where(rows["reason"] == 0, rows["quality"], 0.0)
+    return best - decisions["delivered"][chosen]
+
+
+def _problem(env: Any) -> Problem:
+    """P1 of a scenario; gain and budgets are to be varied."""
+    problem: Problem = env.scenario.problem(1.0)
+    return problem
+
+
+def _score(sums: dict[str, float], decisions: int, reward: float) -> Score:
+    tasks = decisions + sums["dropped"]
+    return Score(
+        delivered=sums["delivered"] / tasks,
+        violated=sums["violated"] / decisions,
+        delay=sums["delay_s"] / decisions,
+        energy=sums["energy_j"] / decisions,
+        dropped=sums["dropped"] / tasks,
+        reward=reward / decisions,
+    )

@@ -1,0 +1,1 @@
+"""Speed of the parts, measured as medians and ratios within one run: `python -m benchmarks`."""

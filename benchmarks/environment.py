@@ -1,0 +1,95 @@
+"""Steps per second of LAIM-v0, single and batched, against Gymnasium's own environments in the same run."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import coinfer_gym  # noqa: F401  registers the ids
+from benchmarks.measure import interleave
+
+LANES = 4096
+_STEPS = 20_000
+_BATCHES = 200
+
+
+def measure(repetitions: int = 7) -> dict[str, float]:
+    """Microseconds per step and lane steps per second, and their ratios."""
+    single = interleave(
+        {
+            "LAIM-v0": (_single("coinfer_gym/LAIM-v0"), _STEPS),
+            "Pendulum-v1": (_single("Pendulum-v1"), _STEPS),
+        },
+        repetitions,
+    )
+    vector = interleave(
+        {
+            "queueing": (_vector("coinfer_gym/LAIM-v0"), LANES * _BATCHES),
+            "one_at_a_time": (_vector("coinfer_gym/LAIM-v0", arrivals="one_at_a_time"), LANES * _BATCHES),
+            "queueing, all cores": (_vector("coinfer_gym/LAIM-v0", parallel=True), LANES * _BATCHES),
+            "CartPole-v1": (_vector("CartPole-v1"), LANES * _BATCHES),
+        },
+        repetitions,
+    )
+    cart = vector["CartPole-v1"].median
+    figures = {
+        "single: LAIM-v0, us/step": single["LAIM-v0"].median * 1e6,
+        "single: Pendulum-v1, us/step": single["Pendulum-v1"].median * 1e6,
+        "single: rate of LAIM-v0 to Pendulum-v1": single["Pendulum-v1"].median / single["LAIM-v0"].median,
+        "vector 4096: CartPole-v1 native, M steps/s": 1e-6 / cart,
+    }
+    for name in ("queueing", "one_at_a_time", "queueing, all cores"):
+        figures[f"vector 4096: LAIM-v0 {name}, M steps/s"] = 1e-6 / vector[name].median
+        figures[f"vector 4096: rate of LAIM-v0 {name} to CartPole-v1"] = cart / vector[name].median
+    figures["vector 4096: peak memory of the process, MB"] = _peak_memory()
+    return figures
+
+
+def _single(name: str) -> Callable[[], None]:
+    env = gym.make(name)
+    actions = _actions(env.action_space, _STEPS)
+    env.reset(seed=0)
+
+    def run() -> None:
+        for action in actions:
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                env.reset()
+
+    return run
+
+
+def _vector(name: str, **options: Any) -> Callable[[], None]:
+    envs = gym.make_vec(name, num_envs=LANES, vectorization_mode="vector_entry_point", **options)
+    actions = _actions(envs.single_action_space, LANES)
+    envs.reset(seed=0)
+
+    def run() -> None:
+        for _ in range(_BATCHES):
+            envs.step(actions)
+
+    return run
+
+
+def _actions(space: gym.Space[Any], count: int) -> Any:
+    generator = np.random.default_rng(0)
+    if isinstance(space, gym.spaces.Discrete):
+        return generator.integers(0, space.n, count)
+    assert isinstance(space, gym.spaces.Box)
+    return generator.uniform(space.low, space.high, (count, *space.shape)).astype(np.float32)
+
+
+def _peak_memory() -> float:
+    """Peak resident memory in MB of a process of its own that steps the 4096 lanes."""
+    program = f"import benchmarks.environment as e; e._vector('coinfer_gym/LAIM-v0')(); print({_PEAK})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return float(done.stdout) / 1024.0
+
+
+_PEAK = f"__import__('resource').getrusage({resource.RUSAGE_SELF}).ru_maxrss"

@@ -1,0 +1,112 @@
+"""Time of the exact optimum per quality, single and batched, against the SCA on the same cuts, and their agreement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines import solve_conic, solve_sca
+from benchmarks.measure import interleave
+from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
+from coinfer_gym.distortion import QUALITIES
+
+_MANY = 100_000
+_FEW = 2_000
+
+
+def problems(problem: Problem, count: int, seed: int = 0) -> tuple[NDArray[np.float64], ...]:
+    """Gains and budgets over the whole range of the scenarios and beyond: tight, loose, tiny and huge gains."""
+    generator = np.random.default_rng(seed)
+    gain = problem.gain * 10.0 ** generator.uniform(-4.0, 4.0, count)
+    delay = problem.delay_budget * 10.0 ** generator.uniform(-1.5, 1.0, count)
+    energy = problem.energy_budget * 10.0 ** generator.uniform(-1.5, 1.5, count)
+    return gain, delay, energy
+
+
+def measure(repetitions: int = 5) -> dict[str, float]:
+    """Microseconds per problem, ratios to the SCA, and the largest disagreement with the conic solver."""
+    figures: dict[str, float] = {}
+    scenario = load_scenario("bert-multimodal")
+    base = scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0))
+    for quality in QUALITIES:
+        problem = replace(base, quality=quality)
+        gain, delay, energy = problems(problem, _FEW)
+        timing = interleave({"batch": (_batch(problem, gain, delay, energy, False), _FEW)}, repetitions)
+        figures[f"exact, 13 cuts, {quality}, us"] = timing["batch"].median * 1e6
+    gain, delay, energy = problems(base, _MANY)
+    timing = interleave(
+        {
+            "100,000": (_batch(base, gain, delay, energy, False), _MANY),
+            "1,000": (_batch(base, gain[:1000], delay[:1000], energy[:1000], False), 1000),
+            "all cores": (_batch(base, gain, delay, energy, True), _MANY),
+        },
+        repetitions,
+    )
+    for name, value in timing.items():
+        figures[f"exact, batch of {name if name != 'all cores' else '100,000 on all cores'}, us"] = value.median * 1e6
+    figures |= _against_sca(base)
+    figures |= _against_conic(base)
+    return figures
+
+
+def _batch(
+    problem: Problem, gain: NDArray[np.float64], delay: NDArray[np.float64], energy: NDArray[np.float64], parallel: bool
+) -> Callable[[], object]:
+    return lambda: solve_exact_batch(problem, gain, delay, energy, parallel=parallel)
+
+
+def _against_sca(base: Problem, count: int = 20) -> dict[str, float]:
+    """Times of the same problems over all cuts, and what the SCA leaves on the table."""
+    gain, delay, energy = problems(base, 400, seed=1)
+    rows = solve_exact_batch(base, gain, delay, energy)
+    chosen = np.flatnonzero((rows["reason"] == 0) & (rows["quality"] < 1.0))[:count]
+    cases = [
+        replace(base, gain=float(gain[i]), delay_budget=float(delay[i]), energy_budget=float(energy[i])) for i in chosen
+    ]
+    solve_sca(cases[0])  # compiles the cone program once
+    solve_exact(cases[0])
+    exact_times, sca_times, gaps = [], [], []
+    for case in cases:
+        start = time.perf_counter()
+        for _ in range(20):
+            exact = solve_exact(case)
+        exact_times.append((time.perf_counter() - start) / 20)
+        start = time.perf_counter()
+        sca = solve_sca(case)
+        sca_times.append(time.perf_counter() - start)
+        gaps.append(exact.quality - sca.quality)
+    return {
+        "exact, 13 cuts, one call, us": float(np.median(exact_times)) * 1e6,
+        "SCA, 13 cuts, compiled and warm, ms": float(np.median(sca_times)) * 1e3,
+        "SCA to exact, ratio of times": float(np.median(np.array(sca_times) / np.array(exact_times))),
+        "SCA, quality left to the optimum, median": float(np.median(gaps)),
+        "SCA, quality left to the optimum, largest": float(np.max(gaps)),
+    }
+
+
+def _against_conic(base: Problem, count: int = _FEW) -> dict[str, float]:
+    """Largest relative difference of the objective on random cuts, and how often the verdicts differ."""
+    gain, delay, energy = problems(base, count, seed=2)
+    generator = np.random.default_rng(3)
+    worst, verdicts = 0.0, 0
+    for i in range(count):
+        case = replace(
+            base,
+            gain=float(gain[i]),
+            delay_budget=float(delay[i]),
+            energy_budget=float(energy[i]),
+            quality=list(QUALITIES)[i % len(QUALITIES)],
+        )
+        cut = int(generator.integers(0, case.workload.cuts))
+        exact, conic = solve_exact(case, cut=cut), solve_conic(case, cut=cut)
+        verdicts += exact.feasible != conic.feasible
+        if exact.feasible and conic.feasible:
+            worst = max(worst, abs(exact.quality - conic.quality) / exact.quality)
+    return {
+        f"exact and conic, {count} problems, largest relative difference of the quality": worst,
+        f"exact and conic, {count} problems, verdicts that differ": float(verdicts),
+    }
