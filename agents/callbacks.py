@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
-from agents.checkpoints import find_checkpoints, save_tensors, training_state
+from agents.checkpoints import find_checkpoints, training_state
 from agents.held_out import SELECTION_SEED, Score, deterministic, play, regrets
-from agents.vec_env import NativeVecEnv
-from coinfer_gym.errors import InvalidInputError
+from agents.tensor_files import save_tensors
+from agents.vec_env import NativeVecEnv, native_env
 
 __all__ = ["CheckpointCallback", "EvaluationCallback", "PhysicsCallback", "ProgressCallback"]
 
@@ -51,26 +51,25 @@ class PhysicsCallback(BaseCallback):
         self._gathered = 0
 
     def _on_step(self) -> bool:
-        decisions = self._env.decisions
+        lanes = native_env(self.training_env)
+        decisions = lanes.decisions
         for name in {*_LOGGED, *_FOR_REGRET}:
             self._columns.setdefault(name, []).append(decisions[name])
-        self._gathered += self._env.num_envs
+        self._gathered += lanes.num_envs
         if self._gathered >= self._every:
             self._flush()
         return True
 
-    @property
-    def _env(self) -> NativeVecEnv:
-        env = self.training_env
-        if not isinstance(env, NativeVecEnv):
-            raise InvalidInputError("env", type(env).__name__, "Train over agents.vec_env.NativeVecEnv.")
-        return env
+    def _on_training_end(self) -> None:
+        if self._gathered:
+            self._flush()
 
     def _flush(self) -> None:
         columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
         for column, name in _LOGGED.items():
             self.logger.record_mean(f"laim/{name}", float(columns[column].mean()))
-        self.logger.record_mean("laim/regret", float(regrets(self._env, columns, self._solved).mean()))
+        regret = regrets(native_env(self.training_env), columns, self._solved)
+        self.logger.record_mean("laim/regret", float(regret.mean()))
         self._columns, self._gathered = {}, 0
 
 
@@ -92,13 +91,22 @@ class EvaluationCallback(BaseCallback):
         Called with the number of decisions when an agent is the best so far.
     violations : float
         Share of decisions that may miss a budget.
+    say : callable
+        Called with a line of text after every evaluation.
     """
 
     def __init__(
-        self, env: NativeVecEnv, every: int, folder: Path, keep: Callable[[int], None], violations: float
+        self,
+        env: NativeVecEnv,
+        every: int,
+        folder: Path,
+        keep: Callable[[int], None],
+        violations: float,
+        say: Callable[[str], None] = tqdm.write,
     ) -> None:
         super().__init__()
         self._held_out, self._every, self._keep, self._violations = env, every, keep, violations
+        self._say = say
         self._file = folder / "evaluations.csv"
         self._best = (-np.inf, -np.inf)
         self._next = 0
@@ -119,7 +127,12 @@ class EvaluationCallback(BaseCallback):
         for name, value in score.as_dict().items():
             self.logger.record(f"eval/{name}", value)
         rank = self._rank(score.delivered, score.violated)
-        if rank > self._best:
+        better = rank > self._best
+        self._say(
+            f"{self.model.num_timesteps:>10} decisions: quality {score.delivered:.4f}, "
+            f"violations {score.violated:.2%}{', the best so far' if better else ''}"
+        )
+        if better:
             self._best = rank
             self._keep(self.model.num_timesteps)
         return score

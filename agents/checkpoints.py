@@ -1,86 +1,27 @@
-"""Checkpoints of a training run: written atomically, read without unpickling, damaged ones recognised."""
+"""What a checkpoint of a training run holds, and how a run goes on from it."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from agents.vec_env import NativeVecEnv
+from agents.tensor_files import FORMAT
+from agents.vec_env import NativeVecEnv, native_env
 from coinfer_gym.errors import InvalidInputError
 
-__all__ = ["find_checkpoints", "load_tensors", "restore_training", "save_tensors", "training_state"]
-
-FORMAT = 1
+__all__ = ["find_checkpoints", "restore_training", "training_state"]
 
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
-
-
-def save_tensors(content: Mapping[str, Any], path: Path) -> None:
-    """Write tensors, arrays and plain values to a file, all of it or nothing.
-
-    Parameters
-    ----------
-    content : mapping
-        Nested dictionaries, lists and tuples; arrays are stored with their dtype, structured ones too.
-    path : Path
-        An older file of this name is replaced only once the new one is complete.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(_pack(dict(content)), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_tensors(path: Path, remedy: str) -> dict[str, Any]:
-    """Read what `save_tensors` wrote; nothing is unpickled but tensors and plain values.
-
-    Parameters
-    ----------
-    path : Path
-    remedy : str
-        What to do where the file cannot be read.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    InvalidInputError
-        If the file is missing, truncated, damaged or of another kind; it names the file and the remedy.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not verify the checksums
-            broken = archive.testzip()
-        if broken is not None:
-            raise ValueError(f"bad checksum of {broken}")
-        content = _unpack(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError as error:
-        raise InvalidInputError("file", str(path), f"There is no such file. {remedy}") from error
-    except Exception as error:  # whatever a damaged archive makes the readers say
-        raise InvalidInputError("file", str(path), f"It is damaged or of another kind. {remedy}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InvalidInputError("file", str(path), f"It is not of format {FORMAT}. {remedy}")
-    return content
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
@@ -147,17 +88,20 @@ def restore_training(model: BaseAlgorithm, state: Mapping[str, Any]) -> float:
 
 def _episodes(model: BaseAlgorithm) -> dict[str, Any] | None:
     """Running episodes; None where the environment cannot tell, so that a resumed run starts new ones."""
-    env = model.env
-    snapshot = env.snapshot() if isinstance(env, NativeVecEnv) else None
+    snapshot = _lanes(model).snapshot()
     if snapshot is None or model._last_obs is None:
         return None
     return snapshot | {"starts": np.asarray(model._last_episode_starts)}
 
 
 def _restore_episodes(model: BaseAlgorithm, episodes: Mapping[str, Any] | None) -> None:
-    if episodes is not None and isinstance(model.env, NativeVecEnv):
-        model._last_obs = model.env.restore(dict(episodes))
+    if episodes is not None:
+        model._last_obs = _lanes(model).restore(dict(episodes))
         model._last_episode_starts = episodes["starts"]
+
+
+def _lanes(model: BaseAlgorithm) -> NativeVecEnv:
+    return native_env(model.env)
 
 
 def _random_state(model: BaseAlgorithm) -> dict[str, Any]:
@@ -188,37 +132,3 @@ def _restore_replay(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
     for name, saved in state["arrays"].items():
         getattr(buffer, name)[: len(saved)] = saved
     buffer.pos, buffer.full = state["pos"], state["full"]
-
-
-def _pack(value: Any) -> Any:
-    """Arrays as tensors of bytes: the reader of weights knows no arrays."""
-    if isinstance(value, np.ndarray):
-        raw = torch.from_numpy(np.frombuffer(value.tobytes(), np.uint8).copy()) if value.size else torch.empty(0)
-        return {"__array__": raw, "dtype": _describe(value.dtype), "shape": list(value.shape)}
-    if isinstance(value, Mapping):
-        return {key: _pack(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_pack(item) for item in value)
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _unpack(value: Any) -> Any:
-    if isinstance(value, dict) and "__array__" in value:
-        return _array(value)
-    if isinstance(value, dict):
-        return {key: _unpack(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_unpack(item) for item in value)
-    return value
-
-
-def _array(packed: Mapping[str, Any]) -> NDArray[Any]:
-    described = packed["dtype"]
-    dtype = np.dtype(described if isinstance(described, str) else [tuple(field) for field in described])
-    return np.frombuffer(packed["__array__"].numpy().tobytes(), dtype).reshape(packed["shape"]).copy()
-
-
-def _describe(dtype: np.dtype[Any]) -> str | list[list[str]]:
-    if dtype.names is None:
-        return dtype.str
-    return [[name, dtype[name].str] for name in dtype.names]

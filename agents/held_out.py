@@ -108,10 +108,10 @@ def exact_actions(env: NativeVecEnv) -> NDArray[np.float32]:
     """Actions of the exact optimum of the task at the head of every lane, as if no other were to come."""
     inner: Any = env.env.unwrapped
     state, rules = inner.lanes.state, inner.lanes.constants.rules[0]
-    gains = [dynamics.observed_gain(state[i], inner.lanes.gains, i, rules) for i in range(env.num_envs)]
+    gains_db = [dynamics.observed_gain_db(state[i], inner.lanes.gains, i, rules) for i in range(env.num_envs)]
     energy = np.minimum(state["energy_budget"], np.maximum(state["battery"], np.nextafter(0.0, 1.0)))
     rows = solve_exact_batch(
-        _problem(inner), np.array(gains), state["delay_budget"] - state["wait"], energy, parallel=False
+        _problem(inner), _linear(np.array(gains_db)), state["delay_budget"] - state["wait"], energy, parallel=False
     )
     hardware, cuts = inner.lanes.constants.problem.hardware, inner.scenario.workload.cuts
     return np.stack([spaces.encode(hardware, cuts, solution_from_row(row)) for row in rows])
@@ -138,7 +138,7 @@ def regrets(env: NativeVecEnv, decisions: Columns, most: int) -> NDArray[np.floa
     chosen = np.unique(np.linspace(0, total - 1, min(most, total)).astype(np.int64))
     rows = solve_exact_batch(
         _problem(env.env.unwrapped),
-        10.0 ** (0.1 * decisions["gain_db"][chosen]),
+        _linear(decisions["gain_db"][chosen]),
         decisions["delay_budget_s"][chosen],
         decisions["energy_budget_j"][chosen],
         parallel=False,
@@ -147,9 +147,15 @@ def regrets(env: NativeVecEnv, decisions: Columns, most: int) -> NDArray[np.floa
     return best - decisions["delivered"][chosen]
 
 
+def _linear(gain_db: NDArray[np.float64]) -> NDArray[np.float64]:
+    gain: NDArray[np.float64] = 10.0 ** (0.1 * gain_db)
+    return gain
+
+
 def _problem(env: Any) -> Problem:
-    """P1 of a scenario; gain and budgets are to be varied."""
-    problem: Problem = env.scenario.problem(1.0)
+    """P1 of the lanes' scenario; gain and budgets are to be varied."""
+    first = env if hasattr(env, "scenario") else env.envs[0].unwrapped
+    problem: Problem = first.scenario.problem(1.0)
     return problem
 
 

@@ -26,8 +26,12 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
 """Activation functions by name."""
 
+COMPRESS_PENALTIES = "agents.vec_env.CompressPenalties"
+"""The one ``vec_env_wrapper`` that hyperparameters may ask for."""
+
 _SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
 _OF_THE_RUN = ("env", "seed", "tensorboard_log", "verbose", "device", "_init_setup_model", "stats_window_size")
+_STATE_DEPENDENT_NOISE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")  # `agents.policy` draws independent noise
 _OBJECTS = ("policy", "policy_kwargs", "action_noise", "replay_buffer_class", "replay_buffer_kwargs")
 _OBJECTS_OF_PPO = ("rollout_buffer_class", "rollout_buffer_kwargs")
 _POLICY_OBJECTS = ("observation_space", "action_space", "lr_schedule", "use_sde", "self")
@@ -44,6 +48,8 @@ class Hyperparameters:
         Decisions to train for.
     n_envs : int
         Lanes.
+    penalty_scale : float or None
+        Of `agents.vec_env.CompressPenalties` around the lanes, in the Zoo's form ``vec_env_wrapper``.
     policy_kwargs : dict
         Of the policy, with the activation function by its name.
     arguments : dict
@@ -52,12 +58,15 @@ class Hyperparameters:
 
     n_timesteps: int
     n_envs: int = 1
+    penalty_scale: float | None = None
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """The mapping that `parse_hyperparameters` turns into an equal object."""
-        head = {"n_timesteps": self.n_timesteps, "n_envs": self.n_envs, "policy": "MlpPolicy"}
+        head: dict[str, Any] = {"n_timesteps": self.n_timesteps, "n_envs": self.n_envs, "policy": "MlpPolicy"}
+        if self.penalty_scale is not None:
+            head["vec_env_wrapper"] = {COMPRESS_PENALTIES: {"scale": self.penalty_scale}}
         return head | self.arguments | {"policy_kwargs": dict(self.policy_kwargs)}
 
     def build_arguments(self) -> dict[str, Any]:
@@ -134,13 +143,14 @@ def parse_hyperparameters(entry: Mapping[str, Any], algo: str, origin: str) -> H
         raise InvalidInputError(f"{origin}: policy", policy, "Observations are vectors: use 'MlpPolicy'.")
     if rest.pop("normalize", False):
         raise InvalidInputError(f"{origin}: normalize", True, "Observations lie in [-1, 1] already: leave it out.")
+    scale = _penalty_scale(rest.pop("vec_env_wrapper", None), origin)
     policy_kwargs = _policy_kwargs(rest.pop("policy_kwargs", {}), algo, origin)
     for name in rest:
         if name not in known:
-            hint = nearest(name, [*known, "n_timesteps", "n_envs", "policy", "policy_kwargs"])
+            hint = nearest(name, [*known, "n_timesteps", "n_envs", "policy", "policy_kwargs", "vec_env_wrapper"])
             raise InvalidInputError(f"{origin}: hyperparameter of {algo.upper()}", name, hint)
     arguments = {name: _argument(name, value, origin) for name, value in rest.items()}
-    return Hyperparameters(steps, lanes, policy_kwargs, arguments)
+    return Hyperparameters(steps, lanes, scale, policy_kwargs, arguments)
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
@@ -178,13 +188,28 @@ def find_algorithm(algo: str) -> type[BaseAlgorithm]:
 def _argument_names(algo: str) -> list[str]:
     """Plain hyperparameters of an algorithm: what its constructor takes, but for objects and what a run decides."""
     names = inspect.signature(find_algorithm(algo)).parameters
-    return [name for name in names if name not in (*_OF_THE_RUN, *_OBJECTS, *_OBJECTS_OF_PPO)]
+    return [name for name in names if name not in (*_OF_THE_RUN, *_STATE_DEPENDENT_NOISE, *_OBJECTS, *_OBJECTS_OF_PPO)]
 
 
 def _policy_argument_names(algo: str) -> list[str]:
     policies: dict[str, type[BasePolicy]] = find_algorithm(algo).policy_aliases
     names = inspect.signature(policies["MlpPolicy"].__init__).parameters
     return [name for name in names if name not in (*_POLICY_OBJECTS, *_NOT_FOR_VECTORS)]
+
+
+def _penalty_scale(given: Any, origin: str) -> float | None:
+    """Scale of `CompressPenalties`, given by its name or as a mapping of the name to ``{scale: number}``."""
+    content = {given: {}} if isinstance(given, str) else given
+    if content is None:
+        return None
+    if not isinstance(content, Mapping) or list(content) != [COMPRESS_PENALTIES]:
+        remedy = f"The one that can be asked for is {COMPRESS_PENALTIES}, alone or as a mapping to {{scale: number}}."
+        raise InvalidInputError(f"{origin}: vec_env_wrapper", given, remedy)
+    options = content[COMPRESS_PENALTIES] or {}
+    scale = _as_number(options.get("scale", 0.5)) if isinstance(options, Mapping) else None
+    if scale is None or not scale > 0.0 or set(options) - {"scale"}:
+        raise InvalidInputError(f"{origin}: {COMPRESS_PENALTIES}", options, "Give {scale: number}, positive.")
+    return scale
 
 
 def _policy_kwargs(given: Any, algo: str, origin: str) -> dict[str, Any]:

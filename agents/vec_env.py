@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -13,12 +15,18 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import (
+    VecEnv,
+    VecEnvIndices,
+    VecEnvObs,
+    VecEnvStepReturn,
+    VecEnvWrapper,
+)
 
 import coinfer_gym  # noqa: F401  registers the ids
-from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.errors import InvalidInputError, nearest
 
-__all__ = ["NativeVecEnv", "make_native"]
+__all__ = ["CompressPenalties", "NativeVecEnv", "find_wrapper", "make_native", "native_env"]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -65,7 +73,8 @@ class NativeVecEnv(VecEnv):
 
     def reset(self) -> NDArray[np.float32]:
         """Start an episode in every lane; seeds and options are used up by it."""
-        observations, infos = self.env.reset(seed=_one_or_all(self._seeds), options=self._shared_options())
+        seeds: Any = None if all(seed is None for seed in self._seeds) else self._seeds
+        observations, infos = self.env.reset(seed=seeds, options=self._shared_options())
         self._reset_seeds()
         self._reset_options()
         self._note(infos)
@@ -206,7 +215,43 @@ class NativeVecEnv(VecEnv):
         return len(list(self._get_indices(indices)))
 
 
-def make_native(env_id: str, n_envs: int, **env_kwargs: Any) -> NativeVecEnv:
+class CompressPenalties(VecEnvWrapper):
+    """Training rewards whose penalties grow only logarithmically: ``-scale ln(1 - reward / scale)`` below 0.
+
+    A random decision can cost eighty times what the best one earns; a value function fitted to that sees no difference
+    between good decisions. The order of rewards stays, and so does the best decision where a decision has one outcome;
+    returns in ``info["episode"]`` stay those of the environment.
+
+    Parameters
+    ----------
+    venv : VecEnv
+    scale : float
+        Penalty up to which rewards are about as they were.
+
+    Raises
+    ------
+    InvalidInputError
+        If the scale is not positive.
+    """
+
+    def __init__(self, venv: VecEnv, scale: float = 0.5) -> None:
+        if not scale > 0.0:
+            raise InvalidInputError("CompressPenalties: scale", scale, "Give a positive number.")
+        super().__init__(venv)
+        self._scale = scale
+
+    def reset(self) -> VecEnvObs:
+        """Start an episode in every lane."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Decide the task at hand in every lane."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        penalties = self._scale * np.log1p(np.maximum(-rewards, 0.0) / self._scale)
+        return observations, np.where(rewards < 0.0, -penalties, rewards).astype(np.float32), dones, infos
+
+
+def make_native(env_id: str, n_envs: int, wrappers: Sequence[str] = (), **env_kwargs: Any) -> NativeVecEnv:
     """Many lanes of an environment of this package for stable-baselines3.
 
     Parameters
@@ -215,6 +260,9 @@ def make_native(env_id: str, n_envs: int, **env_kwargs: Any) -> NativeVecEnv:
         For example ``"coinfer_gym/LAIM-v0"``.
     n_envs : int
         Number of lanes.
+    wrappers : sequence of str
+        Classes of `coinfer_gym.wrappers`, the innermost first. They wrap single environments, so that a step costs as
+        much as these do.
     **env_kwargs
         As for ``gym.make``.
 
@@ -227,13 +275,63 @@ def make_native(env_id: str, n_envs: int, **env_kwargs: Any) -> NativeVecEnv:
     InvalidInputError
         If an argument cannot be used, or the environment has no native vector form.
     """
+    if env_id not in gym.registry:
+        raise InvalidInputError("env", env_id, nearest(env_id, [name for name in gym.registry if "coinfer" in name]))
+    mode = AutoresetMode.SAME_STEP
+    if wrappers:
+        layers = [find_wrapper(name) for name in wrappers]
+        make_one = partial(_make_wrapped, env_id, layers, env_kwargs)
+        return NativeVecEnv(gym.vector.SyncVectorEnv([make_one] * n_envs, autoreset_mode=mode))
     spec = gym.spec(env_id)
     if spec.vector_entry_point is None:
         raise InvalidInputError("env", env_id, "It has no vector environment.")
-    env = gym.make_vec(
-        spec.id, n_envs, vectorization_mode="vector_entry_point", autoreset_mode=AutoresetMode.SAME_STEP, **env_kwargs
-    )
+    env = gym.make_vec(spec.id, n_envs, vectorization_mode="vector_entry_point", autoreset_mode=mode, **env_kwargs)
     return NativeVecEnv(env)
+
+
+def native_env(env: VecEnv | None) -> NativeVecEnv:
+    """The lanes inside the wrappers of stable-baselines3.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are others inside.
+    """
+    inner = env.unwrapped if env is not None else None
+    if not isinstance(inner, NativeVecEnv):
+        raise InvalidInputError("env", type(inner).__name__, "Train over agents.vec_env.NativeVecEnv.")
+    return inner
+
+
+def find_wrapper(name: str) -> type[gym.Wrapper[Any, Any, Any, Any]]:
+    """Wrapper of single environments by its name in `coinfer_gym.wrappers`.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none.
+    """
+    module = importlib.import_module("coinfer_gym.wrappers")  # most runs do not need it
+    known: dict[str, type[gym.Wrapper[Any, Any, Any, Any]]] = {
+        key: value for key, value in vars(module).items() if _is_wrapper(value)
+    }
+    short = name.removeprefix("coinfer_gym.wrappers.")
+    if short not in known:
+        raise InvalidInputError("wrapper", name, nearest(short, known))
+    return known[short]
+
+
+def _is_wrapper(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, gym.Wrapper) and value.__module__ == "coinfer_gym.wrappers"
+
+
+def _make_wrapped(
+    env_id: str, layers: Sequence[type[gym.Wrapper[Any, Any, Any, Any]]], env_kwargs: Mapping[str, Any]
+) -> gym.Env[Any, Any]:
+    env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **env_kwargs)
+    for layer in layers:
+        env = layer(env)
+    return env
 
 
 def _decisions(infos: dict[str, Any]) -> Columns:
@@ -253,11 +351,8 @@ def _names(infos: dict[str, Any]) -> list[str]:
 def _rows(infos: dict[str, Any], chosen: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Infos of some lanes, as the single environment gives them."""
     names = _names(infos)
-    return [dict(zip(names, row, strict=True)) for row in zip(*(infos[name][chosen].tolist() for name in names), strict=True)]
-
-
-def _one_or_all(seeds: list[int | None]) -> list[int | None] | None:
-    return None if all(seed is None for seed in seeds) else seeds
+    columns = [infos[name][chosen].tolist() for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _attribute(env: Any, name: str) -> Any:

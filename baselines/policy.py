@@ -1,4 +1,4 @@
-"""What every policy meets: the call that stable-baselines3 makes of an agent, and the tie of a solver to an environment."""
+"""What every policy meets: the call that stable-baselines3 makes of an agent, and a solver's tie to an environment."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 
 from coinfer_gym import Decision, InvalidInputError, Problem
 
-__all__ = ["Policy", "Predictor", "ProblemPolicy"]
+__all__ = ["Observation", "Policy", "Predictor", "ProblemPolicy", "State", "batch_shape"]
 
+Observation = NDArray[Any] | dict[str, NDArray[Any]]
 State = tuple[NDArray[Any], ...]
+
+
+def batch_shape(observation: Observation) -> tuple[int, ...]:
+    """``()`` for one observation, ``(n,)`` for a batch of `n`."""
+    array = next(iter(observation.values())) if isinstance(observation, dict) else observation
+    return np.shape(array)[:-1]
 
 
 @runtime_checkable
@@ -22,7 +29,7 @@ class Predictor(Protocol):
 
     def predict(
         self,
-        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        observation: Observation,
         state: State | None = None,
         episode_start: NDArray[Any] | None = None,
         deterministic: bool = False,
@@ -63,7 +70,7 @@ class Policy(abc.ABC):
     @abc.abstractmethod
     def predict(
         self,
-        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        observation: Observation,
         state: State | None = None,
         episode_start: NDArray[Any] | None = None,
         deterministic: bool = False,
@@ -141,7 +148,7 @@ class ProblemPolicy(Policy):
 
     def predict(
         self,
-        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        observation: Observation,
         state: State | None = None,
         episode_start: NDArray[Any] | None = None,
         deterministic: bool = False,
@@ -157,10 +164,8 @@ class ProblemPolicy(Policy):
         """
         if self._env is None:
             raise InvalidInputError("policy", type(self).__name__, "Tie it to its environment first, by bind(env).")
-        batch = np.shape(observation)[:-1]
+        batch = batch_shape(observation)
         if batch not in ((), (1,)):
-            raise InvalidInputError(
-                "observation", np.shape(observation), "This policy plays one environment at a time."
-            )
+            raise InvalidInputError("observation", f"a batch {batch}", "This policy plays one environment at a time.")
         action = np.asarray(self._env.action(self.solve(self._env.problem())))
         return action.reshape(*batch, *action.shape), state

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from baselines.policy import Policy, Predictor, ProblemPolicy, State
+from baselines.policy import Observation, Policy, Predictor, ProblemPolicy, State, batch_shape
 from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
 from coinfer_gym.envs.laim import action_space
 from coinfer_gym.errors import nearest
@@ -37,9 +37,8 @@ _SHARE_OF_ELITES = 0.2
 _STEP = 0.7  # of the way to the elites, so that a lucky round does not close the search
 _LEAST_DEVIATION = 0.01  # about the step in a control below which the return no longer tells candidates apart
 _FINE_DEVIATION = 0.1
-_LEAST_CANDIDATES = 8  # per cut and round
-_BROAD_ROUNDS, _FINE_ROUNDS = 12, 8
-_TRIAL_SHARE, _FEW_WORLDS = 8, 64
+_BROAD_ROUNDS, _FINE_ROUNDS = 10, 6
+_TRIAL_SHARE = 16
 
 
 class RandomPolicy(Policy):
@@ -70,13 +69,13 @@ class RandomPolicy(Policy):
 
     def predict(
         self,
-        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        observation: Observation,
         state: State | None = None,
         episode_start: NDArray[Any] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
         """Random action, one per row of a batch."""
-        batch = np.shape(observation)[:-1]
+        batch = batch_shape(observation)
         actions = [np.asarray(self._space.sample()) for _ in range(int(np.prod(batch)))]
         return np.reshape(actions, (*batch, *actions[0].shape)), state
 
@@ -126,13 +125,13 @@ class ConstantAction(Policy):
 
     def predict(
         self,
-        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        observation: Observation,
         state: State | None = None,
         episode_start: NDArray[Any] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
         """The action, one copy per row of a batch."""
-        return np.broadcast_to(self.action, (*np.shape(observation)[:-1], *self.action.shape)).copy(), state
+        return np.broadcast_to(self.action, (*batch_shape(observation), *self.action.shape)).copy(), state
 
 
 class OnDevice(ProblemPolicy):
@@ -289,17 +288,17 @@ def check_options(name: str, factory: Callable[..., Predictor], options: Mapping
 
 def best_constant_action(
     env: Mapping[str, Any] | None = None,
-    seeds: Iterable[int] = range(512),
+    seeds: Iterable[int] = range(256),
     *,
     environment: str = LAIM,
-    candidates: int = 256,
+    candidates: int = 48,
     search_seed: int = 0,
 ) -> NDArray[np.float32]:
     """The constant action with the highest mean return, by a cross-entropy search.
 
-    The cut is a choice among kinds, in which a search by mean and deviation would get lost: every cut has its own search
-    of the other components, on an eighth of the worlds. What each cut has found is then judged on all worlds, since few
-    worlds favour a channel that happened to be good in them, and the best is refined there.
+    The cut is a choice among kinds, in which a search by mean and deviation would get lost: every cut has its own one
+    of the other components, on a sixteenth of the worlds. What each cut has found is then judged on all worlds, since
+    few worlds favour a channel that happened to be good in them, and the best is refined there.
 
     Parameters
     ----------
@@ -310,7 +309,7 @@ def best_constant_action(
     environment : str
         Id of the environment; it must have a native vector environment and the cut as first component of its action.
     candidates : int
-        Actions tried per round, all cuts together.
+        Actions tried per cut and round.
     search_seed : int
         Seed of the search.
 
@@ -330,43 +329,30 @@ def best_constant_action(
     single: Any = gym.make(environment, **dict(env or {}))
     cuts, controls = single.unwrapped.scenario.workload.cuts, single.action_space.shape[0] - 1
     generator = np.random.default_rng(search_seed)
-    trial = _Trial(environment, dict(env or {}), max(candidates, _LEAST_CANDIDATES * cuts))
-    few = seeds[: -(-len(seeds) // _TRIAL_SHARE)]
+    trial = _Trial(environment, dict(env or {}))
+    few = seeds[::_TRIAL_SHARE]
 
-    centres = (2.0 * np.arange(cuts) + 1.0) / cuts - 1.0
-    broad = _Search(centres, np.zeros((cuts, controls)), 1.0, generator)
+    broad = _Search((2.0 * np.arange(cuts) + 1.0) / cuts - 1.0, np.zeros((cuts, controls)), 1.0, generator)
     for _ in range(_BROAD_ROUNDS):
-        actions = broad.ask(trial.rows(few) // cuts)
+        actions = broad.ask(candidates)
         broad.tell(actions, trial.returns(actions, few))
     finds = np.concatenate([broad.champions, broad.centres])
     find = finds[np.argmax(trial.returns(finds, seeds))]
 
     fine = _Search(find[:1], find[None, 1:], _FINE_DEVIATION, generator)
     for _ in range(_FINE_ROUNDS):
-        actions = fine.ask(max(_LEAST_CANDIDATES, trial.rows(seeds)))
+        actions = fine.ask(candidates)
         fine.tell(actions, trial.returns(actions, seeds))
     best: NDArray[np.float32] = fine.champions[0]
     return best
 
 
 class _Trial:
-    """Returns of constant actions, played in the native vector environment.
+    """Returns of constant actions, played in the native vector environment."""
 
-    Parameters
-    ----------
-    environment : str
-    env : dict
-    candidates : int
-        Rows that one batch of lanes has on the fewest worlds; more worlds mean fewer rows.
-    """
-
-    def __init__(self, environment: str, env: dict[str, Any], candidates: int) -> None:
-        self._environment, self._env, self._candidates = environment, env, candidates
-        self._lanes: dict[int, Any] = {}
-
-    def rows(self, seeds: Sequence[int]) -> int:
-        """Number of actions that fit into one batch on these worlds."""
-        return max(1, self._candidates * _FEW_WORLDS // max(_FEW_WORLDS, len(seeds)))
+    def __init__(self, environment: str, env: dict[str, Any]) -> None:
+        self._environment, self._env = environment, env
+        self._batches: dict[int, Any] = {}
 
     def returns(self, actions: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float64]:
         """Mean return over the worlds.
@@ -382,23 +368,23 @@ class _Trial:
         ndarray, shape (...)
         """
         flat = actions.reshape(-1, actions.shape[-1])
-        lanes = self._batch(len(flat) * len(seeds))
+        batch = self._batch(len(flat) * len(seeds))
         repeated = np.repeat(flat, len(seeds), axis=0)
-        lanes.reset(seed=list(seeds) * len(flat))
-        total, running = np.zeros(lanes.num_envs), np.ones(lanes.num_envs, np.bool_)
-        while running.any():
-            _, rewards, terminated, truncated, _ = lanes.step(repeated)
-            total += np.where(running, rewards, 0.0)
-            running &= ~(terminated | truncated)
+        batch.reset(seed=list(seeds) * len(flat))
+        total, ended = np.zeros(batch.num_envs), np.zeros(batch.num_envs, np.bool_)
+        while not ended.all():
+            rewards, ends = batch.lanes.step(repeated, ended)  # below the autoreset: a bad action ends many early
+            total += rewards
+            ended |= ends
         mean: NDArray[np.float64] = total.reshape(len(flat), len(seeds)).mean(axis=1).reshape(actions.shape[:-1])
         return mean
 
     def _batch(self, count: int) -> Any:
-        if count not in self._lanes:
-            self._lanes[count] = gym.make_vec(
+        if count not in self._batches:
+            self._batches[count] = gym.make_vec(
                 self._environment, count, vectorization_mode="vector_entry_point", **self._env
             )
-        return self._lanes[count]
+        return self._batches[count]
 
 
 class _Search:

@@ -1,17 +1,13 @@
 """The exact optimum of P1: a compiled search for the one price that settles all controls.
 
-In durations instead of clocks and power P1 is convex (see docs/mathematics.md), so that strong duality holds. Let
-``theta`` be the price of a second in joules, the ratio of the multipliers of the two budgets. For a given ``theta``
-
-- each clock minimises ``theta a/f + k a f^2`` with ``a = L/c`` cycles and ``k = eta kappa``: ``f^3 = theta / (2 k)``;
-- the power minimises ``theta tau + e_tx``: with ``y = ln(1 + p g / (N0 B))`` it solves
-  ``(y - 1) e^y + 1 = theta g / (N0 B)``;
-- the ratios solve a knapsack of two items, ``max Q(rho)`` under ``C_d rho_d + C_s rho_s <= b``, where ``C`` is the
-  price of time and energy per unit of ratio and ``b`` what both budgets are worth after the upload.
+For a price ``theta`` of a second in joules, `coinfer_gym.pricing` has the best clocks and power. What is left is a
+knapsack of two items, ``max Q(rho)`` under ``C_d rho_d + C_s rho_s <= b``, where ``C`` is the price of time and energy
+per unit of ratio and ``b`` what both budgets are worth after the upload.
 
 The knapsack relaxes P1, so its value bounds the quality from above at every ``theta``; where the delay of its solution
 meets the budget it is the optimum. That delay falls in ``theta``: one monotone search per cut. Controls depend on
 ``theta`` and the gain alone, so that the bound of every cut at the best cut's price discards most other cuts at once.
+See docs/mathematics.md.
 """
 
 from __future__ import annotations
@@ -26,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from coinfer_gym import distortion as dst
 from coinfer_gym._compile import kernel, parallel_kernel
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.pricing import HUGE, controls_at, costs_of, delay_of, energy_of, lateness, spectral_span
 from coinfer_gym.problem import Problem, Solution, Tables, check_cut, evaluate, model_distortion, model_quality
 
 __all__ = ["SOLUTION", "solve_exact", "solve_exact_batch"]
@@ -61,7 +58,6 @@ REASONS = ("", "time", "energy", "time and energy")
 TableArrays = tuple[NDArray[np.void], NDArray[np.void], NDArray[np.void], NDArray[np.float64]]
 """Hardware, quality, cuts and blocks of `coinfer_gym.problem.Tables`."""
 
-_HUGE = 1e40
 _UNLIMITED = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
 _END = 92.0  # ln of a price of time at which every clock and power stands at an end
 _ROUNDING = 1e-13
@@ -143,7 +139,7 @@ def solve_exact_batch(
     gains, delays, energies = np.broadcast_arrays(*varied)
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload), int(cut) + 1)
     rows = np.zeros(gains.size, SOLUTION)
-    run = _solve_many_parallel if parallel else _solve_many
+    run: Any = _solve_many_parallel if parallel else _solve_many
     run(_arrays(problem.tables), *(np.ravel(v) for v in (gains, delays, energies)), first, last, rows)
     return rows.reshape(gains.shape)
 
@@ -157,104 +153,6 @@ def solution_from_row(row: np.void | Any) -> Solution:
 
 def _arrays(tables: Tables) -> TableArrays:
     return tables.hardware, tables.quality, tables.cuts, tables.blocks
-
-
-@kernel
-def _clock(theta: float, coefficient: float, low: float, high: float) -> float:
-    """Clock that minimises ``theta a/f + k a f^2``."""
-    return min(high, max(low, (theta / (2.0 * coefficient)) ** (1.0 / 3.0)))
-
-
-@kernel
-def _spectral_price(y: float) -> float:
-    """``(y - 1) e^y + 1``: price of time, in units of ``N0 B / g``, at which ``y = ln(1 + SNR)`` is the best."""
-    if y < 1e-3:
-        return y * y * (0.5 + y * (1.0 / 3.0 + y * 0.125))
-    return y * math.exp(y) - math.expm1(y)
-
-
-@kernel
-def _spectral_response(price: float) -> float:
-    """Inverse of `_spectral_price`, by Halley's method from the leading terms at either end."""
-    if price < 1.0:
-        root = math.sqrt(2.0 * price)
-        y = root / (1.0 + root / 3.0)
-    else:
-        y = 1.0 + math.log(price) * (1.0 - math.log(1.0 + math.log(price) / 2.0) / (1.0 + math.log(price)))
-    for _ in range(30):
-        slope = y * math.exp(y)
-        newton = (_spectral_price(y) - price) / slope
-        step = newton / (1.0 - 0.5 * newton * (1.0 + 1.0 / y))
-        y -= step
-        if abs(step) <= 1e-15 * y + 1e-9 * abs(newton) * abs(newton):
-            break
-        if abs(step) < 1e-5 * y:  # Halley triples the digits, so that the next step would be below rounding
-            break
-    return y
-
-
-@kernel
-def _controls(
-    theta: float, hardware: NDArray[np.void], gain: float, span: tuple[float, float, float, float]
-) -> tuple[float, float, float]:
-    """Best clocks in Hz and ``y = ln(1 + SNR)`` at a price of time; `span` is from `_spectral_span`."""
-    h = hardware[0]
-    f_device = _clock(theta, h.pue_device * h.kappa_device, h.frequency_device_min, h.frequency_device_max)
-    f_server = _clock(theta, h.pue_server * h.kappa_server, h.frequency_server_min, h.frequency_server_max)
-    price = theta * gain / (h.noise_density * h.bandwidth)
-    y_low, y_high, price_low, price_high = span
-    if price >= price_high:
-        y = y_high
-    elif price <= price_low:
-        y = y_low
-    else:
-        y = min(y_high, max(y_low, _spectral_response(price)))
-    return f_device, f_server, y
-
-
-@kernel
-def _spectral_span(hardware: NDArray[np.void], gain: float) -> tuple[float, float, float, float]:
-    """Ends of ``y = ln(1 + SNR)`` and the prices of time at which they are the best."""
-    h = hardware[0]
-    noise = h.noise_density * h.bandwidth / gain
-    low, high = math.log1p(h.power_min / noise), math.log1p(h.power_max / noise)
-    return low, high, _spectral_price(low), _spectral_price(high)
-
-
-@kernel
-def _costs(
-    hardware: NDArray[np.void], cut: Any, gain: float, controls: tuple[float, float, float]
-) -> tuple[float, float, float, float, float, float]:
-    """Per unit of ratio, seconds and joules of device and server, and seconds and joules of the upload."""
-    h = hardware[0]
-    f_device, f_server, y = controls
-    time_device, energy_device, time_server, energy_server, tau, energy_upload = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    if cut.flops_device > 0.0:
-        cycles = cut.flops_device / h.flops_per_cycle_device
-        time_device = cycles / f_device if f_device > 0.0 else _HUGE
-        energy_device = h.pue_device * h.kappa_device * cycles * f_device * f_device
-    if cut.flops_server > 0.0:
-        cycles = cut.flops_server / h.flops_per_cycle_server
-        time_server = cycles / f_server if f_server > 0.0 else _HUGE
-        energy_server = h.pue_server * h.kappa_server * cycles * f_server * f_server
-    if cut.upload_bits > 0.0:
-        limit = cut.upload_bits * math.log(2.0) * h.noise_density / gain
-        if y > 0.0:
-            tau = cut.upload_bits * math.log(2.0) / (h.bandwidth * y)
-            energy_upload = limit * math.expm1(y) / y
-        else:
-            tau, energy_upload = _HUGE, limit
-    return time_device, energy_device, time_server, energy_server, tau, energy_upload
-
-
-@kernel
-def _delay(costs: tuple[float, float, float, float, float, float], rho_device: float, rho_server: float) -> float:
-    return rho_device * costs[0] + rho_server * costs[2] + costs[4]
-
-
-@kernel
-def _energy(costs: tuple[float, float, float, float, float, float], rho_device: float, rho_server: float) -> float:
-    return rho_device * costs[1] + rho_server * costs[3] + costs[5]
 
 
 @kernel
@@ -451,7 +349,7 @@ def _pace(
     low, high = -_END, _END
     for _ in range(70):
         x = 0.5 * (low + high)
-        costs = _costs(hardware, cut, gain, _controls(math.exp(x), hardware, gain, span))
+        costs = costs_of(hardware, cut, gain, controls_at(math.exp(x), hardware, gain, span))
         if of_time:
             too_slow = rho_device * costs[0] + rho_server * costs[2] + costs[4] > budget
         else:
@@ -474,11 +372,11 @@ def _crossing(
     weights: tuple[float, float],
 ) -> float:
     """Logarithm of the price between `low` and `high` at which both sides are worth the same (linear qualities)."""
-    costs = _costs(hardware, cut, gain, _controls(math.exp(low), hardware, gain, span))
+    costs = costs_of(hardware, cut, gain, controls_at(math.exp(low), hardware, gain, span))
     sign = _prefers_device(math.exp(low), costs, weights) >= 0.0
     for _ in range(60):
         x = 0.5 * (low + high)
-        costs = _costs(hardware, cut, gain, _controls(math.exp(x), hardware, gain, span))
+        costs = costs_of(hardware, cut, gain, controls_at(math.exp(x), hardware, gain, span))
         if (_prefers_device(math.exp(x), costs, weights) >= 0.0) == sign:
             low = x
         else:
@@ -486,26 +384,6 @@ def _crossing(
         if high - low <= 1e-15 * (1.0 + abs(x)):
             break
     return 0.5 * (low + high)
-
-
-@kernel
-def _lateness(
-    theta: float,
-    costs: tuple[float, float, float, float, float, float],
-    rho_device: float,
-    rho_server: float,
-    delay_budget: float,
-    energy_budget: float,
-) -> float:
-    """How far a knapsack's solution is beyond the delay budget, or short of the energy budget: the same at a tight one.
-
-    Taken from the budget that weighs less at this price, where it isn't lost in rounding.
-    """
-    if theta * delay_budget <= energy_budget:
-        excess = theta * (_delay(costs, rho_device, rho_server) - delay_budget)
-    else:
-        excess = energy_budget - _energy(costs, rho_device, rho_server)
-    return excess / (theta * delay_budget + energy_budget)
 
 
 @kernel
@@ -536,12 +414,12 @@ def _solve_cut(
     last_side, bisect = 0, False
     for _ in range(300):
         theta = math.exp(x)
-        costs = _costs(hardware, cut, gain, _controls(theta, hardware, gain, span))
+        costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
         state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 0)
         if state == _INFEASIBLE:
             return False, 0.0, 0.0, 0.0, theta, 0.0
-        gap = _lateness(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
-        delay, energy = _delay(costs, rho_device, rho_server), _energy(costs, rho_device, rho_server)
+        gap = lateness(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
+        delay, energy = delay_of(costs, rho_device, rho_server), energy_of(costs, rho_device, rho_server)
         if state == _SATURATED:
             gap = 1.0 if delay > delay_budget else -1.0
             if delay <= delay_budget and energy <= energy_budget:
@@ -571,13 +449,13 @@ def _solve_cut(
         if linear and (preference_low >= 0.0) != (preference_high >= 0.0):
             x = _crossing(low, high, hardware, cut, gain, span, weights)
             theta = math.exp(x)
-            costs = _costs(hardware, cut, gain, _controls(theta, hardware, gain, span))
+            costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
             state, first_device, first_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 1)
             state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, -1)
             if state == _INFEASIBLE:
                 return False, 0.0, 0.0, 0.0, theta, 0.0
-            gap_first = _lateness(theta, costs, first_device, first_server, delay_budget, energy_budget)
-            gap_second = _lateness(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
+            gap_first = lateness(theta, costs, first_device, first_server, delay_budget, energy_budget)
+            gap_second = lateness(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
             if state != _SATURATED and gap_first * gap_second <= 0.0 and gap_first != gap_second:
                 share = gap_second / (gap_second - gap_first)
                 rho_device += share * (first_device - rho_device)
@@ -618,7 +496,7 @@ def _bound(
 ) -> float:
     """Upper bound of a cut's merit from the knapsack at `theta`; negative where it proves the cut infeasible."""
     hardware, _, cuts, _ = tables
-    costs = _costs(hardware, cuts[s], gain, controls)
+    costs = costs_of(hardware, cuts[s], gain, controls)
     state, rho_device, rho_server, _ = _relax(theta, tables, s, costs, delay_budget, energy_budget, 0.0, 0)
     if state == _INFEASIBLE:
         return -1.0
@@ -686,23 +564,23 @@ def _explain(
     theta_frugal, theta_fast = 0.0, 0.0
     for s in range(first, last):
         cut = cuts[s]
-        costs = _costs(hardware, cut, gain, _controls(_HUGE, hardware, gain, span))
-        delay = _delay(costs, low_device, low_server)
+        costs = costs_of(hardware, cut, gain, controls_at(HUGE, hardware, gain, span))
+        delay = delay_of(costs, low_device, low_server)
         if delay < fastest:
             fastest, cut_fastest = delay, s
         if delay <= delay_budget:
             theta = _pace(hardware, cut, gain, span, low_device, low_server, delay_budget, True)
-            costs = _costs(hardware, cut, gain, _controls(theta, hardware, gain, span))
-            energy = _energy(costs, low_device, low_server)
+            costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
+            energy = energy_of(costs, low_device, low_server)
             if energy < energy_needed:
                 energy_needed, cut_fast, theta_fast = energy, s, theta
-        costs = _costs(hardware, cut, gain, _controls(0.0, hardware, gain, span))
-        energy = _energy(costs, low_device, low_server)
+        costs = costs_of(hardware, cut, gain, controls_at(0.0, hardware, gain, span))
+        energy = energy_of(costs, low_device, low_server)
         most_frugal = min(most_frugal, energy)
         if energy < energy_budget:
             theta = _pace(hardware, cut, gain, span, low_device, low_server, energy_budget, False)
-            costs = _costs(hardware, cut, gain, _controls(theta, hardware, gain, span))
-            delay = _delay(costs, low_device, low_server)
+            costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
+            delay = delay_of(costs, low_device, low_server)
             if delay < delay_needed:
                 delay_needed, cut_frugal, theta_frugal = delay, s, theta
     row = rows[i]
@@ -710,7 +588,7 @@ def _explain(
     no_time, no_energy = fastest > delay_budget, most_frugal >= energy_budget
     row.reason = 3 if no_time == no_energy else (1 if no_time else 2)
     row.gap = math.nan
-    s, theta = cut_fastest, _HUGE
+    s, theta = cut_fastest, HUGE
     if delay_needed < math.inf or energy_needed < math.inf:
         cheaper = energy_needed < math.inf and energy_needed * delay_budget < delay_needed * energy_budget
         exceeds_energy = delay_needed == math.inf or cheaper
@@ -721,7 +599,7 @@ def _explain(
         s,
         low_device,
         low_server,
-        _controls(theta, hardware, gain, span),
+        controls_at(theta, hardware, gain, span),
         rows,
         i,
     )
@@ -742,9 +620,9 @@ def _solve(
     hardware, _, cuts, _ = tables
     h = hardware[0]
     delay_budget, energy_budget = min(delay_budget, _UNLIMITED), min(energy_budget, _UNLIMITED)
-    span = _spectral_span(hardware, gain)
+    span = spectral_span(hardware, gain)
     guess = 2.0 * h.pue_device * h.kappa_device * (0.7 * h.frequency_device_max) ** 3
-    controls = _controls(guess, hardware, gain, span)
+    controls = controls_at(guess, hardware, gain, span)
     start = first
     best_bound = -1.0
     for s in range(first, last):
@@ -776,13 +654,13 @@ def _solve(
             )
             if not ok:
                 continue
-            costs = _costs(hardware, cuts[s], gain, _controls(price, hardware, gain, span))
+            costs = costs_of(hardware, cuts[s], gain, controls_at(price, hardware, gain, span))
             tied = value >= _FULL and merit >= _FULL
-            if not found or (value > merit and not tied) or (tied and _delay(costs, device, server) < delay):
+            if not found or (value > merit and not tied) or (tied and delay_of(costs, device, server) < delay):
                 found, merit, theta, best, proven = True, value, price, s, limit
                 rho_device, rho_server = device, server
-                delay = _delay(costs, device, server)
-                controls = _controls(theta, hardware, gain, span)
+                delay = delay_of(costs, device, server)
+                controls = controls_at(theta, hardware, gain, span)
     if not found:
         _explain(tables, gain, delay_budget, energy_budget, first, last, span, rows, i)
         return

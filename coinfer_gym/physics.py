@@ -93,4 +93,5 @@ def upload_energy(power: float, delay: float) -> float:
 @kernel
 def path_gain(reference_gain: float, distance: float, exponent: float) -> float:
     """Distance-dependent power gain ``g0 d^-alpha`` (Sec. VI-B), `distance` in units of the reference distance 1 m."""
-    return reference_gain * distance**-exponent
+    gain: float = reference_gain * distance**-exponent
+    return gain

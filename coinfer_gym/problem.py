@@ -45,6 +45,8 @@ HARDWARE = np.dtype(
 )
 """Constants of device, server and link, as compiled code reads them; field names and units of `Problem`."""
 
+_HARDWARE_NAMES: tuple[str, ...] = HARDWARE.names or ()
+
 QUALITY = np.dtype(
     [("kind", np.int64), ("log_scale", np.int64), ("log_distortion_zero", np.float64), ("parameters", np.float64)]
 )
@@ -128,8 +130,9 @@ class Solution(Decision):
     feasible : bool
         Whether both budgets are met.
     reason : str
-        Empty, or which budget no decision can meet: ``"time"``, ``"energy"`` or ``"time and energy"`` (each alone
-        could be met). The decision then is the one that comes closest: the fastest, or the most frugal in time.
+        Empty, or, where infeasible, which budget no decision can meet: ``"time"``, ``"energy"``, or
+        ``"time and energy"`` (each could be met alone). The decision then meets one budget and exceeds the other by
+        least. An iterative solver that had to stop early says so here, too.
     delay_needed, energy_needed : float
         Where infeasible, the smallest delay budget that would do with this energy budget, and the other way round;
         infinite where none would. NaN where feasible.
@@ -221,7 +224,7 @@ class Problem:
     quality_scale: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("gain", *HARDWARE.names):
+        for name in ("gain", *_HARDWARE_NAMES):
             value = getattr(self, name)
             may_be_zero = name in ("power_min", "frequency_device_min", "frequency_server_min")
             if not math.isfinite(value) or value < 0.0 or (value == 0.0 and not may_be_zero):
@@ -314,7 +317,7 @@ def build_tables(source: Any) -> Tables:
     parameters = np.array([block.parameters for block in workload.blocks], dtype=np.float64)
     rates = workload.laplacian_rates
     hardware = np.zeros(1, HARDWARE)
-    for name in HARDWARE.names:
+    for name in _HARDWARE_NAMES:
         hardware[name] = getattr(source, name)
     quality = np.zeros(1, QUALITY)
     quality["kind"] = dst.QUALITIES[source.quality]
@@ -424,9 +427,13 @@ def model_quality(
     """
     q, cut = quality[0], cuts[s]
     if q.kind == dst.RATE_DISTORTION and q.log_scale:  # the logarithm of eq. 41: the retained share of parameters
-        return (retained_device * cut.parameters_device + retained_server * cut.parameters_server) / q.parameters
+        share: float = (
+            retained_device * cut.parameters_device + retained_server * cut.parameters_server
+        ) / q.parameters
+        return share
     value = model_distortion(hardware, quality, cuts, blocks, s, retained_device, retained_server)
     if q.log_scale:
-        return (q.log_distortion_zero - math.log(value)) / (q.log_distortion_zero - cut.log_distortion_full)
+        level: float = (q.log_distortion_zero - math.log(value)) / (q.log_distortion_zero - cut.log_distortion_full)
+        return level
     zero, full = math.exp(q.log_distortion_zero), math.exp(cut.log_distortion_full)
     return (zero - value) / (zero - full)

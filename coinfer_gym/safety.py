@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from coinfer_gym.optimum import _controls, _costs, _delay, _energy, _lateness, _spectral_span
+from coinfer_gym.pricing import controls_at, costs_of, delay_of, energy_of, lateness, spectral_span
 from coinfer_gym.problem import Decision, Tables, evaluate, meets
 
 __all__ = ["DECISION", "decisions_that_meet", "keep_budgets"]
@@ -187,7 +187,7 @@ def keep_decision(
         return False, decision
     if not (delay_budget > 0.0 and energy_budget > 0.0):
         return False, decision
-    span = _spectral_span(hardware, gain)
+    span = spectral_span(hardware, gain)
     ends = _price_ends(hardware, gain, span)
     x = 0.5 * (ends[0] + ends[1])
     for k in range(2 * cuts.shape[0]):
@@ -244,11 +244,11 @@ def _keep_at(
         pace = _pace(
             hardware, cut, gain, span, (ends[0], x, ends[1]), (rho_device, rho_server), min(delay, delay_budget), True
         )
-        costs = _costs(hardware, cut, gain, _controls(math.exp(pace), hardware, gain, span))
-        if _energy(costs, rho_device, rho_server) > energy_budget:
+        costs = costs_of(hardware, cut, gain, controls_at(math.exp(pace), hardware, gain, span))
+        if energy_of(costs, rho_device, rho_server) > energy_budget:
             pace = _pace(hardware, cut, gain, span, (ends[0], x, pace), (rho_device, rho_server), energy_budget, False)
         x = pace
-    clock_device, clock_server, y = _controls(math.exp(x), hardware, gain, span)
+    clock_device, clock_server, y = controls_at(math.exp(x), hardware, gain, span)
     if cut.upload_bits > 0.0:
         needed = math.expm1(y) * h.noise_density * h.bandwidth / gain
         power = min(h.power_max, max(h.power_min, needed))
@@ -294,20 +294,18 @@ def _largest_share(
     x, stride, last_side = start, 1.0, 0
     for _ in range(200):
         theta = math.exp(x)
-        costs = _costs(hardware, cut, gain, _controls(theta, hardware, gain, span))
+        costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
         bound = _share_of_worth(theta, costs, delay_budget, energy_budget, least, wanted)
         if bound < 0.0:
             return -1.0, x
         device, server = _between(least[0], wanted[0], bound), _between(least[1], wanted[1], bound)
-        delay, energy = _delay(costs, device, server), _energy(costs, device, server)
+        delay, energy = delay_of(costs, device, server), energy_of(costs, device, server)
         if delay <= delay_budget * (1.0 + _CLOSE) and energy <= energy_budget * (1.0 + _CLOSE):
             break
         if bound < 1.0:
-            gap = _lateness(theta, costs, device, server, delay_budget, energy_budget)
-        elif delay > delay_budget:
-            gap = theta * (delay - delay_budget) / (theta * delay_budget + energy_budget)
-        else:
-            gap = (energy_budget - energy) / (theta * delay_budget + energy_budget)
+            gap = lateness(theta, costs, device, server, delay_budget, energy_budget)
+        else:  # one budget alone is missed; the other may be unlimited
+            gap = delay / delay_budget - 1.0 if delay > delay_budget else 1.0 - energy / energy_budget
         if gap > 0.0:
             low, gap_low, gap_high = x, gap, 0.5 * gap_high if last_side == 1 else gap_high
             last_side = 1
@@ -347,8 +345,8 @@ def _share_of_worth(
     wanted: tuple[float, float],
 ) -> float:
     """Share that spends what both budgets are worth at a price of time, at most 1; negative where it cannot be 0."""
-    start = theta * _delay(costs, least[0], least[1]) + _energy(costs, least[0], least[1])
-    end = theta * _delay(costs, wanted[0], wanted[1]) + _energy(costs, wanted[0], wanted[1])
+    start = theta * delay_of(costs, least[0], least[1]) + energy_of(costs, least[0], least[1])
+    end = theta * delay_of(costs, wanted[0], wanted[1]) + energy_of(costs, wanted[0], wanted[1])
     worth = theta * delay_budget + energy_budget
     if worth < start:
         return -1.0
@@ -364,8 +362,10 @@ def _share_of_both(
     wanted: tuple[float, float],
 ) -> float:
     """Share that meets either budget with given clocks and power, at most 1; negative where it cannot be 0."""
-    by_delay = _share_of_one(_delay(costs, least[0], least[1]), _delay(costs, wanted[0], wanted[1]), delay_budget)
-    by_energy = _share_of_one(_energy(costs, least[0], least[1]), _energy(costs, wanted[0], wanted[1]), energy_budget)
+    by_delay = _share_of_one(delay_of(costs, least[0], least[1]), delay_of(costs, wanted[0], wanted[1]), delay_budget)
+    by_energy = _share_of_one(
+        energy_of(costs, least[0], least[1]), energy_of(costs, wanted[0], wanted[1]), energy_budget
+    )
     return min(by_delay, by_energy)
 
 
@@ -397,11 +397,11 @@ def _pace(
     gap_low, gap_high = math.nan, math.nan
     last_side = 0
     for _ in range(100):
-        costs = _costs(hardware, cut, gain, _controls(math.exp(x), hardware, gain, span))
+        costs = costs_of(hardware, cut, gain, controls_at(math.exp(x), hardware, gain, span))
         if of_time:
-            gap = math.log(_delay(costs, ratios[0], ratios[1]) / target)
+            gap = math.log(delay_of(costs, ratios[0], ratios[1]) / target)
         else:
-            gap = math.log(target / _energy(costs, ratios[0], ratios[1]))
+            gap = math.log(target / energy_of(costs, ratios[0], ratios[1]))
         if abs(gap) <= _CLOSE and (gap <= 0.0) == of_time:
             return x
         if gap > 0.0:

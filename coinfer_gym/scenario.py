@@ -178,12 +178,14 @@ class Scenario(pydantic.BaseModel):
         Problem
         """
         shared = {name: getattr(self, name) for name in _PROBLEM_FIELDS}
-        return Problem(
+        problem = Problem(
             gain=gain,
             delay_budget=self.delay_budget if delay_budget is None else delay_budget,
             energy_budget=self.energy_budget if energy_budget is None else energy_budget,
             **shared,
         )
+        vars(problem)["tables"] = self.tables  # the same constants: building them anew costs more than solving P1
+        return problem
 
 
 _PROBLEM_FIELDS = tuple(

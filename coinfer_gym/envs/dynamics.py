@@ -179,13 +179,14 @@ def build_constants(scenario: Scenario) -> Constants:
 @inlined_kernel
 def gain_at(gains: NDArray[np.float64], i: int, time: float, block_duration: float) -> float:
     """Gain of lane `i` in the coherence block at `time`."""
-    return gains[i, block_at(time, block_duration, gains.shape[1])]
+    gain: float = gains[i, block_at(time, block_duration, gains.shape[1])]
+    return gain
 
 
 @inlined_kernel
 def observed_gain_db(lane: Any, gains: NDArray[np.float64], i: int, rules: Any) -> float:
     """Gain of lane `i` in dB as the agent sees it: old by the delay of the state information, with its noise."""
-    gain_db = lane.gain_db
+    gain_db: float = lane.gain_db
     if rules.csi_delay > 0.0:
         gain_db = 10.0 * math.log10(gain_at(gains, i, lane.clock - rules.csi_delay, rules.block_duration))
     if rules.csi_noise_db > 0.0:
@@ -354,8 +355,9 @@ def _serve(
     info.power_w, info.frequency_device_hz, info.frequency_server_hz = power, f_device, f_server
     info.delay_device_s, info.delay_upload_s, info.delay_server_s = t_device, tau, t_server
     info.energy_device_j, info.energy_upload_j, info.energy_server_j = e_device, e_upload, e_server
-    info.delay_s, info.energy_j = t_device + tau + t_server, e_device + e_upload + e_server
-    age = lane.wait + info.delay_s
+    duration = t_device + tau + t_server
+    info.delay_s, info.energy_j = duration, e_device + e_upload + e_server
+    age = lane.wait + duration
     info.quality = (
         model_quality(hardware, quality, cuts, blocks, s, retained_device, retained_server) if finished else 0.0
     )
@@ -364,7 +366,7 @@ def _serve(
     info.violated = 0.0 if in_budgets else 1.0
     info.cost_delay = rw.excess(age, lane.delay_budget)
     info.cost_energy = rw.excess(info.energy_j, lane.energy_budget)
-    return info.delay_s
+    return duration
 
 
 @inlined_kernel
@@ -402,7 +404,8 @@ def _first_nan(actions: NDArray[np.float64]) -> int:
     for i in range(actions.shape[0]):
         for k in range(actions.shape[1]):
             if math.isnan(actions[i, k]):
-                return i * actions.shape[1] + k
+                flat: int = i * actions.shape[1] + k
+                return flat
     return -1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -33,7 +33,7 @@ def action_space() -> gym_spaces.Box:
     return gym_spaces.Box(-1.0, 1.0, (len(spaces.ACTION_NAMES),), np.float32)
 
 
-class LAIMEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
+class LAIMEnv(gym.Env[Any, Any]):
     """Cut, prune, clock and send one inference task after another.
 
     ## Description
@@ -92,7 +92,7 @@ class LAIMEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     - v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}  # noqa: RUF012  gymnasium's form
 
     def __init__(self, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -212,9 +212,6 @@ class LAIMEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             self._viewer.close()
             self._viewer = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_viewer": None}
-
     def _lane(self) -> Any:
         if not self._started:
             raise InvalidInputError("environment", "no running episode", "Call reset() first.")
@@ -227,15 +224,17 @@ class LAIMEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         if self.render_mode is None:
             return
         if self._viewer is None:
-            from coinfer_gym.envs.viewer import Viewer  # needs the extra "render"
+            from coinfer_gym.envs.viewer import Viewer  # pictures need the extra "render"
 
             self._viewer = Viewer(self.scenario, self.metadata["render_fps"])
-        self._viewer.note(info, self.world())
+        self._viewer.note(info, self.world)
         if self.render_mode == "human":
-            self._draw()
+            self._viewer.draw("human")
 
     def _draw(self) -> Any:
         self._lane()
+        if self._viewer is None:  # closed since the last step
+            self._show(self._info())
         return self._viewer.draw(self.render_mode)
 
 

@@ -12,6 +12,7 @@ from coinfer_gym.envs import dynamics, spaces
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import Scenario
 
+
 class Lanes:
     """Episodes that run side by side in one scenario.
 

@@ -94,7 +94,8 @@ def encode(hardware: NDArray[np.void], cuts: int, decision: Decision) -> NDArray
     )
     controls = [1.0 if high <= low else 2.0 * (value - low) / (high - low) - 1.0 for value, low, high in spans]
     action = np.array([(2.0 * decision.cut + 1.0) / cuts - 1.0, *controls])
-    return np.clip(action, -1.0, 1.0).astype(np.float32)
+    rounded: NDArray[np.float32] = np.clip(action, -1.0, 1.0).astype(np.float32)
+    return rounded
 
 
 @kernel

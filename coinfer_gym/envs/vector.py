@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium.utils import seeding
@@ -19,7 +19,7 @@ from coinfer_gym.scenario import load_scenario
 Infos = dict[str, Any]
 
 
-class LAIMVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]):
+class LAIMVectorEnv(VectorEnv[Any, Any, Any]):
     """Many lanes of `coinfer_gym.envs.laim.LAIMEnv`; lane `i` seeded ``s`` is the single environment seeded ``s + i``.
 
     Parameters
@@ -42,7 +42,7 @@ class LAIMVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[
         If there is no lane, or the scenario cannot be used.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
+    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012  gymnasium's form
 
     def __init__(
         self,

@@ -373,6 +373,15 @@ def test_clocks_without_a_lower_bound_are_found():
     assert kept.retained_device == kept.retained_server == 1.0
 
 
+@pytest.mark.parametrize(("delay", "energy"), [(np.inf, 1e-2), (0.3, np.inf), (np.inf, np.inf)])
+def test_budgets_may_be_unlimited(delay, energy):
+    scenario = load_scenario("bert-multimodal")
+    problem = scenario.problem(1e-10, delay, energy)
+    for action in np.random.default_rng(0).uniform(-1.0, 1.0, (50, 6)):
+        kept = keep_budgets(scenario.tables, 1e-10, delay, energy, decode(scenario, action))
+        assert problem.evaluate(kept).feasible
+
+
 @pytest.mark.parametrize(("delay", "energy"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (1e-9, 1.0), (1.0, 1e-9)])
 def test_hopeless_tasks_leave_the_decision_alone(delay, energy):
     scenario = load_scenario("bert-multimodal")

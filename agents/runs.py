@@ -1,0 +1,286 @@
+"""A training run: its configuration, its folder, and the environment and model that are built from these."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.hyperparameters import Hyperparameters, find_algorithm, load_hyperparameters, parse_hyperparameters
+from agents.hyperparameters import read_mapping as _read_mapping
+from agents.vec_env import CompressPenalties, NativeVecEnv, find_wrapper, make_native
+from coinfer_gym.errors import InvalidInputError, nearest
+
+__all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_MOST = 1_000_000_000  # seeds from here on belong to held-out worlds
+_PACKAGES = ("coinfer-gym", "gymnasium", "numba", "numpy", "stable_baselines3", "torch")
+_OWN_FILES = ("config.yaml", "origin.yaml", "evaluations.csv", "agent.pt", "results.json")
+_OWN_FOLDERS = ("checkpoints", "tensorboard")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run is rebuilt from; the fields are the options of ``python -m agents.train``.
+
+    Attributes
+    ----------
+    algo : {"ppo", "sac"}
+    env : str
+        Environment id.
+    env_kwargs : dict
+        Keywords of the environment.
+    train_kwargs : dict
+        Keywords that hold in training only, such as steeper prices of missed budgets.
+    wrapper : list of str
+        Classes of `coinfer_gym.wrappers`, the innermost first.
+    conf_file : str
+        Hyperparameters by environment; ``configs/agents/<algo>.yml`` where empty.
+    hyperparams : dict
+        Hyperparameters to set otherwise; in the run's folder all of them.
+    seed : int
+    out : str
+        Folder of the run; made from algorithm and seed where empty.
+    n_timesteps : int or None
+        Decisions to train for; the hyperparameters' where not given.
+    max_minutes : float or None
+        Minutes after which training stops.
+    eval_freq, eval_lanes : int
+        Decisions between two evaluations, and episodes of one.
+    test_lanes : int
+        Episodes of the final comparison.
+    checkpoint_freq : int
+        Decisions between two checkpoints.
+    violations : float
+        Share of decisions that may miss a budget.
+    threads : int
+        Of the networks and of the environment; small networks gain nothing by a second one.
+    """
+
+    algo: str = "sac"
+    env: str = "coinfer_gym/LAIM-v0"
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    train_kwargs: dict[str, Any] = field(default_factory=dict)
+    wrapper: list[str] = field(default_factory=list)
+    conf_file: str = ""
+    hyperparams: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    out: str = ""
+    n_timesteps: int | None = None
+    max_minutes: float | None = None
+    eval_freq: int = 50_000
+    eval_lanes: int = 64
+    test_lanes: int = 128
+    checkpoint_freq: int = 100_000
+    violations: float = 0.02
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        find_algorithm(self.algo)
+        for name in ("eval_freq", "eval_lanes", "test_lanes", "checkpoint_freq", "threads"):
+            _check_count(name, getattr(self, name), 1)
+        _check_count("seed", self.seed, 0)
+        if self.n_timesteps is not None:
+            _check_count("n_timesteps", self.n_timesteps, 1)
+        for name in ("env_kwargs", "train_kwargs", "hyperparams"):
+            if not isinstance(getattr(self, name), dict):
+                raise InvalidInputError(name, getattr(self, name), "Give a mapping.")
+        for name in self.wrapper:
+            find_wrapper(name)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        short = self.env.rsplit("/", maxsplit=1)[-1]
+        return Path(self.out or f"runs/{self.algo}-{short}-{self.seed}")
+
+    def load_hyperparameters(self) -> Hyperparameters:
+        """Hyperparameters of the run, from its file and what is set otherwise."""
+        if self.conf_file == "none":
+            return parse_hyperparameters(self.hyperparams, self.algo, "hyperparams")
+        path = self.conf_file or str(ROOT / "configs" / "agents" / f"{self.algo}.yml")
+        overrides = dict(self.hyperparams)
+        if self.n_timesteps is not None:
+            overrides["n_timesteps"] = self.n_timesteps
+        return load_hyperparameters(path, self.algo, self.env, overrides)
+
+    def resolved(self) -> dict[str, Any]:
+        """The configuration with all hyperparameters in it, so that no other file is needed any more."""
+        hyperparameters = self.load_hyperparameters()
+        complete = {"conf_file": "none", "hyperparams": hyperparameters.plain(), "n_timesteps": None}
+        return asdict(self) | complete | {"out": self.folder.as_posix()}
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < _MOST:
+        raise InvalidInputError(name, value, f"Give a whole number from {least} to {_MOST - 1}.")
+
+
+def read_config(content: Mapping[str, Any], origin: str) -> RunConfig:
+    """Configuration from its plain form.
+
+    Parameters
+    ----------
+    content : mapping
+    origin : str
+        Name of the file for errors.
+
+    Returns
+    -------
+    RunConfig
+
+    Raises
+    ------
+    InvalidInputError
+        If a key is unknown or a value cannot be used; it names the nearest known key.
+    """
+    known = [entry.name for entry in fields(RunConfig)]
+    for name in content:
+        if name not in known:
+            raise InvalidInputError(f"{origin}: key", name, nearest(str(name), known))
+    return RunConfig(**{str(name): value for name, value in content.items()})
+
+
+def read_config_file(path: str | Path) -> RunConfig:
+    """Configuration from a YAML file."""
+    return read_config(_read_mapping(path), str(path))
+
+
+def open_folder(config: RunConfig, command: Sequence[str], overwrite: bool) -> Path:
+    """Make the folder of a new run and write down what it is.
+
+    Parameters
+    ----------
+    config : RunConfig
+    command : sequence of str
+        Arguments that the run was started with.
+    overwrite : bool
+        Delete what another run has left there.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InvalidInputError
+        If another run is there and must not be overwritten.
+    """
+    content = yaml.safe_dump(config.resolved(), sort_keys=False)  # first, as it may fail
+    folder = config.folder
+    if (folder / "config.yaml").exists():
+        if not overwrite:
+            remedy = "A run is there: give another --out, --resume it, or --overwrite it."
+            raise InvalidInputError("out", str(folder), remedy)
+        _clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "origin.yaml").write_text(yaml.safe_dump(_origin(command), sort_keys=False), encoding="utf-8")
+    (folder / "config.yaml").write_text(content, encoding="utf-8")
+    return folder
+
+
+def build_env(config: RunConfig, lanes: int, training: bool = False, bare: bool = False) -> NativeVecEnv:
+    """Lanes of the run's environment.
+
+    Parameters
+    ----------
+    config : RunConfig
+    lanes : int
+    training : bool
+        With the keywords that hold in training only.
+    bare : bool
+        Without the run's wrappers.
+
+    Returns
+    -------
+    NativeVecEnv
+    """
+    keywords = config.env_kwargs | (config.train_kwargs if training else {})
+    return make_native(config.env, lanes, () if bare else config.wrapper, **keywords)
+
+
+def build_model(config: RunConfig, hyperparameters: Hyperparameters) -> BaseAlgorithm:
+    """A new model over its training environment.
+
+    Parameters
+    ----------
+    config : RunConfig
+    hyperparameters : Hyperparameters
+
+    Returns
+    -------
+    BaseAlgorithm
+
+    Raises
+    ------
+    InvalidInputError
+        If stable-baselines3 refuses a value.
+    """
+    env: VecEnv = build_env(config, hyperparameters.n_envs, training=True)
+    if hyperparameters.penalty_scale is not None:
+        env = CompressPenalties(env, hyperparameters.penalty_scale)
+    try:
+        model: BaseAlgorithm = find_algorithm(config.algo)(
+            env=env, seed=config.seed, device="cpu", **hyperparameters.build_arguments()
+        )
+    except (TypeError, ValueError, AssertionError) as error:
+        remedy = f"stable-baselines3 refuses it: {error}"
+        raise InvalidInputError("hyperparameters", hyperparameters.arguments, remedy) from error
+    return model
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write the final comparison of a run."""
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def _clear(folder: Path) -> None:
+    """Delete what a run writes, and nothing else."""
+    for name in _OWN_FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name in _OWN_FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _origin(command: Sequence[str]) -> dict[str, Any]:
+    """What the result of a run may depend on beside its configuration."""
+    return {
+        "command": ["python", "-m", "agents.train", *command],
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Revision of the checkout, with a plus sign where files differ from it; None outside of one."""
+    try:
+        revision = _git("rev-parse", "HEAD")
+        return revision + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,279 @@
+"""Train an agent: ``python -m agents.train --algo sac``; writes a run folder that can be resumed, and compares it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numba
+import torch
+import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from tqdm import tqdm
+
+from agents.callbacks import CheckpointCallback, EvaluationCallback, PhysicsCallback, ProgressCallback
+from agents.checkpoints import find_checkpoints, restore_training
+from agents.held_out import TEST_SEED, Score, deterministic, exact_actions, play
+from agents.hyperparameters import Hyperparameters
+from agents.policy import agent_content, load_agent
+from agents.runs import RunConfig, build_env, build_model, open_folder, read_config, read_config_file, write_results
+from agents.tensor_files import load_tensors, save_tensors
+from coinfer_gym.errors import InvalidInputError
+
+__all__ = ["main", "train"]
+
+_LOGGED_DECISIONS = 16_384  # between two rows of TensorBoard
+
+
+def train(config: RunConfig, command: Sequence[str] = (), resume: bool = False, overwrite: bool = False) -> Path:
+    """Train an agent, or go on with a run.
+
+    Parameters
+    ----------
+    config : RunConfig
+    command : sequence of str
+        Arguments of the command line, to be written down.
+    resume : bool
+        Go on from the newest good checkpoint in the run's folder.
+    overwrite : bool
+        Replace another run in that folder.
+
+    Returns
+    -------
+    Path
+        Folder of the run.
+
+    Raises
+    ------
+    InvalidInputError
+        If something given cannot be used, another run is in the folder, or no checkpoint in it can be read.
+    """
+    folder = config.folder if resume else open_folder(config, command, overwrite)
+    torch.set_num_threads(config.threads)
+    numba.set_num_threads(min(config.threads, numba.get_num_threads()))
+    hyperparameters = config.load_hyperparameters()
+    model = build_model(config, hyperparameters)
+    elapsed = _restore(model, folder) if resume else 0.0
+    model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    clock = _clock(config, folder, elapsed)
+    evaluation = _evaluation(config, folder, model)
+    if resume:
+        evaluation.resume(model.num_timesteps)
+    _learn(model, hyperparameters, clock, evaluation)
+    _finish(config, folder, clock, evaluation, model)
+    return folder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = vars(_parser().parse_args(given))
+    resume, overwrite, config_file = (options.pop(name) for name in ("resume", "overwrite", "config"))
+    chosen = {name: value for name, value in options.items() if value is not None}
+    try:
+        train(_config(chosen, config_file, resume), given, resume, overwrite)
+    except InvalidInputError as error:
+        print(f"agents.train: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _config(chosen: dict[str, Any], config_file: str | None, resume: bool) -> RunConfig:
+    """Configuration of the command line over that of a file, or of the run that is resumed."""
+    base = read_config_file(config_file) if config_file else RunConfig()
+    for name in ("env_kwargs", "train_kwargs", "hyperparams"):
+        if name in chosen:
+            chosen[name] = getattr(base, name) | chosen[name]
+    if not resume:
+        return read_config(dataclasses.asdict(base) | chosen, config_file or "command line")
+    folder = dataclasses.replace(base, **chosen).folder
+    stored = read_config_file(folder / "config.yaml")
+    hyperparams = dict(stored.hyperparams)
+    if "n_timesteps" in chosen:
+        hyperparams["n_timesteps"] = chosen["n_timesteps"]
+    minutes = chosen.get("max_minutes", stored.max_minutes)
+    return dataclasses.replace(stored, out=str(folder), hyperparams=hyperparams, max_minutes=minutes)
+
+
+def _restore(model: BaseAlgorithm, folder: Path) -> float:
+    """Bring the model to the newest checkpoint that can be read; returns the seconds trained until then."""
+    checkpoints = find_checkpoints(folder / "checkpoints")
+    for i, path in enumerate(checkpoints):
+        older = f"Going on from {checkpoints[i + 1].name} instead." if i + 1 < len(checkpoints) else "Train anew."
+        try:
+            return restore_training(model, load_tensors(path, older))
+        except InvalidInputError as error:
+            if i + 1 == len(checkpoints):
+                raise
+            print(f"agents.train: {error}", file=sys.stderr)
+    print(f"agents.train: {folder} has no checkpoint yet; beginning at 0.", file=sys.stderr)
+    return 0.0
+
+
+def _clock(config: RunConfig, folder: Path, elapsed: float) -> CheckpointCallback:
+    most = float("inf") if config.max_minutes is None else 60.0 * config.max_minutes
+    return CheckpointCallback(folder / "checkpoints", config.checkpoint_freq, elapsed, most)
+
+
+def _evaluation(config: RunConfig, folder: Path, model: BaseAlgorithm) -> EvaluationCallback:
+    keep = partial(_keep_agent, config, folder, model)
+    held_out = build_env(config, config.eval_lanes)
+    return EvaluationCallback(held_out, config.eval_freq, folder, keep, config.violations)
+
+
+def _keep_agent(config: RunConfig, folder: Path, model: BaseAlgorithm, steps: int) -> None:
+    """Write the actor to ``agent.pt``."""
+    content = dataclasses.asdict(config)
+    about = {name: content[name] for name in ("env", "env_kwargs", "wrapper", "seed")}
+    activation = config.load_hyperparameters().policy_kwargs.get("activation_fn")
+    save_tensors(agent_content(config.algo, model.policy.state_dict(), activation, about, steps), folder / "agent.pt")
+
+
+def _learn(
+    model: BaseAlgorithm, hyperparameters: Hyperparameters, clock: CheckpointCallback, evaluation: EvaluationCallback
+) -> None:
+    left = hyperparameters.n_timesteps - model.num_timesteps
+    if left <= 0:
+        clock.init_callback(model)
+        evaluation.init_callback(model)
+        return
+    progress = ProgressCallback(hyperparameters.n_timesteps)
+    callbacks = CallbackList([evaluation, clock, PhysicsCallback(_LOGGED_DECISIONS // 2), progress])
+    with _stops_on_signals(clock):
+        model.learn(left, callbacks, log_interval=_log_interval(model), reset_num_timesteps=False)
+    if isinstance(model, (OnPolicyAlgorithm, OffPolicyAlgorithm)):
+        model.dump_logs()
+
+
+def _log_interval(model: BaseAlgorithm) -> int:
+    """Rows of TensorBoard are written per so many iterations (PPO) or episodes (SAC)."""
+    if isinstance(model, OnPolicyAlgorithm):
+        return max(1, _LOGGED_DECISIONS // (model.n_steps * model.n_envs))
+    return model.n_envs
+
+
+@contextlib.contextmanager
+def _stops_on_signals(clock: CheckpointCallback) -> Iterator[None]:
+    """Have Ctrl-C and a termination signal save and stop; a second one ends at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if clock.asked:
+            raise KeyboardInterrupt
+        clock.ask_to_stop()
+        tqdm.write("Stopping after this rollout; once more to end at once.", file=sys.stderr)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _finish(
+    config: RunConfig,
+    folder: Path,
+    clock: CheckpointCallback,
+    evaluation: EvaluationCallback,
+    model: BaseAlgorithm,
+) -> None:
+    """Save and evaluate what was learned last, and compare the best agent with the exact optimum."""
+    if clock.stopped:
+        print(f"Stopped after {model.num_timesteps} decisions; go on by --resume --out {folder}")
+    else:
+        clock.save()
+    evaluation.evaluate()
+    agent = load_agent(folder)
+    env, bare = build_env(config, config.test_lanes), build_env(config, config.test_lanes, bare=True)
+    scores = {
+        "agent": play(env, deterministic(agent), TEST_SEED),
+        "myopic exact": play(bare, lambda _: exact_actions(bare), TEST_SEED),
+    }
+    write_results(folder, {name: score.as_dict() for name, score in scores.items()} | {"seconds": clock.elapsed})
+    print(_table(scores))
+    print(f"{model.num_timesteps} decisions in {clock.elapsed:.0f} s of training; the run is in {folder}")
+
+
+def _table(scores: dict[str, Score]) -> str:
+    """Means per task on held-out worlds, as text."""
+    best = scores["myopic exact"].delivered
+    lines = [f"{'':14}{'quality':>9}{'share':>9}{'violations':>12}{'drops':>8}{'delay_s':>10}{'energy_j':>10}"]
+    for name, s in scores.items():
+        share = s.delivered / best if best > 0.0 else float("nan")
+        lines.append(
+            f"{name:14}{s.delivered:9.4f}{share:9.2%}{s.violated:12.2%}{s.dropped:8.2%}{s.delay:10.4f}{s.energy:10.4f}"
+        )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m agents.train", description=__doc__)
+    parser.add_argument("--config", help="YAML file of a run: any of the options below, by name")
+    parser.add_argument("--algo", help="ppo or sac (default)")
+    parser.add_argument("--env", help="environment id, by default coinfer_gym/LAIM-v0")
+    for name, text in (
+        ("env-kwargs", "keywords of the environment"),
+        ("train-kwargs", "keywords that hold in training only"),
+        ("hyperparams", "hyperparameters to set otherwise"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", action=_Pairs, metavar="KEY=VALUE", help=text)
+    parser.add_argument("--wrapper", nargs="+", metavar="NAME", help="classes of coinfer_gym.wrappers")
+    parser.add_argument("--conf-file", help="YAML of hyperparameters, by default configs/agents/<algo>.yml")
+    parser.add_argument("--out", help="folder of the run, by default runs/<algo>-<env>-<seed>")
+    for name, kind, text in (
+        ("seed", int, "of networks, noise and training worlds"),
+        ("n-timesteps", int, "decisions to train for"),
+        ("max-minutes", float, "minutes after which training stops"),
+        ("eval-freq", int, "decisions between two evaluations"),
+        ("eval-lanes", int, "episodes of an evaluation"),
+        ("test-lanes", int, "episodes of the final comparison"),
+        ("checkpoint-freq", int, "decisions between two checkpoints"),
+        ("violations", float, "share of decisions that may miss a budget"),
+        ("threads", int, "threads of the networks and the environment"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, help=text)
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    return parser
+
+
+class _Pairs(argparse.Action):
+    """``key=value`` arguments as a mapping; values are YAML scalars or lists."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        pairs = dict(getattr(namespace, self.dest) or {})
+        for text in values or ():
+            key, sign, value = str(text).partition("=")
+            if not sign:
+                parser.error(f"{option_string}: give KEY=VALUE, not {text!r}")
+            try:
+                pairs[key] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                parser.error(f"{option_string}: {value!r} is no YAML value")
+        setattr(namespace, self.dest, pairs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""What a comparison leaves behind: a table in the terminal, CSV and JSON files, and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+import coinfer_gym
+from baselines._bootstrap import Estimate
+
+PACKAGES = ("gymnasium", "numba", "numpy", "cvxpy", "clarabel", "stable-baselines3", "torch")
+
+
+class Column(NamedTuple):
+    """How a metric is shown."""
+
+    title: str
+    form: str
+    factor: float = 1.0
+
+
+COLUMNS = {
+    "delivered": Column("delivered quality", ".4f"),
+    "on_time": Column("on time %", ".1f", 100.0),
+    "dropped": Column("dropped %", ".2f", 100.0),
+    "delay_s": Column("delay ms", ".1f", 1e3),
+    "service_s": Column("service ms", ".1f", 1e3),
+    "energy_j": Column("energy mJ", ".2f", 1e3),
+    "violated": Column("violated %", ".1f", 100.0),
+    "return": Column("return", ".4f"),
+    "regret": Column("regret", ".4f"),
+    "decision_us": Column("decision us", ",.0f"),
+}
+
+# Okabe and Ito's colours keep apart under every common colour blindness.
+_BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#666666"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A comparison, ready to be written.
+
+    Attributes
+    ----------
+    config : dict
+        The configuration in its plain form.
+    tuned : dict
+        Options that were searched for, by label.
+    command : str
+        The command that made it.
+    metrics : sequence of str
+        Names of the metrics.
+    values : ndarray, shape (policies, worlds, metrics)
+    estimate : Estimate of shape (policies, metrics)
+    difference : Estimate of shape (policies, metrics), or None
+        To the reference of the configuration.
+    """
+
+    config: dict[str, Any]
+    tuned: dict[str, dict[str, Any]]
+    command: str
+    metrics: Sequence[str]
+    values: NDArray[np.float64]
+    estimate: Estimate
+    difference: Estimate | None
+
+    @property
+    def labels(self) -> list[str]:
+        """The policies."""
+        return list(self.config["policies"])
+
+    def show(self) -> None:
+        """Print the table."""
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=200)  # a file has no edge to wrap at
+        console.print(self._table())
+        console.print("[dim]95 % intervals: paired bootstrap over worlds[/dim]")
+
+    def write(self, folder: Path) -> None:
+        """Write ``summary.csv``, ``worlds.csv``, ``summary.json``, ``comparison.png`` and ``comparison.svg``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "summary.csv", self._summary_csv())
+        write_text(folder / "worlds.csv", self._worlds_csv())
+        write_text(folder / "summary.json", json.dumps(self._summary(), indent=2) + "\n")
+        for name, content in draw(self).items():
+            write_bytes(folder / name, content)
+
+    def _table(self) -> Table:
+        worlds, reference = self.config["worlds"], self.config["reference"]
+        table = Table(title=f"{self.config['title']}: mean over {worlds} worlds", title_justify="left")
+        table.add_column("policy", no_wrap=True)
+        table.add_column("delivered quality", justify="right", no_wrap=True)
+        if self.difference is not None:
+            table.add_column(f"less {reference!r}", justify="right", no_wrap=True)
+        for name in self.metrics[1:]:
+            table.add_column(COLUMNS[name].title, justify="right")
+        for i, label in enumerate(self.labels):
+            cells = [_interval(self.estimate, i)]
+            if self.difference is not None:
+                cells.append("" if label == reference else _interval(self.difference, i, "+"))
+            cells += [
+                format(COLUMNS[name].factor * self.estimate.mean[i, k], COLUMNS[name].form)
+                for k, name in enumerate(self.metrics[1:], start=1)
+            ]
+            table.add_row(label, *cells)
+        return table
+
+    def _summary_csv(self) -> str:
+        header = ["policy", "metric", "mean", "low", "high"]
+        parts = [*self.estimate]
+        if self.difference is not None:
+            header += ["difference", "difference_low", "difference_high"]
+            parts += [*self.difference]
+        rows = [
+            [label, name, *(repr(float(part[i, k])) for part in parts)]
+            for i, label in enumerate(self.labels)
+            for k, name in enumerate(self.metrics)
+        ]
+        return _csv([header, *rows])
+
+    def _worlds_csv(self) -> str:
+        first = self.config["seed"]
+        rows = [
+            [label, first + world, *(repr(float(value)) for value in self.values[i, world])]
+            for i, label in enumerate(self.labels)
+            for world in range(self.config["worlds"])
+        ]
+        return _csv([["policy", "seed", *self.metrics], *rows])
+
+    def _summary(self) -> dict[str, Any]:
+        policies = {label: {"metrics": self._numbers(self.estimate, i)} for i, label in enumerate(self.labels)}
+        for i, label in enumerate(self.labels):
+            if self.difference is not None:
+                policies[label]["difference"] = self._numbers(self.difference, i)
+            if label in self.tuned:
+                policies[label]["tuned"] = self.tuned[label]
+        return {
+            "title": self.config["title"],
+            "policies": policies,
+            "config": self.config,
+            "command": self.command,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git": git_revision(),
+            "versions": versions(),
+        }
+
+    def _numbers(self, estimate: Estimate, i: int) -> dict[str, Any]:
+        return {
+            name: {part: float(value[i, k]) for part, value in estimate._asdict().items()}
+            for k, name in enumerate(self.metrics)
+        }
+
+
+def _interval(estimate: Estimate, i: int, sign: str = "") -> str:
+    """First metric of policy `i` with its interval."""
+    return f"{estimate.mean[i, 0]:{sign}.4f} [{estimate.low[i, 0]:{sign}.4f}, {estimate.high[i, 0]:{sign}.4f}]"
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, as far as it is installed."""
+    found = {"python": platform.python_version(), "coinfer_gym": coinfer_gym.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Commit of the checkout, with ``-dirty`` where files differ from it; None outside a repository."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
+def draw(report: Report) -> dict[str, bytes]:
+    """Picture of a comparison: per policy its quality, what it violates and drops, and how long it thinks.
+
+    Parameters
+    ----------
+    report : Report
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.hashsalt": "coinfer_gym", "font.size": 10}):
+        figure = Figure(figsize=(11.0, 1.9 + 0.42 * len(report.labels)), layout="constrained")
+        axes = figure.subplots(1, 4, sharey=True, width_ratios=[3.2, 1.5, 1.5, 2.0])
+        for axis, name in zip(axes, ("delivered", "violated", "dropped", "decision_us"), strict=True):
+            _dots(axis, report, name)
+        figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr]
+        axes[0].set_yticks(range(len(report.labels)), report.labels)
+        axes[0].set_ylim(len(report.labels) - 0.5, -0.5)  # the first policy on top
+        figure.suptitle(f"{report.config['title']}  ({report.config['worlds']} worlds, 95 % intervals)", fontsize=11)
+        return {f"comparison.{kind}": _render(figure, kind) for kind in ("png", "svg")}
+
+
+def _dots(axis: Any, report: Report, name: str) -> None:
+    """One metric of every policy, with its interval."""
+    k, column = list(report.metrics).index(name), COLUMNS[name]
+    mean, low, high = (column.factor * part[:, k] for part in report.estimate)
+    rows = np.arange(len(mean))
+    is_reference = np.array([label == report.config["reference"] for label in report.labels])
+    for chosen, colour, marker in ((~is_reference, _BLUE, "o"), (is_reference, _VERMILION, "D")):
+        error = np.maximum([mean - low, high - mean], 0.0)[:, chosen]
+        axis.errorbar(
+            mean[chosen], rows[chosen], xerr=error, fmt=marker, color=colour, markersize=6, capsize=3, zorder=3
+        )
+    if name == "decision_us":
+        axis.set_xscale("log")
+    else:
+        axis.set_xlim(*_limits(low, high))
+    if name == "delivered" and is_reference.any():
+        axis.axvline(mean[is_reference][0], color=_VERMILION, linewidth=0.8, linestyle=":", zorder=1)
+    axis.set_xlabel(column.title.replace(" us", " time, µs"))
+    axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axis.tick_params(axis="y", length=0, colors=_GREY, labelcolor="black")
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+
+
+def _limits(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[float, float]:
+    """Range of an axis that shows 0."""
+    bottom, top = min(0.0, float(low.min())), max(0.0, float(high.max()))
+    width = top - bottom or 1.0
+    return bottom - 0.05 * width, bottom + 1.05 * width
+
+
+def _render(figure: Any, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"dpi": 150} if kind == "png" else {"metadata": {"Date": None}}
+    figure.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()

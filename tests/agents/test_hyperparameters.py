@@ -1,0 +1,165 @@
+"""Hyperparameters: the Zoo's files, read without evaluating anything."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from stable_baselines3 import PPO
+from torch import nn
+
+from agents.hyperparameters import (
+    ALGORITHMS,
+    COMPRESS_PENALTIES,
+    load_hyperparameters,
+    parse_hyperparameters,
+)
+from agents.runs import RunConfig, build_model
+from agents.vec_env import CompressPenalties, make_native, native_env
+from coinfer_gym import InvalidInputError
+
+LAIM = "coinfer_gym/LAIM-v0"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "agents"
+
+
+def parse(algo="ppo", **entry):
+    return parse_hyperparameters({"n_timesteps": 100} | entry, algo, "some.yml")
+
+
+@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+def test_shipped_files_build_a_model(algo):
+    small = {"n_envs": 2} | ({"buffer_size": 100} if algo == "sac" else {"batch_size": 32})
+    shipped = load_hyperparameters(CONFIGS / f"{algo}.yml", algo, LAIM, small)
+    model = build_model(RunConfig(algo=algo), shipped)
+    assert type(model) is ALGORITHMS[algo]
+    assert isinstance(model.env, CompressPenalties)
+    assert native_env(model.env).num_envs == 2
+
+
+@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+def test_shipped_files_keep_to_what_the_zoo_understands(algo):
+    content = yaml.safe_load((CONFIGS / f"{algo}.yml").read_text(encoding="utf-8"))
+    for entry in content.values():
+        assert {"n_timesteps", "policy"} <= set(entry)
+        assert "activation_fn" not in entry.get("policy_kwargs", {})  # the Zoo takes a class there, not a name
+        assert all(
+            not isinstance(value, str) or value.startswith("lin_")
+            for key, value in entry.items()
+            if key in ("learning_rate", "clip_range")
+        )
+
+
+def test_plain_form_comes_back():
+    given = parse(
+        "sac",
+        n_envs=4,
+        learning_rate="lin_1e-3",
+        train_freq=[1, "step"],
+        ent_coef="auto_0.1",
+        vec_env_wrapper={COMPRESS_PENALTIES: {"scale": 0.25}},
+        policy_kwargs={"net_arch": [8]},
+    )
+    assert parse_hyperparameters(given.plain(), "sac", "again") == given
+    assert given.penalty_scale == 0.25
+    assert given.build_arguments()["train_freq"] == (1, "step")
+
+
+def test_schedule_is_a_line_to_zero():
+    arguments = parse(learning_rate="lin_3e-4", clip_range=0.1).build_arguments()
+    rate = arguments["learning_rate"]
+    assert [rate(left) for left in (1.0, 0.5, 0.0)] == pytest.approx([3e-4, 1.5e-4, 0.0])
+    assert arguments["clip_range"] == 0.1
+
+
+def test_numbers_that_yaml_reads_as_text():
+    assert parse(learning_rate=yaml.safe_load("3e-4")).arguments == {"learning_rate": 3e-4}
+    assert parse(n_timesteps="1e6").n_timesteps == 1_000_000
+    assert math.isclose(parse("sac", target_entropy="-1.2e1").arguments["target_entropy"], -12.0)
+
+
+def test_policy_kwargs_by_name_and_in_the_words_of_the_zoo():
+    by_name = parse(policy_kwargs={"net_arch": [64, 64], "activation_fn": "relu"})
+    by_zoo = parse(policy_kwargs="dict(net_arch=[64, 64], activation_fn=nn.ReLU)")
+    assert by_name == by_zoo
+    assert by_name.build_arguments()["policy_kwargs"]["activation_fn"] is nn.ReLU
+    nested = parse(policy_kwargs="dict(net_arch=dict(pi=[32], vf=[64]), log_std_init=-2)")
+    assert nested.policy_kwargs == {"net_arch": {"pi": [32], "vf": [64]}, "log_std_init": -2}
+    nested = parse(policy_kwargs="{'net_arch': [16], 'ortho_init': False}")
+    assert nested.policy_kwargs == {"net_arch": [16], "ortho_init": False}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "dict(net_arch=open('x'))",
+        "dict(**{'net_arch': [64]})",
+        "dict([('net_arch', [64])])",
+        "dict(activation_fn=torch.nn.ReLU)",
+        "[64, 64]",
+        "dict(net_arch=[64, 64)",
+    ],
+)
+def test_nothing_is_evaluated(text):
+    with pytest.raises(InvalidInputError, match="policy_kwargs"):
+        parse(policy_kwargs=text)
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "hint"),
+    [
+        ({"learning_rat": 1e-3}, "hyperparameter of PPO", "learning_rate"),
+        ({"buffer_size": 10}, "hyperparameter of PPO", "batch_size"),
+        ({"use_sde": True}, "hyperparameter of PPO", "Known are|Did you mean"),
+        ({"policy_kwargs": {"net_arc": [1]}}, "policy_kwargs of PPO", "net_arch"),
+        ({"policy_kwargs": {"activation_fn": "rellu"}}, "activation_fn", "relu"),
+        ({"learning_rate": "exp_1e-3"}, "learning_rate", "lin_"),
+        ({"clip_range": "lin_x"}, "clip_range", "lin_"),
+        ({"normalize": True}, "normalize", "already"),
+        ({"policy": "CnnPolicy"}, "policy", "MlpPolicy"),
+        ({"n_envs": 0}, "n_envs", "at least 1"),
+        ({"n_timesteps": None}, "n_timesteps", "whole number"),
+        ({"n_timesteps": 1.5}, "n_timesteps", "whole number"),
+        ({"vec_env_wrapper": "os.system"}, "vec_env_wrapper", "CompressPenalties"),
+        ({"vec_env_wrapper": {COMPRESS_PENALTIES: {"scale": -1}}}, "CompressPenalties", "positive"),
+    ],
+)
+def test_errors_name_file_field_and_remedy(entry, field, hint):
+    with pytest.raises(InvalidInputError, match=hint) as caught:
+        parse(**entry)
+    assert caught.value.field.startswith("some.yml: ")
+    assert field in caught.value.field
+
+
+def test_values_that_only_the_algorithm_refuses():
+    with pytest.raises(InvalidInputError, match="stable-baselines3"):
+        build_model(RunConfig(algo="ppo"), parse(n_steps=1, n_envs=1))
+    with pytest.raises(InvalidInputError, match="ppo"):
+        parse_hyperparameters({"n_timesteps": 1}, "pppo", "some.yml")
+
+
+def test_entries_are_chosen_by_environment(tmp_path):
+    file = tmp_path / "ppo.yml"
+    file.write_text("default:\n  n_timesteps: 5\n" + f"{LAIM}:\n  n_timesteps: 7\n  gamma: 0.5\n", encoding="utf-8")
+    assert load_hyperparameters(file, "ppo", LAIM, {"gamma": 0.1}).arguments == {"gamma": 0.1}
+    assert load_hyperparameters(file, "ppo", "other/Env-v0").n_timesteps == 5
+    file.write_text(f"{LAIM}:\n  n_timesteps: 7\n", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="LAIM-v0"):
+        load_hyperparameters(file, "ppo", "coinfer_gym/LAIM-v9")
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "coinfer_gym/LAIM-v0: 3"])
+def test_files_that_are_none(tmp_path, content):
+    file = tmp_path / "ppo.yml"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"ppo\.yml"):
+        load_hyperparameters(file, "ppo", LAIM)
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        load_hyperparameters(tmp_path / "none.yml", "ppo", LAIM)
+
+
+def test_the_arguments_are_those_of_the_constructor():
+    entry = parse(n_steps=8, batch_size=16, gamma=0.5, clip_range="lin_0.2", policy_kwargs={"net_arch": []})
+    model = PPO(env=make_native(LAIM, 2), device="cpu", **entry.build_arguments())
+    assert model.gamma == 0.5
+    assert model.clip_range(0.5) == pytest.approx(0.1)

@@ -1,0 +1,420 @@
+"""Training from end to end: learn, log, evaluate, be killed, go on, and end with an agent that can be loaded."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+import yaml
+from stable_baselines3.common.logger import configure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents import train as training
+from agents.callbacks import CheckpointCallback, EvaluationCallback, read_evaluations
+from agents.checkpoints import find_checkpoints, restore_training, training_state
+from agents.held_out import TEST_SEED, deterministic, exact_actions, play, regrets
+from agents.policy import load_agent
+from agents.runs import RunConfig, build_env, build_model, read_config_file
+from agents.tensor_files import load_tensors, save_tensors
+from agents.train import main, train
+from agents.vec_env import make_native
+from baselines.rules import MyopicExact
+from coinfer_gym import InvalidInputError
+
+LAIM = "coinfer_gym/LAIM-v0"
+ROOT = Path(__file__).resolve().parents[2]
+WORLD = {"arrivals": "one_at_a_time", "tasks": 10}
+SMALL = {
+    "ppo": {"n_envs": 4, "n_steps": 8, "batch_size": 32, "n_epochs": 2, "n_timesteps": 256},
+    "sac": {"n_envs": 4, "learning_starts": 40, "batch_size": 16, "gradient_steps": 2, "n_timesteps": 160}
+    | {"buffer_size": 1000},
+}
+
+
+def config(folder, algo="ppo", **options):
+    hyperparams = SMALL[algo] | {"policy_kwargs": {"net_arch": [16]}} | options.pop("hyperparams", {})
+    small = {"eval_freq": 64, "eval_lanes": 3, "test_lanes": 3, "checkpoint_freq": 64, "env_kwargs": WORLD}
+    return RunConfig(algo=algo, hyperparams=hyperparams, out=str(folder), **(small | options))
+
+
+def weights(folder):
+    return load_tensors(find_checkpoints(folder / "checkpoints")[0], "")["parameters"]
+
+
+def equal(first, second):
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+class Kill(Exception):
+    """Stands for a kill that leaves no time to save."""
+
+
+def train_and_be_killed(given, monkeypatch, steps):
+    """Train until just behind a checkpoint, and lose everything since."""
+    flush = training.PhysicsCallback._on_step
+
+    def fall(self):
+        if self.model.num_timesteps > steps:
+            raise Kill
+        return flush(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.PhysicsCallback, "_on_step", fall)
+        with pytest.raises(Kill):
+            train(given)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_end_to_end_by_the_command_line(tmp_path, algo):
+    options = [f"{key}={value}" for key, value in SMALL[algo].items() if key != "n_timesteps"]
+    arguments = ["--algo", algo, "--env", LAIM, "--env-kwargs", "scenario=bert-multimodal", "arrivals=one_at_a_time"]
+    arguments += ["tasks=10", "--hyperparams", *options, "--n-timesteps", "200", "--eval-freq", "100"]
+    arguments += ["--eval-lanes", "2", "--test-lanes", "2", "--checkpoint-freq", "100", "--seed", "3", "--out", "run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "agents.train", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no progress bar where there is no terminal
+    assert "myopic exact" in done.stdout
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "config.yaml",
+        "origin.yaml",
+        "tensorboard",
+        "checkpoints",
+        "agent.pt",
+        "evaluations.csv",
+        "results.json",
+    }
+    origin = yaml.safe_load((folder / "origin.yaml").read_text(encoding="utf-8"))
+    assert origin["command"] == ["python", "-m", "agents.train", *arguments]
+    assert set(origin["versions"]) >= {"stable_baselines3", "torch"}
+    stored = read_config_file(folder / "config.yaml")
+    assert stored.hyperparams["n_timesteps"] == 200
+    assert stored.env_kwargs["tasks"] == 10
+    assert load_agent(folder).predict(np.zeros(7))[0].shape == (6,)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert results["myopic exact"]["violated"] == 0.0
+    assert results["agent"]["delivered"] < results["myopic exact"]["delivered"]
+
+
+def test_tensorboard_has_the_physics(tmp_path):
+    train(config(tmp_path / "run"))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    wanted = {f"laim/{name}" for name in ("quality", "delay_s", "energy_j", "violations", "drops", "regret")}
+    wanted |= {f"eval/{name}" for name in ("delivered", "violated", "delay", "energy", "dropped", "reward")}
+    wanted |= {"rollout/ep_rew_mean", "rollout/ep_len_mean", "train/learning_rate"}
+    assert wanted <= set(events.Tags()["scalars"])
+    assert [event.value for event in events.Scalars("rollout/ep_len_mean")][-1] == 10.0
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_the_same_seed_trains_the_same_agent(tmp_path, algo):
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        train(config(tmp_path / name, algo, seed=seed))
+    assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
+    texts = [(tmp_path / name / "evaluations.csv").read_text(encoding="utf-8") for name in "ab"]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+@pytest.mark.parametrize("world", [WORLD, {"tasks": 15, "arrivals": "poisson", "arrival_rate": 3.0}])
+def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, algo, world):
+    train(config(tmp_path / "whole", algo, env_kwargs=world))
+    broken = config(tmp_path / "broken", algo, env_kwargs=world)
+    train_and_be_killed(broken, monkeypatch, 100)
+    assert find_checkpoints(tmp_path / "broken" / "checkpoints")
+    train(broken, resume=True)
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    texts = [(tmp_path / name / "evaluations.csv").read_text(encoding="utf-8") for name in ("whole", "broken")]
+    assert texts[0] == texts[1]
+
+
+def test_a_finished_run_can_be_prolonged(tmp_path, capsys):
+    folder = train(config(tmp_path / "run"))
+    assert main(["--out", str(folder), "--resume", "--n-timesteps", "320"]) == 0
+    assert read_evaluations(folder / "evaluations.csv")[-1]["timesteps"] == 320
+    assert main(["--out", str(folder), "--resume", "--n-timesteps", "320"]) == 0  # nothing is left to do
+    assert read_evaluations(folder / "evaluations.csv")[-1]["timesteps"] == 320
+    assert "320 decisions" in capsys.readouterr().out
+
+
+def test_time_is_limited(tmp_path, capsys):
+    folder = train(config(tmp_path / "run", max_minutes=1e-9))
+    assert read_evaluations(folder / "evaluations.csv")[-1]["timesteps"] < 64
+    assert "--resume" in capsys.readouterr().out
+    assert find_checkpoints(folder / "checkpoints")
+
+
+def test_an_interrupt_saves_and_stops(tmp_path, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    given = config(tmp_path / "run", hyperparams={"n_timesteps": 10_000_000}, eval_freq=10_000_000)
+
+    def interrupt():
+        while not (tmp_path / "run" / "evaluations.csv").exists():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    folder = train(given)
+    thread.join()
+    captured = capsys.readouterr()
+    assert "Stopping after this rollout" in captured.err
+    assert "Stopped after" in captured.out
+    assert find_checkpoints(folder / "checkpoints")
+    assert (folder / "agent.pt").exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    folder = train(config(tmp_path / "run"))
+    names = [path.name for path in find_checkpoints(folder / "checkpoints")]
+    assert names == ["step_000000000256.pt", "step_000000000192.pt"]
+    assert sorted(names) == sorted(path.name for path in (folder / "checkpoints").iterdir())  # no temporary file
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
+    folder = train(config(tmp_path / "run"))
+    reference = weights(folder)
+    newest, older = find_checkpoints(folder / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert main(["--out", str(folder), "--resume"]) == 0
+    captured = capsys.readouterr()
+    assert newest.name in captured.err
+    assert f"Going on from {older.name} instead." in captured.err
+    assert equal(reference, weights(folder))
+
+
+def test_without_a_good_checkpoint_the_remedy_is_named(tmp_path, capsys):
+    folder = train(config(tmp_path / "run"))
+    for path in find_checkpoints(folder / "checkpoints"):
+        path.write_bytes(b"")
+    assert main(["--out", str(folder), "--resume"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "step_000000000192.pt" in error
+    assert error.endswith("Train anew.")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    given = config(tmp_path / "run")
+    model = build_model(given, given.load_hyperparameters())
+    model.learn(32)
+    file = tmp_path / "state.pt"
+    save_tensors(training_state(model, 1.0), file)
+    for other in (config(tmp_path, "sac"), config(tmp_path, hyperparams={"policy_kwargs": {"net_arch": [8]}})):
+        with pytest.raises(InvalidInputError, match="checkpoint"):
+            restore_training(build_model(other, other.load_hyperparameters()), load_tensors(file, ""))
+
+
+def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
+    file = tmp_path / "x.pt"
+    save_tensors({"format": 1, "array": np.arange(3)}, file)
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_tensors({"format": 1, "array": np.arange(4)}, file)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
+    assert load_tensors(file, "")["array"].tolist() == [0, 1, 2]
+
+
+def test_files_hold_structured_arrays_and_plain_values(tmp_path):
+    array = np.array([(1.5, 2, True)], [("a", np.float64), ("b", np.uint64), ("c", np.bool_)])
+    content = {"format": 1, "array": array, "none": None, "tuple": (1, "x", np.float32(2.0)), "empty": np.zeros((0, 2))}
+    save_tensors(content, tmp_path / "x.pt")
+    found = load_tensors(tmp_path / "x.pt", "")
+    assert found["array"].dtype == array.dtype
+    assert found["array"].tolist() == array.tolist()
+    assert found["empty"].shape == (0, 2)
+    assert (found["none"], found["tuple"]) == (None, (1, "x", 2.0))
+
+
+def test_a_folder_is_not_overwritten_by_accident(tmp_path, capsys):
+    folder = tmp_path / "run"
+    train(config(folder))
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="--overwrite"):
+        train(config(folder))
+    train(config(folder, seed=1), overwrite=True)
+    assert read_config_file(folder / "config.yaml").seed == 1
+    assert (folder / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--algo", "pppo"], "ppo"),
+        (["--env", "coinfer_gym/LAIM-v7"], "LAIM-v0"),
+        (["--env-kwargs", "arival_rate=2"], "arrival_rate"),
+        (["--hyperparams", "gama=0.9"], "gamma"),
+        (["--wrapper", "KeepBudget"], "KeepBudgets"),
+        (["--eval-freq", "0"], "eval_freq"),
+        (["--seed", "-1"], "seed"),
+        (["--conf-file", "nowhere.yml"], "nowhere.yml"),
+        (["--config", "nowhere.yml"], "nowhere.yml"),
+        (["--resume"], "config.yaml"),
+    ],
+)
+def test_mistakes_end_with_one_line(tmp_path, monkeypatch, capsys, arguments, hint):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--out", "run", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert hint in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_mistakes_in_a_file_name_it(tmp_path, capsys):
+    file = tmp_path / "run.yml"
+    file.write_text("algo: ppo\neval_frequency: 3\n", encoding="utf-8")
+    assert main(["--config", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert "run.yml" in error
+    assert "eval_freq" in error
+
+
+def test_the_command_line_stands_over_the_file(tmp_path):
+    file = tmp_path / "run.yml"
+    file.write_text("algo: ppo\nseed: 4\nenv_kwargs: {tasks: 3, arrivals: periodic}\n", encoding="utf-8")
+    found = training._config({"seed": 5, "env_kwargs": {"tasks": 9}}, str(file), resume=False)
+    assert (found.algo, found.seed) == ("ppo", 5)
+    assert found.env_kwargs == {"tasks": 9, "arrivals": "periodic"}
+
+
+def test_the_bench_is_a_run_that_can_be_built():
+    given = read_config_file(ROOT / "configs" / "agents" / "bench.yml")
+    assert given.load_hyperparameters().arguments["gamma"] == 0.0
+    assert build_env(given, 2).get_attr("scenario")[0].arrivals == "one_at_a_time"
+
+
+def test_training_keywords_hold_in_training_only(tmp_path):
+    given = config(tmp_path / "run", train_kwargs={"weight_delay": 7.0})
+    model = build_model(given, given.load_hyperparameters())
+    assert model.env.get_attr("scenario")[0].weight_delay == 7.0
+    assert build_env(given, 1).get_attr("scenario")[0].weight_delay == 2.0
+
+
+def test_the_exact_optimum_is_that_of_single_environments():
+    world = {"tasks": 20, "arrivals": "poisson", "arrival_rate": 2.0, "csi_noise_db": 1.0, "battery_capacity": 1.0}
+    env = make_native(LAIM, 3, **world)
+    env.seed(4)
+    env.reset()
+    singles = [gym.make(LAIM, **world) for _ in range(3)]
+    observations = [single.reset(seed=4 + i)[0] for i, single in enumerate(singles)]
+    policies = [MyopicExact(single) for single in singles]
+    for _ in range(15):
+        actions = exact_actions(env)
+        expected = np.stack([policy.predict(seen)[0] for policy, seen in zip(policies, observations, strict=True)])
+        assert np.array_equal(actions, expected)
+        env.step(actions)
+        observations = [single.step(action)[0] for single, action in zip(singles, actions, strict=True)]
+
+
+def test_regret_of_the_exact_optimum_is_none():
+    env = make_native(LAIM, 4, **WORLD)
+    env.seed(0)
+    env.reset()
+    env.step(exact_actions(env))
+    assert regrets(env, env.decisions, 10) == pytest.approx(0.0, abs=1e-4)
+    env.step(np.full((4, 6), -1.0, np.float32))
+    assert (regrets(env, env.decisions, 2) > 0.3).all()
+    assert len(regrets(env, env.decisions, 2)) == 2
+
+
+def test_scores_are_means_over_whole_first_episodes():
+    env = make_native(LAIM, 6, tasks=30, arrivals="poisson", arrival_rate=8.0)
+    slow = np.tile(np.array([1.0, 1.0, 1.0, 1.0, -1.0, -1.0], np.float32), (6, 1))
+    score = play(env, lambda _: slow, TEST_SEED)
+    assert score.dropped > 0.2
+    assert score.violated > 0.9
+    assert score == play(env, lambda _: slow, TEST_SEED)
+
+
+def test_the_best_agent_keeps_the_budgets_first(tmp_path, monkeypatch):
+    given = config(tmp_path)
+    model = build_model(given, given.load_hyperparameters())
+    kept = []
+    callback = EvaluationCallback(build_env(given, 1), 1, tmp_path, kept.append, violations=0.02, say=lambda _: None)
+    model.set_logger(configure(None, []))
+    callback.init_callback(model)
+    base = play(build_env(given, 1), deterministic(model), TEST_SEED)
+    for steps, (quality, missed) in enumerate(
+        [(0.5, 0.5), (0.9, 0.6), (0.3, 0.1), (0.2, 0.0), (0.4, 0.02), (0.9, 0.03)]
+    ):
+        score = dataclasses.replace(base, delivered=quality, violated=missed)
+        monkeypatch.setattr("agents.callbacks.play", lambda *_, score=score: score)
+        model.num_timesteps = steps
+        callback.evaluate()
+    assert kept == [0, 2, 3, 4]
+    again = EvaluationCallback(build_env(given, 1), 1, tmp_path, kept.append, violations=0.02, say=lambda _: None)
+    again.resume(3)
+    assert [row["timesteps"] for row in read_evaluations(tmp_path / "evaluations.csv")] == [0, 1, 2, 3]
+    assert again._best == (0.0, 0.2)
+
+
+def test_a_second_request_to_stop_is_harmless(tmp_path):
+    callback = CheckpointCallback(tmp_path, 1, elapsed=5.0)
+    assert callback.elapsed >= 5.0
+    callback.ask_to_stop()
+    callback.ask_to_stop()
+    assert callback.asked
+    assert not callback.stopped
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_agents_learn_one_fixed_task(tmp_path, algo):
+    """A constant channel and one kind of task: a bandit with one state, whose optimum is known."""
+    more = {
+        "ppo": {"n_timesteps": 40_000, "n_envs": 64, "n_steps": 8, "batch_size": 128, "n_epochs": 6},
+        "sac": {
+            "n_timesteps": 6_000,
+            "n_envs": 16,
+            "learning_starts": 500,
+            "batch_size": 64,
+            "gradient_steps": 4,
+            "learning_rate": 2e-3,
+        },
+    }[algo] | {"gamma": 0.0, "policy_kwargs": {"net_arch": [32]}}
+    world = {"channel": "constant", "arrivals": "one_at_a_time", "tasks": 20}
+    folder = train(
+        config(
+            tmp_path / "run",
+            algo,
+            hyperparams=more,
+            env_kwargs=world,
+            eval_freq=2000,
+            eval_lanes=1,
+            checkpoint_freq=10**6,
+            test_lanes=1,
+        )
+    )
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    generator = np.random.default_rng(0)
+    chance = play(make_native(LAIM, 8, **world), lambda _: generator.uniform(-1, 1, (8, 6)).astype(np.float32), 0)
+    assert results["agent"]["delivered"] > chance.delivered + 0.3
+    assert results["agent"]["violated"] == 0.0

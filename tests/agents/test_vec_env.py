@@ -1,0 +1,248 @@
+"""The lanes under the interface of stable-baselines3, against a `DummyVecEnv` of single environments."""
+
+import time
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+from agents.vec_env import CompressPenalties, NativeVecEnv, find_wrapper, make_native, native_env
+from coinfer_gym import InvalidInputError
+from coinfer_gym.envs.vector import LAIMVectorEnv
+
+LAIM = "coinfer_gym/LAIM-v0"
+LANES = 5
+QUEUE = {"tasks": 12, "arrivals": "poisson", "arrival_rate": 3.0}
+ONE = {"tasks": 7, "arrivals": "one_at_a_time"}
+
+
+def make_dummy(lanes, **env_kwargs):
+    return DummyVecEnv([lambda: gym.make(LAIM, **env_kwargs) for _ in range(lanes)])
+
+
+def both(seed, **env_kwargs):
+    pair = make_native(LAIM, LANES, **env_kwargs), make_dummy(LANES, **env_kwargs)
+    for env in pair:
+        env.seed(seed)
+    return pair
+
+
+def random_actions(seed, steps, lanes=LANES):
+    return np.random.default_rng(seed).uniform(-1.0, 1.0, (steps, lanes, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("env_kwargs", [QUEUE, ONE])
+def test_equals_single_environments(env_kwargs):
+    native, dummy = both(11, **env_kwargs)
+    assert np.array_equal(native.reset(), dummy.reset())
+    assert native.reset_infos == dummy.reset_infos
+    ended = np.zeros(LANES, int)
+    for actions in random_actions(0, 60):
+        ours, theirs = native.step(actions), dummy.step(actions)
+        for mine, other in zip(ours[:3], theirs[:3], strict=True):
+            assert np.array_equal(mine, other)
+            assert mine.dtype == other.dtype
+        for i in np.flatnonzero(ours[2]):
+            last = {key: value for key, value in ours[3][i].items() if key != "episode"}
+            assert np.array_equal(last.pop("terminal_observation"), theirs[3][i].pop("terminal_observation"))
+            assert last == theirs[3][i]
+            assert native.reset_infos[i] == dummy.reset_infos[i]
+        for name, column in native.decisions.items():
+            assert column.tolist() == [info[name] for info in theirs[3]], name
+        ended += ours[2]
+    assert (ended >= 3).all()
+
+
+def test_infos_are_empty_but_for_ended_lanes():
+    env = make_native(LAIM, 3, **ONE)
+    env.reset()
+    for actions in random_actions(1, 6, 3):
+        _, _, dones, infos = env.step(actions)
+        assert not dones.any()
+        assert all(not info for info in infos)
+    with pytest.raises(TypeError):
+        infos[0]["mine"] = 1  # shared by all lanes
+    _, _, dones, infos = env.step(random_actions(2, 1, 3)[0])
+    assert dones.all()
+    assert all(info["TimeLimit.truncated"] is True for info in infos)
+
+
+def test_episode_statistics_are_those_of_a_monitor():
+    native, dummy = both(3, **QUEUE)
+    monitored = VecMonitor(dummy)
+    native.reset()
+    monitored.reset()
+    seen = 0
+    for actions in random_actions(4, 40):
+        ours, theirs = native.step(actions)[3], monitored.step(actions)[3]
+        for mine, other in zip(ours, theirs, strict=True):
+            assert ("episode" in mine) == ("episode" in other)
+            if "episode" in mine:
+                seen += 1
+                assert mine["episode"]["l"] == other["episode"]["l"]
+                assert mine["episode"]["r"] == pytest.approx(other["episode"]["r"], rel=1e-5)
+    assert seen > LANES
+
+
+def test_the_same_seed_gives_the_same_lanes():
+    first, second = make_native(LAIM, 4, **QUEUE), make_native(LAIM, 4, **QUEUE)
+    assert first.seed(7) == [7, 8, 9, 10]
+    second.seed(8)
+    a, b = first.reset(), second.reset()
+    assert np.array_equal(a[1:], b[:3])
+    assert not np.array_equal(a, first.reset())  # a seed is used up
+
+
+def test_options_are_used_up_by_a_reset():
+    env = make_native(LAIM, 2, **QUEUE)
+    env.set_options({"world_seed": 5})
+    observations = env.reset()
+    assert np.array_equal(observations[0], observations[1])
+    after = env.reset()
+    assert not np.array_equal(after[0], after[1])
+    env.set_options([{"world_seed": 5}, {"world_seed": 6}])
+    with pytest.raises(InvalidInputError, match="Lanes share"):
+        env.reset()
+
+
+def test_attributes_and_methods_belong_to_the_batch():
+    env = make_native(LAIM, 3, **QUEUE)
+    assert [scenario.tasks for scenario in env.get_attr("scenario", [0, 2])] == [12, 12]
+    assert env.has_attr("scenario")
+    assert not env.has_attr("scenery")
+    env.set_attr("note", 1)
+    assert env.get_attr("note") == [1, 1, 1]
+    with pytest.raises(InvalidInputError, match="all at once"):
+        env.set_attr("note", 2, indices=[0])
+    assert env.env_method("close", indices=1) == [None]
+    assert env.env_is_wrapped(Monitor) == [True] * 3
+    assert env.env_is_wrapped(gym.wrappers.TimeLimit, indices=[1]) == [False]
+    assert env.env_is_wrapped(gym.vector.VectorWrapper) == [False] * 3
+
+
+def test_evaluate_policy_takes_it():
+    env = make_native(LAIM, 2, **ONE)
+    model = PPO("MlpPolicy", env, n_steps=8, batch_size=16, seed=0, device="cpu")
+    returns, lengths = evaluate_policy(model, env, n_eval_episodes=4, return_episode_rewards=True)
+    assert len(returns) == 4
+    assert lengths == [7] * 4
+
+
+def test_spaces_pass_the_checker_of_stable_baselines3():
+    env = make_native(LAIM, 1)
+    single = gym.make(LAIM)
+    check_env(single)
+    assert env.observation_space == single.observation_space
+    assert env.action_space == single.action_space
+
+
+def test_refuses_other_autoreset_modes():
+    with pytest.raises(InvalidInputError, match="SameStep"):
+        NativeVecEnv(LAIMVectorEnv(2, autoreset_mode=AutoresetMode.NEXT_STEP))
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(InvalidInputError, match="LAIM-v0"):
+        make_native("coinfer_gym/LAIM-v1", 1)
+    with pytest.raises(InvalidInputError, match="KeepBudgets"):
+        find_wrapper("KeepBudget")
+    with pytest.raises(InvalidInputError, match="NativeVecEnv"):
+        native_env(make_dummy(1))
+
+
+def test_wrapped_lanes_equal_wrapped_single_environments():
+    native = make_native(LAIM, 2, ["coinfer_gym.wrappers.KeepBudgets"], **ONE)
+    dummy = DummyVecEnv([lambda: find_wrapper("KeepBudgets")(gym.make(LAIM, **ONE)) for _ in range(2)])
+    for env in (native, dummy):
+        env.seed(2)
+    assert np.array_equal(native.reset(), dummy.reset())
+    for actions in random_actions(5, 16, 2):
+        ours, theirs = native.step(actions), dummy.step(actions)
+        assert all(np.array_equal(mine, other) for mine, other in zip(ours[:3], theirs[:3], strict=True))
+        assert native.decisions["violated"].tolist() == [info["violated"] for info in theirs[3]]
+    assert native.snapshot() is None
+
+
+def test_restored_lanes_go_on_as_if_never_stopped():
+    env, other = make_native(LAIM, LANES, **QUEUE), make_native(LAIM, LANES, **QUEUE)
+    env.seed(1)
+    env.reset()
+    actions = random_actions(6, 50)
+    for row in actions[:20]:
+        observations = env.step(row)[0]
+    state = env.snapshot()
+    assert np.array_equal(other.restore(state), observations)
+    for row in actions[20:]:
+        ours, theirs = env.step(row), other.step(row)
+        assert all(np.array_equal(mine, their) for mine, their in zip(ours[:3], theirs[:3], strict=True))
+        for mine, their in zip(ours[3], theirs[3], strict=True):
+            assert mine.get("episode", {}).get("r") == their.get("episode", {}).get("r")
+
+
+def test_a_snapshot_of_other_lanes_is_refused():
+    env = make_native(LAIM, 2, **QUEUE)
+    env.reset()
+    with pytest.raises(InvalidInputError, match="snapshot"):
+        make_native(LAIM, 3, **QUEUE).restore(env.snapshot())
+
+
+def test_compressed_penalties_keep_order_and_statistics():
+    env, raw = CompressPenalties(make_native(LAIM, LANES, **ONE), 0.5), make_native(LAIM, LANES, **ONE)
+    for lanes in (env, raw):
+        lanes.seed(0)
+        lanes.reset()
+    for actions in random_actions(7, 7):
+        _, squeezed, _, infos = env.step(actions)
+        _, rewards, _, raw_infos = raw.step(actions)
+        assert np.array_equal(np.argsort(squeezed), np.argsort(rewards))
+        good = rewards >= 0.0
+        assert np.array_equal(squeezed[good], rewards[good])
+        assert squeezed[~good] == pytest.approx(-0.5 * np.log(1.0 - rewards[~good] / 0.5), rel=1e-5)
+    assert rewards.min() < -1.0
+    assert [info["episode"]["r"] for info in infos] == [info["episode"]["r"] for info in raw_infos]
+    with pytest.raises(InvalidInputError, match="positive"):
+        CompressPenalties(raw, 0.0)
+
+
+@pytest.mark.slow
+def test_collecting_costs_a_fifth_of_single_environments():
+    """PPO's own frame costs, without its networks; the best of several runs, and a wide margin on a busy machine."""
+    costs = {name: _collection_cost(make(64)) for name, make in (("native", _native), ("dummy", make_dummy))}
+    assert costs["native"] < 0.3 * costs["dummy"], costs
+
+
+def _native(lanes):
+    return make_native(LAIM, lanes)
+
+
+def _collection_cost(env, steps=64):
+    """Seconds of a rollout, less those of as many forward passes."""
+    model = PPO("MlpPolicy", env, n_steps=steps, seed=0, device="cpu")
+    _, callback = model._setup_learn(10**9, None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = _best(lambda: model.collect_rollouts(env, callback, model.rollout_buffer, steps))
+        batch = torch.as_tensor(model._last_obs)
+        with torch.no_grad():
+            forward = _best(lambda: [model.policy(batch) for _ in range(steps)])
+    finally:
+        torch.set_num_threads(threads)
+    return whole - forward
+
+
+def _best(call, times=5):
+    call()
+    durations = []
+    for _ in range(times):
+        start = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - start)
+    return min(durations)

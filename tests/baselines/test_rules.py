@@ -1,0 +1,220 @@
+"""The rules: what they choose, how they are named, and that stable-baselines3 takes them for agents."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from baselines.policy import Policy, Predictor
+from baselines.rules import (
+    POLICIES,
+    ConstantAction,
+    MyopicExact,
+    MyopicSCA,
+    OnDevice,
+    OnServer,
+    RandomPolicy,
+    best_constant_action,
+    find_policy,
+    make_policy,
+)
+from coinfer_gym import InvalidInputError, solve_exact
+
+LAIM = "coinfer_gym/LAIM-v0"
+ONE_AT_A_TIME = {"arrivals": "one_at_a_time", "tasks": 4}
+QUEUEING = {"tasks": 12}
+OPTIONS = {"constant": {"action": [0.9, 0.0, 0.0, 1.0, -0.2, 0.0]}, "myopic_sca": {"cut": 1}}
+
+
+def episode(env, policy, seed=0):
+    """Infos, returns and actions of an episode, with the problems that were decided."""
+    observation, _ = env.reset(seed=seed)
+    ended, steps = False, []
+    while not ended:
+        problem = env.unwrapped.problem()
+        action, _ = policy.predict(observation, deterministic=True)
+        observation, reward, terminated, truncated, info = env.step(action)
+        steps.append((problem, action, reward, info))
+        ended = terminated or truncated
+    return steps
+
+
+@pytest.mark.parametrize("world", [ONE_AT_A_TIME, QUEUEING], ids=["one_at_a_time", "queueing"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_policy_plays_an_episode(name, world):
+    env = gym.make(LAIM, **world)
+    policy = make_policy(name, OPTIONS.get(name)).bind(env)
+    assert isinstance(policy, Policy)
+    assert isinstance(policy, Predictor)
+    steps = episode(env, policy)
+    assert all(env.action_space.contains(action) for _, action, _, _ in steps)
+    assert len(steps) + sum(info["dropped"] for *_, info in steps) == world["tasks"]
+    assert not any(info["clipped"] for *_, info in steps)
+
+
+@pytest.mark.parametrize(
+    ("policy", "cut"),
+    [(OnDevice(), -1), (OnServer(), 0), (MyopicExact(), None), (MyopicExact(cut=1), 1)],
+    ids=["device", "server", "exact", "cut1"],
+)
+@pytest.mark.parametrize("world", [{"arrivals": "one_at_a_time", "tasks": 30}, {"tasks": 30}], ids=["one", "queue"])
+def test_solver_keeps_its_promise(policy, cut, world):
+    env = gym.make(LAIM, **world)
+    policy.bind(env)
+    cut = env.unwrapped.scenario.workload.cuts - 1 if cut == -1 else cut
+    feasible = 0
+    for problem, _, _, info in episode(env, policy, seed=5):
+        solution = solve_exact(problem, cut=cut)
+        assert info["cut"] == solution.cut
+        if solution.feasible:
+            feasible += 1
+            assert info["quality"] == pytest.approx(solution.quality, abs=1e-6)
+            assert info["delay_s"] == pytest.approx(solution.delay, rel=1e-4)
+            assert info["delivered"] == info["quality"]
+        else:
+            assert info["delivered"] == 0.0
+    assert feasible > 5
+
+
+def test_approximation_comes_close_to_the_optimum():
+    env = gym.make(LAIM, **ONE_AT_A_TIME)
+    for problem, _, _, info in episode(env, MyopicSCA(env, cut=1), seed=2):
+        exact = solve_exact(problem, cut=1)
+        assert info["cut"] == 1
+        assert info["delivered"] == pytest.approx(exact.quality if exact.feasible else 0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["random", "constant", "on_device", "myopic_exact"])
+def test_stable_baselines3_evaluates_it(name):
+    env = gym.make(LAIM, **ONE_AT_A_TIME)
+    policy = make_policy(name, OPTIONS.get(name)).bind(env)
+    env.reset(seed=11)
+    returns, lengths = evaluate_policy(policy, env, n_eval_episodes=3, return_episode_rewards=True, warn=False)
+    assert lengths == [4, 4, 4]
+    env.reset(seed=11)
+    if name == "random":
+        assert np.isfinite(returns).all()
+        return
+    expected = []
+    for _ in range(3):  # the same worlds: the ones that the generator draws next
+        observation, _ = env.reset()
+        rewards = []
+        for _ in range(4):
+            observation, reward, *_ = env.step(policy.predict(observation)[0])
+            rewards.append(reward)
+        expected.append(sum(rewards))
+    assert returns == pytest.approx(expected, rel=1e-5)  # theirs are float32
+
+
+def test_solver_wants_one_plain_environment():
+    observation = np.zeros(7, np.float32)
+    with pytest.raises(InvalidInputError, match="bind"):
+        MyopicExact().predict(observation)
+    env = gym.make(LAIM, **ONE_AT_A_TIME)
+    env.reset(seed=0)
+    policy = MyopicExact(env)
+    assert policy.uses == "problem"
+    assert policy.predict(observation)[0].shape == (6,)
+    assert policy.predict(observation[None])[0].shape == (1, 6)
+    with pytest.raises(InvalidInputError, match="one environment at a time"):
+        policy.predict(np.zeros((2, 7), np.float32))
+    with pytest.raises(InvalidInputError, match="action space"):
+        policy.bind(gym.wrappers.RescaleAction(env, np.zeros(6, np.float32), np.float32(3.0)))
+    with pytest.raises(InvalidInputError, match="problem"):
+        policy.bind(gym.make("CartPole-v1"))
+    with pytest.raises(InvalidInputError, match="cut"):
+        MyopicExact(env, cut=99)
+
+
+def test_random_actions_follow_their_seeds_alone():
+    batch = np.zeros((3, 7), np.float32)
+    first, again, other = RandomPolicy(seed=1), RandomPolicy(seed=1), RandomPolicy(seed=2)
+    drawn = first.predict(batch)[0]
+    assert drawn.shape == (3, 6)
+    assert drawn.dtype == np.float32
+    np.testing.assert_array_equal(drawn, again.predict(batch)[0])
+    assert (drawn != other.predict(batch)[0]).any()
+    assert (drawn != first.predict(batch)[0]).any()
+    first.seed(0)
+    np.testing.assert_array_equal(drawn, first.predict(batch)[0])
+    first.seed(1)
+    assert (drawn != first.predict(batch)[0]).any()
+    env = gym.make("CartPole-v1")
+    env.action_space.seed(3)
+    expected = [env.action_space.sample() for _ in range(5)]
+    env.action_space.seed(3)
+    policy = RandomPolicy().bind(env)
+    assert {int(policy.predict(np.zeros(4))[0]) for _ in range(50)} == {0, 1}
+    assert [env.action_space.sample() for _ in range(5)] == expected  # its generator was left alone
+
+
+def test_constant_action_is_checked():
+    policy = ConstantAction([0.0] * 6)
+    assert policy.predict(np.zeros((2, 7)))[0].shape == (2, 6)
+    for bad in ([0.0, 2.0], [[0.0] * 6], [float("nan")] * 6, "best", None):
+        with pytest.raises(InvalidInputError, match="action"):
+            ConstantAction(bad)
+    with pytest.raises(InvalidInputError, match="action"):
+        ConstantAction([0.0] * 5).bind(gym.make(LAIM, **ONE_AT_A_TIME))
+
+
+def test_best_constant_action_beats_random_ones():
+    world = {"arrivals": "one_at_a_time", "tasks": 5}
+    search = {"seeds": range(5000, 5064), "candidates": 24}
+    action = best_constant_action(world, **search)
+    np.testing.assert_array_equal(action, best_constant_action(world, **search))
+    generator = np.random.default_rng(0)
+    rivals = generator.uniform(-1.0, 1.0, (200, 6)).astype(np.float32)
+    actions = np.concatenate([action[None], rivals])
+    lanes = gym.make_vec(LAIM, 16 * len(actions), vectorization_mode="vector_entry_point", **world)
+    lanes.reset(seed=list(range(16)) * len(actions))
+    total = sum(lanes.step(np.repeat(actions, 16, axis=0))[1] for _ in range(5))
+    returns = total.reshape(len(actions), 16).mean(axis=1)
+    assert returns[0] > returns[1:].max()
+
+
+def test_search_is_wide_enough_to_leave_its_start():
+    action = best_constant_action({"arrivals": "one_at_a_time", "tasks": 3}, [1], candidates=16, search_seed=1)
+    assert action.shape == (6,)
+    assert action.dtype == np.float32
+    assert (np.abs(action) <= 1.0).all()
+    with pytest.raises(InvalidInputError, match="seeds"):
+        best_constant_action({}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("myopic_exac", "Did you mean 'myopic_exact'"),
+        ("agent", "agents.policy:load_agent"),
+        ("os:system", "imported from coinfer_gym, baselines, agents only"),
+        ("baselines_evil.x:y", "only"),
+        ("baselines.nowhere:thing", "No module named"),
+        ("baselines.rules:OnDevise", "Did you mean 'OnDevice'"),
+    ],
+)
+def test_unknown_policy_is_explained(name, message):
+    with pytest.raises(InvalidInputError, match=message):
+        find_policy(name)
+
+
+def test_policy_by_import_path():
+    assert find_policy("baselines.rules:OnDevice") is OnDevice
+    assert isinstance(make_policy("baselines.rules:MyopicExact", {"cut": 2}), MyopicExact)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("myopic_exact", {"cuts": 1}, "Did you mean 'cut'"),
+        ("on_device", {"cut": 1}, "It has no options"),
+        ("constant", {}, "action"),
+    ],
+)
+def test_options_are_checked(name, options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        make_policy(name, options)
+
+
+def test_names_are_those_of_the_documentation():
+    assert set(POLICIES) == {"random", "constant", "on_device", "on_server", "myopic_exact", "myopic_sca"}
