@@ -25,6 +25,7 @@ __all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config"
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_FAMILY = "coinfer_gym/LAIM-"
 _MOST = 1_000_000_000  # seeds from here on belong to held-out worlds
 _PACKAGES = ("coinfer-gym", "gymnasium", "numba", "numpy", "stable_baselines3", "torch")
 _OWN_FILES = ("config.yaml", "origin.yaml", "evaluations.csv", "agent.pt", "results.json")
@@ -89,6 +90,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         find_algorithm(self.algo)
+        if not str(self.env).startswith(_FAMILY):
+            raise InvalidInputError("env", self.env, f"What is logged and compared are decisions of {_FAMILY}v0.")
         for name in ("eval_freq", "eval_lanes", "test_lanes", "checkpoint_freq", "threads"):
             _check_count(name, getattr(self, name), 1)
         _check_count("seed", self.seed, 0)

@@ -35,15 +35,15 @@ class Column(NamedTuple):
 
 
 COLUMNS = {
-    "delivered": Column("delivered quality", ".4f"),
-    "on_time": Column("on time %", ".1f", 100.0),
-    "dropped": Column("dropped %", ".2f", 100.0),
-    "delay_s": Column("delay ms", ".1f", 1e3),
-    "service_s": Column("service ms", ".1f", 1e3),
-    "energy_j": Column("energy mJ", ".2f", 1e3),
-    "violated": Column("violated %", ".1f", 100.0),
-    "return": Column("return", ".4f"),
-    "regret": Column("regret", ".4f"),
+    "delivered": Column("delivered quality", "z.4f"),
+    "on_time": Column("on time %", "z.1f", 100.0),
+    "dropped": Column("dropped %", "z.2f", 100.0),
+    "delay_s": Column("delay ms", "z.1f", 1e3),
+    "service_s": Column("service ms", "z.1f", 1e3),
+    "energy_j": Column("energy mJ", "z.2f", 1e3),
+    "violated": Column("violated %", "z.1f", 100.0),
+    "return": Column("return", "z.4f"),
+    "regret": Column("regret", "z.4f"),
     "decision_us": Column("decision us", ",.0f"),
 }
 
@@ -181,7 +181,7 @@ class Report:
 
 def _interval(estimate: Estimate, i: int, sign: str = "") -> str:
     """First metric of policy `i` with its interval."""
-    return f"{estimate.mean[i, 0]:{sign}.4f} [{estimate.low[i, 0]:{sign}.4f}, {estimate.high[i, 0]:{sign}.4f}]"
+    return f"{estimate.mean[i, 0]:{sign}z.4f} [{estimate.low[i, 0]:{sign}z.4f}, {estimate.high[i, 0]:{sign}z.4f}]"
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> str:
@@ -233,11 +233,11 @@ def draw(report: Report) -> dict[str, bytes]:
     from matplotlib.figure import Figure
 
     with rc_context({"svg.hashsalt": "coinfer_gym", "font.size": 10}):
-        figure = Figure(figsize=(11.0, 1.9 + 0.42 * len(report.labels)), layout="constrained")
+        figure = Figure(figsize=(11.0, 1.9 + 0.42 * len(report.labels)))
+        figure.set_layout_engine("constrained", wspace=0.06)
         axes = figure.subplots(1, 4, sharey=True, width_ratios=[3.2, 1.5, 1.5, 2.0])
         for axis, name in zip(axes, ("delivered", "violated", "dropped", "decision_us"), strict=True):
             _dots(axis, report, name)
-        figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr]
         axes[0].set_yticks(range(len(report.labels)), report.labels)
         axes[0].set_ylim(len(report.labels) - 0.5, -0.5)  # the first policy on top
         figure.suptitle(f"{report.config['title']}  ({report.config['worlds']} worlds, 95 % intervals)", fontsize=11)
@@ -257,6 +257,8 @@ def _dots(axis: Any, report: Report, name: str) -> None:
         )
     if name == "decision_us":
         axis.set_xscale("log")
+        axis.set_xlim(10.0 ** np.floor(np.log10(low.min())), 10.0 ** np.ceil(np.log10(high.max())))
+        axis.xaxis.set_minor_formatter("")
     else:
         axis.set_xlim(*_limits(low, high))
     if name == "delivered" and is_reference.any():

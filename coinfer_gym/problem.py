@@ -70,7 +70,7 @@ CUT = np.dtype(
 """One cut: sums over its two sides; `scale` is ``sum N_j / lambda_j``, `log_distortion_full` that of all ratios 1."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
     """What compiled code needs of a problem beside gain and budgets.
 

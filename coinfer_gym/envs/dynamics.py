@@ -107,6 +107,7 @@ INFO_NAMES = (
     "cost_delay",
     "cost_energy",
     "violated",
+    "abandoned",
     "dropped",
     "clipped",
 )
@@ -114,7 +115,9 @@ INFO_NAMES = (
 
 ``delay_budget_s`` and ``energy_budget_j`` are what was left for the task when its service started; ``delivered`` is
 the quality of a task that met both budgets, else 0; ``cost_*`` are relative excesses, ``dropped`` counts tasks lost
-since the last decision, ``clipped`` components of the action that lay outside [-1, 1].
+since the last decision, ``clipped`` components of the action that lay outside [-1, 1]. ``abandoned`` is 1 where the
+task was given up in service, at the end of patience or battery. ``battery_j`` is 0 on mains power. At reset ``dropped``
+counts tasks lost before the first decision; no reward pays for them.
 """
 
 INFO = np.dtype([(name, np.float64) for name in INFO_NAMES])
@@ -151,6 +154,7 @@ class Constants:
 
 def build_constants(scenario: Scenario) -> Constants:
     """Constants of a scenario for compiled code."""
+    world = build_world_tables(scenario)
     rules = np.zeros(1, RULES)
     for name in RULES.names or ():
         if name not in ("one_at_a_time", "battery_capacity"):
@@ -159,21 +163,26 @@ def build_constants(scenario: Scenario) -> Constants:
     rules["battery_capacity"] = math.inf if scenario.battery_capacity is None else scenario.battery_capacity
     scale = np.zeros(1, spaces.OBSERVATION)
     scale["gain_db_low"], scale["gain_db_high"] = gain_db_range(scenario)
-    scale["intensity_high"] = 2.0 * max(
-        scenario.arrival_rate, scenario.burst_rate if scenario.arrivals == "mmpp" else 0.0
-    )
+    scale["intensity_high"] = 2.0 * _highest_rate(scenario, world)
     for name in ("delay", "energy"):
         nominal = getattr(scenario, f"{name}_budget")
         low, high = getattr(scenario, f"{name}_budget_range") or (nominal, nominal)
         scale[f"log_{name}_low"], scale[f"log_{name}_high"] = math.log(low), math.log(high)
     return Constants(
         scenario.tables,
-        build_world_tables(scenario),
+        world,
         rules,
         scale,
         blocks_of_path(scenario),
         scenario.queue_capacity,
     )
+
+
+def _highest_rate(scenario: Scenario, world: WorldTables) -> float:
+    """Rate in 1/s at which tasks arrive while most do."""
+    if scenario.arrivals == "trace":
+        return float(len(world.arrival_trace) / (world.arrival_trace[-1] - world.arrival_trace[0]))
+    return max(scenario.arrival_rate, scenario.burst_rate) if scenario.arrivals == "mmpp" else scenario.arrival_rate
 
 
 @inlined_kernel
@@ -262,8 +271,14 @@ def _next_task(
         _charge(lane, rules, max(0.0, time - lane.clock))
         lane.clock = max(lane.clock, time)
         if lane.arrived == rules.tasks:
+            _note_arrival(lane, rules, time)
             lane.wait = min(lane.clock - time, lane.delay_budget)
             return dropped, True
+        # The device is idle: the task does not pass through the queue, whose places are for those that come with it.
+        lane.arrived += 1
+        _note_arrival(lane, rules, time)
+        lane.wait = 0.0
+        return dropped + _admit(lane, arrivals, queue, i, rules), False
 
 
 @inlined_kernel
@@ -298,7 +313,7 @@ def _inform(lane: Any, info: Any) -> None:
     info.delay_budget_s = lane.delay_budget - lane.wait
     info.energy_budget_j = lane.energy_budget
     info.queue_length = lane.waiting
-    info.battery_j = lane.battery
+    info.battery_j = lane.battery if lane.battery < math.inf else 0.0
 
 
 @kernel
@@ -314,27 +329,29 @@ def reset_lane(constants: Any, lanes: Any, i: int, seed: Any, observation: Any, 
     lane.clock, lane.wait, lane.intensity, lane.intensity_clock = 0.0, 0.0, 0.0, 0.0
     lane.arrived, lane.served, lane.first, lane.waiting = 0, 0, 0, 0
     lane.battery = r.battery_initial * r.battery_capacity if r.battery_capacity < math.inf else math.inf
-    _next_task(lane, arrivals, queue, i, r)
+    dropped, _ = _next_task(lane, arrivals, queue, i, r)
     _observe(lane, gains, i, queue.shape[1], r, scale, observation)
     _inform(lane, info[i])
+    info[i].dropped = dropped
 
 
 @inlined_kernel
 def _serve(
     lane: Any, hardware: Any, quality: Any, cuts: Any, blocks: Any, rules: Any, gain: float, decision: Any, info: Any
 ) -> float:
-    """Run one decision, writing what became of it into `info`; returns the seconds it took.
+    """Run one decision, writing what became of it into `info`; returns the seconds that the device is occupied.
 
-    The service ends early when the task's age reaches the patience, or when the battery runs out; the task is then lost
-    to its user (quality 0) and is charged what it had spent until then.
+    The service ends early when the task's age reaches the patience, or when the battery runs out; the task is then
+    abandoned (quality 0) and is charged what it had spent until then. What is harvested during a service can be spent
+    after it. A device whose battery ran out serves nothing until the task's deadline.
     """
     s, retained_device, retained_server, power, f_device, f_server = decision
     t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
         hardware, cuts, s, gain, retained_device, retained_server, power, f_device, f_server
     )
-    finished = True
+    finished, pause = True, 0.0
     limit = rules.patience * lane.delay_budget - lane.wait
-    if t_device + tau + t_server > limit:
+    if not meets(lane.wait + t_device + tau + t_server, rules.patience * lane.delay_budget):
         finished = False
         left = limit
         part = min(t_device, left)
@@ -345,12 +362,17 @@ def _serve(
         tau, left = part, left - part
         e_server *= left / t_server if t_server > left else 1.0
         t_server = min(t_server, left)
-    if e_device + e_upload > lane.battery:
+    if not meets(e_device + e_upload, lane.battery):
         finished = False
-        part = lane.battery / (e_device + e_upload)
-        t_device, tau, t_server = part * t_device, part * tau, 0.0
-        e_device, e_upload, e_server = part * e_device, part * e_upload, 0.0
-    lane.battery -= e_device + e_upload
+        left = lane.battery
+        part = left / e_device if e_device > left else 1.0
+        t_device, e_device = part * t_device, part * e_device
+        left = max(0.0, left - e_device)
+        part = left / e_upload if e_upload > left else 1.0
+        tau, e_upload = part * tau, part * e_upload
+        t_server, e_server = 0.0, 0.0
+        pause = max(0.0, lane.delay_budget - lane.wait - t_device - tau)
+    lane.battery = max(0.0, lane.battery - e_device - e_upload)
     info.cut, info.retained_device, info.retained_server = s, retained_device, retained_server
     info.power_w, info.frequency_device_hz, info.frequency_server_hz = power, f_device, f_server
     info.delay_device_s, info.delay_upload_s, info.delay_server_s = t_device, tau, t_server
@@ -361,12 +383,13 @@ def _serve(
     info.quality = (
         model_quality(hardware, quality, cuts, blocks, s, retained_device, retained_server) if finished else 0.0
     )
+    info.abandoned = 0.0 if finished else 1.0
     in_budgets = finished and meets(age, lane.delay_budget) and meets(info.energy_j, lane.energy_budget)
     info.delivered = info.quality if in_budgets else 0.0
     info.violated = 0.0 if in_budgets else 1.0
     info.cost_delay = rw.excess(age, lane.delay_budget)
     info.cost_energy = rw.excess(info.energy_j, lane.energy_budget)
-    return duration
+    return duration + pause
 
 
 @inlined_kernel
@@ -392,16 +415,24 @@ def step_lane(
     dropped, ended = _next_task(lane, arrivals, queue, i, r)
     row.dropped, row.clipped = dropped, clipped
     rewards[i] = rw.reward(
-        row.quality, row.cost_delay, row.cost_energy, dropped, r.weight_delay, r.weight_energy, r.weight_drop
+        row.quality,
+        row.cost_delay,
+        row.cost_energy,
+        dropped + row.abandoned,
+        r.weight_delay,
+        r.weight_energy,
+        r.weight_drop,
     )
     ends[i] = ended
     _observe(lane, gains, i, queue.shape[1], r, scale, observation)
 
 
 @inlined_kernel
-def _first_nan(actions: NDArray[np.float64]) -> int:
-    """Flat index of the first NaN, or -1."""
+def _first_nan(actions: NDArray[np.float64], skipped: NDArray[np.bool_]) -> int:
+    """Flat index of the first NaN in a lane that is not skipped, or -1."""
     for i in range(actions.shape[0]):
+        if skipped[i]:
+            continue
         for k in range(actions.shape[1]):
             if math.isnan(actions[i, k]):
                 flat: int = i * actions.shape[1] + k
@@ -421,7 +452,7 @@ def step_lanes(
     constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
 ) -> int:
     """Step every lane that is not `skipped`; returns -1, or the flat index of a NaN in `actions`, nothing done."""
-    bad = _first_nan(actions)
+    bad = _first_nan(actions, skipped)
     if bad >= 0:
         return bad
     for i in range(actions.shape[0]):
@@ -435,7 +466,7 @@ def step_lanes_parallel(
     constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
 ) -> int:
     """`step_lanes` over all cores."""
-    bad = _first_nan(actions)
+    bad = _first_nan(actions, skipped)
     if bad >= 0:
         return bad
     for i in prange(actions.shape[0]):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from coinfer_gym.envs import dynamics, spaces
 from coinfer_gym.envs.lanes import Lanes
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.problem import Decision, Problem
+from coinfer_gym.problem import Decision, Problem, check_cut
 from coinfer_gym.scenario import Scenario, load_scenario
 from coinfer_gym.world import World, draw
 
@@ -69,8 +69,9 @@ class LAIMEnv(gym.Env[Any, Any]):
 
     ## Rewards
     ``quality - w_T [age/T0 - 1]+ - w_E [E/E0 - 1]+ - w_drop drops``, with the age of the task at its end (waiting and
-    service) and the tasks lost since the last decision. The parts stand in ``info`` as ``quality``, ``cost_delay``,
-    ``cost_energy`` and ``dropped``, raw quantities in SI units as listed in `coinfer_gym.envs.dynamics.INFO_NAMES`.
+    service) and the tasks lost since the last decision: in the queue, or abandoned in service. The parts stand in
+    ``info`` as ``quality``, ``cost_delay``, ``cost_energy``, ``dropped`` and ``abandoned``, raw quantities in SI units
+    as listed in `coinfer_gym.envs.dynamics.INFO_NAMES`.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.
@@ -186,12 +187,18 @@ class LAIMEnv(gym.Env[Any, Any]):
 
     def action(self, decision: Decision) -> NDArray[np.float32]:
         """Action that makes a decision (a solution is one), up to the rounding of float32."""
+        check_cut(decision.cut, self.scenario.workload)
+        for name in spaces.ACTION_NAMES[1:]:
+            if math.isnan(getattr(decision, name)):
+                raise InvalidInputError(name, math.nan, "Give a number.")
         return spaces.encode(self._lanes.constants.problem.hardware, self.scenario.workload.cuts, decision)
 
     def decision(self, action: NDArray[np.float32]) -> Decision:
         """Decision that an action makes, in SI units."""
         hardware = self._lanes.constants.problem.hardware
         clipped = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
+        if clipped.shape != (1, 6) or np.isnan(clipped).any():
+            raise InvalidInputError("action", action, "Give 6 numbers in [-1, 1].")
         values = spaces.decode(hardware, self.scenario.workload.cuts, clipped, 0)
         return Decision(*values)
 
@@ -218,7 +225,7 @@ class LAIMEnv(gym.Env[Any, Any]):
         return self._lanes.state[0]
 
     def _info(self) -> dict[str, Any]:
-        return dict(zip(dynamics.INFO_NAMES, self._lanes.info[0].item(), strict=True))
+        return dict(zip(dynamics.INFO_NAMES, self._lanes.infos[0].tolist(), strict=True))
 
     def _show(self, info: dict[str, Any]) -> None:
         if self.render_mode is None:

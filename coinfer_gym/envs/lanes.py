@@ -32,9 +32,9 @@ class Lanes:
     gains : ndarray, shape (count, path_blocks)
         Channel gain of each coherence block.
     observation : ndarray of float32, shape (count, 7)
-        The current observations, overwritten by the next step unless `renew` is called before.
-    info : ndarray of `coinfer_gym.envs.dynamics.INFO`, shape (count,)
-        The current infos, likewise.
+        The current observations, overwritten by the next step.
+    infos : ndarray, shape (count, 28)
+        The current infos in the order of `coinfer_gym.envs.dynamics.INFO_NAMES`, likewise.
     """
 
     def __init__(self, scenario: Scenario, count: int, parallel: bool = False) -> None:
@@ -44,26 +44,36 @@ class Lanes:
         self.gains = np.zeros((count, self.constants.path_blocks))
         self._queue = np.zeros((count, scenario.queue_capacity))
         self.observation = np.zeros((count, len(spaces.OBSERVATION_NAMES)), np.float32)
-        self.info = np.zeros(count, dynamics.INFO)
+        self.infos = np.zeros((count, len(dynamics.INFO_NAMES)))
         self._constant_arrays = self.constants.arrays
-        self._lane_arrays = (self.state, self.arrivals, self.gains, self._queue)
+        self._link()
         self._parallel = parallel
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_lane_arrays"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lane_arrays", "_info_records")}
 
     def __setstate__(self, content: dict[str, Any]) -> None:
         self.__dict__.update(content)
+        self._link()
+
+    def _link(self) -> None:
+        """Bundle the arrays as compiled code takes them."""
         self._lane_arrays = (self.state, self.arrivals, self.gains, self._queue)
+        self._info_records = self.infos.view(dynamics.INFO)[:, 0]
+
+    def replace_infos(self, infos: NDArray[np.float64]) -> None:
+        """Write infos to another array from now on, of the shape of `infos`."""
+        self.infos = infos
+        self._link()
 
     def reset(self, chosen: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
         """Start new episodes in place, the k-th of the `chosen` lanes in the world of ``seeds[k]``."""
-        self.info[chosen] = 0.0
+        self.infos[chosen] = 0.0
         run = dynamics.reset_lanes_parallel if self._parallel else dynamics.reset_lanes
-        run(self._constant_arrays, self._lane_arrays, chosen, seeds, self.observation, self.info)
+        run(self._constant_arrays, self._lane_arrays, chosen, seeds, self.observation, self._info_records)
 
     def step(
-        self, actions: NDArray[np.floating[Any]], skipped: NDArray[np.bool_]
+        self, actions: NDArray[np.floating[Any]], skipped: NDArray[np.bool_], fresh_infos: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Decide the task at hand in every lane that is not `skipped`.
 
@@ -72,6 +82,8 @@ class Lanes:
         actions : ndarray, shape (count, 6)
             Components outside [-1, 1] are clipped and counted in ``info["clipped"]``.
         skipped : ndarray of bool, shape (count,)
+        fresh_infos : bool
+            Write the infos of all lanes to a new array, so that one that was handed out keeps its values.
 
         Returns
         -------
@@ -84,24 +96,30 @@ class Lanes:
         InvalidInputError
             If an action has another shape or a NaN.
         """
-        actions = np.array(actions, dtype=np.float64)
+        actions = np.array(actions, dtype=np.float64, order="C")
         if actions.shape != (len(self.state), len(spaces.ACTION_NAMES)):
             raise InvalidInputError(
                 "action", actions.shape, f"Give {len(self.state)} x {len(spaces.ACTION_NAMES)} numbers in [-1, 1]."
             )
+        kept = self.infos
+        if fresh_infos:
+            self.replace_infos(np.empty_like(self.infos))
         rewards = np.zeros(len(self.state))
         ends = np.zeros(len(self.state), np.bool_)
         run = dynamics.step_lanes_parallel if self._parallel else dynamics.step_lanes
         bad = run(
-            self._constant_arrays, self._lane_arrays, skipped, actions, self.observation, rewards, ends, self.info
+            self._constant_arrays,
+            self._lane_arrays,
+            skipped,
+            actions,
+            self.observation,
+            rewards,
+            ends,
+            self._info_records,
         )
         if bad >= 0:
+            self.replace_infos(kept)
             lane, component = divmod(bad, len(spaces.ACTION_NAMES))
             name = spaces.ACTION_NAMES[component]
             raise InvalidInputError(f"action[{lane}]: {name}", math.nan, "Give a number in [-1, 1].")
         return rewards, ends
-
-    def renew(self) -> None:
-        """Have the next step write to new arrays: those handed out keep their values."""
-        self.observation = np.empty_like(self.observation)
-        self.info = np.empty_like(self.info)

@@ -30,7 +30,7 @@ def reward(
     excess_delay, excess_energy : float
         Relative excesses of the two budgets; the age of a task is its waiting plus its service time.
     dropped : float
-        Tasks that were lost since the last decision.
+        Tasks that were lost since the last decision, in the queue or abandoned in service.
     weight_delay, weight_energy, weight_drop : float
         Prices ``w_T``, ``w_E``, ``w_drop``.
     """

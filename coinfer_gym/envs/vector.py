@@ -53,11 +53,16 @@ class LAIMVectorEnv(VectorEnv[Any, Any, Any]):
         parallel: bool = False,
         **overrides: Any,
     ) -> None:
-        if num_envs < 1:
-            raise InvalidInputError("num_envs", num_envs, "Give at least 1.")
+        count: object = num_envs  # whatever the caller gave
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+            raise InvalidInputError("num_envs", count, "Give a whole number of at least 1.")
         if render_mode is not None:
             raise InvalidInputError("render_mode", render_mode, "Render the single environment with the same seed.")
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError as error:
+            modes = ", ".join(repr(mode.value) for mode in AutoresetMode)
+            raise InvalidInputError("autoreset_mode", autoreset_mode, f"Give one of {modes}.") from error
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.scenario = load_scenario(scenario, **overrides)
         self.num_envs = num_envs
@@ -103,11 +108,10 @@ class LAIMVectorEnv(VectorEnv[Any, Any, Any]):
         if not self._started and not mask.all():
             raise InvalidInputError("options: reset_mask", mask, "The first reset must be of all lanes.")
         self._seed(seed, mask)
-        self.lanes.observation = self.lanes.observation.copy()
-        self.lanes.info = self.lanes.info.copy()
+        self.lanes.replace_infos(self.lanes.infos.copy())
         self._draw_worlds(np.flatnonzero(mask), options)
         self._started = True
-        return self.lanes.observation, self._infos(mask)
+        return self.lanes.observation.copy(), self._infos(mask)
 
     def step(
         self, actions: NDArray[np.float32]
@@ -135,15 +139,14 @@ class LAIMVectorEnv(VectorEnv[Any, Any, Any]):
         if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
             raise InvalidInputError("step", np.flatnonzero(self._ended), "Reset these lanes first, by reset_mask.")
         restart = self._ended
-        self.lanes.renew()
-        rewards, truncated = self.lanes.step(actions, restart)
+        rewards, truncated = self.lanes.step(actions, restart, fresh_infos=True)
         if restart.any():
             self._draw_worlds(np.flatnonzero(restart), {})
-        self._ended = truncated
+        self._ended = truncated.copy()
         final: Infos = {}
         if self.autoreset_mode is AutoresetMode.SAME_STEP and truncated.any():
             final = self._finish(truncated)
-        return self.lanes.observation, rewards, self._none.copy(), truncated, self._infos(self._all) | final
+        return self.lanes.observation.copy(), rewards, self._none.copy(), truncated, self._infos(self._all) | final
 
     def _finish(self, ended: NDArray[np.bool_]) -> Infos:
         """Reset the ended lanes at once, keeping their last observation and info."""
@@ -151,16 +154,19 @@ class LAIMVectorEnv(VectorEnv[Any, Any, Any]):
         chosen = np.flatnonzero(ended)
         for i in chosen:
             observations[i] = self.lanes.observation[i].copy()
-        infos = self._columns(self.lanes.info.copy(), ended)
+        infos = self._infos(ended)
         self._draw_worlds(chosen, {})
         self._ended = self._none
-        return {"final_obs": observations, "_final_obs": ended, "final_info": infos, "_final_info": ended}
+        return {"final_obs": observations, "_final_obs": ended.copy(), "final_info": infos, "_final_info": ended.copy()}
 
     def _seed(self, seed: int | list[int | None] | None, mask: NDArray[np.bool_]) -> None:
         if seed is None or isinstance(seed, (int, np.integer)):
             seeds: list[int | None] = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         else:
-            seeds = list(seed)
+            try:
+                seeds = list(seed)
+            except TypeError as error:
+                raise InvalidInputError("seed", seed, "Give a whole number, or one per lane.") from error
         if len(seeds) != self.num_envs:
             raise InvalidInputError("seed", f"{len(seeds)} seeds", f"Give one per lane, {self.num_envs}.")
         if not self._generators:
@@ -176,12 +182,12 @@ class LAIMVectorEnv(VectorEnv[Any, Any, Any]):
         self._ended = self._ended & ~np.isin(np.arange(self.num_envs), chosen)
 
     def _infos(self, present: NDArray[np.bool_]) -> Infos:
-        return self._columns(self.lanes.info, present)
-
-    @staticmethod
-    def _columns(info: NDArray[np.void], present: NDArray[np.bool_]) -> Infos:
-        columns: Infos = {}
-        for name in dynamics.INFO_NAMES:
-            columns[name] = info[name]
-            columns[f"_{name}"] = present
-        return columns
+        """Infos by name, beside the mask of the lanes that have them."""
+        values, present = self.lanes.infos, present.copy()
+        if self.autoreset_mode is not AutoresetMode.NEXT_STEP:  # there every step writes all of a new array
+            values = values.copy()
+        infos: Infos = {}
+        for column, name in enumerate(dynamics.INFO_NAMES):
+            infos[name] = values[:, column]
+            infos[f"_{name}"] = present
+        return infos

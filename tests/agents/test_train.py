@@ -270,6 +270,7 @@ def test_a_folder_is_not_overwritten_by_accident(tmp_path, capsys):
     [
         (["--algo", "pppo"], "ppo"),
         (["--env", "coinfer_gym/LAIM-v7"], "LAIM-v0"),
+        (["--env", "CartPole-v1"], "LAIM-v0"),
         (["--env-kwargs", "arival_rate=2"], "arrival_rate"),
         (["--hyperparams", "gama=0.9"], "gamma"),
         (["--wrapper", "KeepBudget"], "KeepBudgets"),

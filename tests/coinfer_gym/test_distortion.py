@@ -32,7 +32,7 @@ def side(blocks):
 
 def problem_of(blocks, quality, scale="", **changes):
     """A problem that only serves to carry a workload and a quality."""
-    workload = Workload("made", 1e6, tuple(Block(f"b{j}", 1e9, int(n), 1e5, rate) for j, (n, rate) in enumerate(blocks)))
+    chain = tuple(Block(f"b{j}", 1e9, int(count), 1e5, rate) for j, (count, rate) in enumerate(blocks))
     constants = dict.fromkeys(
         (
             "delay_budget",
@@ -51,7 +51,9 @@ def problem_of(blocks, quality, scale="", **changes):
         ),
         1.0,
     )
-    return Problem(workload=workload, gain=1e-10, quality=quality, quality_scale=scale, **(constants | changes))
+    return Problem(
+        workload=Workload("made", 1e6, chain), gain=1e-10, quality=quality, quality_scale=scale, **(constants | changes)
+    )
 
 
 def distortion_and_quality(problem, cut, retained_device, retained_server):
@@ -251,7 +253,7 @@ def test_parallel_rate_and_distortion_are_inverse(blocks, bits):
 @few
 @given(SIDES, st.floats(0, 32))
 def test_parallel_source_is_never_below_the_bound_without_blocks(blocks, bits):
-    """Theorem IV.1 holds for any weights of that entropy, Prop. IV.1 for these: equal once all blocks are in the water."""
+    """Theorem IV.1 knows the weights' entropy only; it is tight once every block gets some rate."""
     blocks = side(blocks)
     total = blocks[:, 0].sum()
     bound = dst.rate_distortion_bound(dst.log_distortion_zero(blocks[:, 0], blocks[:, 1]), bits * total, total)
@@ -344,7 +346,8 @@ def test_threshold_pruning_is_the_mass_below_the_common_threshold(blocks, ratio)
     for count, rate in blocks:
         expected += count * quad(lambda w, rate=rate: w * rate * math.exp(-rate * w), 0, threshold)[0]
     scale = (counts / rates).sum()
-    assert dst.threshold_distortion(ratio, blocks, 0, len(blocks)) == pytest.approx(expected, rel=1e-7, abs=1e-12 * scale)
+    lost = dst.threshold_distortion(ratio, blocks, 0, len(blocks))
+    assert lost == pytest.approx(expected, rel=1e-7, abs=1e-12 * scale)
     assert dst.threshold_retained(threshold, blocks, 0, len(blocks)) == pytest.approx(ratio, rel=1e-9)
 
 

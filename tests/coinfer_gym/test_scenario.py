@@ -259,7 +259,7 @@ def test_missing_file_is_said(tmp_path):
 
 @pytest.mark.parametrize("text", ["bandwidth: [1, 2", "- a\n- list\n", "", "just words", "\tbandwidth: 1"])
 def test_file_that_is_no_mapping_is_refused(tmp_path, text):
-    with pytest.raises(InvalidInputError, match="YAML|mapping"):
+    with pytest.raises(InvalidInputError, match=r"YAML|mapping"):
         load_scenario(write(tmp_path / "bad.yaml", text))
 
 
