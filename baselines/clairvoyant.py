@@ -245,7 +245,8 @@ def _tabulate(scenario: Scenario, world: World, grid: _Grid, nodes: int) -> Opti
     """The optimum at the gains in which services can start, with the tolerance that the environment grants."""
     gains = world.gains[grid.blocks]
     energy = world.energy_budget * (1.0 + BUDGET_TOLERANCE)
-    return build_table(scenario.problem(1.0), gains, grid.deadline + 3.0 * grid.step, energy, nodes=nodes)
+    longest = grid.deadline + 3.0 * grid.step
+    return build_table(scenario.problem(1.0), gains, longest, energy, nodes=nodes, width=grid.step)
 
 
 class _Plan:

@@ -93,6 +93,7 @@ def build_table(
     energy_budget: float | None = None,
     cuts: Sequence[int] | None = None,
     nodes: int = 32,
+    width: float = 0.0,
 ) -> OptimumTable:
     """Tabulate the optimum of P1 for some gains.
 
@@ -109,6 +110,8 @@ def build_table(
         Cuts to choose from; all where not given.
     nodes : int
         Nodes of a cut that is the best somewhere, at least 8.
+    width : float
+        Span in s over which `upper_quality` is to be interpolated: a cut gets all its nodes where that matters.
 
     Returns
     -------
@@ -125,7 +128,7 @@ def build_table(
     chosen = tuple(range(problem.workload.cuts)) if cuts is None else tuple(check_cut(s, problem.workload) for s in cuts)
     energy = problem.energy_budget if energy_budget is None else energy_budget
     fastest = fastest_delay(problem, values, chosen)
-    builder = _Builder(problem, values, chosen, longest, energy, nodes)
+    builder = _Builder(problem, values, chosen, longest, energy, nodes, width)
     best = builder.best_at_probes()
     builder.refine(best)
     builder.refine(builder.contenders())
@@ -143,9 +146,10 @@ class _Builder:
         longest: float,
         energy: float,
         nodes: int,
+        width: float,
     ) -> None:
         self._problem, self._gains, self._cuts, self._longest = problem, gains, cuts, longest
-        self._energy, self._nodes = energy, nodes
+        self._energy, self._nodes, self._width = energy, nodes, width
         shape = (len(gains), len(cuts))
         self.start, self.count = np.full(shape, np.inf), np.full(shape, 2, np.int64)
         self.quality = np.zeros((*shape, nodes))
@@ -191,7 +195,7 @@ class _Builder:
     def _probe(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Bounds of each cut at the probes of each gain, shape (n, c, probes)."""
         lower, upper = np.empty((2, *self.start.shape, _PROBES))
-        _fill_cuts((self.start, self.count, self.quality, self._longest), self._probes, lower, upper)
+        _fill_cuts((self.start, self.count, self.quality, self._longest), self._probes, self._width, lower, upper)
         return lower, upper
 
 
@@ -278,12 +282,22 @@ def _bend_of_cut(
     """How far the function can rise above a chord of at most `width` whose span holds `delay`."""
     first = _cell(start, longest, count, delay - width)
     last = _cell(start, longest, count, delay + width)
-    bend = quality[last + 1] - quality[first]
+    most = _upper_of_cut(start, longest, count, quality, min(delay + width, longest))
+    bend = most - _lower_of_cut(start, longest, count, quality, max(delay - width, start))
     if first >= 1:
         after = _slope(start, longest, count, quality, last + 1) if last + 2 < count else 0.0
         # two lines of these slopes through the ends of a chord meet at most a quarter of its span times that above it
         bend = min(bend, 0.25 * width * (_slope(start, longest, count, quality, first - 1) - after))
     return max(0.0, bend)
+
+
+@kernel
+def _raised_of_cut(
+    start: float, longest: float, count: int, quality: NDArray[np.float64], delay: float, width: float
+) -> float:
+    """Bound of a cut's quality that is fit to be interpolated over `width`."""
+    value = _upper_of_cut(start, longest, count, quality, delay)
+    return value + _bend_of_cut(start, longest, count, quality, delay, width) if width > 0.0 else value
 
 
 @kernel
@@ -308,10 +322,7 @@ def upper_quality(table: TableArrays, i: int, delay: float, width: float) -> flo
     best = -1.0
     for c in range(start.shape[1]):
         if delay >= start[i, c] - width:
-            value = _upper_of_cut(start[i, c], longest, count[i, c], quality[i, c], delay)
-            if width > 0.0:
-                value += _bend_of_cut(start[i, c], longest, count[i, c], quality[i, c], delay, width)
-            best = max(best, value)
+            best = max(best, _raised_of_cut(start[i, c], longest, count[i, c], quality[i, c], delay, width))
     return best
 
 
@@ -327,17 +338,22 @@ def _fill_bounds(
 
 @kernel
 def _fill_cuts(
-    table: TableArrays, probes: NDArray[np.float64], lower: NDArray[np.float64], upper: NDArray[np.float64]
+    table: TableArrays,
+    probes: NDArray[np.float64],
+    width: float,
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
 ) -> None:
     start, count, quality, longest = table
     for i in range(lower.shape[0]):
         for c in range(lower.shape[1]):
             for k in range(probes.shape[1]):
                 lower[i, c, k], upper[i, c, k] = 0.0, 0.0
+                row = quality[i, c]
                 if probes[i, k] >= start[i, c]:
-                    row = quality[i, c]
                     lower[i, c, k] = _lower_of_cut(start[i, c], longest, count[i, c], row, probes[i, k])
-                    upper[i, c, k] = _upper_of_cut(start[i, c], longest, count[i, c], row, probes[i, k])
+                if probes[i, k] >= start[i, c] - width:
+                    upper[i, c, k] = _raised_of_cut(start[i, c], longest, count[i, c], row, probes[i, k], width)
 
 
 @dataclass(frozen=True, eq=False)
