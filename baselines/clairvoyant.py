@@ -20,8 +20,9 @@ of the environment (a budget exceeded by 1e-5 counts as met) nor a service that 
 any time from the fastest decision to the patience.
 
 Three things are relaxed, so that the bound stays one. A full queue turns tasks away, which a longer queue would force the
-server to deal with: a task that may have been turned away (`queue_capacity` others came within the delay budget before it)
-may be skipped at no cost. A task may take longer than its decision needs. And of a **battery** only the sum is kept: over
+server to deal with. The recursion runs twice where that can happen: once every task that can meet a full queue
+(`queue_capacity` others came within the delay budget before it) may be skipped at no cost, and then none, but whoever
+serves a task for so long that the queue can fill up meanwhile goes over to the first recursion. A task may take longer than its decision needs. And of a **battery** only the sum is kept: over
 the episode the device cannot spend more than the battery held at first and harvested since. Its price ``lambda`` enters by
 weak duality: ``max sum(q_i - lambda e_i) + lambda (initial + harvest)`` bounds the optimum for every price, and the lowest
 of the prices tried is reported. Of both energy budgets, the task's own and the device's share, either is relaxed in turn.
@@ -58,6 +59,7 @@ _NODES = 48
 _SIDE = 1e-6  # s; float32 actions leave that much doubt about when a service ends
 _NOTHING = -1e30
 _IMPOSSIBLE = -0.5
+_PIECES = 8
 
 
 @dataclass(frozen=True)
@@ -281,23 +283,57 @@ class _Plan:
             self.upper = float(self._ahead[0]) / tasks
         else:
             self._values = np.zeros((tasks + 1, span, 2), np.float32)
-            scratch = np.zeros(math.ceil(grid.patience / grid.step) + 6)
-            _solve_queue(
-                world.arrivals,
-                self._times,
-                grid.left,
-                grid.right,
-                grid.row_of_block[_blocks_at(world, world.arrivals)],
-                _may_overflow(scenario, world),
-                self._quality,
-                table.arrays,
-                table.fastest,
-                self._ahead,
-                self._at_arrival,
-                scratch,
-                self._values,
-            )
+            flooded = np.full((tasks, 2, _PIECES + 1), _NOTHING)
+            floods = _floods(scenario, world, grid.patience)
+            if floods:
+                self._solve(_may_overflow(scenario, world), flooded)
+                for task, time in floods:
+                    flooded[task] = self._flood(task, time)
+            self._solve(np.zeros(tasks, np.bool_), flooded)
             self.upper = float(self._at_arrival[0]) / tasks
+
+    def _solve(self, skippable: NDArray[np.bool_], flooded: NDArray[np.float64]) -> None:
+        grid, world = self._grid, self._world
+        self._ahead[:] = 0.0
+        _solve_queue(
+            world.arrivals,
+            self._times,
+            grid.left,
+            grid.right,
+            grid.row_of_block[_blocks_at(world, world.arrivals)],
+            skippable,
+            flooded,
+            self._quality,
+            self._table.arrays,
+            self._table.fastest,
+            self._ahead,
+            self._at_arrival,
+            np.zeros(math.ceil(grid.patience / grid.step) + 6),
+            self._values,
+        )
+
+    def _flood(self, task: int, time: float) -> NDArray[np.float64]:
+        """Latest finish and what lies ahead in pieces of the time from `time` to the deadline, and after the deadline."""
+        arrival = float(self._world.arrivals[task])
+        due, end = arrival + self._grid.deadline, arrival + self._grid.patience
+        pieces = np.full((2, _PIECES + 1), _NOTHING)
+        pieces[1, -1] = self._most_ahead(task + 1, time, end)
+        if time <= due:
+            borders = np.linspace(time, due, _PIECES + 1)
+            pieces[0, :-1] = borders[1:]
+            pieces[1, :-1] = [self._most_ahead(task + 1, *borders[k : k + 2]) for k in range(_PIECES)]
+        return pieces
+
+    def _most_ahead(self, task: int, start: float, end: float) -> float:
+        """Largest ``U_i`` between two times; it is linear between the grid times and falls after the next arrival."""
+        step = self._grid.step
+        times = step * np.arange(math.floor(start / step), math.ceil(end / step) + 1)
+        return max(self._value_at(task, float(time)) for time in (*(times - 1e-9), *(times + 1e-9)))
+
+    def _value_at(self, task: int, time: float) -> float:
+        return float(
+            _value(task, time, self._world.arrivals, self._times, self._at_arrival, self._values, self._alone)
+        )
 
     @property
     def _times(self) -> tuple[float, float, float, float]:
@@ -309,10 +345,9 @@ class _Plan:
         block = int(_blocks_at(self._world, np.array([start]))[0])
         row = int(self._grid.row_of_block[block])
         run = _choose_alone if self._alone else _choose_queue
-        end = run(
-            task, start, row, self._world.arrivals, self._times, self._table.arrays, self._table.fastest,
-            self._at_arrival, self._values,
-        )  # fmt: skip
+        table = self._table
+        world = (self._world.arrivals, self._times)
+        end = run(task, start, row, *world, table.arrays, table.fastest, self._at_arrival, self._values)
         return self._beside_change(task + 1, float(end))
 
     def _beside_change(self, task: int, end: float) -> float:
@@ -321,9 +356,7 @@ class _Plan:
         if abs(end - change) > 2.0 * _SIDE or task >= self._scenario.tasks:
             return end
         sides = [change - _SIDE, change + _SIDE]
-        values = [_value(task, side, self._world.arrivals, self._times, self._at_arrival, self._values, self._alone)
-                  for side in sides]  # fmt: skip
-        return sides[int(np.argmax(values))]
+        return max(sides, key=lambda side: self._value_at(task, side))
 
     def decide(self, task: int, start: float, age: float, problem: Problem) -> Solution:
         """Exact optimum for the time that a task is to take; the fastest decision where it cannot be done in time."""
@@ -400,6 +433,20 @@ def _may_overflow(scenario: Scenario, world: World) -> NDArray[np.bool_]:
     oldest = np.searchsorted(world.arrivals, world.arrivals - world.delay_budget * (1.0 + 1e-9), side="left")
     overflow: NDArray[np.bool_] = np.arange(scenario.tasks) - oldest >= scenario.queue_capacity
     return overflow
+
+
+def _floods(scenario: Scenario, world: World, patience: float) -> list[tuple[int, float]]:
+    """Tasks during whose service the queue can fill up, and from when on.
+
+    While task `i` is served the queue can be full for task `j` only if `queue_capacity` tasks lie between them.
+    """
+    doubtful = np.flatnonzero(_may_overflow(scenario, world))
+    floods = []
+    for i in range(scenario.tasks):
+        met = doubtful[np.searchsorted(doubtful, i + scenario.queue_capacity + 1) :]
+        if met.size and world.arrivals[met[0]] <= world.arrivals[i] + patience:
+            floods.append((i, float(world.arrivals[met[0]])))
+    return floods
 
 
 class ClairvoyantPolicy(ProblemPolicy):
@@ -491,7 +538,8 @@ def _solve_queue(
     left: NDArray[np.int64],
     right: NDArray[np.int64],
     row_at_arrival: NDArray[np.int64],
-    may_overflow: NDArray[np.bool_],
+    skippable: NDArray[np.bool_],
+    flooded: NDArray[np.float64],
     quality: NDArray[np.float64],
     table: TableArrays,
     fastest: NDArray[np.float64],
@@ -515,19 +563,21 @@ def _solve_queue(
         after = arrivals[i + 1] if i + 1 < tasks else math.inf
         end = _end_of_task(arrival + deadline, after, step, ahead, at_arrival[i + 1])
         _fill_suffix(arrival, times, ahead, scratch)
-        skipped = at_arrival[i + 1] if may_overflow[i] else _NOTHING
+        skipped = at_arrival[i + 1] if skippable[i] else _NOTHING
         args = (after, arrival + deadline, end, at_arrival[i + 1], arrival)
         row = row_at_arrival[i]
         at_arrival[i] = max(skipped, _earn_from(arrival, row, args, times, table, fastest, ahead, scratch))
+        at_arrival[i] = max(at_arrival[i], _earn_flooded(arrival, row, flooded[i], step, table))
         for n in range(first, expiry + 1):
-            late = max(skipped, at_arrival[i + 1] if n * step <= after else ahead[n])
-            old = late if n >= expiry - 1 or may_overflow[i] else _NOTHING
+            late = at_arrival[i + 1] if n * step <= after else ahead[n]
+            old = late if n >= expiry - 1 or skippable[i] else _NOTHING
             value = _NOTHING
             for side in range(2):
                 rows = left[n] if side == 0 else right[n]
                 best = old
                 for k in range(2):
                     if rows[k] >= 0 and not (k == 1 and rows[1] == rows[0]):
+                        best = max(best, _earn_flooded(n * step, rows[k], flooded[i], step, table))
                         best = max(best, _earn_from_step(n, rows[k], args, times, quality, table, fastest, ahead, scratch))
                 values[i, n - first, side] = best
                 value = max(value, best)
@@ -536,6 +586,18 @@ def _solve_queue(
             ahead[n] = at_arrival[i]
         if i > 0 and arrival >= arrivals[i - 1] + budget - 2.0 * step:
             ahead[first] = max(ahead[first], at_arrival[i])  # the one bend that lies inside a cell
+
+
+@kernel
+def _earn_flooded(start: float, row: int, flooded: NDArray[np.float64], step: float, table: TableArrays) -> float:
+    """Most that is earned if the queue fills up during the service, by the pieces of time in which it may end."""
+    last = flooded.shape[1] - 1
+    best = flooded[1, last]
+    if flooded[1, 0] > _NOTHING:
+        for k in range(last):
+            if flooded[0, k] >= start:
+                best = max(best, _raised(table, row, flooded[0, k] - start, step) + flooded[1, k])
+    return best
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Draw the README's picture of the environment: `python scripts/build_picture.py`, the myopic optimum in a burst of tasks."""
+"""Draw the picture of the README: `python scripts/build_picture.py`, the exact optimum in a burst of tasks."""
 
 from __future__ import annotations
 

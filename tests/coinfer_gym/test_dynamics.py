@@ -213,12 +213,14 @@ class Simulator:
         self.clock += occupied
         self.charge(occupied)
         self.next_task()
-        reward = quality - s.weight_delay * late - s.weight_energy * costly - s.weight_drop * (self.dropped + (not finished))
+        lost = self.dropped + (not finished)
+        reward = quality - s.weight_delay * late - s.weight_energy * costly - s.weight_drop * lost
         names = ("cut", "retained_device", "retained_server", "power_w", "frequency_device_hz", "frequency_server_hz")
         info |= dict(zip(names, decision, strict=True))
         info |= {"delay_s": delay, "delay_device_s": t_d, "delay_upload_s": tau, "delay_server_s": t_s}
         info |= {"energy_j": energy, "energy_device_j": e_d, "energy_upload_j": e_tx, "energy_server_j": e_s}
-        info |= {"quality": quality, "delivered": quality if met else 0.0, "violated": float(not met), "abandoned": float(not finished)}
+        info |= {"quality": quality, "delivered": quality if met else 0.0, "violated": float(not met)}
+        info["abandoned"] = float(not finished)
         info |= {"cost_delay": late, "cost_energy": costly, "dropped": self.dropped}
         info["clipped"] = sum(not -1.0 <= x <= 1.0 for x in action)
         return self.observation(), reward, self.head is None, info
