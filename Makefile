@@ -44,7 +44,7 @@ test: lint  ## lint, types and all tests, on JOBS processes
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 bench: $(STAMP)  ## train an agent for a short while and compare it with every baseline
-	$(PY) -m agents.train --config configs/agents/bench.yml
+	$(PY) -m agents.train --config configs/agents/bench.yml --overwrite
 	$(PY) -m baselines.compare configs/compare/quick.yaml
 
 figures: $(STAMP)  ## the figures of both papers

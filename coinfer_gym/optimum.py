@@ -177,8 +177,8 @@ def _response(
     for j in range(first, last):
         parameters += blocks[j, 0]
         scale += blocks[j, 0] / blocks[j, 1]
-    if parameters == 0.0:
-        return 1.0, 0.0
+    if parameters == 0.0 or price == 0.0:
+        return (low if parameters == 0.0 and price > 0.0 else 1.0), 0.0
     ratio, slope = 0.0, 0.0
     if kind == dst.MAGNITUDE:
         ratio = math.exp(-price / scale)
@@ -224,7 +224,7 @@ def _fill_concave(
     """
     below, above = -math.inf, math.inf
     z, stride = start, 1.0
-    rho_device, rho_server = 1.0, 1.0
+    rho_device, rho_server, slope_device, slope_server = 1.0, 1.0, 0.0, 0.0
     for _ in range(200):
         multiplier = math.exp(z)
         rho_device, slope_device = _response(kind, multiplier * cost_device, bits, blocks, 0, s, low_device)
@@ -251,21 +251,35 @@ def _fill_concave(
             z = 0.5 * (below + above)
         if above - below <= 4e-16 * abs(z):
             break
+    # Where a ratio hangs on the last digits of the multiplier, the steeper side takes what is left over.
+    if cost_device * slope_device < cost_server * slope_server:
+        rho_device = _afford(worth - cost_server * rho_server, cost_device, low_device, 1.0)
+    elif slope_server < 0.0:
+        rho_server = _afford(worth - cost_device * rho_device, cost_server, low_server, 1.0)
     return rho_device, rho_server, z
 
 
 @kernel
 def _fill_linear(
-    cost_device: float, cost_server: float, worth: float, low_device: float, low_server: float, device_first: bool
+    cost_device: float,
+    cost_server: float,
+    worth: float,
+    least: tuple[float, float],
+    most: tuple[float, float],
+    device_first: bool,
 ) -> tuple[float, float]:
     """Ratios that spend `worth`, the preferred side first."""
     if device_first:
-        rho_device = min(1.0, (worth - cost_server * low_server) / cost_device) if cost_device > 0.0 else 1.0
-        rho_server = min(1.0, (worth - cost_device * rho_device) / cost_server) if cost_server > 0.0 else 1.0
-    else:
-        rho_server = min(1.0, (worth - cost_device * low_device) / cost_server) if cost_server > 0.0 else 1.0
-        rho_device = min(1.0, (worth - cost_server * rho_server) / cost_device) if cost_device > 0.0 else 1.0
-    return max(rho_device, low_device), max(rho_server, low_server)
+        rho_device = _afford(worth - cost_server * least[1], cost_device, least[0], most[0])
+        return rho_device, _afford(worth - cost_device * rho_device, cost_server, least[1], most[1])
+    rho_server = _afford(worth - cost_device * least[0], cost_server, least[1], most[1])
+    return _afford(worth - cost_server * rho_server, cost_device, least[0], most[0]), rho_server
+
+
+@kernel
+def _afford(worth: float, cost: float, least: float, most: float) -> float:
+    """Ratio that `worth` buys at `cost` each."""
+    return max(least, min(most, worth / cost)) if cost > 0.0 else most
 
 
 @kernel
@@ -275,6 +289,12 @@ def _prefers_device(
     """Positive where a unit of price buys more on the device, negative where more on the server."""
     time_device, energy_device, time_server, energy_server, _, _ = costs
     return weights[0] * (theta * time_server + energy_server) - weights[1] * (theta * time_device + energy_device)
+
+
+@kernel
+def _most(parameters: float, flops: float, least: float) -> float:
+    """Highest ratio worth having on a side: work without parameters is pruned at no loss."""
+    return least if parameters == 0.0 and flops > 0.0 else 1.0
 
 
 @kernel
@@ -301,12 +321,14 @@ def _relax(
     worth = theta * (delay_budget - tau) + (energy_budget - energy_upload)
     if cost_device * low_device + cost_server * low_server > worth:
         return _INFEASIBLE, low_device, low_server, start
-    if cost_device + cost_server <= worth:
-        return _SATURATED, 1.0, 1.0, start
+    most_device = _most(cut.parameters_device, cut.flops_device, low_device)
+    most_server = _most(cut.parameters_server, cut.flops_server, low_server)
+    if cost_device * most_device + cost_server * most_server <= worth:
+        return _SATURATED, most_device, most_server, start
     if _is_linear(kind):
         preference = float(order) if order != 0 else _prefers_device(theta, costs, _weights(kind, cut))
         rho_device, rho_server = _fill_linear(
-            cost_device, cost_server, worth, low_device, low_server, preference >= 0.0
+            cost_device, cost_server, worth, (low_device, low_server), (most_device, most_server), preference >= 0.0
         )
         return _LINEAR, rho_device, rho_server, start
     rho_device, rho_server, z = _fill_concave(
@@ -423,8 +445,8 @@ def _solve_cut(
         if state == _SATURATED:
             gap = 1.0 if delay > delay_budget else -1.0
             if delay <= delay_budget and energy <= energy_budget:
-                theta = _pace(hardware, cut, gain, span, 1.0, 1.0, energy_budget, False)
-                return True, 1.0, 1.0, 1.0, theta, 1.0
+                theta = _pace(hardware, cut, gain, span, rho_device, rho_server, energy_budget, False)
+                return True, 1.0, rho_device, rho_server, theta, 1.0
         elif linear and _merit(tables, s, rho_device, rho_server) <= merit_to_beat:
             return False, 0.0, 0.0, 0.0, theta, 0.0
         in_budgets = delay <= delay_budget * (1.0 + _ROUNDING) and energy <= energy_budget * (1.0 + _ROUNDING)
@@ -519,8 +541,8 @@ def _write(
     h, row, cut = hardware[0], rows[i], cuts[s]
     power = math.expm1(controls[2]) * h.noise_density * h.bandwidth / gain
     row.cut = s
-    row.retained_device = rho_device if cut.parameters_device > 0.0 else 1.0
-    row.retained_server = rho_server if cut.parameters_server > 0.0 else 1.0
+    row.retained_device = rho_device if cut.parameters_device + cut.flops_device > 0.0 else 1.0
+    row.retained_server = rho_server if cut.parameters_server + cut.flops_server > 0.0 else 1.0
     row.power = min(h.power_max, max(h.power_min, power)) if cut.upload_bits > 0.0 else 0.0
     row.frequency_device = controls[0] if cut.flops_device > 0.0 else 0.0
     row.frequency_server = controls[1] if cut.flops_server > 0.0 else 0.0

@@ -179,7 +179,8 @@ class LAIMVectorEnv(VectorEnv[Any, Any, Any]):
     def _draw_worlds(self, chosen: NDArray[np.int64], options: dict[str, Any]) -> None:
         seeds = np.array([next_world_seed(self._generators[i], options) for i in chosen], np.uint64)
         self.lanes.reset(chosen, seeds)
-        self._ended = self._ended & ~np.isin(np.arange(self.num_envs), chosen)
+        self._ended = self._ended.copy()
+        self._ended[chosen] = False
 
     def _infos(self, present: NDArray[np.bool_]) -> Infos:
         """Infos by name, beside the mask of the lanes that have them."""

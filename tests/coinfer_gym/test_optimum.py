@@ -282,6 +282,22 @@ def test_side_with_work_but_no_parameters_keeps_the_budgets_and_is_pruned_for_fr
             assert found.feasible
 
 
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_side_without_work_is_left_whole(quality):
+    blocks = (
+        Block("reshape", 0.0, 0, 1e6, 30.0),
+        Block("embedding", 0.0, 3_000_000, 1e6, 5.0),
+        Block("dense", 4e9, 4_000_000, 1e6, 30.0),
+    )
+    for workload, cut in ((Workload("front", 2e6, blocks), 2), (Workload("rear", 2e6, blocks[::-1]), 1)):
+        budgets = {"delay_budget": 0.13, "energy_budget": 0.009}
+        found = assert_optimal(ordinary(workload=workload, quality=quality, **budgets), cut)
+        idle, busy = found.retained_device, found.retained_server
+        idle, busy = (idle, busy) if cut == 2 else (busy, idle)
+        assert idle == 1.0
+        assert 0.05 < busy < 0.95
+
+
 def ordinary(**changes):
     """A transformer's sizes on a phone and a server, budgets that bind at every cut."""
     blocks = tuple(
