@@ -14,7 +14,10 @@ from coinfer_gym import distortion as dst
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.workload import Workload
+from coinfer_gym.workload import Workload, is_number, prefix_sums, suffix_sums
+
+MOST_BITS = 64
+"""Widest parameter: the bounds fall by a factor of 2 per bit, and must stay within double precision."""
 
 BUDGET_TOLERANCE = 1e-5
 """A budget counts as met up to this relative excess: the rounding of float32 actions is about 1e-6."""
@@ -63,11 +66,11 @@ CUT = np.dtype(
             "parameters_server",
             "scale_device",
             "scale_server",
-            "log_distortion_full",
+            "distortion_full",
         )
     ]
 )
-"""One cut: sums over its two sides; `scale` is ``sum N_j / lambda_j``, `log_distortion_full` that of all ratios 1."""
+"""One cut: sums over its two sides; `scale` is ``sum N_j / lambda_j``, `distortion_full` that of all ratios 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +134,8 @@ class Solution(Decision):
         Whether both budgets are met.
     reason : str
         Empty, or, where infeasible, which budget no decision can meet: ``"time"``, ``"energy"``, or
-        ``"time and energy"`` (each could be met alone). The decision then meets one budget and exceeds the other by
-        least. An iterative solver that had to stop early says so here, too.
+        ``"time and energy"`` (either alone could be met, or neither). The decision then meets one budget and exceeds
+        the other by least. An iterative solver that had to stop early says so here, too.
     delay_needed, energy_needed : float
         Where infeasible, the smallest delay budget that would do with this energy budget, and the other way round;
         infinite where none would. NaN where feasible.
@@ -226,12 +229,20 @@ class Problem:
     def __post_init__(self) -> None:
         for name in ("gain", *_HARDWARE_NAMES):
             value = getattr(self, name)
+            if not is_number(value):
+                raise InvalidInputError(name, value, "Give a number.")
             may_be_zero = name in ("power_min", "frequency_device_min", "frequency_server_min")
             if not math.isfinite(value) or value < 0.0 or (value == 0.0 and not may_be_zero):
                 raise InvalidInputError(name, value, "Give a finite positive number.")
         for name in ("delay_budget", "energy_budget"):
-            if math.isnan(getattr(self, name)):
-                raise InvalidInputError(name, math.nan, "Give a number.")
+            value = getattr(self, name)
+            if not is_number(value) or math.isnan(value):
+                raise InvalidInputError(name, value, "Give a number.")
+        for name in ("pue_device", "pue_server"):
+            if getattr(self, name) < 1.0:
+                raise InvalidInputError(name, getattr(self, name), "A power usage effectiveness is at least 1.")
+        if self.parameter_bits > MOST_BITS:
+            raise InvalidInputError("parameter_bits", self.parameter_bits, f"Give at most {MOST_BITS}.")
         for name in ("retained_device_min", "retained_server_min"):
             if getattr(self, name) > 1.0:
                 raise InvalidInputError(name, getattr(self, name), "A retained ratio lies in (0, 1].")
@@ -296,7 +307,7 @@ def check_cut(cut: int, workload: Workload) -> int:
     InvalidInputError
         If it is not a whole number in ``0..J``.
     """
-    if int(cut) != cut or not 0 <= cut < workload.cuts:
+    if not is_number(cut) or not math.isfinite(cut) or int(cut) != cut or not 0 <= cut < workload.cuts:
         raise InvalidInputError("cut", cut, f"{workload.name!r} has the cuts 0 to {workload.cuts - 1}.")
     return int(cut)
 
@@ -327,17 +338,14 @@ def build_tables(source: Any) -> Tables:
         quality["log_distortion_zero"] = dst.log_distortion_zero(parameters, rates, source.norm)
     else:
         quality["log_distortion_zero"] = math.log((parameters / rates).sum())
-    blocks = np.ascontiguousarray(np.stack([parameters, rates], axis=1))
+    blocks = np.stack([parameters, rates], axis=1)
     cuts = np.zeros(workload.cuts, CUT)
     for name in ("flops_device", "flops_server", "upload_bits", "parameters_device", "parameters_server"):
         cuts[name] = getattr(workload, name)
-    scales = np.concatenate(([0.0], np.cumsum(parameters / rates)))
-    cuts["scale_device"] = scales
-    cuts["scale_server"] = scales[-1] - scales
-    cuts["scale_server"][-1] = 0.0
+    cuts["scale_device"] = prefix_sums(parameters / rates)
+    cuts["scale_server"] = suffix_sums(parameters / rates)
     for s in range(workload.cuts):
-        full = model_distortion(hardware, quality, cuts, blocks, s, 1.0, 1.0)
-        cuts["log_distortion_full"][s] = math.log(full) if full > 0.0 else -math.inf
+        cuts["distortion_full"][s] = model_distortion(hardware, quality, cuts, blocks, s, 1.0, 1.0)
     return Tables(hardware, quality, cuts, blocks)
 
 
@@ -433,7 +441,10 @@ def model_quality(
         return share
     value = model_distortion(hardware, quality, cuts, blocks, s, retained_device, retained_server)
     if q.log_scale:
-        level: float = (q.log_distortion_zero - math.log(value)) / (q.log_distortion_zero - cut.log_distortion_full)
+        level: float = (q.log_distortion_zero - math.log(value)) / (
+            q.log_distortion_zero - math.log(cut.distortion_full)
+        )
         return level
-    zero, full = math.exp(q.log_distortion_zero), math.exp(cut.log_distortion_full)
-    return (zero - value) / (zero - full)
+    zero, full = math.exp(q.log_distortion_zero), cut.distortion_full
+    part: float = (zero - value) / (zero - full)
+    return part

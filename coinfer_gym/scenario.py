@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.problem import Problem, Tables, build_tables, check_quality
-from coinfer_gym.workload import Workload, load_workload
+from coinfer_gym.workload import Workload, load_workload, read_text
 
 __all__ = ["Scenario", "load_scenario", "shipped_scenarios"]
 
@@ -53,7 +53,7 @@ class Scenario(pydantic.BaseModel):
     # the network and what its pruning costs
     workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
     input_bits: Annotated[float | None, _number("S_0", "bit", "raw sample; none takes the workload's", above=0)] = None
-    parameter_bits: Annotated[float, _number("b", "bit", "bits per stored parameter", above=0)] = 32.0
+    parameter_bits: Annotated[float, _number("b", "bit", "bits per stored parameter", above=0, high=64)] = 32.0
     quality: str = Field("rate_distortion", description="quality that the reward pays")
     norm: str = Field("l1", description="norm of the rate-distortion bound")
     quality_scale: str = Field("", description="log, linear, or empty for the quality's own")
@@ -218,6 +218,9 @@ def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> S
     for key in data:
         if key not in fields:
             raise InvalidInputError(f"{origin}: key", key, nearest(str(key), fields))
+    for key, value in data.items():
+        if isinstance(value, bool):  # no field is one; YAML makes them of on, off, yes and no
+            raise InvalidInputError(f"{origin}: {key}", value, "Give a number or a word.")
     try:
         return Scenario.model_validate(data)
     except pydantic.ValidationError as error:
@@ -226,7 +229,8 @@ def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> S
         if isinstance(cause, InvalidInputError):
             raise cause from error
         name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInputError(f"{origin}: {name}", first["input"], f"{first['msg']}.") from error
+        value = None if first["type"] == "missing" else first["input"]
+        raise InvalidInputError(f"{origin}: {name}", value, f"{first['msg']}.") from error
 
 
 def shipped_scenarios() -> list[str]:
@@ -246,7 +250,7 @@ def _read(source: str) -> tuple[str, dict[str, Any]]:
         path = Path(source)
         if not path.is_file():
             raise InvalidInputError("scenario", source, "There is no such file.")
-        text, folder = path.read_text(encoding="utf-8"), path.parent
+        text, folder = read_text(path, "scenario"), path.parent
     elif source in shipped_scenarios():
         text = resources.files("coinfer_gym").joinpath("scenarios", f"{source}.yaml").read_text(encoding="utf-8")
         folder = None

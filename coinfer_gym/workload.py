@@ -50,10 +50,12 @@ class Block:
             ("parameters", self.parameters, 0),
             ("activation_bits", self.activation_bits, 0.0),
         ):
-            if not (_is_number(value) and math.isfinite(value) and value >= low):
-                raise InvalidInputError(f"block {self.name!r}: {field}", value, "Give a finite number of at least 0.")
+            if not (is_number(value) and math.isfinite(value) and value >= low):
+                hint = " YAML takes 1e9 for text: write 1.0e+9." if isinstance(value, str) else ""
+                remedy = f"Give a finite number of at least 0.{hint}"
+                raise InvalidInputError(f"block {self.name!r}: {field}", value, remedy)
         rate = self.laplacian_rate
-        if not (_is_number(rate) and math.isfinite(rate) and rate > 0.0):
+        if not (is_number(rate) and math.isfinite(rate) and rate > 0.0):
             raise InvalidInputError(
                 f"block {self.name!r}: laplacian_rate", rate, "Give a positive number, 1 / mean |weight|."
             )
@@ -88,7 +90,7 @@ class Workload:
     def __post_init__(self) -> None:
         if not self.blocks:
             raise InvalidInputError(f"workload {self.name!r}: blocks", self.blocks, "Give at least one block.")
-        if not (_is_number(self.input_bits) and math.isfinite(self.input_bits) and self.input_bits >= 0.0):
+        if not (is_number(self.input_bits) and math.isfinite(self.input_bits) and self.input_bits >= 0.0):
             raise InvalidInputError(
                 f"workload {self.name!r}: input_bits", self.input_bits, "Give the size of the raw sample in bits."
             )
@@ -114,32 +116,32 @@ class Workload:
     @cached_property
     def flops_device(self) -> NDArray[np.float64]:
         """`L_d` of every cut, shape ``(J + 1,)``."""
-        return _prefix_sums([block.flops for block in self.blocks])
+        return prefix_sums([block.flops for block in self.blocks])
 
     @cached_property
     def flops_server(self) -> NDArray[np.float64]:
         """`L_s` of every cut, shape ``(J + 1,)``."""
-        return _suffix_sums([block.flops for block in self.blocks])
+        return suffix_sums([block.flops for block in self.blocks])
 
     @cached_property
     def parameters_device(self) -> NDArray[np.float64]:
         """`N_d` of every cut, shape ``(J + 1,)``."""
-        return _prefix_sums([block.parameters for block in self.blocks])
+        return prefix_sums([block.parameters for block in self.blocks])
 
     @cached_property
     def parameters_server(self) -> NDArray[np.float64]:
         """`N_s` of every cut, shape ``(J + 1,)``."""
-        return _suffix_sums([block.parameters for block in self.blocks])
+        return suffix_sums([block.parameters for block in self.blocks])
 
     @cached_property
     def upload_bits(self) -> NDArray[np.float64]:
         """Bits uploaded at every cut, shape ``(J + 1,)``: `S_0, S_1, ..., S_{J-1}, 0`."""
-        return np.array([self.input_bits, *(block.activation_bits for block in self.blocks[:-1]), 0.0])
+        return _frozen(np.array([self.input_bits, *(block.activation_bits for block in self.blocks[:-1]), 0.0]))
 
     @cached_property
     def laplacian_rates(self) -> NDArray[np.float64]:
         """`lambda_j` of every block, shape ``(J,)``."""
-        return np.array([block.laplacian_rate for block in self.blocks], dtype=np.float64)
+        return _frozen(np.array([block.laplacian_rate for block in self.blocks], dtype=np.float64))
 
     def with_input_bits(self, input_bits: float) -> Workload:
         """The same network fed with a raw sample of another size."""
@@ -188,7 +190,7 @@ def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Wor
     for field in ("flops", "parameters"):
         total = getattr(workload, field)
         stated = data.get(field, total)
-        if not (_is_number(stated) and math.isclose(stated, total, rel_tol=1e-9)):
+        if not (is_number(stated) and math.isclose(stated, total, rel_tol=1e-9)):
             raise InvalidInputError(
                 f"{origin}: {field}", stated, f"The blocks add up to {total:.12g}: correct the blocks or the total."
             )
@@ -216,7 +218,7 @@ def load_workload(source: str | Path) -> Workload:
         path = Path(source)
         if not path.is_file():
             raise InvalidInputError("workload", str(source), "There is no such file.")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, "workload")
     elif source in shipped_workloads():
         text = resources.files("coinfer_gym").joinpath("workloads", f"{source}.yaml").read_text(encoding="utf-8")
     else:
@@ -228,13 +230,28 @@ def load_workload(source: str | Path) -> Workload:
     return workload_from_dict(data, origin=f"workload {str(source)!r}")
 
 
+def read_text(path: Path, field: str) -> str:
+    """Text of a file in UTF-8.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(field, str(path), "The file must be text in UTF-8.") from error
+
+
 def shipped_workloads() -> list[str]:
     """Names of the workloads in the package, sorted."""
     folder = resources.files("coinfer_gym").joinpath("workloads")
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value from outside is a real number; True and False are none."""
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
@@ -249,9 +266,16 @@ def _check_keys(data: object, known: Sequence[str], needed: Sequence[str], origi
             raise InvalidInputError(f"{origin}: {key}", None, "The key is missing.")
 
 
-def _prefix_sums(values: Sequence[float]) -> NDArray[np.float64]:
-    return np.concatenate(([0.0], np.cumsum(np.array(values, dtype=np.float64))))
+def prefix_sums(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of the first 0, 1, ... all values, read-only."""
+    return _frozen(np.concatenate(([0.0], np.cumsum(np.array(values, dtype=np.float64)))))
 
 
-def _suffix_sums(values: Sequence[float]) -> NDArray[np.float64]:
-    return np.concatenate((np.cumsum(np.array(values[::-1], dtype=np.float64))[::-1], [0.0]))
+def suffix_sums(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of all values but the first 0, 1, ... of them, read-only."""
+    return _frozen(np.concatenate((np.cumsum(np.array(values[::-1], dtype=np.float64))[::-1], [0.0])))
+
+
+def _frozen(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    array.setflags(write=False)
+    return array
