@@ -51,8 +51,7 @@ class Block:
             ("activation_bits", self.activation_bits, 0.0),
         ):
             if not (is_number(value) and math.isfinite(value) and value >= low):
-                hint = " YAML takes 1e9 for text: write 1.0e+9." if isinstance(value, str) else ""
-                remedy = f"Give a finite number of at least 0.{hint}"
+                remedy = "Give a finite number of at least 0; YAML takes 1e9 for text, write 1.0e+9."
                 raise InvalidInputError(f"block {self.name!r}: {field}", value, remedy)
         rate = self.laplacian_rate
         if not (is_number(rate) and math.isfinite(rate) and rate > 0.0):
