@@ -159,5 +159,5 @@ def own_scale_quality(problem: Problem, solution: Solution) -> float:
 
 def _quality_at(problem: Problem, cut: int, log_distortion: float, log_scale: bool) -> float:
     log_zero = float(problem.tables.quality[0]["log_distortion_zero"])
-    fall, span = log_zero - log_distortion, log_zero - float(problem.tables.cuts[cut]["log_distortion_full"])
+    fall, span = log_zero - log_distortion, log_zero - math.log(float(problem.tables.cuts[cut]["distortion_full"]))
     return fall / span if log_scale else math.expm1(-fall) / math.expm1(-span)

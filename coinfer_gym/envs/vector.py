@@ -177,8 +177,12 @@ class LAIMVectorEnv(VectorEnv[Any, Any, Any]):
                 self._generators[i] = seeding.np_random(value)[0]
 
     def _draw_worlds(self, chosen: NDArray[np.int64], options: dict[str, Any]) -> None:
-        seeds = np.array([next_world_seed(self._generators[i], options) for i in chosen], np.uint64)
-        self.lanes.reset(chosen, seeds)
+        generators = [self._generators[i] for i in chosen.tolist()]
+        if options:
+            seeds = [next_world_seed(generator, options) for generator in generators]
+        else:
+            seeds = [generator.bit_generator.random_raw() for generator in generators]
+        self.lanes.reset(chosen, np.array(seeds, np.uint64))
         self._ended = self._ended.copy()
         self._ended[chosen] = False
 
