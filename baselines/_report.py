@@ -102,7 +102,7 @@ class Report:
         if not console.is_terminal:
             console = Console(width=200)  # a file has no edge to wrap at
         console.print(self._table())
-        console.print("[dim]95 % intervals: paired bootstrap over worlds[/dim]")
+        console.print("[dim]95 % intervals: paired bootstrap over worlds; ± is the longer side of one[/dim]")
 
     def write(self, folder: Path) -> None:
         """Write ``summary.csv``, ``worlds.csv``, ``summary.json``, ``comparison.png`` and ``comparison.svg``."""
@@ -126,10 +126,7 @@ class Report:
             cells = [_interval(self.estimate, i)]
             if self.difference is not None:
                 cells.append("" if label == reference else _interval(self.difference, i, "+"))
-            cells += [
-                format(COLUMNS[name].factor * self.estimate.mean[i, k], COLUMNS[name].form)
-                for k, name in enumerate(self.metrics[1:], start=1)
-            ]
+            cells += [_margin(self.estimate, i, k, COLUMNS[name]) for k, name in enumerate(self.metrics) if k > 0]
             table.add_row(label, *cells)
         return table
 
@@ -180,8 +177,15 @@ class Report:
 
 
 def _interval(estimate: Estimate, i: int, sign: str = "") -> str:
-    """First metric of policy `i` with its interval."""
-    return f"{estimate.mean[i, 0]:{sign}z.4f} [{estimate.low[i, 0]:{sign}z.4f}, {estimate.high[i, 0]:{sign}z.4f}]"
+    """First metric of policy `i`, its interval below."""
+    mean, low, high = (format(part[i, 0], f"{sign}z.4f") for part in estimate)
+    return f"{mean}\n[dim]\\[{low}, {high}][/dim]"
+
+
+def _margin(estimate: Estimate, i: int, k: int, column: Column) -> str:
+    """Metric `k` of policy `i`, below it how far its interval reaches at most to a side."""
+    mean, low, high = (column.factor * part[i, k] for part in estimate)
+    return f"{mean:{column.form}}\n[dim]±{max(mean - low, high - mean):{column.form}}[/dim]"
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> str:

@@ -75,7 +75,7 @@ def solve_sca(
     cut : int, optional
         One cut; where None, that of `start`, or all of them without a start.
     start : Decision, optional
-        A feasible decision to start from; `feasible_start` where None.
+        A feasible decision to start from; where None, the one of the least load on the budgets, at the least ratios.
     threshold : float
         Stop when an iteration raises the quality by less. Qualities that are bounds are measured on their logarithmic
         scale here, since the linear one is flat.
@@ -107,28 +107,6 @@ def solve_sca(
         fixed = fix_cut(problem, start.cut if cut is None else cut)
         _check_start(fixed, start)
     return _iterate(fixed, problem.evaluate(start), threshold, max_iterations)
-
-
-def feasible_start(problem: Problem, cut: int) -> Decision | None:
-    """Decision with the least ratios whose clocks and power strain both budgets alike.
-
-    Parameters
-    ----------
-    problem : Problem
-    cut : int
-
-    Returns
-    -------
-    Decision or None
-        None where no decision of this cut meets both budgets.
-
-    Raises
-    ------
-    InvalidInputError
-        If the workload does not have the cut.
-    """
-    decision = least_load(fix_cut(problem, cut))
-    return decision if problem.evaluate(decision).feasible else None
 
 
 def _check_start(fixed: FixedCut, start: Decision) -> None:

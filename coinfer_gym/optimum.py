@@ -98,7 +98,7 @@ def solve_exact_batch(
     delay_budget: ArrayLike | None = None,
     energy_budget: ArrayLike | None = None,
     cut: int | None = None,
-    parallel: bool = True,
+    parallel: bool = False,
 ) -> NDArray[np.void]:
     """Global optimum of many problems that differ in gain and budgets.
 
@@ -111,7 +111,8 @@ def solve_exact_batch(
     cut : int, optional
         The cut to solve for; all of them where not given.
     parallel : bool
-        Spread the problems over all cores.
+        Spread the problems over all cores: for many problems, on cores that nothing else keeps busy. A process that has
+        done so must not be forked afterwards (GNU OpenMP ends the child); spawn workers instead.
 
     Returns
     -------

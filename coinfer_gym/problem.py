@@ -138,7 +138,7 @@ class Solution(Decision):
         the other by least. An iterative solver that had to stop early says so here, too.
     delay_needed, energy_needed : float
         Where infeasible, the smallest delay budget that would do with this energy budget, and the other way round;
-        infinite where none would. NaN where feasible.
+        infinite where none would. NaN where feasible, and from solvers that do not look for them.
     gap : float
         Proven bound on how much better than `quality` the optimum can be; NaN where the solver proves none.
     history : tuple of Solution
@@ -272,9 +272,9 @@ class Problem:
         Raises
         ------
         InvalidInputError
-            If the cut is outside ``0..J``.
+            If the cut is outside ``0..J``, a ratio is outside (0, 1], or a clock or the power is negative.
         """
-        s = check_cut(decision.cut, self.workload)
+        s = check_decision(decision, self.workload)
         tables = self.tables
         outcome = evaluate(
             tables.hardware,
@@ -310,6 +310,25 @@ def check_cut(cut: int, workload: Workload) -> int:
     if not is_number(cut) or not math.isfinite(cut) or int(cut) != cut or not 0 <= cut < workload.cuts:
         raise InvalidInputError("cut", cut, f"{workload.name!r} has the cuts 0 to {workload.cuts - 1}.")
     return int(cut)
+
+
+def check_decision(decision: Decision, workload: Workload) -> int:
+    """The cut of a decision that means something: the bounds of a problem are not looked at.
+
+    Raises
+    ------
+    InvalidInputError
+        If the workload has no such cut, a ratio is outside (0, 1], or a clock or the power is negative or no number.
+    """
+    for name in ("retained_device", "retained_server"):
+        value = getattr(decision, name)
+        if not (is_number(value) and 0.0 < value <= 1.0):
+            raise InvalidInputError(name, value, "A retained ratio lies in (0, 1].")
+    for name in ("power", "frequency_device", "frequency_server"):
+        value = getattr(decision, name)
+        if not (is_number(value) and 0.0 <= value < math.inf):
+            raise InvalidInputError(name, value, "Give a finite number of at least 0, in SI units.")
+    return check_cut(decision.cut, workload)
 
 
 def check_quality(quality: str, norm: str, scale: str) -> None:

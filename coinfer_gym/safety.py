@@ -19,9 +19,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from coinfer_gym._compile import kernel
 from coinfer_gym.pricing import controls_at, costs_of, delay_of, energy_of, lateness, spectral_span
 from coinfer_gym.problem import Decision, Tables, evaluate, meets
 
@@ -111,7 +111,7 @@ def decisions_that_meet(
     return mask
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _mark(
     hardware: NDArray[np.void],
     cuts: NDArray[np.void],
@@ -140,13 +140,13 @@ def _mark(
         mask[closest] = True
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _relative(spent: float, budget: float) -> float:
     """What is spent in units of the budget, or where there is none its bare amount."""
     return spent / budget if budget > 0.0 else spent
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _spend(
     hardware: NDArray[np.void],
     cuts: NDArray[np.void],
@@ -161,7 +161,7 @@ def _spend(
     return t_device + tau + t_server, e_device + e_upload + e_server
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def keep_decision(
     hardware: NDArray[np.void],
     cuts: NDArray[np.void],
@@ -199,7 +199,7 @@ def keep_decision(
     return False, decision
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _keep_at(
     hardware: NDArray[np.void],
     cuts: NDArray[np.void],
@@ -257,7 +257,7 @@ def _keep_at(
     return True, (s, rho_device, rho_server, power, f_device, f_server), x
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _price_ends(
     hardware: NDArray[np.void], gain: float, span: tuple[float, float, float, float]
 ) -> tuple[float, float]:
@@ -272,7 +272,7 @@ def _price_ends(
     return max(x_low, -_FARTHEST), min(math.log(high) + margin, _FARTHEST)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _largest_share(
     hardware: NDArray[np.void],
     cut: Any,
@@ -322,20 +322,20 @@ def _largest_share(
     return _share_of_both(costs, delay_budget, energy_budget, least, wanted), x
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _between(low: float, high: float, share: float) -> float:
     """Point at a share of the way; exactly `high` at share 1."""
     return high if share >= 1.0 else low + share * (high - low)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _within(low: float, high: float, gap_low: float, gap_high: float) -> float:
     """Where the secant crosses zero, kept inside the bracket."""
     x = low + (high - low) * gap_low / (gap_low - gap_high) if gap_low != gap_high else low
     return x if low < x < high else 0.5 * (low + high)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _share_of_worth(
     theta: float,
     costs: tuple[float, float, float, float, float, float],
@@ -353,7 +353,7 @@ def _share_of_worth(
     return 1.0 if end <= worth else (worth - start) / (end - start)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _share_of_both(
     costs: tuple[float, float, float, float, float, float],
     delay_budget: float,
@@ -369,7 +369,7 @@ def _share_of_both(
     return min(by_delay, by_energy)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _share_of_one(start: float, end: float, budget: float) -> float:
     """Share of the way from `start` to `end` that a budget pays, at most 1; negative where not even the start."""
     if start > budget * (1.0 + _SLACK):
@@ -377,7 +377,7 @@ def _share_of_one(start: float, end: float, budget: float) -> float:
     return 1.0 if end <= budget else max(0.0, (budget - start) / (end - start))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _pace(
     hardware: NDArray[np.void],
     cut: Any,

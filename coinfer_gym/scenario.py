@@ -201,7 +201,8 @@ def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> S
     source : str, Path or mapping
         For example ``"bert-multimodal"`` or ``"my/world.yaml"``.
     **overrides
-        Fields to set otherwise, by name.
+        Fields to set otherwise, by name. Another ``workload`` brings its own raw sample, unless ``input_bits`` is set
+        too.
 
     Returns
     -------
@@ -213,6 +214,8 @@ def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> S
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
     origin, data = ("scenario", dict(source)) if isinstance(source, Mapping) else _read(str(source))
+    if "workload" in overrides:
+        data["input_bits"] = None  # the raw sample belongs to the network
     data |= overrides
     fields = {info.alias or name: name for name, info in Scenario.model_fields.items()}
     for key in data:

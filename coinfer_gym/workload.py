@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -156,6 +157,13 @@ class Workload:
             "parameters": self.parameters,
             "blocks": [{key: getattr(block, key) for key in _BLOCK_KEYS} for block in self.blocks],
         }
+
+    def save(self, path: str | Path) -> None:
+        """Write the workload to a YAML file that `load_workload` and the scenario field ``workload`` read."""
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.tmp")
+        temporary.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        os.replace(temporary, target)
 
 
 def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Workload:

@@ -193,7 +193,8 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
     both budgets the action passes too.
 
     The budgets are those of ``env.unwrapped.problem()``: a channel that is observed late or with noise can still make a
-    task miss them. ``info["kept"]`` is 1.0 where the action was replaced, else 0.0.
+    task miss them. ``info["kept"]`` is 1.0 where the action was replaced, else 0.0; ``info["clipped"]`` counts the
+    components outside [-1, 1] of the agent's own action either way.
 
     Parameters
     ----------
@@ -222,7 +223,10 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
         """Decide the task at the head of the queue within its budgets, where that is possible."""
         kept = self.keep(action)
         observation, reward, terminated, truncated, info = self.env.step(kept)
-        return observation, reward, terminated, truncated, info | {"kept": float(kept is not action)}
+        if kept is action:
+            return observation, reward, terminated, truncated, info | {"kept": 0.0}
+        clipped = float(np.count_nonzero(np.abs(action) > 1.0))  # the one that replaces it has none
+        return observation, reward, terminated, truncated, info | {"kept": 1.0, "clipped": clipped}
 
     def keep(self, action: Action) -> Action:
         """Action that is taken in place of `action`: itself where it is left as it is.

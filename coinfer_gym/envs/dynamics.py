@@ -181,7 +181,7 @@ def build_constants(scenario: Scenario) -> Constants:
 def _highest_rate(scenario: Scenario, world: WorldTables) -> float:
     """Rate in 1/s at which tasks arrive while most do."""
     if scenario.arrivals == "trace":
-        return float(len(world.arrival_trace) / (world.arrival_trace[-1] - world.arrival_trace[0]))
+        return float((len(world.arrival_trace) - 1) / (world.arrival_trace[-1] - world.arrival_trace[0]))
     return max(scenario.arrival_rate, scenario.burst_rate) if scenario.arrivals == "mmpp" else scenario.arrival_rate
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from coinfer_gym.envs import dynamics, spaces
 from coinfer_gym.envs.lanes import Lanes
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.problem import Decision, Problem, check_cut
+from coinfer_gym.problem import Decision, Problem, check_decision
 from coinfer_gym.scenario import Scenario, load_scenario
 from coinfer_gym.world import World, draw
 
@@ -187,10 +187,7 @@ class LAIMEnv(gym.Env[Any, Any]):
 
     def action(self, decision: Decision) -> NDArray[np.float32]:
         """Action that makes a decision (a solution is one), up to the rounding of float32."""
-        check_cut(decision.cut, self.scenario.workload)
-        for name in spaces.ACTION_NAMES[1:]:
-            if math.isnan(getattr(decision, name)):
-                raise InvalidInputError(name, math.nan, "Give a number.")
+        check_decision(decision, self.scenario.workload)
         return spaces.encode(self._lanes.constants.problem.hardware, self.scenario.workload.cuts, decision)
 
     def decision(self, action: NDArray[np.float32]) -> Decision:

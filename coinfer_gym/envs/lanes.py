@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym.envs import dynamics, spaces
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.optimum import solve_exact
 from coinfer_gym.scenario import Scenario
 
 
@@ -23,6 +24,11 @@ class Lanes:
         Number of lanes.
     parallel : bool
         Spread the lanes over all cores.
+
+    Raises
+    ------
+    InvalidInputError
+        If no decision meets the largest budgets even in the best channel.
 
     Attributes
     ----------
@@ -39,6 +45,7 @@ class Lanes:
 
     def __init__(self, scenario: Scenario, count: int, parallel: bool = False) -> None:
         self.constants = dynamics.build_constants(scenario)
+        _check_budgets(scenario, self.constants)
         self.state = np.zeros(count, dynamics.STATE)
         self.arrivals = np.zeros((count, scenario.tasks + 1))
         self.gains = np.zeros((count, self.constants.path_blocks))
@@ -96,7 +103,10 @@ class Lanes:
         InvalidInputError
             If an action has another shape or a NaN.
         """
-        actions = np.array(actions, dtype=np.float64, order="C")
+        try:
+            actions = np.array(actions, dtype=np.float64, order="C")
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError("action", actions, "Give numbers in [-1, 1].") from error
         if actions.shape != (len(self.state), len(spaces.ACTION_NAMES)):
             raise InvalidInputError(
                 "action", actions.shape, f"Give {len(self.state)} x {len(spaces.ACTION_NAMES)} numbers in [-1, 1]."
@@ -123,3 +133,18 @@ class Lanes:
             name = spaces.ACTION_NAMES[component]
             raise InvalidInputError(f"action[{lane}]: {name}", math.nan, "Give a number in [-1, 1].")
         return rewards, ends
+
+
+def _check_budgets(scenario: Scenario, constants: dynamics.Constants) -> None:
+    """Raise `InvalidInputError` if no decision meets the largest budgets even in the best channel."""
+    delay_budget = max(scenario.delay_budget_range or (scenario.delay_budget,))
+    energy_budget = max(scenario.energy_budget_range or (scenario.energy_budget,))
+    gain = 10.0 ** (float(constants.scale["gain_db_high"][0]) / 10.0)
+    best = solve_exact(scenario.problem(gain, delay_budget, energy_budget))
+    if best.feasible:
+        return
+    needs = {"delay_budget": (delay_budget, best.delay_needed), "energy_budget": (energy_budget, best.energy_needed)}
+    name = min(needs, key=lambda key: needs[key][1] / needs[key][0])
+    given, needed = needs[name]
+    remedy = "Raise both budgets." if math.isinf(needed) else f"In the best channel a task needs {needed:.4g}."
+    raise InvalidInputError(name, given, f"No decision can meet it together with the other budget. {remedy}")

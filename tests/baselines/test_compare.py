@@ -10,9 +10,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 from baselines import compare as cmp
 from baselines._bootstrap import paired_bootstrap
+from baselines._report import COLUMNS, Report
 from baselines.compare import METRICS, Journal, PolicyConfig, compare, load_config, main, play, policy_key
 from baselines.policy import ProblemPolicy
 from baselines.rules import MyopicExact, OnServer, RandomPolicy
@@ -44,6 +46,12 @@ def run(folder, config=CONFIG, *options):
 def table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def half_width(row, column):
+    """Longer side of a metric's interval as the table shows it, from the row of ``summary.csv``."""
+    mean, low, high = (column.factor * float(row[name]) for name in ("mean", "low", "high"))
+    return format(max(mean - low, high - mean), column.form)
 
 
 def steady(folder):
@@ -127,6 +135,24 @@ def test_everything_is_written(finished):
     assert "</svg>" in (out / "comparison.svg").read_text()
     for word in ("chance", "exact", "A tiny comparison", "delivered quality", "regret", "decision us"):
         assert word in printed
+    for label in ("chance", "exact"):
+        quality = rows[label, "delivered"]
+        assert f"[{float(quality['low']):.4f}, {float(quality['high']):.4f}]" in printed
+        for name in METRICS[1:]:
+            assert f"±{half_width(rows[label, name], COLUMNS[name])}" in printed, name
+
+
+def test_table_shows_every_interval_at_180_columns(monkeypatch, capsys):
+    monkeypatch.setattr("baselines._report.Console", lambda width=180: Console(width=180, force_terminal=False))
+    config = load_config(CONFIG | {"policies": {"myopic exact, long name": {"policy": "myopic_exact"}, "exact": {"policy": "random"}}})
+    values = np.random.default_rng(0).uniform(-1.0, 1.0, (2, 9, len(METRICS))) * 10.0
+    values[:, :, -1] *= 1e4
+    estimate, difference = paired_bootstrap(values, reference=1)
+    Report(config.model_dump(), {}, "", METRICS, values, estimate, difference).show()
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 180
+    assert "…" not in printed
+    assert printed.count("±") == 2 * (len(METRICS) - 1) + 1  # and the line that explains it
 
 
 def test_policies_meet_the_same_worlds(finished):

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from baselines import solve_conic
 from baselines._fixed_cut import fix_cut
 from baselines.conic import INFEASIBLE, compile_form
+from coinfer_gym import load_scenario, shipped_scenarios
 from coinfer_gym.distortion import BOUNDS, QUALITIES
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.optimum import solve_exact
@@ -122,6 +123,25 @@ def test_agrees_with_the_compiled_optimum(snr_db):
             assert exact.quality <= conic.quality + conic.gap + 1e-7, seed
             assert conic.delay <= problem.delay_budget * (1 + 1e-7), seed
             assert conic.energy <= problem.energy_budget * (1 + 1e-7), seed
+    assert 0.1 < np.mean(verdicts) < 0.9
+
+
+@pytest.mark.parametrize("name", shipped_scenarios())
+def test_agrees_with_the_compiled_optimum_in_shipped_worlds(name):
+    """2,000 problems in all: gains over 8 decades, budgets over 3, one random cut each."""
+    rng = np.random.default_rng(shipped_scenarios().index(name))
+    worlds = [load_scenario(name, quality=quality) for quality in QUALITIES]
+    verdicts = []
+    for case in range(2000 // len(shipped_scenarios())):
+        world = worlds[case % len(worlds)]
+        gain = 10.0 ** (world.mean_gain_db / 10.0 + rng.uniform(-4.0, 4.0))
+        delay, energy = np.array([world.delay_budget, world.energy_budget]) * 10.0 ** rng.uniform(-1.5, 1.5, 2)
+        problem, cut = world.problem(gain, float(delay), float(energy)), int(rng.integers(world.workload.cuts))
+        conic, exact = solve_conic(problem, cut), solve_exact(problem, cut)
+        assert conic.feasible == exact.feasible, case
+        verdicts.append(conic.feasible)
+        if conic.feasible:
+            assert conic.quality == pytest.approx(exact.quality, rel=1e-6, abs=0.0), case
     assert 0.1 < np.mean(verdicts) < 0.9
 
 

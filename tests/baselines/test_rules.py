@@ -173,6 +173,24 @@ def test_best_constant_action_beats_random_ones():
     assert returns[0] > returns[1:].max()
 
 
+@pytest.mark.parametrize("world", [{"arrivals": "one_at_a_time", "tasks": 10}, {"tasks": 40}], ids=["one", "queue"])
+def test_default_scenario_has_something_to_decide(world):
+    """No action that ignores the channel and no fixed place comes close to the exact optimum on held-out worlds."""
+    constant = ConstantAction(best_constant_action(world, range(5000, 5064), candidates=24))
+    env = gym.make(LAIM, **world)
+    held_out = range(60)
+    delivered = {
+        type(policy): np.mean(
+            [sum(info["delivered"] for *_, info in episode(env, policy.bind(env), seed)) for seed in held_out]
+        )
+        for policy in (constant, OnDevice(), OnServer(), MyopicExact())
+    }
+    optimum = delivered.pop(MyopicExact)
+    assert optimum > 0.3 * world["tasks"]
+    for kind, value in delivered.items():
+        assert 0.1 * optimum < value < 0.9 * optimum, kind
+
+
 def test_search_is_wide_enough_to_leave_its_start():
     action = best_constant_action({"arrivals": "one_at_a_time", "tasks": 3}, [1], candidates=16, search_seed=1)
     assert action.shape == (6,)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from baselines import solve_conic, solve_sca
-from baselines._fixed_cut import fix_cut
+from baselines._fixed_cut import fix_cut, least_load
 from baselines._objective import own_scale_quality
-from baselines.sca import NO_START, _bound_product, _expand_link, compile_surrogate, feasible_start
+from baselines.sca import NO_START, _bound_product, _expand_link, compile_surrogate
 from coinfer_gym.distortion import QUALITIES
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.problem import Decision
@@ -122,16 +122,15 @@ def test_link_surrogates_lie_above_and_touch(gain):
 
 def test_start_is_feasible_where_anything_is():
     problem = small_problem()
-    start = feasible_start(problem, 2)
-    assert start is not None
-    assert problem.evaluate(start).feasible
+    start = solve_sca(problem, 2).history[0]
+    assert start.feasible
+    assert start == problem.evaluate(least_load(fix_cut(problem, 2)))
     assert (start.retained_device, start.retained_server) == (0.01, 0.01)
-    assert feasible_start(small_problem(delay_budget=1e-6), 2) is None
 
 
 def test_start_strains_both_budgets_alike():
     problem = small_problem(delay_budget=0.2, energy_budget=0.1)
-    strained = problem.evaluate(feasible_start(problem, 2))
+    strained = problem.evaluate(least_load(fix_cut(problem, 2)))
     assert strained.delay / problem.delay_budget == pytest.approx(strained.energy / problem.energy_budget, rel=1e-9)
     rng = np.random.default_rng(2)
     load = strained.delay / problem.delay_budget
@@ -200,7 +199,7 @@ def test_restricted_schemes(changes):
 )
 def test_bad_start(change, cut, match):
     problem = small_problem(delay_budget=0.1)
-    start = replace(feasible_start(problem, 2), **change)
+    start = replace(least_load(fix_cut(problem, 2)), **change)
     with pytest.raises(InvalidInputError, match=match):
         solve_sca(problem, cut, start)
 

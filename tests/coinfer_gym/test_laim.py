@@ -590,3 +590,25 @@ def test_importing_twice_registers_once():
 
 if __name__ == "__main__":
     print(json.dumps([digest(*case) for case in CASES]))
+
+
+@pytest.mark.parametrize("field", ["delay_budget", "energy_budget"])
+def test_budget_that_no_decision_can_meet_is_refused_with_what_would_do(field):
+    with pytest.raises(InvalidInputError, match="No decision can meet it") as caught:
+        gym.make("coinfer_gym/LAIM-v0", **{field: 1e-6})
+    assert caught.value.field == field
+    needed = float(caught.value.remedy.split()[-1].rstrip("."))
+    gym.make("coinfer_gym/LAIM-v0", **{field: 1.01 * needed})
+
+
+def test_action_of_an_impossible_decision_is_refused():
+    env = gym.make("coinfer_gym/LAIM-v0").unwrapped
+    with pytest.raises(InvalidInputError, match="retained_device"):
+        env.action(Decision(1, 1.3, 0.5, 0.1, 1e9, 1e9))
+
+
+def test_another_workload_brings_its_own_raw_sample(tmp_path):
+    workload = coinfer_gym.load_workload("gpt2")
+    workload.save(tmp_path / "mine.yaml")
+    env = gym.make("coinfer_gym/LAIM-v0", workload=str(tmp_path / "mine.yaml")).unwrapped
+    assert env.scenario.workload == workload

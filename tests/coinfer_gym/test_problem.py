@@ -349,3 +349,23 @@ def test_rounding_of_a_float32_action_keeps_a_tight_budget():
             for name, value in dataclasses.asdict(decision).items()
         }
         assert problem.evaluate(Decision(**rounded)).feasible
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("retained_device", 1.3),
+        ("retained_server", 0.0),
+        ("retained_device", math.nan),
+        ("power", -1.0),
+        ("frequency_device", math.nan),
+        ("frequency_server", math.inf),
+    ],
+)
+def test_decision_that_means_nothing_is_refused(name, value):
+    from coinfer_gym import load_scenario
+
+    problem = load_scenario("bert-multimodal").problem(1e-10)
+    decision = dataclasses.replace(Decision(1, 0.5, 0.5, 0.1, 1e9, 1e9), **{name: value})
+    with pytest.raises(InvalidInputError, match=name):
+        problem.evaluate(decision)

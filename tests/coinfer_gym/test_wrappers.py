@@ -447,6 +447,23 @@ def test_actions_in_budget_are_not_copied_and_bad_ones_refused():
             env.step(bad)
 
 
+def test_clipped_components_are_those_of_the_agent():
+    plain, env = make(tasks=50), make("kept", tasks=50)
+    generator = np.random.default_rng(0)
+    seen = set()
+    for seed in range(50):
+        action = generator.uniform(-1.5, 1.5, 6).astype(np.float32)
+        plain.reset(seed=seed)
+        env.reset(seed=seed)
+        expected, info = plain.step(action)[4], env.step(action)[4]
+        assert info["clipped"] == expected["clipped"]
+        seen.add((info["kept"], info["clipped"] > 0.0))
+    assert {(0.0, True), (1.0, True)} <= seen
+    env.reset(seed=0)
+    info = env.step([2.0, 1.0, -np.inf, 1.0, 1.0, 1.0])[4]
+    assert (info["kept"], info["clipped"]) == (1.0, 2.0)
+
+
 def test_battery_counts_as_a_budget():
     env = make("kept", battery_capacity=0.05, energy_budget=10.0)
     env.reset(seed=0)
