@@ -1,7 +1,7 @@
 """P1 at one cut as the convex solvers see it: what is free, how slow or fast it can go, and the repair of rounding."""
 
-# `Side` and `Link` repeat formulas of coinfer_gym.pricing (the best clock and power at a price of time, and the price at
-# a power) on purpose: the certificate and the approximation must not share an error with the optimum they are held to.
+# `Side` and `Link` repeat formulas of coinfer_gym.pricing on purpose (clock and power at a price of time): the conic
+# certificate and the approximation must not share an error with the optimum that they are held against.
 
 from __future__ import annotations
 

@@ -144,7 +144,9 @@ def test_everything_is_written(finished):
 
 def test_table_shows_every_interval_at_180_columns(monkeypatch, capsys):
     monkeypatch.setattr("baselines._report.Console", lambda width=180: Console(width=180, force_terminal=False))
-    config = load_config(CONFIG | {"policies": {"myopic exact, long name": {"policy": "myopic_exact"}, "exact": {"policy": "random"}}})
+    config = load_config(
+        CONFIG | {"policies": {"myopic exact, long name": {"policy": "myopic_exact"}, "exact": {"policy": "random"}}}
+    )
     values = np.random.default_rng(0).uniform(-1.0, 1.0, (2, 9, len(METRICS))) * 10.0
     values[:, :, -1] *= 1e4
     estimate, difference = paired_bootstrap(values, reference=1)

@@ -173,22 +173,38 @@ def test_best_constant_action_beats_random_ones():
     assert returns[0] > returns[1:].max()
 
 
-@pytest.mark.parametrize("world", [{"arrivals": "one_at_a_time", "tasks": 10}, {"tasks": 40}], ids=["one", "queue"])
-def test_default_scenario_has_something_to_decide(world):
-    """No action that ignores the channel and no fixed place comes close to the exact optimum on held-out worlds."""
-    constant = ConstantAction(best_constant_action(world, range(5000, 5064), candidates=24))
+@pytest.mark.parametrize(
+    ("world", "greedy"),
+    [
+        ({"arrivals": "one_at_a_time", "tasks": 10}, [-0.74, 1.0, 0.3, 0.78, -0.34, -0.9]),
+        ({"tasks": 40}, [-0.76, 1.0, -0.94, 1.0, 0.27, -0.72]),
+    ],
+    ids=["one", "queue"],
+)
+def test_default_scenario_has_something_to_decide(world, greedy):
+    """No constant and no fixed place comes close to the exact optimum in held-out worlds.
+
+    The constants are the one with the best return in tuning worlds, and `greedy`, which a random search with local
+    refinement on the delivered quality alone has found in others.
+    """
     env = gym.make(LAIM, **world)
-    held_out = range(60)
-    delivered = {
-        type(policy): np.mean(
-            [sum(info["delivered"] for *_, info in episode(env, policy.bind(env), seed)) for seed in held_out]
-        )
-        for policy in (constant, OnDevice(), OnServer(), MyopicExact())
+    policies = {
+        "constant": ConstantAction(best_constant_action(world, range(5000, 5064), candidates=24)),
+        "greedy constant": ConstantAction(greedy),
+        "device": OnDevice(),
+        "server": OnServer(),
+        "optimum": MyopicExact(),
     }
-    optimum = delivered.pop(MyopicExact)
-    assert optimum > 0.3 * world["tasks"]
-    for kind, value in delivered.items():
-        assert 0.1 * optimum < value < 0.9 * optimum, kind
+    worlds = range(60)
+    tasks = len(worlds) * world["tasks"]  # one that is lost delivers nothing
+    delivered = {
+        name: sum(info["delivered"] for seed in worlds for *_, info in episode(env, policy.bind(env), seed)) / tasks
+        for name, policy in policies.items()
+    }
+    optimum = delivered.pop("optimum")
+    assert optimum > 0.25
+    for name, value in delivered.items():
+        assert 0.2 * optimum < value < 0.9 * optimum, name
 
 
 def test_search_is_wide_enough_to_leave_its_start():

@@ -192,7 +192,7 @@ def test_restricted_schemes(changes):
     [
         ({"retained_device": 1.0, "retained_server": 1.0}, 2, "both budgets"),
         ({"power": 0.31}, 2, "power"),
-        ({"frequency_device": -1e9}, 2, "start"),
+        ({"frequency_device": -1e9}, 2, "frequency_device"),
         ({"retained_server": 0.001}, 2, "retained_server"),
         ({}, 3, "cut"),
     ],
