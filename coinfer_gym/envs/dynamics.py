@@ -49,6 +49,7 @@ RULES = np.dtype(
                 "weight_delay",
                 "weight_energy",
                 "weight_drop",
+                "log_power_ratio",
             )
         ),
     ]
@@ -157,8 +158,9 @@ def build_constants(scenario: Scenario) -> Constants:
     world = build_world_tables(scenario)
     rules = np.zeros(1, RULES)
     for name in RULES.names or ():
-        if name not in ("one_at_a_time", "battery_capacity"):
+        if name not in ("one_at_a_time", "battery_capacity", "log_power_ratio"):
             rules[name] = getattr(scenario, name)
+    rules["log_power_ratio"] = math.log(scenario.power_min / scenario.power_max)
     rules["one_at_a_time"] = scenario.arrivals == "one_at_a_time"
     rules["battery_capacity"] = math.inf if scenario.battery_capacity is None else scenario.battery_capacity
     scale = np.zeros(1, spaces.OBSERVATION)
@@ -242,7 +244,8 @@ def _admit(lane: Any, arrivals: NDArray[np.float64], queue: NDArray[np.float64],
         if lane.waiting == queue.shape[1]:
             dropped += 1
         else:
-            queue[i, (lane.first + lane.waiting) % queue.shape[1]] = time
+            place = lane.first + lane.waiting
+            queue[i, place if place < queue.shape[1] else place - queue.shape[1]] = time
             lane.waiting += 1
     return dropped + _expire(lane, queue, i, lane.clock)
 
@@ -407,7 +410,7 @@ def step_lane(
             clipped += 1
     gain = gain_at(gains, i, lane.clock, r.block_duration)
     _inform(lane, row)
-    decision = spaces.decode(hardware, cuts.shape[0], actions, i)
+    decision = spaces.decode(hardware, cuts.shape[0], actions, i, r.log_power_ratio)
     duration = _serve(lane, hardware, quality, cuts, blocks, r, gain, decision, row)
     lane.clock += duration
     lane.served += 1

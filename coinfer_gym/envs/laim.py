@@ -196,7 +196,8 @@ class LAIMEnv(gym.Env[Any, Any]):
         clipped = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
         if clipped.shape != (1, 6) or np.isnan(clipped).any():
             raise InvalidInputError("action", action, "Give 6 numbers in [-1, 1].")
-        values = spaces.decode(hardware, self.scenario.workload.cuts, clipped, 0)
+        ratio = float(self._lanes.constants.rules["log_power_ratio"][0])
+        values = spaces.decode(hardware, self.scenario.workload.cuts, clipped, 0, ratio)
         return Decision(*values)
 
     def world(self) -> World:

@@ -49,15 +49,16 @@ def _between(action: float, low: float, high: float) -> float:
 
 @kernel
 def decode(
-    hardware: NDArray[np.void], cuts: int, actions: NDArray[Any], i: int
+    hardware: NDArray[np.void], cuts: int, actions: NDArray[Any], i: int, log_power_ratio: float
 ) -> tuple[int, float, float, float, float, float]:
     """Decision of row `i` of actions in [-1, 1]: cut, both ratios, power in W, both clocks in Hz.
 
-    The cut is one of `cuts` equal bins; ratios and clocks are linear between their bounds, the power is linear in dB.
+    The cut is one of `cuts` equal bins; ratios and clocks are linear between their bounds, the power is linear in dB,
+    for which the caller keeps ``ln(P_min / P_max)``.
     """
     h = hardware[0]
     s = min(cuts - 1, int(0.5 * (actions[i, 0] + 1.0) * cuts))
-    power = h.power_max * math.exp(0.5 * (1.0 - actions[i, 3]) * math.log(h.power_min / h.power_max))
+    power = h.power_max * math.exp(0.5 * (1.0 - actions[i, 3]) * log_power_ratio)
     return (
         s,
         _between(actions[i, 1], h.retained_device_min, 1.0),

@@ -59,7 +59,8 @@ def problem_of(task):
 
 def decode(scenario, action):
     rows = np.asarray(action, np.float64)[None]
-    return Decision(*spaces.decode(scenario.tables.hardware, scenario.workload.cuts, rows, 0))
+    ratio = np.log(scenario.power_min / scenario.power_max)
+    return Decision(*spaces.decode(scenario.tables.hardware, scenario.workload.cuts, rows, 0, ratio))
 
 
 def keep(task, decision):
