@@ -211,13 +211,6 @@ def test_compressed_penalties_keep_order_and_statistics():
         CompressPenalties(raw, 0.0)
 
 
-@pytest.mark.slow
-def test_collecting_costs_a_fifth_of_single_environments():
-    """PPO's own frame costs, without its networks; the best of several runs, and a wide margin on a busy machine."""
-    costs = {name: _collection_cost(make(64)) for name, make in (("native", _native), ("dummy", make_dummy))}
-    assert costs["native"] < 0.3 * costs["dummy"], costs
-
-
 def _native(lanes):
     return make_native(LAIM, lanes)
 
