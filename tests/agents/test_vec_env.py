@@ -1,11 +1,8 @@
 """The lanes under the interface of stable-baselines3, against a `DummyVecEnv` of single environments."""
 
-import time
-
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
@@ -209,33 +206,3 @@ def test_compressed_penalties_keep_order_and_statistics():
     assert [info["episode"]["r"] for info in infos] == [info["episode"]["r"] for info in raw_infos]
     with pytest.raises(InvalidInputError, match="positive"):
         CompressPenalties(raw, 0.0)
-
-
-def _native(lanes):
-    return make_native(LAIM, lanes)
-
-
-def _collection_cost(env, steps=64):
-    """Seconds of a rollout, less those of as many forward passes."""
-    model = PPO("MlpPolicy", env, n_steps=steps, seed=0, device="cpu")
-    _, callback = model._setup_learn(10**9, None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        whole = _best(lambda: model.collect_rollouts(env, callback, model.rollout_buffer, steps))
-        batch = torch.as_tensor(model._last_obs)
-        with torch.no_grad():
-            forward = _best(lambda: [model.policy(batch) for _ in range(steps)])
-    finally:
-        torch.set_num_threads(threads)
-    return whole - forward
-
-
-def _best(call, times=5):
-    call()
-    durations = []
-    for _ in range(times):
-        start = time.perf_counter()
-        call()
-        durations.append(time.perf_counter() - start)
-    return min(durations)
