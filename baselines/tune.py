@@ -1,0 +1,268 @@
+"""Tune the parameters of rules on worlds of their own: ``python -m baselines.tune CONFIG.yaml``.
+
+A configuration says where, on how many worlds, and which values to try::
+
+    title: Far-sighted rules in the default queue
+    environment: coinfer_gym/LAIM-v0        # the default
+    env: {scenario: bert-multimodal}
+    worlds: 100                             # world k is env.reset(seed=seed + k)
+    seed: 10000000                          # the least: nobody evaluates up there
+    metric: delivered                       # of `baselines.compare.METRICS`, the larger the better; the default
+    rules:                                  # label: policy, fixed options, and the values to try of the others
+      queue budget:
+        policy: "baselines.farsighted:QueueBudget"
+        options: {}
+        search: {share: [0.2, 0.3, 0.4], least: [0.05, 0.1]}
+
+Parameters are improved one after the other from the middle of their lists, until none improves any more: every trial
+plays the same worlds, so that differences between neighbours are paired. The result with all trials and the command
+goes to ``configs/tuned``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import joblib
+import numpy as np
+import pydantic
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field
+
+from baselines.compare import METRICS, play
+from baselines.rules import LAIM, check_options, find_policy, make_policy
+from coinfer_gym import InvalidInputError
+from coinfer_gym.errors import nearest
+
+__all__ = ["Rule", "TuneConfig", "improve", "load_config", "tune"]
+
+FIRST_SEED = 10_000_000
+"""Least seed of a world that is tuned on."""
+
+_CHUNK = 10
+
+
+class Rule(pydantic.BaseModel):
+    """A policy, the options that are fixed, and the values to try of the others."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    policy: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    search: dict[str, list[Any]] = Field(min_length=1)
+
+
+class TuneConfig(pydantic.BaseModel):
+    """What a configuration file says; `load_config` reads and checks one."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    environment: str = LAIM
+    env: dict[str, Any] = Field(default_factory=dict)
+    worlds: int = Field(ge=1, le=FIRST_SEED)
+    seed: int = Field(FIRST_SEED, ge=FIRST_SEED)
+    metric: str = "delivered"
+    rules: dict[str, Rule] = Field(min_length=1)
+
+
+def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    source : str, Path or mapping
+        Path of a YAML file, or its content.
+
+    Returns
+    -------
+    TuneConfig
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be read, a key is unknown, a value is out of range, or there is no such policy or option.
+    """
+    data = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    for key in data:
+        if key not in TuneConfig.model_fields:
+            raise InvalidInputError("config: key", key, nearest(str(key), TuneConfig.model_fields))
+    try:
+        config = TuneConfig.model_validate(data)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidInputError(f"config: {name}", first["input"], f"{first['msg']}.") from error
+    if config.metric not in METRICS:
+        raise InvalidInputError("config: metric", config.metric, nearest(config.metric, METRICS))
+    for label, rule in config.rules.items():
+        for name, values in rule.search.items():
+            if not values:
+                raise InvalidInputError(f"config: rules.{label}.search.{name}", values, "Give a value to try.")
+        check_options(rule.policy, find_policy(rule.policy), {**rule.options, **_middle(rule.search)})
+    return config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InvalidInputError("config", str(path), "There is no such file.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InvalidInputError("config", str(path), f"The file is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise InvalidInputError("config", str(path), "The file must hold a mapping.")
+    return data
+
+
+def _middle(search: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    return {name: values[len(values) // 2] for name, values in search.items()}
+
+
+def improve(
+    search: Mapping[str, Sequence[Any]], score: Callable[[dict[str, Any]], float]
+) -> tuple[dict[str, Any], list[tuple[dict[str, Any], float]]]:
+    """Improve one parameter after the other until none improves any more.
+
+    Parameters
+    ----------
+    search : mapping
+        Values to try by parameter; the search begins in the middle of each list.
+    score : callable
+        Of the parameters, the larger the better; called once for the same ones.
+
+    Returns
+    -------
+    best : dict
+        Parameters with the largest score.
+    trials : list of (dict, float)
+        All that was tried, in order.
+    """
+    trials: list[tuple[dict[str, Any], float]] = []
+
+    def judge(parameters: dict[str, Any]) -> float:
+        for known, value in trials:
+            if known == parameters:
+                return value
+        trials.append((parameters, score(parameters)))
+        return trials[-1][1]
+
+    best = _middle(search)
+    record, improved = judge(best), True
+    while improved:
+        improved = False
+        for name, values in search.items():
+            for value in values:
+                trial = {**best, name: value}
+                if judge(trial) > record:
+                    best, record, improved = trial, judge(trial), True
+    return best, trials
+
+
+def tune(config: TuneConfig, jobs: int = 1, show: Callable[[str], object] = print) -> dict[str, Any]:
+    """Tune every rule of a configuration.
+
+    Parameters
+    ----------
+    config : TuneConfig
+    jobs : int
+        Number of processes.
+    show : callable
+        Told of each trial.
+
+    Returns
+    -------
+    dict
+        By label: policy, tuned options, score with its standard error over worlds, and the trials.
+    """
+    results = {}
+    with joblib.Parallel(n_jobs=jobs) as parallel:
+        for label, rule in config.rules.items():
+            trial = _Trial(config, label, rule, parallel, show)
+            best, trials = improve(rule.search, trial.score)
+            values = trial.values(best)
+            results[label] = {
+                "policy": rule.policy,
+                "options": {**rule.options, **best},
+                "score": float(values.mean()),
+                "standard_error": float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None,
+                "trials": [{"options": parameters, "score": value} for parameters, value in trials],
+            }
+    return results
+
+
+class _Trial:
+    """A rule with any parameters in the worlds of a configuration."""
+
+    def __init__(
+        self, config: TuneConfig, label: str, rule: Rule, parallel: Any, show: Callable[[str], object]
+    ) -> None:
+        self._config, self._label, self._rule, self._parallel, self._show = config, label, rule, parallel, show
+        self._values: dict[str, NDArray[np.float64]] = {}
+
+    def score(self, parameters: dict[str, Any]) -> float:
+        """Mean of the metric."""
+        mean = float(self.values(parameters).mean())
+        self._show(f"{self._label}: {parameters} {mean:.5f}")
+        return mean
+
+    def values(self, parameters: dict[str, Any]) -> NDArray[np.float64]:
+        """The metric by world."""
+        key = json.dumps(parameters)
+        if key not in self._values:
+            options = {**self._rule.options, **parameters}
+            seeds = range(self._config.seed, self._config.seed + self._config.worlds)
+            chunks = [seeds[k : k + _CHUNK] for k in range(0, len(seeds), _CHUNK)]
+            jobs = (joblib.delayed(_play)(self._config, self._rule.policy, options, chunk) for chunk in chunks)
+            self._values[key] = np.concatenate(self._parallel(jobs))
+        return self._values[key]
+
+
+def _play(config: TuneConfig, policy_name: str, options: dict[str, Any], seeds: Sequence[int]) -> NDArray[np.float64]:
+    """The metric in some worlds."""
+    env = gym.make(config.environment, **config.env)
+    policy: Any = make_policy(policy_name, options)
+    policy = policy.bind(env) if hasattr(policy, "bind") else policy
+    return np.array([play(env, policy, seed)[config.metric] for seed in seeds])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m baselines.tune", description="Tune rules on worlds of their own.")
+    parser.add_argument("config", help="YAML file, such as configs/tune/queueing.yaml")
+    parser.add_argument("--out", type=Path, help="result (default: configs/tuned/NAME OF THE CONFIG.json)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    options = parser.parse_args(arguments)
+    path = options.out or Path("configs", "tuned", f"{Path(options.config).stem}.json")
+    try:
+        if options.jobs < 1:
+            raise InvalidInputError("jobs", options.jobs, "Give 1 or more.")
+        config = load_config(options.config)
+        rules = tune(config, options.jobs)
+    except InvalidInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    given = sys.argv[1:] if arguments is None else arguments
+    result = {
+        "command": shlex.join(["python", "-m", "baselines.tune", *given]),
+        "config": config.model_dump(mode="json"),
+        "rules": rules,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Rules that look ahead: what they see, how long they let services take, and that foresight pays."""
+
+import json
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import coinfer_gym  # noqa: F401  registers the environments
+from baselines import tune as tuning
+from baselines.farsighted import Lyapunov, PredictiveControl, QueueBudget, Slowdown, mean_arrival_rate, serve_within
+from baselines.rules import MyopicExact
+from baselines.stochastic import StochasticDP, arrival_process, update_belief
+from coinfer_gym import InvalidInputError, load_scenario, solve_exact
+
+LAIM = "coinfer_gym/LAIM-v0"
+POISSON = {"scenario": "bert-multimodal", "arrivals": "poisson", "arrival_rate": 2.0, "tasks": 80}
+BURSTS = {"scenario": "bert-multimodal", "tasks": 80}
+COARSE = {"gains": 4, "waits": 7, "queue": 5, "beliefs": 4, "times": 10, "levels": 4, "samples": 24}
+RULES = {
+    "slowdown": Slowdown,
+    "queue budget": QueueBudget,
+    "drift plus penalty": Lyapunov,
+    "predictive control": PredictiveControl,
+    "dynamic programming": lambda: StochasticDP(**COARSE),
+}
+
+
+def play(env, policy, seed):
+    """Infos of an episode."""
+    observation, _ = env.reset(seed=seed)
+    infos, state, start, ended = [], None, np.ones(1, np.bool_), False
+    while not ended:
+        action, state = policy.predict(observation, state=state, episode_start=start)
+        observation, _, _, ended, info = env.step(action)
+        infos.append(info)
+        start = np.zeros(1, np.bool_)
+    return infos
+
+
+def delivered(env, policy, seeds):
+    tasks = env.unwrapped.scenario.tasks
+    return np.mean([sum(info["delivered"] for info in play(env, policy, seed)) / tasks for seed in seeds])
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("kind", [POISSON, BURSTS], ids=["poisson", "bursts"])
+def test_foresight_pays(name, kind):
+    if name == "slowdown" and kind is BURSTS:
+        pytest.skip("one cap for calm and burst wins nothing")
+    env = gym.make(LAIM, **kind)
+    assert delivered(env, RULES[name]().bind(env), range(12)) > delivered(env, MyopicExact(env), range(12)) + 0.003
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_same_seed_same_episode(name):
+    env = gym.make(LAIM, **{**BURSTS, "tasks": 15})
+    first, second = (play(env, RULES[name]().bind(env), 4) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_batch_of_one_and_no_state(name):
+    env = gym.make(LAIM, **{**BURSTS, "tasks": 15})
+    policy = RULES[name]().bind(env)
+    observation, _ = env.reset(seed=0)
+    single, _ = policy.predict(observation)
+    batch, _ = policy.predict(observation[None])
+    assert single.shape == (6,)
+    np.testing.assert_array_equal(batch, single[None])
+    with pytest.raises(InvalidInputError, match="observation"):
+        policy.predict({"observation": observation})
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_battery(name):
+    env = gym.make(LAIM, scenario="bert-battery", tasks=25)
+    infos = play(env, RULES[name]().bind(env), 1)
+    assert sum(info["delivered"] for info in infos) > 0.0
+
+
+def test_slowdown_caps_the_service_time():
+    env = gym.make(LAIM, **POISSON)
+    assert max(info["delay_s"] for info in play(env, Slowdown(env, fraction=0.5), 0)) <= 0.25 * (1 + 1e-5)
+
+
+def test_queue_budget_shares_the_time_out():
+    env = gym.make(LAIM, **BURSTS)
+    for info in play(env, QueueBudget(env, share=0.4, least=0.1), 3):
+        if info["queue_length"]:
+            assert info["delay_s"] <= max(0.4 / info["queue_length"], 0.1) * (1 + 1e-5)
+        else:
+            assert info["delay_s"] <= info["delay_budget_s"] * (1 + 1e-5)
+
+
+def test_drift_plus_penalty_gives_more_time_for_a_larger_tradeoff():
+    env = gym.make(LAIM, **BURSTS)
+    hasty, patient = (play(env, Lyapunov(env, tradeoff=tradeoff), 3) for tradeoff in (0.2, 5.0))
+    delays = [np.mean([info["delay_s"] for info in infos if info["queue_length"]]) for infos in (hasty, patient)]
+    assert delays[0] < 0.8 * delays[1]
+
+
+def test_a_debt_of_energy_saves_energy():
+    env = gym.make(LAIM, scenario="bert-battery", tasks=40)
+    spent = [
+        np.mean([info["energy_device_j"] for info in play(env, Lyapunov(env, gain_of_debt=weight), 3)])
+        for weight in (1e-9, 50.0)
+    ]
+    assert spent[1] < spent[0]
+
+
+def test_serve_within():
+    problem = load_scenario("bert-multimodal").problem(1e-10)
+    assert serve_within(problem, 0.3).delay == pytest.approx(0.3)
+    assert serve_within(problem, 10.0).quality == solve_exact(problem).quality
+    fast = serve_within(problem, 1e-3)
+    assert fast.feasible
+    assert fast.quality == pytest.approx(0.05, abs=1e-3)
+    assert serve_within(problem, 0.3, 0.02).energy <= 0.02 * (1 + 1e-9)
+    hopeless = load_scenario("bert-multimodal").problem(1e-10, delay_budget=1e-3)
+    assert not serve_within(hopeless, 1.0).feasible
+    assert serve_within(hopeless, 1.0).delay == solve_exact(hopeless).delay
+
+
+def test_mean_arrival_rate():
+    assert mean_arrival_rate(load_scenario("bert-multimodal")) == pytest.approx(2.0)
+    assert mean_arrival_rate(load_scenario("bert-multimodal", arrivals="poisson", arrival_rate=3.0)) == 3.0
+    assert mean_arrival_rate(load_scenario("bert-multimodal", arrivals="one_at_a_time")) == math.inf
+
+
+def test_belief_is_bayes_rule():
+    process = arrival_process(load_scenario("bert-multimodal"))
+    assert process == (0.5, 5.0, 0.05, 0.1)
+    stationary = process[2] / (process[2] + process[3])
+    assert update_belief(stationary, process, 0, 0.0) == pytest.approx(stationary)
+    assert update_belief(0.5, process, 0, 2.0) < 0.02
+    assert update_belief(0.5, process, 3, 0.5) > 0.95
+    counts = _simulate_counts(process, 0.5, 0.6, 200_000)
+    for arrivals in range(3):
+        met = counts[0] == arrivals
+        # arrivals at even distances are a simplification, that of one in the middle is nearly none
+        assert update_belief(0.5, process, arrivals, 0.6) == pytest.approx(counts[1][met].mean(), abs=0.02)
+
+
+def _simulate_counts(process, belief, seconds, runs):
+    """Arrivals in a time, and whether a burst is on at its end."""
+    generator = np.random.default_rng(0)
+    burst = generator.random(runs) < belief
+    counts = np.zeros(runs, np.int64)
+    for _ in range(200):
+        step = seconds / 200
+        counts += generator.random(runs) < step * np.where(burst, process[1], process[0])
+        burst ^= generator.random(runs) < step * np.where(burst, process[3], process[2])
+    return counts, burst
+
+
+def test_dynamic_programming_knows_what_it_will_earn():
+    env = gym.make(LAIM, **{**POISSON, "tasks": 200})
+    policy = StochasticDP(env)
+    assert policy.expected_quality == pytest.approx(delivered(env, policy, range(20)), abs=0.03)
+
+
+def test_looking_at_the_queue_helps_dynamic_programming():
+    env = gym.make(LAIM, **{**POISSON, "arrival_rate": 4.0})
+    blind, seeing = (StochasticDP(env, **{**COARSE, "queue": queue}) for queue in (1, 8))
+    assert delivered(env, seeing, range(12)) > delivered(env, blind, range(12))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: Slowdown(fraction=0.0), "fraction"),
+        (lambda: QueueBudget(least=-1.0), "least"),
+        (lambda: Lyapunov(tradeoff=0.0), "tradeoff"),
+        (lambda: PredictiveControl(forecast="crystal ball"), "forecast"),
+        (lambda: PredictiveControl(trust=2.0), "trust"),
+        (lambda: StochasticDP(waits=1), "waits"),
+        (lambda: StochasticDP(samples=0), "samples"),
+        (lambda: StochasticDP(gym.make(LAIM, arrivals="one_at_a_time")), "arrivals"),
+        (lambda: StochasticDP(gym.make(LAIM, delay_budget_range=(0.5, 1.0))), "delay_budget_range"),
+        (lambda: PredictiveControl(gym.make(LAIM, arrivals="one_at_a_time")), "arrivals"),
+    ],
+)
+def test_wrong_arguments(make, name):
+    with pytest.raises(InvalidInputError, match=name):
+        make()
+
+
+def test_improve_finds_the_best_of_a_grid():
+    calls = []
+
+    def score(parameters):
+        calls.append(parameters)
+        return -((parameters["a"] - 3) ** 2) - (parameters["b"] - 1) ** 2
+
+    best, trials = tuning.improve({"a": [1, 2, 3, 4], "b": [0, 1, 2, 5]}, score)
+    assert best == {"a": 3, "b": 1}
+    assert [parameters for parameters, _ in trials] == calls
+    assert len(calls) == len({json.dumps(parameters) for parameters in calls})
+
+
+TUNE = {
+    "title": "a trial",
+    "env": {"scenario": "bert-multimodal", "tasks": 10},
+    "worlds": 3,
+    "rules": {"cap": {"policy": "baselines.farsighted:Slowdown", "search": {"fraction": [0.5, 1.0]}}},
+}
+
+
+def test_tuning_writes_its_result(tmp_path):
+    path = tmp_path / "trial.yaml"
+    path.write_text(json.dumps(TUNE), encoding="utf-8")  # JSON is YAML
+    out = tmp_path / "tuned.json"
+    assert tuning.main([str(path), "--out", str(out), "--jobs", "1"]) == 0
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert result["command"].startswith("python -m baselines.tune")
+    rule = result["rules"]["cap"]
+    assert rule["score"] == max(trial["score"] for trial in rule["trials"])
+    assert rule["options"]["fraction"] in (0.5, 1.0)
+    assert tuning.main([str(tmp_path / "nowhere.yaml")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "seed"),
+        ({"wrlds": 3}, "worlds"),
+        ({"metric": "delivred"}, "delivered"),
+        ({"rules": {"cap": {"policy": "baselines.farsighted:Slowdown", "search": {"fractoin": [1.0]}}}}, "fraction"),
+        ({"rules": {"cap": {"policy": "baselines.farsighted:Slowdown", "search": {"fraction": []}}}}, "fraction"),
+    ],
+)
+def test_wrong_configurations(change, message):
+    with pytest.raises(InvalidInputError, match=message):
+        tuning.load_config({**TUNE, **change})
