@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.hyperparameters import Hyperparameters, find_algorithm, load_hyperparameters, parse_hyperparameters
 from agents.hyperparameters import read_mapping as _read_mapping
 from agents.vec_env import CompressPenalties, NativeVecEnv, find_wrapper, make_native
+from baselines._output import git_revision, versions
 from coinfer_gym.errors import InvalidInputError, nearest
 
 __all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config"]
@@ -27,7 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _FAMILY = "coinfer_gym/LAIM-"
 _MOST = 1_000_000_000  # seeds from here on belong to held-out worlds
-_PACKAGES = ("coinfer-gym", "gymnasium", "numba", "numpy", "stable_baselines3", "torch")
 _OWN_FILES = ("config.yaml", "origin.yaml", "evaluations.csv", "agent.pt", "results.json")
 _OWN_FOLDERS = ("checkpoints", "tensorboard")
 
@@ -261,29 +259,7 @@ def _origin(command: Sequence[str]) -> dict[str, Any]:
     """What the result of a run may depend on beside its configuration."""
     return {
         "command": ["python", "-m", "agents.train", *command],
-        "git_revision": _git_revision(),
-        "python": platform.python_version(),
+        "git_revision": git_revision(),
         "machine": platform.machine(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": versions(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_revision() -> str | None:
-    """Revision of the checkout, with a plus sign where files differ from it; None outside of one."""
-    try:
-        revision = _git("rev-parse", "HEAD")
-        return revision + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()

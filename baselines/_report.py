@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +14,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-import coinfer_gym
 from baselines._bootstrap import Estimate
-
-PACKAGES = ("gymnasium", "numba", "numpy", "cvxpy", "clarabel", "stable-baselines3", "torch")
+from baselines._output import (
+    BLUE,
+    GREY,
+    GRID,
+    VERMILION,
+    csv_text,
+    git_revision,
+    render,
+    style,
+    versions,
+    write_bytes,
+    write_text,
+)
 
 
 class Column(NamedTuple):
@@ -46,21 +50,6 @@ COLUMNS = {
     "regret": Column("regret", "z.4f"),
     "decision_us": Column("decision us", ",.0f"),
 }
-
-# Okabe and Ito's colours keep apart under every common colour blindness.
-_BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#666666"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    draft.replace(path)
 
 
 @dataclass(frozen=True)
@@ -141,7 +130,7 @@ class Report:
             for i, label in enumerate(self.labels)
             for k, name in enumerate(self.metrics)
         ]
-        return _csv([header, *rows])
+        return csv_text([header, *rows])
 
     def _worlds_csv(self) -> str:
         first = self.config["seed"]
@@ -150,7 +139,7 @@ class Report:
             for i, label in enumerate(self.labels)
             for world in range(self.config["worlds"])
         ]
-        return _csv([["policy", "seed", *self.metrics], *rows])
+        return csv_text([["policy", "seed", *self.metrics], *rows])
 
     def _summary(self) -> dict[str, Any]:
         policies = {label: {"metrics": self._numbers(self.estimate, i)} for i, label in enumerate(self.labels)}
@@ -188,39 +177,6 @@ def _margin(estimate: Estimate, i: int, k: int, column: Column) -> str:
     return f"{mean:{column.form}}\n[dim]±{max(mean - low, high - mean):{column.form}}[/dim]"
 
 
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on, as far as it is installed."""
-    found = {"python": platform.python_version(), "coinfer_gym": coinfer_gym.__version__}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def git_revision() -> str | None:
-    """Commit of the checkout, with ``-dirty`` where files differ from it; None outside a repository."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
-
-
 def draw(report: Report) -> dict[str, bytes]:
     """Picture of a comparison: per policy its quality, what it violates and drops, and how long it thinks.
 
@@ -233,10 +189,9 @@ def draw(report: Report) -> dict[str, bytes]:
     dict of str to bytes
         Files by name.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({"svg.hashsalt": "coinfer_gym", "font.size": 10}):
+    with style():
         figure = Figure(figsize=(11.0, 1.9 + 0.42 * len(report.labels)))
         figure.set_layout_engine("constrained", wspace=0.06)
         axes = figure.subplots(1, 4, sharey=True, width_ratios=[3.2, 1.5, 1.5, 2.0])
@@ -245,7 +200,7 @@ def draw(report: Report) -> dict[str, bytes]:
         axes[0].set_yticks(range(len(report.labels)), report.labels)
         axes[0].set_ylim(len(report.labels) - 0.5, -0.5)  # the first policy on top
         figure.suptitle(f"{report.config['title']}  ({report.config['worlds']} worlds, 95 % intervals)", fontsize=11)
-        return {f"comparison.{kind}": _render(figure, kind) for kind in ("png", "svg")}
+        return {f"comparison.{kind}": render(figure, kind) for kind in ("png", "svg")}
 
 
 def _dots(axis: Any, report: Report, name: str) -> None:
@@ -254,7 +209,7 @@ def _dots(axis: Any, report: Report, name: str) -> None:
     mean, low, high = (column.factor * part[:, k] for part in report.estimate)
     rows = np.arange(len(mean))
     is_reference = np.array([label == report.config["reference"] for label in report.labels])
-    for chosen, colour, marker in ((~is_reference, _BLUE, "o"), (is_reference, _VERMILION, "D")):
+    for chosen, colour, marker in ((~is_reference, BLUE, "o"), (is_reference, VERMILION, "D")):
         error = np.maximum([mean - low, high - mean], 0.0)[:, chosen]
         axis.errorbar(
             mean[chosen], rows[chosen], xerr=error, fmt=marker, color=colour, markersize=6, capsize=3, zorder=3
@@ -266,10 +221,10 @@ def _dots(axis: Any, report: Report, name: str) -> None:
     else:
         axis.set_xlim(*_limits(low, high))
     if name == "delivered" and is_reference.any():
-        axis.axvline(mean[is_reference][0], color=_VERMILION, linewidth=0.8, linestyle=":", zorder=1)
+        axis.axvline(mean[is_reference][0], color=VERMILION, linewidth=0.8, linestyle=":", zorder=1)
     axis.set_xlabel(column.title.replace(" us", " time, µs"))
-    axis.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axis.tick_params(axis="y", length=0, colors=_GREY, labelcolor="black")
+    axis.grid(axis="x", color=GRID, linewidth=0.6)
+    axis.tick_params(axis="y", length=0, colors=GREY, labelcolor="black")
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
 
@@ -279,10 +234,3 @@ def _limits(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[float,
     bottom, top = min(0.0, float(low.min())), max(0.0, float(high.max()))
     width = top - bottom or 1.0
     return bottom - 0.05 * width, bottom + 1.05 * width
-
-
-def _render(figure: Any, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"dpi": 150} if kind == "png" else {"metadata": {"Date": None}}
-    figure.savefig(buffer, format=kind, **options)
-    return buffer.getvalue()

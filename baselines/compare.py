@@ -12,8 +12,8 @@ A configuration says where, how often and who::
       exact: {policy: myopic_exact}
       agent: {policy: "agents.policy:load_agent", path: runs/bench/agent}
 
-Policies are the names in `baselines.rules.POLICIES`, or ``package.module:attribute`` from the packages of this project
-(see `baselines.rules.TRUSTED`). Paths count from the folder that the command runs in.
+Policies are the names in `baselines.registry.POLICIES`, or ``package.module:attribute`` from the packages of this
+project (`baselines.registry.TRUSTED`). Paths count from the folder that the command runs in.
 
 Every world that a policy has finished is noted in ``worlds.jsonl`` of the output folder, under a digest of all that the
 result depends on: scenario, policy, files that these name, and the source. A run that was interrupted goes on from
@@ -44,10 +44,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
-from baselines import _report
+from baselines import _output, _report
 from baselines._bootstrap import paired_bootstrap
 from baselines.policy import Predictor
-from baselines.rules import LAIM, find_policy, make_policy
+from baselines.registry import find_policy, make_policy
+from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError, solve_exact_batch
 from coinfer_gym.errors import nearest
 from coinfer_gym.problem import BUDGET_TOLERANCE
@@ -72,7 +73,7 @@ TIMES = ("decision_us",)
 """Metrics that differ from run to run."""
 
 ROOT = Path(__file__).resolve().parent.parent
-_SHOWN_ONLY = ("_bootstrap.py", "_report.py")  # a change there leaves what was played as it was
+_SHOWN_ONLY = ("_bootstrap.py", "_output.py", "_report.py")  # a change there leaves what was played as it was
 _TUNING_OFFSET = 10_000_000  # more worlds than anyone evaluates on
 _TUNING_WORLDS = 256
 _CHUNK = 10
@@ -326,7 +327,7 @@ class Journal:
         lines = [] if fresh or not path.exists() else path.read_text(encoding="utf-8").splitlines()
         whole = [line for line in lines if self._take(line)]
         # An interrupted run may have left half a line, to which the next one would be glued.
-        _report.write_text(path, "".join(f"{line}\n" for line in whole))
+        _output.write_text(path, "".join(f"{line}\n" for line in whole))
 
     def note(self, records: Iterable[dict[str, Any]]) -> None:
         """Append records, and have them on disk before the next ones are played."""

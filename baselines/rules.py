@@ -1,35 +1,23 @@
-"""Policies that need no learning: chance, one fixed action, one fixed cut, and the best answer to each task alone."""
+"""Policies that need no learning and no foresight: chance, one fixed action, and the best answer to each task alone."""
 
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from baselines.policy import Observation, Policy, Predictor, ProblemPolicy, State, batch_shape
+from baselines.policy import Observation, Policy, ProblemPolicy, State, batch_shape
+from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
 from coinfer_gym.envs.laim import action_space
 from coinfer_gym.errors import nearest
 from coinfer_gym.problem import check_cut
 
-__all__ = [
-    "POLICIES",
-    "ConstantAction",
-    "MyopicExact",
-    "MyopicSCA",
-    "OnDevice",
-    "OnServer",
-    "RandomPolicy",
-    "best_constant_action",
-    "find_policy",
-    "make_policy",
-]
+__all__ = ["LAIM", "ConstantAction", "MyopicExact", "MyopicSCA", "RandomPolicy", "best_constant_action"]
 
 LAIM = "coinfer_gym/LAIM-v0"
 
@@ -134,34 +122,29 @@ class ConstantAction(Policy):
         return np.broadcast_to(self.action, (*batch_shape(observation), *self.action.shape)).copy(), state
 
 
-class OnDevice(ProblemPolicy):
-    """Nothing is sent: the exact optimum of cut `J`."""
-
-    def solve(self, problem: Problem) -> Decision:
-        """Exact optimum at the last cut."""
-        return solve_exact(problem, cut=problem.workload.cuts - 1)
-
-
-class OnServer(ProblemPolicy):
-    """The raw sample is sent: the exact optimum of cut 0."""
-
-    def solve(self, problem: Problem) -> Decision:
-        """Exact optimum at the first cut."""
-        return solve_exact(problem, cut=0)
-
-
 class MyopicExact(ProblemPolicy):
-    """The global optimum of each task as if no other were to come.
+    """The global optimum of each task as if no other were to come, of P1 or of a design that restricts it.
 
     Parameters
     ----------
     env : gymnasium.Env, optional
+    scheme : str
+        A key of `baselines.schemes.SCHEMES`.
     cut : int, optional
-        One cut; all of them where None.
+        One cut; all that the design leaves free where None.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such design, or it prescribes the cut itself.
     """
 
-    def __init__(self, env: gym.Env[Any, Any] | None = None, cut: int | None = None) -> None:
-        self._cut = cut
+    def __init__(self, env: gym.Env[Any, Any] | None = None, scheme: str = "joint", cut: int | None = None) -> None:
+        if scheme not in SCHEMES:
+            raise InvalidInputError("scheme", scheme, nearest(scheme, SCHEMES))
+        if cut is not None and SCHEMES[scheme].end:
+            raise InvalidInputError("cut", cut, f"The design {scheme!r} prescribes the cut itself.")
+        self._scheme, self._cut = SCHEMES[scheme], cut
         super().__init__(env)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
@@ -178,112 +161,44 @@ class MyopicExact(ProblemPolicy):
         return self
 
     def solve(self, problem: Problem) -> Decision:
-        """Global optimum of P1."""
-        return solve_exact(problem, cut=self._cut)
+        """Global optimum of P1, restricted."""
+        return solve_exact(self._scheme.restrict(problem), self._cut_of(problem))
+
+    def _cut_of(self, problem: Problem) -> int | None:
+        return self._scheme.cut(problem) if self._cut is None else self._cut
 
 
 class MyopicSCA(MyopicExact):
-    """The successive convex approximation of Lyu et al. for each task; parameters as for `MyopicExact`."""
+    """The successive convex approximation of Lyu et al. for each task.
+
+    Parameters
+    ----------
+    env : gymnasium.Env, optional
+    scheme : str
+        A key of `baselines.schemes.SCHEMES`.
+    cut : int, optional
+        One cut; all that the design leaves free where None.
+    starts : int
+        Starting points per cut: that of `baselines.solve_sca`, and random ones.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any] | None = None,
+        scheme: str = "joint",
+        cut: int | None = None,
+        starts: int = 1,
+    ) -> None:
+        if starts < 1 or int(starts) != starts:
+            raise InvalidInputError("starts", starts, "Give a whole number of at least 1.")
+        self._starts = starts
+        super().__init__(env, scheme, cut)
 
     def solve(self, problem: Problem) -> Decision:
-        """Point where the approximation stops."""
+        """Best point where the approximation stops."""
         from baselines.sca import solve_sca  # brings the convex solvers along, which no other rule needs
 
-        return solve_sca(problem, cut=self._cut)
-
-
-POLICIES: dict[str, type[Policy]] = {
-    "random": RandomPolicy,
-    "constant": ConstantAction,
-    "on_device": OnDevice,
-    "on_server": OnServer,
-    "myopic_exact": MyopicExact,
-    "myopic_sca": MyopicSCA,
-}
-"""Policies by the names that configuration files use."""
-
-TRUSTED = ("coinfer_gym", "baselines", "agents")
-"""Packages from which a configuration file may name a policy by ``package.module:attribute``: those of this project.
-
-A file that could name any module could run any code. Imports point down, so this floor knows no agent by name: the file
-says ``agents.policy:load_agent``.
-"""
-
-
-def find_policy(name: str) -> Callable[..., Predictor]:
-    """What makes the policy of this name.
-
-    Parameters
-    ----------
-    name : str
-        A key of `POLICIES`, or ``package.module:attribute`` where the package is one of `TRUSTED`.
-
-    Returns
-    -------
-    callable
-        A class or function that returns a policy.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is none of this name, or its package is not trusted.
-    """
-    if name in POLICIES:
-        return POLICIES[name]
-    if ":" not in name:
-        hint = "A learned agent goes by 'agents.policy:load_agent' and its path."
-        raise InvalidInputError("policy", name, f"{nearest(name, POLICIES)} {hint}")
-    module_name, attribute = name.split(":", 1)
-    if module_name.split(".")[0] not in TRUSTED:
-        raise InvalidInputError("policy", name, f"A policy is imported from {', '.join(TRUSTED)} only.")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise InvalidInputError("policy", name, f"{error}.") from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise InvalidInputError("policy", name, nearest(attribute, getattr(module, "__all__", dir(module))))
-    return cast("Callable[..., Predictor]", factory)
-
-
-def make_policy(name: str, options: Mapping[str, Any] | None = None) -> Predictor:
-    """Policy by name and options, not yet bound to an environment.
-
-    Parameters
-    ----------
-    name : str
-        As for `find_policy`.
-    options : mapping, optional
-        Its keyword arguments.
-
-    Returns
-    -------
-    Predictor
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such policy, or an option is unknown or missing.
-    """
-    factory = find_policy(name)
-    options = dict(options or {})
-    check_options(name, factory, options)
-    return factory(**options)
-
-
-def check_options(name: str, factory: Callable[..., Predictor], options: Mapping[str, Any]) -> None:
-    """Raise `InvalidInputError` unless `factory` takes these keyword arguments and needs no more."""
-    parameters = inspect.signature(factory).parameters
-    if any(entry.kind is entry.VAR_KEYWORD for entry in parameters.values()):
-        return
-    known = [entry for entry in parameters if entry != "env"]
-    for key in options:
-        if key not in known:
-            hint = nearest(key, known) if known else "It has no options."
-            raise InvalidInputError(f"policy {name!r}: key", key, hint)
-    for key in known:
-        if parameters[key].default is inspect.Parameter.empty and key not in options:
-            raise InvalidInputError(f"policy {name!r}: {key}", None, "It must be given.")
+        return solve_sca(self._scheme.restrict(problem), cut=self._cut_of(problem), starts=self._starts)
 
 
 def best_constant_action(

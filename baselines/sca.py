@@ -55,6 +55,7 @@ STEP = 30.0
 """Clocks and power grow and shrink by no more than this factor from one iterate to the next."""
 
 _TOLERANCE = 1e-9
+_CONTROLS = ("retained_device", "retained_server", "power", "frequency_device", "frequency_server")
 _SIDE = 6
 _LINK = 7
 
@@ -64,6 +65,8 @@ def solve_sca(
     cut: int | None = None,
     start: Decision | None = None,
     *,
+    starts: int = 1,
+    seed: int = 0,
     threshold: float = 1e-4,
     max_iterations: int = 50,
 ) -> Solution:
@@ -76,6 +79,10 @@ def solve_sca(
         One cut; where None, that of `start`, or all of them without a start.
     start : Decision, optional
         A feasible decision to start from; where None, the one of the least load on the budgets, at the least ratios.
+    starts : int
+        Number of starts per cut; those after the first are random feasible decisions. The best end counts.
+    seed : int
+        Seed of the random starts.
     threshold : float
         Stop when an iteration raises the quality by less. Qualities that are bounds are measured on their logarithmic
         scale here, since the linear one is flat.
@@ -92,11 +99,15 @@ def solve_sca(
     Raises
     ------
     InvalidInputError
-        If the workload does not have the cut, or the start is of another cut, out of bounds or not feasible.
+        If the workload does not have the cut, `starts` is not a positive whole number, or the start is of another cut,
+        out of bounds or not feasible.
     """
+    if starts < 1 or int(starts) != starts:
+        raise InvalidInputError("starts", starts, "Give a whole number of at least 1.")
     if cut is None and start is None:
         cuts = range(problem.workload.cuts)
-        return best(problem, [solve_sca(problem, s, threshold=threshold, max_iterations=max_iterations) for s in cuts])
+        limits: dict[str, Any] = {"threshold": threshold, "max_iterations": max_iterations}
+        return best(problem, [solve_sca(problem, s, starts=starts, seed=seed, **limits) for s in cuts])
     if start is None:
         assert cut is not None
         fixed = fix_cut(problem, cut)
@@ -106,7 +117,33 @@ def solve_sca(
     else:
         fixed = fix_cut(problem, start.cut if cut is None else cut)
         _check_start(fixed, start)
-    return _iterate(fixed, problem.evaluate(start), threshold, max_iterations)
+    generator = np.random.default_rng([seed, fixed.cut])
+    begins = [start, *(_random_start(fixed, generator) for _ in range(starts - 1))]
+    return best(problem, [_iterate(fixed, problem.evaluate(begin), threshold, max_iterations) for begin in begins])
+
+
+def _random_start(fixed: FixedCut, generator: np.random.Generator) -> Decision:
+    """A decision uniform in the logarithms of its controls, moved towards the least load until it is feasible."""
+    safe, share = least_load(fixed), 1.0
+    low, high = _corners(fixed)
+    drawn = low * (high / low) ** generator.random(low.size)
+    anchor = np.array([getattr(safe, name) for name in _CONTROLS])
+    used = anchor > 0.0
+    while True:
+        moved = anchor.copy()
+        moved[used] *= (drawn[used] / anchor[used]) ** share
+        start = Decision(fixed.cut, *(float(value) for value in moved))
+        if fixed.problem.evaluate(start).feasible:
+            return start
+        share = 0.5 * share if share > _TOLERANCE else 0.0
+
+
+def _corners(fixed: FixedCut) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bounds of `_CONTROLS`; the open ends at 0 are taken at `_TOLERANCE` of the upper bound."""
+    device, server = fixed.sides
+    low = [device.retained_min, server.retained_min, fixed.link.power_min, device.frequency_min, server.frequency_min]
+    high = [1.0, 1.0, fixed.link.power_max, device.frequency_max, server.frequency_max]
+    return np.maximum(low, _TOLERANCE * np.array(high)), np.array(high)
 
 
 def _check_start(fixed: FixedCut, start: Decision) -> None:
@@ -133,7 +170,7 @@ def _iterate(fixed: FixedCut, start: Solution, threshold: float, max_iterations:
     history = [start]
     level = own_scale_quality(fixed.problem, start)
     for _ in range(max_iterations):
-        following = _follow(surrogate, fixed, history[-1])
+        following = next_iterate(surrogate, fixed, history[-1])
         if following is None:
             return replace(history[-1], history=tuple(history), reason=BROKEN)
         rise = own_scale_quality(fixed.problem, following) - level
@@ -146,7 +183,7 @@ def _iterate(fixed: FixedCut, start: Solution, threshold: float, max_iterations:
     return replace(history[-1], history=tuple(history))
 
 
-def _follow(surrogate: Surrogate, fixed: FixedCut, iterate: Solution) -> Solution | None:
+def next_iterate(surrogate: Surrogate, fixed: FixedCut, iterate: Solution) -> Solution | None:
     """The next iterate; None where the solver finds none."""
     with surrogate.lock:
         try:

@@ -39,8 +39,10 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import Field
 
+from baselines._output import write_text
 from baselines.compare import METRICS, play
-from baselines.rules import LAIM, check_options, find_policy, make_policy
+from baselines.registry import check_options, find_policy, make_policy
+from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
 
@@ -259,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rules": rules,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(result, indent=1) + "\n")
     print(f"written to {path}")
     return 0
 

@@ -8,8 +8,6 @@ Gaps are differences of quality on the scale on which the algorithm measures its
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,8 +21,8 @@ from tqdm import tqdm
 
 from baselines._fixed_cut import fix_cut
 from baselines._objective import own_scale_quality
-from baselines._report import _BLUE, _GREY, _VERMILION, _render, versions, write_bytes, write_text
-from baselines.sca import BROKEN, _follow, compile_surrogate, solve_sca
+from baselines._output import BLUE, GREY, GRID, VERMILION, csv_text, render, style, versions, write_bytes, write_text
+from baselines.sca import BROKEN, compile_surrogate, next_iterate, solve_sca
 from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
 from coinfer_gym.distortion import QUALITIES
 from coinfer_gym.problem import BUDGET_TOLERANCE, Solution
@@ -44,7 +42,7 @@ ROUNDING = 1e-8
 """A fall of the quality that counts as the convex solver's rounding: a few times its accuracy, and no more than the
 smallest threshold. The falls shrink with the solver's tolerance: at most 2e-7, 3e-8 and 3e-9 at 1e-6, 1e-7 and 1e-9."""
 
-DRAWN = {"rate_distortion": _BLUE, "magnitude_pruning": _VERMILION}
+DRAWN = {"rate_distortion": BLUE, "magnitude_pruning": VERMILION}
 ENDS = ("threshold", "worse iterate refused", "iterations exhausted", "solver broke down")
 
 _DECADES = {"gain": (-4.0, 1.0), "delay_budget": (-1.5, 1.0), "energy_budget": (-1.5, 1.5)}
@@ -211,7 +209,7 @@ def _end(solution: Solution, levels: NDArray[np.float64], max_iterations: int) -
 def _refused_fall(problem: Problem, solution: Solution) -> float:
     """How much worse the iterate after the last one is: what the algorithm saw and did not take."""
     fixed, last = fix_cut(problem, solution.cut), solution.history[-1]
-    following = _follow(compile_surrogate(fixed.structure), fixed, last)
+    following = next_iterate(compile_surrogate(fixed.structure), fixed, last)
     if following is None:
         return np.inf
     return own_scale_quality(problem, last) - own_scale_quality(problem, following)
@@ -312,20 +310,20 @@ def table(gaps: Mapping[str, ScaGaps]) -> str:
     str
         A threshold's rows also hold quantiles of the iterations until it stops.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = [f"{what}_{name}" for what in ("gap", "iterations") for name in ("median", "90", "max")]
-    writer.writerow(["quality", "by", "value", *columns])
+    rows: list[list[Any]] = [["quality", "by", "value", *columns]]
     for quality, g in gaps.items():
         parts = quantiles(g.gap)
-        for k in range(g.gap.shape[1]):
-            writer.writerow([quality, "iteration", k, *(f"{part[k]:.6e}" for part in parts.values()), "", "", ""])
+        rows += [
+            [quality, "iteration", k, *(f"{part[k]:.6e}" for part in parts.values()), "", "", ""]
+            for k in range(g.gap.shape[1])
+        ]
         parts, lengths = quantiles(g.stop_gap), quantiles(g.stop)
         for k, threshold in enumerate(THRESHOLDS):
             numbers = [f"{part[k]:.6e}" for part in parts.values()]
             counts = [f"{part[k]:g}" for part in lengths.values()]
-            writer.writerow([quality, "threshold", f"{threshold:g}", *numbers, *counts])
-    return text.getvalue()
+            rows.append([quality, "threshold", f"{threshold:g}", *numbers, *counts])
+    return csv_text(rows)
 
 
 def draw(gaps: Mapping[str, ScaGaps]) -> dict[str, bytes]:
@@ -341,10 +339,9 @@ def draw(gaps: Mapping[str, ScaGaps]) -> dict[str, bytes]:
     dict of str to bytes
         Files by name.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({"svg.hashsalt": "coinfer_gym", "font.size": 10}):
+    with style():
         figure = Figure(figsize=(9.0, 4.4))
         figure.set_layout_engine("constrained", wspace=0.06)
         left, right = figure.subplots(1, 2, sharey=True)
@@ -352,7 +349,7 @@ def draw(gaps: Mapping[str, ScaGaps]) -> dict[str, bytes]:
             if name in gaps:
                 _curves(left, np.arange(gaps[name].gap.shape[1]), gaps[name].gap, name, colour, "")
                 _curves(right, np.array(THRESHOLDS), gaps[name].stop_gap, name, colour, "o")
-        right.plot(THRESHOLDS, THRESHOLDS, color=_GREY, linewidth=0.8, zorder=1, label="gap = threshold")
+        right.plot(THRESHOLDS, THRESHOLDS, color=GREY, linewidth=0.8, zorder=1, label="gap = threshold")
         left.set_yscale("log")
         left.set_xscale("symlog", linthresh=1.0, linscale=0.3)
         ticks = [0, *(k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if k < left.get_xlim()[1])]
@@ -365,12 +362,12 @@ def draw(gaps: Mapping[str, ScaGaps]) -> dict[str, bytes]:
         right.set_xlabel("stopping threshold, rise of the quality per iteration (1)")
         left.set_ylabel("quality left to the exact optimum (1)")
         for axis in (left, right):
-            axis.grid(color="#dddddd", linewidth=0.6)
+            axis.grid(color=GRID, linewidth=0.6)
             axis.spines[["top", "right"]].set_visible(False)
         figure.suptitle(f"Successive convex approximation, {SCENARIO}, best cut", fontsize=11)
         handles, labels = right.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        return {f"sca_convergence.{kind}": _render(figure, kind) for kind in ("png", "svg")}
+        return {f"sca_convergence.{kind}": render(figure, kind) for kind in ("png", "svg")}
 
 
 def _curves(axis: Any, x: NDArray[Any], values: NDArray[np.float64], name: str, colour: str, marker: str) -> None:

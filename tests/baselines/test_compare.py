@@ -17,7 +17,7 @@ from baselines._bootstrap import paired_bootstrap
 from baselines._report import COLUMNS, Report
 from baselines.compare import METRICS, Journal, PolicyConfig, compare, load_config, main, play, policy_key
 from baselines.policy import ProblemPolicy
-from baselines.rules import MyopicExact, OnServer, RandomPolicy
+from baselines.rules import MyopicExact, RandomPolicy
 from coinfer_gym import InvalidInputError, solve_exact
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,7 +167,7 @@ def test_policies_meet_the_same_worlds(finished):
     assert len(set.union(*worlds.values())) == 3
     env = gym.make("coinfer_gym/LAIM-v0", tasks=30)
     seen = []
-    for policy in (RandomPolicy(), OnServer(env)):
+    for policy in (RandomPolicy(), MyopicExact(env, scheme="on_server")):
         play(env, policy, 8)
         seen.append(env.unwrapped.world())
     np.testing.assert_array_equal(seen[0].arrivals, seen[1].arrivals)
@@ -226,7 +226,7 @@ def test_key_follows_all_that_matters(tmp_path):
     (agent / "weights").write_text("2")
     keys.append(policy_key(config, entry, env))
     keys.append(policy_key(config, PolicyConfig(policy="random", seed=1), env))
-    keys.append(policy_key(config, PolicyConfig(policy="on_device"), env))
+    keys.append(policy_key(config, PolicyConfig(policy="myopic_exact", scheme="on_device"), env))
     keys.append(policy_key(config, entry, gym.make("coinfer_gym/LAIM-v0", **CONFIG["env"], bandwidth=2e7)))
     assert len(set(keys)) == 5
 

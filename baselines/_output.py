@@ -1,0 +1,86 @@
+"""What every command leaves behind: files written whole, what made them, and pictures in one style."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import coinfer_gym
+
+PACKAGES = ("gymnasium", "numba", "numpy", "cvxpy", "clarabel", "stable-baselines3", "torch")
+
+# Okabe and Ito's colours keep apart under every common colour blindness.
+BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
+GRID = "#dddddd"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows, the header among them, as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, as far as it is installed."""
+    found = {"python": platform.python_version(), "coinfer_gym": coinfer_gym.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Commit of the checkout, with ``-dirty`` where files differ from it; None outside a repository."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Settings that all pictures share; files of the same picture are the same bytes."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "coinfer_gym", "font.size": 10}):
+        yield
+
+
+def render(figure: Any, kind: str) -> bytes:
+    """A matplotlib figure as the bytes of a ``"png"`` or ``"svg"`` file."""
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"dpi": 150} if kind == "png" else {"metadata": {"Date": None}}
+    figure.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()

@@ -1,0 +1,48 @@
+"""Policies by name: what is found, what is refused, and what mistakes are answered with."""
+
+import pytest
+
+from baselines.registry import POLICIES, find_policy, make_policy
+from baselines.rules import MyopicExact
+from coinfer_gym import InvalidInputError
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("myopic_exac", "Did you mean 'myopic_exact'"),
+        ("agent", "agents.policy:load_agent"),
+        ("os:system", "imported from coinfer_gym, baselines, agents only"),
+        ("baselines_evil.x:y", "only"),
+        ("baselines.nowhere:thing", "No module named"),
+        ("baselines.rules:MyopicExakt", "Did you mean 'MyopicExact'"),
+    ],
+)
+def test_unknown_policy_is_explained(name, message):
+    with pytest.raises(InvalidInputError, match=message):
+        find_policy(name)
+
+
+def test_policy_by_import_path():
+    assert find_policy("baselines.rules:MyopicExact") is MyopicExact
+    assert isinstance(make_policy("baselines.rules:MyopicExact", {"cut": 2}), MyopicExact)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("myopic_exact", {"cuts": 1}, "Did you mean 'cut'"),
+        ("clairvoyant", {"cut": 1}, "Did you mean 'steps'|steps"),
+        ("constant", {}, "action"),
+    ],
+)
+def test_options_are_checked(name, options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        make_policy(name, options)
+
+
+def test_names_are_those_of_the_documentation():
+    assert set(POLICIES) == {
+        *("random", "constant", "myopic_exact", "myopic_sca"),
+        *("slowdown", "queue_budget", "lyapunov", "predictive_control", "stochastic_dp", "clairvoyant"),
+    }
