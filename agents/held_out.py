@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from agents.vec_env import Columns, NativeVecEnv
 from coinfer_gym import Problem, solve_exact_batch
-from coinfer_gym.envs import dynamics, spaces
-from coinfer_gym.optimum import solution_from_row
+from coinfer_gym.envs import spaces
 
 __all__ = ["SELECTION_SEED", "TEST_SEED", "Score", "exact_actions", "play", "regrets"]
 
@@ -107,14 +106,7 @@ def deterministic(policy: _Predictor) -> Callable[[NDArray[np.float32]], NDArray
 def exact_actions(env: NativeVecEnv) -> NDArray[np.float32]:
     """Actions of the exact optimum of the task at the head of every lane, as if no other were to come."""
     inner: Any = env.env.unwrapped
-    state, rules = inner.lanes.state, inner.lanes.constants.rules[0]
-    gains_db = [dynamics.observed_gain_db(state[i], inner.lanes.gains, i, rules) for i in range(env.num_envs)]
-    energy = np.minimum(state["energy_budget"], np.maximum(state["battery"], np.nextafter(0.0, 1.0)))
-    rows = solve_exact_batch(
-        _problem(inner), _linear(np.array(gains_db)), state["delay_budget"] - state["wait"], energy, parallel=False
-    )
-    hardware, cuts = inner.lanes.constants.problem.hardware, inner.scenario.workload.cuts
-    return np.stack([spaces.encode(hardware, cuts, solution_from_row(row)) for row in rows])
+    return spaces.encode_rows(inner.scenario.tables, solve_exact_batch(_problem(inner), *inner.lanes.tasks()))
 
 
 def regrets(env: NativeVecEnv, decisions: Columns, most: int) -> NDArray[np.float64]:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from baselines.policy import Observation, ProblemPolicy, State
 from baselines.table import QualityGrid, build_grid
-from coinfer_gym import Decision, InvalidInputError, Problem, Solution, solve_exact_batch
+from coinfer_gym import Decision, InvalidInputError, Problem, Solution
 from coinfer_gym._compile import kernel
 from coinfer_gym.envs.spaces import OBSERVATION_NAMES
-from coinfer_gym.optimum import solution_from_row
+from coinfer_gym.optimum import solution_from_row, solve_within
 from coinfer_gym.scenario import Scenario
 from coinfer_gym.world import draw, gain_db_range, load_arrival_trace
 
@@ -189,17 +189,8 @@ def serve_within(problem: Problem, seconds: float, energy: float = math.inf) -> 
     Solution
         Where even the budgets cannot be met, the one that `coinfer_gym.solve_exact` gives.
     """
-    joules = min(energy, problem.energy_budget)
-    solution = _solve(problem, min(seconds, problem.delay_budget), joules)
-    if solution.feasible:
-        return solution
-    if solution.delay_needed <= problem.delay_budget:
-        return _solve(problem, solution.delay_needed * (1.0 + 1e-9), joules)
-    return _solve(problem, problem.delay_budget, problem.energy_budget)
-
-
-def _solve(problem: Problem, seconds: float, energy: float) -> Solution:
-    rows: Any = solve_exact_batch(problem, [problem.gain], [seconds], [energy], parallel=False)
+    task = (problem.gain, problem.delay_budget, problem.energy_budget, seconds, energy)
+    rows: Any = solve_within(problem, *(np.array([value]) for value in task))
     return solution_from_row(rows[0])
 
 

@@ -61,6 +61,7 @@ TableArrays = tuple[NDArray[np.void], NDArray[np.void], NDArray[np.void], NDArra
 _UNLIMITED = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
 _END = 92.0  # ln of a price of time at which every clock and power stands at an end
 _ROUNDING = 1e-13
+_ABOVE = 1e-9  # relative: a delay that is just needed is solved for without fear of rounding
 _FULL = 1.0 - 1e-12
 _LINEAR, _SATURATED, _INFEASIBLE = 0, 1, 2
 
@@ -141,8 +142,44 @@ def solve_exact_batch(
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload), int(cut) + 1)
     rows = np.zeros(gains.size, SOLUTION)
     run: Any = _solve_many_parallel if parallel else _solve_many
-    run(_arrays(problem.tables), *(np.ravel(v) for v in (gains, delays, energies)), first, last, rows)
+    flat = (np.array(values).ravel() for values in (gains, delays, energies))  # copies: views of one value are special
+    run(_arrays(problem.tables), *flat, first, last, rows)
     return rows.reshape(gains.shape)
+
+
+def solve_within(
+    problem: Problem,
+    gain: NDArray[np.float64],
+    delay_budget: NDArray[np.float64],
+    energy_budget: NDArray[np.float64],
+    seconds: NDArray[np.float64],
+    joules: NDArray[np.float64],
+) -> NDArray[np.void]:
+    """Exact optima within less time and energy than the budgets; where no decision is so fast, the fastest there is.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives everything that is not varied.
+    gain, delay_budget, energy_budget : ndarray, shape (n,)
+        The tasks.
+    seconds, joules : ndarray, shape (n,)
+        Time in s and energy in J that each may take.
+
+    Returns
+    -------
+    ndarray of `SOLUTION`, shape (n,)
+        Where even the budgets cannot be met, the record that `solve_exact_batch` has for them.
+    """
+    energy = np.minimum(joules, energy_budget)
+    rows = solve_exact_batch(problem, gain, np.minimum(seconds, delay_budget), energy)
+    missed = np.flatnonzero(rows["reason"] != 0)
+    if missed.size:
+        slower = rows["delay_needed"][missed] <= delay_budget[missed]
+        delay = np.where(slower, rows["delay_needed"][missed] * (1.0 + _ABOVE), delay_budget[missed])
+        allowed = np.where(slower, energy[missed], energy_budget[missed])
+        rows[missed] = solve_exact_batch(problem, gain[missed], delay, allowed)
+    return rows
 
 
 def solution_from_row(row: np.void | Any) -> Solution:

@@ -118,6 +118,18 @@ class Decision:
     frequency_server: float
 
 
+def as_tuple(decision: Decision) -> tuple[int, float, float, float, float, float]:
+    """A decision as compiled code takes it."""
+    return (
+        int(decision.cut),
+        float(decision.retained_device),
+        float(decision.retained_server),
+        float(decision.power),
+        float(decision.frequency_device),
+        float(decision.frequency_server),
+    )
+
+
 @dataclass(frozen=True)
 class Solution(Decision):
     """A decision, what it yields, and what is known about how good it is.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.pricing import controls_at, costs_of, delay_of, energy_of, lateness, spectral_span
-from coinfer_gym.problem import Decision, Tables, evaluate, meets
+from coinfer_gym.problem import Decision, Tables, as_tuple, evaluate, meets
 
 __all__ = ["DECISION", "decisions_that_meet", "keep_budgets"]
 
@@ -71,14 +71,7 @@ def keep_budgets(
     Decision
         The given object itself where it meets both budgets, and where no decision does.
     """
-    wanted = (
-        decision.cut,
-        float(decision.retained_device),
-        float(decision.retained_server),
-        float(decision.power),
-        float(decision.frequency_device),
-        float(decision.frequency_server),
-    )
+    wanted = as_tuple(decision)
     changed, kept = keep_decision(tables.hardware, tables.cuts, gain, delay_budget, energy_budget, wanted)
     if not changed:
         return decision
@@ -109,6 +102,21 @@ def decisions_that_meet(
     mask = np.empty(decisions.shape[0], np.bool_)
     _mark(tables.hardware, tables.cuts, gain, delay_budget, energy_budget, decisions, mask)
     return mask
+
+
+@kernel
+def mark_tasks(
+    hardware: NDArray[np.void],
+    cuts: NDArray[np.void],
+    gain: NDArray[np.float64],
+    delay_budget: NDArray[np.float64],
+    energy_budget: NDArray[np.float64],
+    decisions: NDArray[np.void],
+    masks: NDArray[np.bool_],
+) -> None:
+    """Fill in `decisions_that_meet` for many tasks, a row of `masks` each."""
+    for i in range(gain.shape[0]):
+        _mark(hardware, cuts, gain[i], delay_budget[i], energy_budget[i], decisions, masks[i])
 
 
 @kernel

@@ -1,8 +1,9 @@
-"""Other ways to act in LAIM-v0, and more to learn from it: a grid, cut apart from controls, kept budgets, regret."""
+"""Other ways to act in LAIM-v0, and more to learn from it: a grid, cut apart, kept budgets, shares of them, regret."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, SupportsFloat
 
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from coinfer_gym.envs import spaces
 from coinfer_gym.envs.laim import LAIMEnv
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.optimum import solve_exact_batch
-from coinfer_gym.problem import Decision
+from coinfer_gym.optimum import solve_exact_batch, solve_within
+from coinfer_gym.problem import Decision, Problem
 from coinfer_gym.safety import DECISION, decisions_that_meet, keep_budgets
 from coinfer_gym.scenario import Scenario
 
-__all__ = ["DiscreteActions", "HybridActions", "KeepBudgets", "Regret"]
+__all__ = ["DiscreteActions", "ExactWithin", "HybridActions", "KeepBudgets", "Regret"]
 
 RETAINED_LEVELS: tuple[float | tuple[float, float], ...] = (
     *(0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
@@ -79,10 +80,9 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
         frequency_levels: Sequence[float] = FREQUENCY_LEVELS,
         cuts: Sequence[int] | None = None,
     ) -> None:
-        ratios = [_pair(level) for level in retained_levels]
         gym.utils.RecordConstructorArgs.__init__(
             self,
-            retained_levels=[list(pair) for pair in ratios],
+            retained_levels=[list(_pair(level)) for level in retained_levels],
             power_levels=list(power_levels),
             frequency_levels=list(frequency_levels),
             cuts=None if cuts is None else list(cuts),
@@ -90,18 +90,8 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
         super().__init__(env)
         self._laim = _laim(env, type(self).__name__)
         scenario = self._laim.scenario
-        every_cut = range(scenario.workload.cuts)
-        chosen = list(every_cut if cuts is None else cuts)
-        _check_levels("retained_levels", [ratio for pair in ratios for ratio in pair])
-        _check_levels("power_levels", power_levels)
-        _check_levels("frequency_levels", frequency_levels)
-        if not chosen or not set(chosen) <= set(every_cut):
-            raise InvalidInputError("cuts", cuts, f"Give some of the cuts 0 to {every_cut[-1]}.")
-        self._table = _tabulate(scenario, chosen, ratios, power_levels, frequency_levels)
-        hardware = scenario.tables.hardware
-        self._actions = np.stack(
-            [spaces.encode(hardware, scenario.workload.cuts, Decision(*row)) for row in self._table.tolist()]
-        )
+        self._table = tabulate_decisions(scenario, retained_levels, power_levels, frequency_levels, cuts)
+        self._actions = spaces.encode_rows(scenario.tables, self._table)
         self.action_space = gym_spaces.Discrete(len(self._table))
 
     def action(self, action: np.int64) -> Action:
@@ -254,6 +244,84 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
         return replaced
 
 
+class ExactWithin(gym.ActionWrapper[Observation, Action, Action], gym.utils.RecordConstructorArgs):
+    """Let the agent say what a task may take; the exact optimum within that says how it is served.
+
+    For every agent of continuous actions. Of the six components of a decision five have a right answer once it is known
+    how much time and energy the task may take, and `coinfer_gym.solve_exact` has it. What is left to learn is what no
+    single task can tell: how much of its budgets to leave to those that wait.
+
+    The action is ``Box(-1, 1, (1,), float32)``: the share of the time that waiting has left of T0, from 0 to all of it.
+    With a battery there is a second component, the share of the energy that may be spent. Where no decision is that
+    fast, the fastest within the energy is taken. A decision with what the agent can know of the channel may still miss
+    a budget where the channel is observed late or with noise.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        LAIM-v0 with its own action space.
+
+    Raises
+    ------
+    InvalidInputError
+        If the environment is not LAIM-v0.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self._laim = _laim(env, type(self).__name__)
+        self._problem = self._laim.scenario.problem(1.0)
+        self.action_space = shares_space(self._laim.scenario)
+
+    def action(self, action: Action) -> Action:
+        """The exact optimum within the shares as an action of LAIM-v0.
+
+        Raises
+        ------
+        InvalidInputError
+            If the action has another shape or a NaN.
+        """
+        problem = self._laim.problem()
+        task = (problem.gain, problem.delay_budget, problem.energy_budget)
+        row: Action = act_within(self._problem, np.array([task]).T, np.asarray(action, np.float64)[None])[0]
+        return row
+
+
+def shares_space(scenario: Scenario) -> Any:
+    """Action space of `ExactWithin`."""
+    return gym_spaces.Box(-1.0, 1.0, (1 if scenario.battery_capacity is None else 2,), np.float32)
+
+
+def act_within(problem: Problem, tasks: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Exact optima within shares of the budgets, as actions of LAIM-v0.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives everything that is not varied.
+    tasks : ndarray, shape (3, n)
+        Gain, what is left of the delay budget in s, and the energy budget in J.
+    shares : ndarray, shape (n, 1) or (n, 2)
+        Of time and, where given, of energy, from -1 for nothing to 1 for all.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, 6)
+
+    Raises
+    ------
+    InvalidInputError
+        If a share is NaN.
+    """
+    if np.isnan(shares).any():
+        raise InvalidInputError("action", math.nan, "Give numbers in [-1, 1].")
+    part = 0.5 * (np.clip(shares, -1.0, 1.0) + 1.0)
+    energy = tasks[2] * part[:, 1] if shares.shape[1] > 1 else tasks[2]
+    rows = solve_within(problem, tasks[0], tasks[1], tasks[2], tasks[1] * part[:, 0], energy)
+    return spaces.encode_rows(problem.tables, rows)
+
+
 class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordConstructorArgs):
     """Tell after every step how far the delivered quality stayed behind the exact optimum of the same task.
 
@@ -332,20 +400,28 @@ def _check_levels(name: str, levels: Sequence[float]) -> None:
         raise InvalidInputError(name, levels, "Give at least one, each in (0, 1].")
 
 
-def _tabulate(
+def tabulate_decisions(
     scenario: Scenario,
-    cuts: Sequence[int],
-    ratios: Sequence[tuple[float, float]],
-    power_levels: Sequence[float],
-    frequency_levels: Sequence[float],
+    retained_levels: Sequence[float | Sequence[float]] = RETAINED_LEVELS,
+    power_levels: Sequence[float] = POWER_LEVELS,
+    frequency_levels: Sequence[float] = FREQUENCY_LEVELS,
+    cuts: Sequence[int] | None = None,
 ) -> NDArray[np.void]:
-    """The decisions of `DiscreteActions` as records of `coinfer_gym.safety.DECISION`."""
+    """The decisions of `DiscreteActions` as records of `coinfer_gym.safety.DECISION`; parameters and errors are its."""
+    ratios = [_pair(level) for level in retained_levels]
+    every_cut = range(scenario.workload.cuts)
+    chosen = list(every_cut if cuts is None else cuts)
+    _check_levels("retained_levels", [ratio for pair in ratios for ratio in pair])
+    _check_levels("power_levels", power_levels)
+    _check_levels("frequency_levels", frequency_levels)
+    if not chosen or not set(chosen) <= set(every_cut):
+        raise InvalidInputError("cuts", cuts, f"Give some of the cuts 0 to {every_cut[-1]}.")
     kappa_device = scenario.pue_device * scenario.kappa_device
     kappa_server = scenario.pue_server * scenario.kappa_server
     server_to_device = (kappa_device / kappa_server) ** (1.0 / 3.0)
-    table = np.zeros((len(cuts), len(ratios), len(power_levels), len(frequency_levels)), DECISION)
+    table = np.zeros((len(chosen), len(ratios), len(power_levels), len(frequency_levels)), DECISION)
     for index, (cut, pair, power, clock) in zip(
-        np.ndindex(table.shape), itertools.product(cuts, ratios, power_levels, frequency_levels), strict=True
+        np.ndindex(table.shape), itertools.product(chosen, ratios, power_levels, frequency_levels), strict=True
     ):
         frequency = clock * scenario.frequency_device_max
         table[index] = (

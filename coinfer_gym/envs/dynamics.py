@@ -31,6 +31,9 @@ from coinfer_gym.world import (
     substream,
 )
 
+TINIEST = 5e-324
+"""Smallest energy budget in J: an empty battery still has a problem."""
+
 RULES = np.dtype(
     [
         ("one_at_a_time", np.int64),
@@ -451,6 +454,17 @@ def reset_lanes(constants: Any, lanes: Any, chosen: Any, seeds: Any, observation
     """Reset the lanes of the index array `chosen`, the k-th with ``seeds[k]``."""
     for k in range(chosen.shape[0]):
         reset_lane(constants, lanes, chosen[k], seeds[k], observation, info)
+
+
+@kernel
+def tell_tasks(lanes: Any, rules: Any, gain: Any, delay: Any, energy: Any) -> None:
+    """Fill in what an agent can know of P1 of the task at hand in every lane: the gain, and both budgets left."""
+    state, _, gains, _ = lanes
+    for i in range(state.shape[0]):
+        lane = state[i]
+        gain[i] = 10.0 ** (observed_gain_db(lane, gains, i, rules[0]) / 10.0)
+        delay[i] = lane.delay_budget - lane.wait
+        energy[i] = min(lane.energy_budget, max(lane.battery, TINIEST))
 
 
 @kernel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import gymnasium as gym
@@ -171,19 +170,10 @@ class LAIMEnv(gym.Env[Any, Any]):
         return self._lanes.observation[0].copy(), float(rewards[0]), False, self._ended, info
 
     def problem(self) -> Problem:
-        """P1 of the task at the head, as far as the agent can know it.
-
-        The delay budget is what waiting has left of T0, the gain is the observed one, and with a battery no more energy
-        may be spent than it holds (which is stricter than the device's own share of it).
-        """
-        lane = self._lane()
-        rules = self._lanes.constants.rules[0]
-        gain_db = dynamics.observed_gain_db(self._lanes.state[0], self._lanes.gains, 0, rules)
-        return self.scenario.problem(
-            10.0 ** (gain_db / 10.0),
-            float(lane["delay_budget"] - lane["wait"]),
-            float(min(lane["energy_budget"], max(lane["battery"], math.ulp(0.0)))),
-        )
+        """P1 of the task at the head, as far as the agent can know it, see `coinfer_gym.envs.lanes.Lanes.tasks`."""
+        self._lane()
+        gain, delay_budget, energy_budget = self._lanes.tasks()
+        return self.scenario.problem(float(gain[0]), float(delay_budget[0]), float(energy_budget[0]))
 
     def action(self, decision: Decision) -> NDArray[np.float32]:
         """Action that makes a decision (a solution is one), up to the rounding of float32."""

@@ -79,6 +79,19 @@ class Lanes:
         run = dynamics.reset_lanes_parallel if self._parallel else dynamics.reset_lanes
         run(self._constant_arrays, self._lane_arrays, chosen, seeds, self.observation, self._info_records)
 
+    def tasks(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """What an agent can know of P1 of the task at hand in every lane.
+
+        Returns
+        -------
+        gain, delay_budget, energy_budget : ndarray, shape (count,)
+            The observed gain, what waiting has left of T0 in s, and E0 or what less the battery holds in J (which is
+            stricter than the device's own share of it).
+        """
+        gain, delay, energy = np.empty((3, len(self.state)))
+        dynamics.tell_tasks(self._lane_arrays, self.constants.rules, gain, delay, energy)
+        return gain, delay, energy
+
     def step(
         self, actions: NDArray[np.floating[Any]], skipped: NDArray[np.bool_], fresh_infos: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

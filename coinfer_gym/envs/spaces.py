@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
-from coinfer_gym.problem import Decision
+from coinfer_gym.problem import Decision, Tables, as_tuple
 
 ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency_device", "frequency_server")
 """Components of an action, each in [-1, 1]."""
@@ -69,6 +69,32 @@ def decode(
     )
 
 
+@kernel
+def _component(value: float, low: float, high: float) -> float:
+    """`value` as a component of an action; one without a choice stands at its upper end."""
+    return _share(value, low, high) if high > low else 1.0
+
+
+@kernel
+def write_action(
+    hardware: NDArray[np.void],
+    cuts: int,
+    decision: tuple[int, float, float, float, float, float],
+    out: NDArray[np.float32],
+    i: int,
+) -> None:
+    """Write the action that `decode` turns into a decision to row `i`; idle components are clipped."""
+    h = hardware[0]
+    s, retained_device, retained_server, power, frequency_device, frequency_server = decision
+    power = min(max(power, h.power_min), h.power_max)
+    out[i, 0] = (2.0 * s + 1.0) / cuts - 1.0
+    out[i, 1] = _component(retained_device, h.retained_device_min, 1.0)
+    out[i, 2] = _component(retained_server, h.retained_server_min, 1.0)
+    out[i, 3] = _component(math.log(power), math.log(h.power_min), math.log(h.power_max))
+    out[i, 4] = _component(frequency_device, h.frequency_device_min, h.frequency_device_max)
+    out[i, 5] = _component(frequency_server, h.frequency_server_min, h.frequency_server_max)
+
+
 def encode(hardware: NDArray[np.void], cuts: int, decision: Decision) -> NDArray[np.float32]:
     """Action that `decode` turns into `decision`, up to the rounding of float32; idle components are clipped.
 
@@ -84,19 +110,37 @@ def encode(hardware: NDArray[np.void], cuts: int, decision: Decision) -> NDArray
     ndarray of float32, shape (6,)
         In the order of `ACTION_NAMES`.
     """
-    h = hardware[0]
-    power = min(max(decision.power, float(h["power_min"])), float(h["power_max"]))
-    spans = (
-        (decision.retained_device, h["retained_device_min"], 1.0),
-        (decision.retained_server, h["retained_server_min"], 1.0),
-        (math.log(power), math.log(h["power_min"]), math.log(h["power_max"])),
-        (decision.frequency_device, h["frequency_device_min"], h["frequency_device_max"]),
-        (decision.frequency_server, h["frequency_server_min"], h["frequency_server_max"]),
-    )
-    controls = [1.0 if high <= low else 2.0 * (value - low) / (high - low) - 1.0 for value, low, high in spans]
-    action = np.array([(2.0 * decision.cut + 1.0) / cuts - 1.0, *controls])
-    rounded: NDArray[np.float32] = np.clip(action, -1.0, 1.0).astype(np.float32)
-    return rounded
+    action = np.empty((1, len(ACTION_NAMES)), np.float32)
+    write_action(hardware, cuts, as_tuple(decision), action, 0)
+    row: NDArray[np.float32] = action[0]
+    return row
+
+
+def encode_rows(tables: Tables, rows: NDArray[np.void]) -> NDArray[np.float32]:
+    """Actions of many decisions, see `encode`.
+
+    Parameters
+    ----------
+    tables : Tables
+        Constants of P1: ``scenario.tables``.
+    rows : ndarray, shape (n,)
+        Records with the fields of a decision, those of `coinfer_gym.optimum.SOLUTION` among them.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, 6)
+    """
+    actions = np.empty((rows.shape[0], len(ACTION_NAMES)), np.float32)
+    _write_actions(tables.hardware, tables.cuts.shape[0], rows, actions)
+    return actions
+
+
+@kernel
+def _write_actions(hardware: NDArray[np.void], cuts: int, rows: NDArray[np.void], actions: NDArray[np.float32]) -> None:
+    for i in range(rows.shape[0]):
+        d = rows[i]
+        ratios, clocks = (d.retained_device, d.retained_server), (d.frequency_device, d.frequency_server)
+        write_action(hardware, cuts, (d.cut, ratios[0], ratios[1], d.power, clocks[0], clocks[1]), actions, i)
 
 
 @kernel

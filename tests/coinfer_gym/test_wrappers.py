@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from coinfer_gym import Decision, InvalidInputError, load_scenario, solve_exact, solve_exact_batch
 from coinfer_gym.envs import spaces
 from coinfer_gym.safety import DECISION, decisions_that_meet, keep_budgets
-from coinfer_gym.wrappers import DiscreteActions, HybridActions, KeepBudgets, Regret
+from coinfer_gym.wrappers import DiscreteActions, ExactWithin, HybridActions, KeepBudgets, Regret
 
 ID = "coinfer_gym:coinfer_gym/LAIM-v0"
 WRAPPERS = {
@@ -23,6 +23,7 @@ WRAPPERS = {
     "dict": lambda env: HybridActions(env, kind="dict"),
     "tuple": lambda env: HybridActions(env, kind="tuple"),
     "kept": KeepBudgets,
+    "exact within": ExactWithin,
     "regret": Regret,
     "stack": lambda env: Regret(DiscreteActions(KeepBudgets(env), retained_levels=[1.0, [0.1, 1.0]], cuts=[0, 1, 12])),
 }
@@ -123,7 +124,7 @@ def test_other_environments_are_refused(wrapper):
         wrapper(gym.make("CartPole-v1"))
 
 
-@pytest.mark.parametrize("wrapper", [DiscreteActions, HybridActions, KeepBudgets])
+@pytest.mark.parametrize("wrapper", [DiscreteActions, ExactWithin, HybridActions, KeepBudgets])
 def test_wrappers_of_actions_need_the_plain_ones(wrapper):
     with pytest.raises(InvalidInputError, match="inside"):
         wrapper(make("dict"))
