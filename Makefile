@@ -47,7 +47,7 @@ bench: $(STAMP)  ## train an agent for a short while and compare it with every b
 	$(PY) -m agents.train --config configs/agents/bench.yml --overwrite
 	$(PY) -m baselines.compare configs/compare/quick.yaml
 
-figures: $(STAMP)  ## the figures of both papers
+figures: $(STAMP)  ## every figure, with its data and the verdict on its claims (a quarter of an hour)
 	$(PY) -m baselines.figures
 
 benchmarks: $(STAMP)  ## speed of the environments and the optimizers

@@ -1,6 +1,8 @@
 """Optimizers and rules that act in the environments, and the comparison of everything."""
 
 from baselines.conic import solve_conic
+from baselines.quantum import minimize_quantum
 from baselines.sca import solve_sca
+from baselines.search import solve_quantum
 
-__all__ = ["solve_conic", "solve_sca"]
+__all__ = ["minimize_quantum", "solve_conic", "solve_quantum", "solve_sca"]

@@ -11,6 +11,7 @@ from baselines.clairvoyant import ClairvoyantPolicy
 from baselines.farsighted import Lyapunov, PredictiveControl, QueueBudget, Slowdown
 from baselines.policy import Policy, Predictor
 from baselines.rules import ConstantAction, MyopicExact, MyopicSCA, RandomPolicy
+from baselines.search import MyopicQuantum
 from baselines.stochastic import StochasticDP
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
@@ -22,6 +23,7 @@ POLICIES: dict[str, type[Policy]] = {
     "constant": ConstantAction,
     "myopic_exact": MyopicExact,
     "myopic_sca": MyopicSCA,
+    "quantum": MyopicQuantum,
     "slowdown": Slowdown,
     "queue_budget": QueueBudget,
     "lyapunov": Lyapunov,

@@ -1,20 +1,22 @@
-"""Compute and draw every figure: ``python -m baselines.figures [--out FOLDER]``."""
+"""Compute and draw the figures: ``python -m baselines.figures [NAME ...] [--out FOLDER]``."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from baselines.figures.sca_convergence import make
+from coinfer_gym import InvalidInputError
+from coinfer_gym.errors import nearest
 
-FIGURES = {"sca_convergence": make}
-"""Makers by figure: each writes its files into a folder and says which claims hold."""
+FIGURES = ("sca_convergence", "schemes", "cuts", "regimes", "search", "load", "decision_time")
+"""Modules of this package whose ``make(folder)`` writes files there and says which claims hold."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make all figures.
+    """Make figures.
 
     Parameters
     ----------
@@ -24,16 +26,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 where every claim holds, else 1; the files are written either way.
+        0 where every claim holds, 1 where one fails, the files being written either way, and 2 where something given
+        cannot be used.
     """
-    parser = argparse.ArgumentParser(prog="python -m baselines.figures", description="Compute and draw every figure.")
+    parser = argparse.ArgumentParser(prog="python -m baselines.figures", description="Compute and draw the figures.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FIGURES)}; all by default")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="folder for the files (%(default)s)")
-    folder = parser.parse_args(arguments).out
+    options = parser.parse_args(arguments)
     failed = False
-    for name, maker in FIGURES.items():
-        for claim, holds in maker(folder).items():
-            print(f"{name}: {claim}: {'holds' if holds else 'FAILS'}")
-            failed |= not holds
+    try:
+        for name in options.names:
+            if name not in FIGURES:
+                raise InvalidInputError("figure", name, nearest(name, FIGURES))
+        for name in options.names or FIGURES:
+            maker = importlib.import_module(f"baselines.figures.{name}").make
+            for claim, holds in maker(options.out).items():
+                print(f"{name}: {claim}: {'holds' if holds else 'FAILS'}")
+                failed |= not holds
+    except InvalidInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return int(failed)
 
 

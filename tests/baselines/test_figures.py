@@ -1,6 +1,7 @@
 """The figures: files and quantiles of a small run, and that its verdict can fail."""
 
 import csv
+import importlib
 import json
 import math
 
@@ -130,9 +131,15 @@ def test_verdict_reports_failures(small_gaps, field, value, part):
     assert [name for name, value in holds.items() if not value] == [part]
 
 
-def test_command_draws_every_figure_and_fails_with_a_claim(tmp_path, monkeypatch, capsys):
+def test_command_draws_what_is_asked_for_and_fails_with_a_claim(tmp_path, monkeypatch, capsys):
     made = []
-    monkeypatch.setattr(command, "FIGURES", {"one": lambda out: made.append(out) or {"a": True, "b": False}})
+    for name in command.FIGURES:
+        module = importlib.import_module(f"baselines.figures.{name}")
+        monkeypatch.setattr(module, "make", lambda out, name=name: made.append((name, out)) or {"a": name != "load"})
     assert command.main(["--out", str(tmp_path)]) == 1
-    assert made == [tmp_path]
-    assert capsys.readouterr().out == "one: a: holds\none: b: FAILS\n"
+    assert made == [(name, tmp_path) for name in command.FIGURES]
+    assert "load: a: FAILS\n" in capsys.readouterr().out
+    assert command.main(["regimes", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "regimes: a: holds\n"
+    assert command.main(["regimen"]) == 2
+    assert "Did you mean 'regimes'" in capsys.readouterr().err

@@ -43,6 +43,6 @@ def test_options_are_checked(name, options, message):
 
 def test_names_are_those_of_the_documentation():
     assert set(POLICIES) == {
-        *("random", "constant", "myopic_exact", "myopic_sca"),
+        *("random", "constant", "myopic_exact", "myopic_sca", "quantum"),
         *("slowdown", "queue_budget", "lyapunov", "predictive_control", "stochastic_dp", "clairvoyant"),
     }
