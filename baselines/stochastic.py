@@ -168,6 +168,12 @@ class StochasticDP(FarsightedPolicy):
     env : gymnasium.Env, optional
     gains, waits, queue, beliefs, times, levels, samples, seed : int
         Fineness, see `Fineness`. ``queue=1`` does not look at the queue.
+
+    Attributes
+    ----------
+    weighed : tuple of ndarray or None
+        Service times in s that the last decision weighed, shape (times,), and the worth of each with each energy
+        budget, in quality and up to a constant, shape (times, energies).
     """
 
     memory_size = 3
@@ -192,6 +198,7 @@ class StochasticDP(FarsightedPolicy):
                 raise InvalidInputError(name, value, "Give 2 or more.")
         self._fineness = Fineness(gains, waits, queue, beliefs, times, levels, samples, seed)
         self._model: Model | None = None
+        self.weighed: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         super().__init__(env)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
@@ -226,6 +233,16 @@ class StochasticDP(FarsightedPolicy):
         """Service time and energy with the best outlook."""
         model = self._solved
         belief = self._believe(view, memory)
+        seconds, worth = self._weigh(view, belief)
+        self.weighed = seconds, worth
+        i, e = divmod(int(np.argmax(worth)), worth.shape[1])
+        best = _peak(seconds, worth[:, e], i)
+        energy = math.inf if len(model.energies) == 1 else float(model.energies[e])
+        return Choice(min(best, view.left), energy, (belief, view.intensity))
+
+    def _weigh(self, view: View, belief: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Service times, and what each is worth with each energy, shape (times, energies)."""
+        model = self._solved
         ahead, elapsed = _outlook(model, view, belief)
         quality, spent = model.quality.at(view.gain)
         fastest = float(np.min(model.quality.fastest))
@@ -238,10 +255,7 @@ class StochasticDP(FarsightedPolicy):
             harvest = self._env.scenario.harvest_power * elapsed
             level = view.battery - np.minimum(used, view.battery) + harvest
             worth[:, j] = earned + _at_level(model.levels, ahead, level)
-        i, e = divmod(int(np.argmax(worth)), worth.shape[1])
-        best = _peak(seconds, worth[:, e], i)
-        energy = math.inf if len(model.energies) == 1 else float(model.energies[e])
-        return Choice(min(best, view.left), energy, (belief, view.intensity))
+        return seconds, worth
 
     def _believe(self, view: View, memory: NDArray[np.float64] | None) -> float:
         """Probability of a burst, from what has come since the last decision."""

@@ -161,6 +161,20 @@ def test_dynamic_programming_knows_what_it_will_earn():
     assert policy.expected_quality == pytest.approx(delivered(env, policy, range(20)), abs=0.03)
 
 
+def test_dynamic_programming_takes_the_time_that_it_weighed_most():
+    env = gym.make(LAIM, tasks=30)
+    policy = StochasticDP(env, **COARSE)
+    observation, _ = env.reset(seed=4)
+    ended, taken = False, []
+    while not ended:
+        action, _ = policy.predict(observation)
+        observation, _, _, ended, info = env.step(action)
+        seconds, worth = policy.weighed
+        assert worth.shape == (len(seconds), 1)
+        taken.append(np.interp(info["delay_s"], seconds, worth[:, 0]) - worth.max())
+    assert np.mean(taken) > -0.01  # a parabola through the best three, and services that end early
+
+
 def test_looking_at_the_queue_helps_dynamic_programming():
     env = gym.make(LAIM, **{**POISSON, "arrival_rate": 4.0})
     blind, seeing = (StochasticDP(env, **{**COARSE, "queue": queue}) for queue in (1, 8))
