@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from agents.checkpoints import find_checkpoints, training_state
 from agents.held_out import SELECTION_SEED, Score, deterministic, play, regrets
+from agents.policy import is_actor
 from agents.tensor_files import save_tensors
-from agents.vec_env import NativeVecEnv, native_env
+from agents.vec_env import NativeVecEnv, find_lagrangian, native_env
 
-__all__ = ["CheckpointCallback", "EvaluationCallback", "PhysicsCallback", "ProgressCallback"]
+__all__ = ["CheckpointCallback", "EvaluationCallback", "PhysicsCallback", "ProgressCallback", "WarmupCallback"]
 
 _LOGGED = {
     "delivered": "quality",
@@ -71,6 +72,9 @@ class PhysicsCallback(BaseCallback):
         regret = regrets(native_env(self.training_env), columns, self._solved)
         self.logger.record_mean("laim/regret", float(regret.mean()))
         self._columns, self._gathered = {}, 0
+        penalties = find_lagrangian(self.training_env)
+        if penalties is not None:
+            self.logger.record("laim/multiplier", penalties.multiplier)
 
 
 class EvaluationCallback(BaseCallback):
@@ -121,7 +125,7 @@ class EvaluationCallback(BaseCallback):
 
     def evaluate(self) -> Score:
         """Play the held-out worlds once, log and compare."""
-        score = play(self._held_out, deterministic(self.model), SELECTION_SEED)
+        score = play(self._held_out, deterministic(self.model, self._held_out), SELECTION_SEED)
         row = {"timesteps": float(self.model.num_timesteps)} | score.as_dict()
         self._rewrite([*read_evaluations(self._file), row])
         for name, value in score.as_dict().items():
@@ -215,6 +219,40 @@ class CheckpointCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         return not self._stopping
+
+
+class WarmupCallback(BaseCallback):
+    """Keep the actor as it began while the critic or value network learns what it is worth.
+
+    The entropy coefficient of SAC and TQC rests, too: it would answer to an actor that cannot follow it.
+
+    Parameters
+    ----------
+    algo : str
+    decisions : int
+        Until which the actor stays.
+    """
+
+    def __init__(self, algo: str, decisions: int) -> None:
+        super().__init__()
+        self._algo, self._decisions = algo, decisions
+
+    def _on_training_start(self) -> None:
+        optimizer = getattr(self.model, "ent_coef_optimizer", None)
+        if optimizer is not None:
+            optimizer.register_step_pre_hook(lambda optimizer, *_: optimizer.zero_grad() if self._resting else None)
+
+    def _on_rollout_end(self) -> None:
+        for name, parameter in self.model.policy.named_parameters():
+            if is_actor(self._algo, name):
+                parameter.requires_grad_(not self._resting)
+
+    def _on_step(self) -> bool:
+        return True
+
+    @property
+    def _resting(self) -> bool:
+        return self.model.num_timesteps <= self._decisions
 
 
 class ProgressCallback(BaseCallback):

@@ -10,18 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from agents.policy import actor_weights, read_agent
 from agents.tensor_files import FORMAT
-from agents.vec_env import NativeVecEnv, native_env
+from agents.vec_env import NativeVecEnv, find_lagrangian, native_env
 from coinfer_gym.errors import InvalidInputError
 
-__all__ = ["find_checkpoints", "restore_training", "training_state"]
+__all__ = ["find_checkpoints", "restore_training", "start_from", "training_state"]
 
 _BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate")  # the last two: DQN
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
@@ -42,20 +45,26 @@ def training_state(model: BaseAlgorithm, elapsed: float) -> dict[str, Any]:
     Returns
     -------
     dict
-        Parameters of networks and optimizers, counters, all random generators, running episodes, and the replay buffer
-        of SAC.
+        Parameters of networks and optimizers, counters, all random generators, running episodes, and what else the
+        algorithm carries along: a replay buffer, the memory of an LSTM, the multiplier of a Lagrangian.
     """
     _, variables = model._get_torch_save_params()
     state = {
         "format": FORMAT,
         "algorithm": type(model).__name__,
         "elapsed": elapsed,
-        "counters": {name: getattr(model, name) for name in _COUNTERS},
+        "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
         "parameters": model.get_parameters(),
         "variables": {name: getattr(model, name).data for name in variables or ()},
         "random": _random_state(model),
         "episodes": _episodes(model),
     }
+    if isinstance(model, RecurrentPPO):
+        memory: Any = model._last_lstm_states
+        state["memory"] = [tuple(part) for part in memory]
+    penalties = find_lagrangian(model.env)
+    if penalties is not None:
+        state["multiplier"] = penalties.multiplier
     if isinstance(model, OffPolicyAlgorithm) and isinstance(model.replay_buffer, ReplayBuffer):
         state["replay"] = _replay_state(model.replay_buffer)
     return state
@@ -81,9 +90,49 @@ def restore_training(model: BaseAlgorithm, state: Mapping[str, Any]) -> float:
         setattr(model, name, value)
     if "replay" in state and isinstance(model, OffPolicyAlgorithm) and isinstance(model.replay_buffer, ReplayBuffer):
         _restore_replay(model.replay_buffer, state["replay"])
+    if isinstance(model, RecurrentPPO):
+        memory: Any = RNNStates(*state["memory"])
+        model._last_lstm_states = memory
+    penalties = find_lagrangian(model.env)
+    if penalties is not None:
+        penalties.multiplier = state["multiplier"]
     _restore_episodes(model, state["episodes"])
     _restore_random(model, state["random"])
     return float(state["elapsed"])
+
+
+def start_from(model: BaseAlgorithm, algo: str, activation: str, path: str) -> None:
+    """Give a new model the actor of an agent's file: one trained before, or one cloned from a policy.
+
+    Parameters
+    ----------
+    model : BaseAlgorithm
+    algo : str
+        Of the model.
+    activation : str
+        Between its layers.
+    path : str
+        The file, or the folder of its run.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be read, or its actor is another than the model's in names, shapes or activation.
+    """
+    weights, about = read_agent(path)
+    state = model.policy.state_dict()
+    own = actor_weights(algo, state)
+    for name in sorted({*own, *weights}):
+        here, there = (tensors[name].shape if name in tensors else None for tensors in (own, weights))
+        if here != there:
+            raise InvalidInputError(f"start: {name}", there, f"The actor of this run has {here}: name another file.")
+    if about["activation"] != activation:
+        raise InvalidInputError("start: activation_fn", about["activation"], f"This run has {activation!r}.")
+    for name, value in weights.items():
+        prefix, dot, rest = name.partition(".")
+        for target in (name, f"{prefix}_target{dot}{rest}"):  # TD3, DDPG and DQN follow themselves slowly
+            if target in state:
+                state[target].copy_(torch.from_numpy(value))
 
 
 def _episodes(model: BaseAlgorithm) -> dict[str, Any] | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks
 
 from agents.vec_env import Columns, NativeVecEnv
+from baselines.policy import Predictor
 from coinfer_gym import Problem, solve_exact_batch
 from coinfer_gym.envs import spaces
 
@@ -20,16 +23,6 @@ SELECTION_SEED = 1_000_000_000
 
 TEST_SEED = 2_000_000_000
 """Seed of the worlds on which it is reported, apart from those it was chosen on."""
-
-
-class _Predictor(Protocol):
-    def predict(
-        self,
-        observation: NDArray[Any],
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], Any]: ...
 
 
 @dataclass(frozen=True)
@@ -98,9 +91,19 @@ def play(
     return _score(sums, decisions, reward)
 
 
-def deterministic(policy: _Predictor) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-    """The mode of a policy as a function of observations."""
-    return lambda observations: policy.predict(observations, deterministic=True)[0]
+def deterministic(policy: Predictor, env: NativeVecEnv) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """The mode of a policy as a function of observations, for one `play` in these lanes: it carries a memory along."""
+    masked = isinstance(policy, MaskablePPO) or getattr(policy, "algo", "") == "maskable_ppo"
+    predict: Any = policy.predict
+    memory: Any = None
+
+    def act(observations: NDArray[np.float32]) -> NDArray[Any]:
+        nonlocal memory
+        masks = {"action_masks": get_action_masks(env)} if masked else {}
+        actions, memory = predict(observations, state=memory, deterministic=True, **masks)
+        return np.asarray(actions)
+
+    return act
 
 
 def exact_actions(env: NativeVecEnv) -> NDArray[np.float32]:

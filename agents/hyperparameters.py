@@ -4,38 +4,66 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
-from stable_baselines3 import PPO, SAC
+from gymnasium import spaces
+from sb3_contrib import TQC, MaskablePPO, RecurrentPPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import nn
 
+from agents.policy import Wrappers, check_wrappers
+from agents.vec_env import CompressPenalties, LagrangianPenalties
 from coinfer_gym.errors import InvalidInputError, nearest
 
 __all__ = ["ACTIVATIONS", "ALGORITHMS", "Hyperparameters", "load_hyperparameters", "parse_hyperparameters"]
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC}
-"""Algorithms by the name of their file of hyperparameters."""
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "ppo": PPO,
+    "a2c": A2C,
+    "sac": SAC,
+    "td3": TD3,
+    "ddpg": DDPG,
+    "dqn": DQN,
+    "tqc": TQC,
+    "recurrent_ppo": RecurrentPPO,
+    "maskable_ppo": MaskablePPO,
+}
+"""Algorithms by the name of their file of hyperparameters; the Zoo calls ``recurrent_ppo`` ``ppo_lstm``."""
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
 """Activation functions by name."""
 
-COMPRESS_PENALTIES = "agents.vec_env.CompressPenalties"
-"""The one ``vec_env_wrapper`` that hyperparameters may ask for."""
+PENALTIES: dict[str, Callable[..., VecEnvWrapper]] = {
+    "agents.vec_env.CompressPenalties": CompressPenalties,
+    "agents.vec_env.LagrangianPenalties": LagrangianPenalties,
+}
+"""What ``vec_env_wrapper`` may ask for."""
 
+_LAGRANGIAN = "agents.vec_env.LagrangianPenalties"
+_LISTED = {"dqn": "DQN", "maskable_ppo": "MaskablePPO"}  # these choose from a list of actions and nothing else
+_EXPLORING = ("sac", "tqc", "td3", "ddpg")
 _SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
 _OF_THE_RUN = ("env", "seed", "tensorboard_log", "verbose", "device", "_init_setup_model", "stats_window_size")
 _STATE_DEPENDENT_NOISE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")  # `agents.policy` draws independent noise
 _OBJECTS = ("policy", "policy_kwargs", "action_noise", "replay_buffer_class", "replay_buffer_kwargs")
 _OBJECTS_OF_PPO = ("rollout_buffer_class", "rollout_buffer_kwargs")
+_OWN = ("n_timesteps", "n_envs", "policy", "policy_kwargs", "env_wrapper", "vec_env_wrapper", "lagrangian", "warmup")
+_NOISE = ("noise_type", "noise_std")
 _POLICY_OBJECTS = ("observation_space", "action_space", "lr_schedule", "use_sde", "self")
-_NOT_FOR_VECTORS = ("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class")
+_NOT_FOR_VECTORS = (
+    *("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class"),
+    "lstm_kwargs",  # `agents.policy` knows the plain LSTM
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +76,16 @@ class Hyperparameters:
         Decisions to train for.
     n_envs : int
         Lanes.
-    penalty_scale : float or None
-        Of `agents.vec_env.CompressPenalties` around the lanes, in the Zoo's form ``vec_env_wrapper``.
+    policy : str
+        Kind of policy.
+    env_wrapper : list of dict
+        Wrappers of `coinfer_gym.wrappers` around every environment, see `agents.policy.check_wrappers`.
+    vec_env_wrapper : dict
+        One of `PENALTIES` around the lanes in training, by name, and its arguments; empty for none.
+    warmup : int
+        Decisions in which the actor stays as it began and only the critic or value network learns.
+    noise_std : float or None
+        Of Gaussian noise on the actions in training, in the Zoo's form ``noise_type: normal`` and ``noise_std``.
     policy_kwargs : dict
         Of the policy, with the activation function by its name.
     arguments : dict
@@ -58,26 +94,39 @@ class Hyperparameters:
 
     n_timesteps: int
     n_envs: int = 1
-    penalty_scale: float | None = None
+    policy: str = "MlpPolicy"
+    env_wrapper: Wrappers = field(default_factory=list)
+    vec_env_wrapper: dict[str, dict[str, float]] = field(default_factory=dict)
+    warmup: int = 0
+    noise_std: float | None = None
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """The mapping that `parse_hyperparameters` turns into an equal object."""
-        head: dict[str, Any] = {"n_timesteps": self.n_timesteps, "n_envs": self.n_envs, "policy": "MlpPolicy"}
-        if self.penalty_scale is not None:
-            head["vec_env_wrapper"] = {COMPRESS_PENALTIES: {"scale": self.penalty_scale}}
+        head: dict[str, Any] = {"n_timesteps": self.n_timesteps, "n_envs": self.n_envs, "policy": self.policy}
+        if self.env_wrapper:
+            head["env_wrapper"] = [dict(item) for item in self.env_wrapper]
+        if self.vec_env_wrapper:
+            head["vec_env_wrapper"] = dict(self.vec_env_wrapper)
+        if self.warmup:
+            head["warmup"] = self.warmup
+        if self.noise_std is not None:
+            head |= {"noise_type": "normal", "noise_std": self.noise_std}
         return head | self.arguments | {"policy_kwargs": dict(self.policy_kwargs)}
 
-    def build_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the algorithm's constructor."""
+    def build_arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:
+        """Keyword arguments of the algorithm's constructor over an environment of these actions."""
         arguments = {name: _schedule(value) if name in _SCHEDULED else value for name, value in self.arguments.items()}
         if isinstance(arguments.get("train_freq"), list):
             arguments["train_freq"] = tuple(arguments["train_freq"])
         policy_kwargs = dict(self.policy_kwargs)
         if "activation_fn" in policy_kwargs:
             policy_kwargs["activation_fn"] = ACTIVATIONS[policy_kwargs["activation_fn"]]
-        return {"policy": "MlpPolicy", "policy_kwargs": policy_kwargs, **arguments}
+        if self.noise_std is not None:
+            zeros = np.zeros(action_space.shape or ())
+            arguments["action_noise"] = NormalActionNoise(zeros, zeros + self.noise_std)
+        return {"policy": self.policy, "policy_kwargs": policy_kwargs, **arguments}
 
 
 def load_hyperparameters(
@@ -89,7 +138,8 @@ def load_hyperparameters(
     ----------
     path : str or Path
         The entry ``default`` stands in for an environment without one of its own.
-    algo : {"ppo", "sac"}
+    algo : str
+        One of `ALGORITHMS`.
     env_id : str
     overrides : mapping, optional
         Values to set otherwise.
@@ -120,8 +170,10 @@ def parse_hyperparameters(entry: Mapping[str, Any], algo: str, origin: str) -> H
     ----------
     entry : mapping
         As in the files of RL Baselines3 Zoo. ``policy_kwargs`` is a mapping or the Zoo's string ``"dict(...)"``, which
-        is parsed, not evaluated.
-    algo : {"ppo", "sac"}
+        is parsed, not evaluated. Beyond the Zoo there are ``warmup``, and ``lagrangian``, a short form of the
+        ``vec_env_wrapper`` of that name that replaces any other.
+    algo : str
+        One of `ALGORITHMS`.
     origin : str
         Name of the file for errors.
 
@@ -138,19 +190,29 @@ def parse_hyperparameters(entry: Mapping[str, Any], algo: str, origin: str) -> H
     rest = {str(name): value for name, value in entry.items()}
     steps = _number(rest.pop("n_timesteps", None), "n_timesteps", origin)
     lanes = _number(rest.pop("n_envs", 1), "n_envs", origin)
-    policy = rest.pop("policy", "MlpPolicy")
-    if policy != "MlpPolicy":
-        raise InvalidInputError(f"{origin}: policy", policy, "Observations are vectors: use 'MlpPolicy'.")
+    policy = rest.pop("policy", find_policy(algo))
+    if policy != find_policy(algo):
+        remedy = f"Observations are vectors: use {find_policy(algo)!r}."
+        raise InvalidInputError(f"{origin}: policy", policy, remedy)
     if rest.pop("normalize", False):
         raise InvalidInputError(f"{origin}: normalize", True, "Observations lie in [-1, 1] already: leave it out.")
-    scale = _penalty_scale(rest.pop("vec_env_wrapper", None), origin)
+    try:
+        wrappers = check_wrappers(rest.pop("env_wrapper", None))
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{origin}: env_wrapper: {error.field}", error.value, error.remedy) from error
+    penalties = rest.pop("vec_env_wrapper", None)
+    if "lagrangian" in rest:
+        penalties = {_LAGRANGIAN: rest.pop("lagrangian")}
+    noise = _noise(rest, algo, origin)
+    warmup = _warmup(rest.pop("warmup", 0), algo, origin)
     policy_kwargs = _policy_kwargs(rest.pop("policy_kwargs", {}), algo, origin)
     for name in rest:
         if name not in known:
-            hint = nearest(name, [*known, "n_timesteps", "n_envs", "policy", "policy_kwargs", "vec_env_wrapper"])
+            hint = nearest(name, [*known, *_OWN, *(_NOISE if algo in _EXPLORING else ())])
             raise InvalidInputError(f"{origin}: hyperparameter of {algo.upper()}", name, hint)
     arguments = {name: _argument(name, value, origin) for name, value in rest.items()}
-    return Hyperparameters(steps, lanes, scale, policy_kwargs, arguments)
+    chosen = _penalties(penalties, origin)
+    return Hyperparameters(steps, lanes, policy, wrappers, chosen, warmup, noise, policy_kwargs, arguments)
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
@@ -185,6 +247,22 @@ def find_algorithm(algo: str) -> type[BaseAlgorithm]:
     return ALGORITHMS[algo]
 
 
+def find_policy(algo: str) -> str:
+    """Kind of policy that an algorithm has for observations that are vectors."""
+    return "MlpLstmPolicy" if find_algorithm(algo) is RecurrentPPO else "MlpPolicy"
+
+
+def check_actions(algo: str, action_space: spaces.Space[Any]) -> None:
+    """Raise `InvalidInputError` unless an algorithm can choose such actions."""
+    listed = isinstance(action_space, spaces.Discrete)
+    if algo in _LISTED and not listed:
+        remedy = f"{_LISTED[algo]} chooses from a list: add coinfer_gym.wrappers.DiscreteActions to the wrappers."
+        raise InvalidInputError("wrapper", action_space, remedy)
+    if algo in _EXPLORING and listed:
+        remedy = f"{algo.upper()} chooses real numbers: leave DiscreteActions out of the wrappers."
+        raise InvalidInputError("wrapper", action_space, remedy)
+
+
 def _argument_names(algo: str) -> list[str]:
     """Plain hyperparameters of an algorithm: what its constructor takes, but for objects and what a run decides."""
     names = inspect.signature(find_algorithm(algo)).parameters
@@ -193,23 +271,49 @@ def _argument_names(algo: str) -> list[str]:
 
 def _policy_argument_names(algo: str) -> list[str]:
     policies: dict[str, type[BasePolicy]] = find_algorithm(algo).policy_aliases
-    names = inspect.signature(policies["MlpPolicy"].__init__).parameters
+    names = inspect.signature(policies[find_policy(algo)].__init__).parameters
     return [name for name in names if name not in (*_POLICY_OBJECTS, *_NOT_FOR_VECTORS)]
 
 
-def _penalty_scale(given: Any, origin: str) -> float | None:
-    """Scale of `CompressPenalties`, given by its name or as a mapping of the name to ``{scale: number}``."""
+def _penalties(given: Any, origin: str) -> dict[str, dict[str, float]]:
+    """One of `PENALTIES` by its name, or as a mapping of the name to its arguments, all of them positive numbers."""
+    if not given:
+        return {}
     content = {given: {}} if isinstance(given, str) else given
-    if content is None:
-        return None
-    if not isinstance(content, Mapping) or list(content) != [COMPRESS_PENALTIES]:
-        remedy = f"The one that can be asked for is {COMPRESS_PENALTIES}, alone or as a mapping to {{scale: number}}."
+    if not isinstance(content, Mapping) or len(content) != 1 or not set(content) <= set(PENALTIES):
+        remedy = f"Give one of {', '.join(PENALTIES)}, alone or as a mapping to its arguments."
         raise InvalidInputError(f"{origin}: vec_env_wrapper", given, remedy)
-    options = content[COMPRESS_PENALTIES] or {}
-    scale = _as_number(options.get("scale", 0.5)) if isinstance(options, Mapping) else None
-    if scale is None or not scale > 0.0 or set(options) - {"scale"}:
-        raise InvalidInputError(f"{origin}: {COMPRESS_PENALTIES}", options, "Give {scale: number}, positive.")
-    return scale
+    name, options = next(iter(content.items()))
+    known = list(inspect.signature(PENALTIES[name]).parameters)[1:]
+    numbers = {key: _as_number(value) for key, value in (options or {}).items()} if _is_mapping(options) else None
+    if numbers is None or not set(numbers) <= set(known) or any(not (value or 0.0) > 0.0 for value in numbers.values()):
+        raise InvalidInputError(f"{origin}: {name}", options, f"Give {', '.join(known)}: positive numbers.")
+    return {name: {key: float(value or 0.0) for key, value in numbers.items()}}
+
+
+def _is_mapping(options: Any) -> bool:
+    return options is None or isinstance(options, Mapping)
+
+
+def _noise(rest: dict[str, Any], algo: str, origin: str) -> float | None:
+    """Take ``noise_type`` and ``noise_std`` out of the hyperparameters of an algorithm that explores by noise."""
+    if algo not in _EXPLORING or rest.get("noise_type") is None:
+        return None
+    kind, std = rest.pop("noise_type"), _as_number(rest.pop("noise_std", None))
+    if kind != "normal":
+        raise InvalidInputError(f"{origin}: noise_type", kind, "Give 'normal'.")
+    if std is None or not std > 0.0:
+        raise InvalidInputError(f"{origin}: noise_std", std, "Give a positive number.")
+    return std
+
+
+def _warmup(given: Any, algo: str, origin: str) -> int:
+    number = _as_number(given)
+    if number is None or number < 0 or number != int(number):
+        raise InvalidInputError(f"{origin}: warmup", given, "Give a whole number of decisions.")
+    if number and algo == "dqn":
+        raise InvalidInputError(f"{origin}: warmup", given, "DQN has no actor beside its values: leave it out.")
+    return int(number)
 
 
 def _policy_kwargs(given: Any, algo: str, origin: str) -> dict[str, Any]:

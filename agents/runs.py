@@ -14,9 +14,17 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.hyperparameters import Hyperparameters, find_algorithm, load_hyperparameters, parse_hyperparameters
+from agents.hyperparameters import (
+    PENALTIES,
+    Hyperparameters,
+    check_actions,
+    find_algorithm,
+    load_hyperparameters,
+    parse_hyperparameters,
+)
 from agents.hyperparameters import read_mapping as _read_mapping
-from agents.vec_env import CompressPenalties, NativeVecEnv, find_wrapper, make_native
+from agents.policy import AGENT_FILE, Wrappers, check_wrappers
+from agents.vec_env import NativeVecEnv, make_native
 from baselines._output import git_revision, versions
 from coinfer_gym.errors import InvalidInputError, nearest
 
@@ -26,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _FAMILY = "coinfer_gym/LAIM-"
 _MOST = 1_000_000_000  # seeds from here on belong to held-out worlds
-_OWN_FILES = ("config.yaml", "origin.yaml", "evaluations.csv", "agent.pt", "results.json")
+_OWN_FILES = ("config.yaml", "origin.yaml", "evaluations.csv", AGENT_FILE, "results.json")
 _OWN_FOLDERS = ("checkpoints", "tensorboard")
 
 
@@ -36,15 +44,20 @@ class RunConfig:
 
     Attributes
     ----------
-    algo : {"ppo", "sac"}
+    algo : str
+        One of `agents.hyperparameters.ALGORITHMS`.
     env : str
         Environment id.
     env_kwargs : dict
         Keywords of the environment.
     train_kwargs : dict
         Keywords that hold in training only, such as steeper prices of missed budgets.
-    wrapper : list of str
-        Classes of `coinfer_gym.wrappers`, the innermost first.
+    wrapper : list of str or of dict, or None
+        Wrappers of `coinfer_gym.wrappers`, the innermost first, or mappings of one to its arguments; the
+        hyperparameters' ``env_wrapper`` where not given, and an empty list for none.
+    start : str
+        File of an agent, or folder of its run, whose actor is the first of this one; of the same algorithm or one that
+        shares its form of actor, or cloned from a policy.
     conf_file : str
         Hyperparameters by environment; ``configs/agents/<algo>.yml`` where empty.
     hyperparams : dict
@@ -63,7 +76,8 @@ class RunConfig:
     checkpoint_freq : int
         Decisions between two checkpoints.
     violations : float
-        Share of decisions that may miss a budget.
+        Share of decisions that may miss a budget in the agent that is kept: without a limit the one that delivers most
+        is, a task that missed a budget delivering nothing.
     threads : int
         Of the networks and of the environment; small networks gain nothing by a second one.
     """
@@ -72,7 +86,8 @@ class RunConfig:
     env: str = "coinfer_gym/LAIM-v0"
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     train_kwargs: dict[str, Any] = field(default_factory=dict)
-    wrapper: list[str] = field(default_factory=list)
+    wrapper: list[Any] | None = None
+    start: str = ""
     conf_file: str = ""
     hyperparams: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -83,7 +98,7 @@ class RunConfig:
     eval_lanes: int = 64
     test_lanes: int = 128
     checkpoint_freq: int = 100_000
-    violations: float = 0.02
+    violations: float = 1.0
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -98,8 +113,7 @@ class RunConfig:
         for name in ("env_kwargs", "train_kwargs", "hyperparams"):
             if not isinstance(getattr(self, name), dict):
                 raise InvalidInputError(name, getattr(self, name), "Give a mapping.")
-        for name in self.wrapper:
-            find_wrapper(name)
+        check_wrappers(self.wrapper)
 
     @property
     def folder(self) -> Path:
@@ -107,20 +121,28 @@ class RunConfig:
         short = self.env.rsplit("/", maxsplit=1)[-1]
         return Path(self.out or f"runs/{self.algo}-{short}-{self.seed}")
 
+    @property
+    def wrappers(self) -> Wrappers:
+        """Wrappers of the run, wherever they were chosen."""
+        return self.load_hyperparameters().env_wrapper if self.wrapper is None else check_wrappers(self.wrapper)
+
     def load_hyperparameters(self) -> Hyperparameters:
         """Hyperparameters of the run, from its file and what is set otherwise."""
-        if self.conf_file == "none":
-            return parse_hyperparameters(self.hyperparams, self.algo, "hyperparams")
-        path = self.conf_file or str(ROOT / "configs" / "agents" / f"{self.algo}.yml")
         overrides = dict(self.hyperparams)
+        if self.wrapper is not None:
+            overrides["env_wrapper"] = self.wrapper
         if self.n_timesteps is not None:
             overrides["n_timesteps"] = self.n_timesteps
+        if self.conf_file == "none":
+            return parse_hyperparameters(overrides, self.algo, "hyperparams")
+        path = self.conf_file or str(ROOT / "configs" / "agents" / f"{self.algo}.yml")
         return load_hyperparameters(path, self.algo, self.env, overrides)
 
     def resolved(self) -> dict[str, Any]:
         """The configuration with all hyperparameters in it, so that no other file is needed any more."""
-        hyperparameters = self.load_hyperparameters()
-        complete = {"conf_file": "none", "hyperparams": hyperparameters.plain(), "n_timesteps": None}
+        plain = self.load_hyperparameters().plain()
+        wrapper = plain.pop("env_wrapper", [])
+        complete = {"conf_file": "none", "hyperparams": plain, "wrapper": wrapper, "n_timesteps": None}
         return asdict(self) | complete | {"out": self.folder.as_posix()}
 
 
@@ -209,7 +231,7 @@ def build_env(config: RunConfig, lanes: int, training: bool = False, bare: bool 
     NativeVecEnv
     """
     keywords = config.env_kwargs | (config.train_kwargs if training else {})
-    return make_native(config.env, lanes, () if bare else config.wrapper, **keywords)
+    return make_native(config.env, lanes, () if bare else config.wrappers, **keywords)
 
 
 def build_model(config: RunConfig, hyperparameters: Hyperparameters) -> BaseAlgorithm:
@@ -227,15 +249,15 @@ def build_model(config: RunConfig, hyperparameters: Hyperparameters) -> BaseAlgo
     Raises
     ------
     InvalidInputError
-        If stable-baselines3 refuses a value.
+        If the algorithm cannot choose the environment's actions, or stable-baselines3 refuses a value.
     """
     env: VecEnv = build_env(config, hyperparameters.n_envs, training=True)
-    if hyperparameters.penalty_scale is not None:
-        env = CompressPenalties(env, hyperparameters.penalty_scale)
+    check_actions(config.algo, env.action_space)
+    for name, options in hyperparameters.vec_env_wrapper.items():
+        env = PENALTIES[name](env, **options)
+    arguments = hyperparameters.build_arguments(env.action_space)
     try:
-        model: BaseAlgorithm = find_algorithm(config.algo)(
-            env=env, seed=config.seed, device="cpu", **hyperparameters.build_arguments()
-        )
+        model: BaseAlgorithm = find_algorithm(config.algo)(env=env, seed=config.seed, device="cpu", **arguments)
     except (TypeError, ValueError, AssertionError) as error:
         remedy = f"stable-baselines3 refuses it: {error}"
         raise InvalidInputError("hyperparameters", hyperparameters.arguments, remedy) from error

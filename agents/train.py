@@ -24,13 +24,19 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
-from agents.callbacks import CheckpointCallback, EvaluationCallback, PhysicsCallback, ProgressCallback
-from agents.checkpoints import find_checkpoints, restore_training
+from agents.callbacks import (
+    CheckpointCallback,
+    EvaluationCallback,
+    PhysicsCallback,
+    ProgressCallback,
+    WarmupCallback,
+)
+from agents.checkpoints import find_checkpoints, restore_training, start_from
 from agents.held_out import TEST_SEED, Score, deterministic, exact_actions, play
-from agents.hyperparameters import Hyperparameters
-from agents.policy import agent_content, load_agent
+from agents.hyperparameters import ALGORITHMS, Hyperparameters
+from agents.policy import AGENT_FILE, default_activation, load_agent, save_agent
 from agents.runs import RunConfig, build_env, build_model, open_folder, read_config, read_config_file, write_results
-from agents.tensor_files import load_tensors, save_tensors
+from agents.tensor_files import load_tensors
 from coinfer_gym.errors import InvalidInputError
 
 __all__ = ["main", "train"]
@@ -67,12 +73,14 @@ def train(config: RunConfig, command: Sequence[str] = (), resume: bool = False, 
     hyperparameters = config.load_hyperparameters()
     model = build_model(config, hyperparameters)
     elapsed = _restore(model, folder) if resume else 0.0
+    if config.start and model.num_timesteps == 0:
+        start_from(model, config.algo, _activation(config, hyperparameters), config.start)
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     clock = _clock(config, folder, elapsed)
     evaluation = _evaluation(config, folder, model)
     if resume:
         evaluation.resume(model.num_timesteps)
-    _learn(model, hyperparameters, clock, evaluation)
+    _learn(config, model, hyperparameters, clock, evaluation)
     _finish(config, folder, clock, evaluation, model)
     return folder
 
@@ -135,15 +143,25 @@ def _evaluation(config: RunConfig, folder: Path, model: BaseAlgorithm) -> Evalua
 
 
 def _keep_agent(config: RunConfig, folder: Path, model: BaseAlgorithm, steps: int) -> None:
-    """Write the actor to ``agent.pt``."""
-    content = dataclasses.asdict(config)
-    about = {name: content[name] for name in ("env", "env_kwargs", "wrapper", "seed")}
-    activation = config.load_hyperparameters().policy_kwargs.get("activation_fn")
-    save_tensors(agent_content(config.algo, model.policy.state_dict(), activation, about, steps), folder / "agent.pt")
+    """Write the actor to its file."""
+    hyperparameters = config.load_hyperparameters()
+    wrapper = hyperparameters.env_wrapper
+    about = {"env": config.env, "env_kwargs": config.env_kwargs, "wrapper": wrapper, "seed": config.seed}
+    activation = _activation(config, hyperparameters)
+    save_agent(folder / AGENT_FILE, config.algo, model.policy.state_dict(), about, activation, steps)
+
+
+def _activation(config: RunConfig, hyperparameters: Hyperparameters) -> str:
+    """Name of the activation between the layers of the run's networks."""
+    return str(hyperparameters.policy_kwargs.get("activation_fn") or default_activation(config.algo))
 
 
 def _learn(
-    model: BaseAlgorithm, hyperparameters: Hyperparameters, clock: CheckpointCallback, evaluation: EvaluationCallback
+    config: RunConfig,
+    model: BaseAlgorithm,
+    hyperparameters: Hyperparameters,
+    clock: CheckpointCallback,
+    evaluation: EvaluationCallback,
 ) -> None:
     left = hyperparameters.n_timesteps - model.num_timesteps
     if left <= 0:
@@ -152,6 +170,8 @@ def _learn(
         return
     progress = ProgressCallback(hyperparameters.n_timesteps)
     callbacks = CallbackList([evaluation, clock, PhysicsCallback(_LOGGED_DECISIONS // 2), progress])
+    if hyperparameters.warmup:
+        callbacks.callbacks.append(WarmupCallback(config.algo, hyperparameters.warmup))
     with _stops_on_signals(clock):
         model.learn(left, callbacks, log_interval=_log_interval(model), reset_num_timesteps=False)
     if isinstance(model, (OnPolicyAlgorithm, OffPolicyAlgorithm)):
@@ -159,7 +179,7 @@ def _learn(
 
 
 def _log_interval(model: BaseAlgorithm) -> int:
-    """Rows of TensorBoard are written per so many iterations (PPO) or episodes (SAC)."""
+    """Rows of TensorBoard are written per so many iterations (PPO and its kin) or episodes (all others)."""
     if isinstance(model, OnPolicyAlgorithm):
         return max(1, _LOGGED_DECISIONS // (model.n_steps * model.n_envs))
     return model.n_envs
@@ -202,7 +222,7 @@ def _finish(
     agent = load_agent(folder)
     env, bare = build_env(config, config.test_lanes), build_env(config, config.test_lanes, bare=True)
     scores = {
-        "agent": play(env, deterministic(agent), TEST_SEED),
+        "agent": play(env, deterministic(agent, env), TEST_SEED),
         "myopic exact": play(bare, lambda _: exact_actions(bare), TEST_SEED),
     }
     write_results(folder, {name: score.as_dict() for name, score in scores.items()} | {"seconds": clock.elapsed})
@@ -225,7 +245,7 @@ def _table(scores: dict[str, Score]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m agents.train", description=__doc__)
     parser.add_argument("--config", help="YAML file of a run: any of the options below, by name")
-    parser.add_argument("--algo", help="ppo or sac (default)")
+    parser.add_argument("--algo", help=f"one of {', '.join(ALGORITHMS)}; by default sac")
     parser.add_argument("--env", help="environment id, by default coinfer_gym/LAIM-v0")
     for name, text in (
         ("env-kwargs", "keywords of the environment"),
@@ -233,7 +253,14 @@ def _parser() -> argparse.ArgumentParser:
         ("hyperparams", "hyperparameters to set otherwise"),
     ):
         parser.add_argument(f"--{name}", nargs="+", action=_Pairs, metavar="KEY=VALUE", help=text)
-    parser.add_argument("--wrapper", nargs="+", metavar="NAME", help="classes of coinfer_gym.wrappers")
+    parser.add_argument(
+        "--wrapper",
+        nargs="*",
+        type=yaml.safe_load,
+        metavar="NAME",
+        help="classes of coinfer_gym.wrappers, the innermost first, or 'NAME: {argument: value}'; none for no wrapper",
+    )
+    parser.add_argument("--start", help="agent file, or folder of a run, whose actor is the first of this one")
     parser.add_argument("--conf-file", help="YAML of hyperparameters, by default configs/agents/<algo>.yml")
     parser.add_argument("--out", help="folder of the run, by default runs/<algo>-<env>-<seed>")
     for name, kind, text in (

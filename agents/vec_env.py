@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
@@ -24,9 +24,10 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 import coinfer_gym  # noqa: F401  registers the ids
+from agents.policy import Wrappers, check_wrappers, wrap
 from coinfer_gym.errors import InvalidInputError, nearest
 
-__all__ = ["CompressPenalties", "NativeVecEnv", "find_wrapper", "make_native", "native_env"]
+__all__ = ["CompressPenalties", "LagrangianPenalties", "NativeVecEnv", "find_lagrangian", "make_native", "native_env"]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -115,7 +116,9 @@ class NativeVecEnv(VecEnv):
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Attribute of the batch, once per asked lane: all lanes share it."""
+        """Attribute of the asked lanes; those of the native environment share it."""
+        if isinstance(self.env, gym.vector.SyncVectorEnv):
+            return [self.env.envs[i].get_wrapper_attr(attr_name) for i in self._get_indices(indices)]
         return [_attribute(self.env, attr_name)] * self._count(indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
@@ -133,8 +136,15 @@ class NativeVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the batch once, and give its result once per asked lane."""
+        """Call a method of the asked lanes, of the native environment once for all of them.
+
+        An array with a row per lane, such as the masks of actions, gives every lane its own; anything else is shared.
+        """
+        if isinstance(self.env, gym.vector.SyncVectorEnv):
+            return [method(*method_args, **method_kwargs) for method in self.get_attr(method_name, indices)]
         result = _attribute(self.env, method_name)(*method_args, **method_kwargs)
+        if isinstance(result, np.ndarray) and len(result) == self.num_envs:
+            return [result[i] for i in self._get_indices(indices)]
         return [result] * self._count(indices)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
@@ -251,7 +261,68 @@ class CompressPenalties(VecEnvWrapper):
         return observations, np.where(rewards < 0.0, -penalties, rewards).astype(np.float32), dones, infos
 
 
-def make_native(env_id: str, n_envs: int, wrappers: Sequence[str] = (), **env_kwargs: Any) -> NativeVecEnv:
+class LagrangianPenalties(VecEnvWrapper):
+    """Training rewards in which missed budgets have no fixed price, but one that follows how often they are missed.
+
+    The reward is ``quality - w_drop drops - multiplier violated``, and after every step of the lanes the multiplier
+    climbs by ``rate`` for every decision that missed a budget and sinks by ``rate limit`` for every decision, not below
+    0: dual ascent on the share of violations. It settles where that share is the limit, if any price does that.
+
+    A replay buffer keeps rewards at the price of their day: off-policy agents need a low rate. Evaluations and returns
+    in ``info["episode"]`` stay those of the environment.
+
+    Parameters
+    ----------
+    venv : VecEnv
+        Of LAIM-v0.
+    limit : float
+        Share of decisions that may miss a budget.
+    rate : float
+        Step of the multiplier per violation.
+
+    Attributes
+    ----------
+    multiplier : float
+        Price of a missed budget; 1, the most that a task delivers, at the beginning.
+
+    Raises
+    ------
+    InvalidInputError
+        If limit or rate is not positive.
+    """
+
+    def __init__(self, venv: VecEnv, limit: float = 0.01, rate: float = 1e-4) -> None:
+        for name, value in (("limit", limit), ("rate", rate)):
+            if not value > 0.0:
+                raise InvalidInputError(f"LagrangianPenalties: {name}", value, "Give a positive number.")
+        super().__init__(venv)
+        self._limit, self._rate = limit, rate
+        self._drop = float(venv.get_attr("scenario")[0].weight_drop)
+        self.multiplier = 1.0
+
+    def reset(self) -> VecEnvObs:
+        """Start an episode in every lane."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Decide the task at hand in every lane."""
+        observations, _, dones, infos = self.venv.step_wait()
+        quality, dropped, violated = self._measure(infos)
+        rewards = quality - self._drop * dropped - self.multiplier * violated
+        excess = float(violated.sum()) - self._limit * self.num_envs
+        self.multiplier = max(0.0, self.multiplier + self._rate * excess)
+        return observations, rewards.astype(np.float32), dones, infos
+
+    def _measure(self, infos: list[dict[str, Any]]) -> list[NDArray[np.float64]]:
+        """Quality, drops and violations of the last decisions: other batches than the native one have full infos."""
+        lanes = self.venv.unwrapped
+        names = ("quality", "dropped", "violated")
+        if isinstance(lanes, NativeVecEnv):
+            return [lanes.decisions[name] for name in names]
+        return [np.array([info[name] for info in infos]) for name in names]
+
+
+def make_native(env_id: str, n_envs: int, wrappers: Any = (), **env_kwargs: Any) -> NativeVecEnv:
     """Many lanes of an environment of this package for stable-baselines3.
 
     Parameters
@@ -260,9 +331,10 @@ def make_native(env_id: str, n_envs: int, wrappers: Sequence[str] = (), **env_kw
         For example ``"coinfer_gym/LAIM-v0"``.
     n_envs : int
         Number of lanes.
-    wrappers : sequence of str
-        Classes of `coinfer_gym.wrappers`, the innermost first. They wrap single environments, so that a step costs as
-        much as these do.
+    wrappers : str, mapping, or sequence of these
+        Classes of `coinfer_gym.wrappers`, the innermost first, as `agents.policy.check_wrappers` takes them. Where each
+        has a class of the same name in `coinfer_gym.vector_wrappers`, these go around all lanes at once; otherwise
+        single environments are wrapped, and a step costs as much as these do.
     **env_kwargs
         As for ``gym.make``.
 
@@ -278,14 +350,17 @@ def make_native(env_id: str, n_envs: int, wrappers: Sequence[str] = (), **env_kw
     if env_id not in gym.registry:
         raise InvalidInputError("env", env_id, nearest(env_id, [name for name in gym.registry if "coinfer" in name]))
     mode = AutoresetMode.SAME_STEP
-    if wrappers:
-        layers = [find_wrapper(name) for name in wrappers]
-        make_one = partial(_make_wrapped, env_id, layers, env_kwargs)
+    chosen = check_wrappers(wrappers)
+    layers = _vector_layers(chosen)
+    if layers is None:
+        make_one = partial(_make_wrapped, env_id, chosen, env_kwargs)
         return NativeVecEnv(gym.vector.SyncVectorEnv([make_one] * n_envs, autoreset_mode=mode))
     spec = gym.spec(env_id)
     if spec.vector_entry_point is None:
         raise InvalidInputError("env", env_id, "It has no vector environment.")
     env = gym.make_vec(spec.id, n_envs, vectorization_mode="vector_entry_point", autoreset_mode=mode, **env_kwargs)
+    for layer in layers:
+        env = layer(env)
     return NativeVecEnv(env)
 
 
@@ -303,35 +378,28 @@ def native_env(env: VecEnv | None) -> NativeVecEnv:
     return inner
 
 
-def find_wrapper(name: str) -> type[gym.Wrapper[Any, Any, Any, Any]]:
-    """Wrapper of single environments by its name in `coinfer_gym.wrappers`.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is none.
-    """
-    module = importlib.import_module("coinfer_gym.wrappers")  # most runs do not need it
-    known: dict[str, type[gym.Wrapper[Any, Any, Any, Any]]] = {
-        key: value for key, value in vars(module).items() if _is_wrapper(value)
-    }
-    short = name.removeprefix("coinfer_gym.wrappers.")
-    if short not in known:
-        raise InvalidInputError("wrapper", name, nearest(short, known))
-    return known[short]
+def find_lagrangian(env: VecEnv | None) -> LagrangianPenalties | None:
+    """The wrapper around the lanes whose multiplier is to be logged and kept, if there is one."""
+    while isinstance(env, VecEnvWrapper):
+        if isinstance(env, LagrangianPenalties):
+            return env
+        env = env.venv
+    return None
 
 
-def _is_wrapper(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, gym.Wrapper) and value.__module__ == "coinfer_gym.wrappers"
+def _vector_layers(wrappers: Wrappers) -> list[Any] | None:
+    """The same wrappers for all lanes at once; None where one has no such form."""
+    if not wrappers:
+        return []
+    module = importlib.import_module("coinfer_gym.vector_wrappers")
+    names = [(name.rsplit(".", maxsplit=1)[-1], options) for item in wrappers for name, options in item.items()]
+    if not {name for name, _ in names} <= set(module.__all__):
+        return None
+    return [partial(getattr(module, name), **options) for name, options in names]
 
 
-def _make_wrapped(
-    env_id: str, layers: Sequence[type[gym.Wrapper[Any, Any, Any, Any]]], env_kwargs: Mapping[str, Any]
-) -> gym.Env[Any, Any]:
-    env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **env_kwargs)
-    for layer in layers:
-        env = layer(env)
-    return env
+def _make_wrapped(env_id: str, wrappers: Wrappers, env_kwargs: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    return wrap(gym.make(env_id, disable_env_checker=True, **env_kwargs), wrappers)
 
 
 def _decisions(infos: dict[str, Any]) -> Columns:

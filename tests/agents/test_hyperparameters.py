@@ -5,21 +5,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from gymnasium.spaces import Box
 from stable_baselines3 import PPO
 from torch import nn
 
-from agents.hyperparameters import (
-    ALGORITHMS,
-    COMPRESS_PENALTIES,
-    load_hyperparameters,
-    parse_hyperparameters,
-)
+from agents.hyperparameters import ALGORITHMS, load_hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_model
-from agents.vec_env import CompressPenalties, make_native, native_env
+from agents.vec_env import CompressPenalties, LagrangianPenalties, make_native, native_env
 from coinfer_gym import InvalidInputError
 
 LAIM = "coinfer_gym/LAIM-v0"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "agents"
+COMPRESS, LAGRANGIAN = "agents.vec_env.CompressPenalties", "agents.vec_env.LagrangianPenalties"
+ACTIONS = Box(-1.0, 1.0, (6,))
 
 
 def parse(algo="ppo", **entry):
@@ -28,20 +26,25 @@ def parse(algo="ppo", **entry):
 
 @pytest.mark.parametrize("algo", sorted(ALGORITHMS))
 def test_shipped_files_build_a_model(algo):
-    small = {"n_envs": 2} | ({"buffer_size": 100} if algo == "sac" else {"batch_size": 32})
-    shipped = load_hyperparameters(CONFIGS / f"{algo}.yml", algo, LAIM, small)
+    whole = load_hyperparameters(CONFIGS / f"{algo}.yml", algo, LAIM).arguments
+    small = {name: 32 for name in ("buffer_size", "batch_size") if name in whole}
+    shipped = load_hyperparameters(CONFIGS / f"{algo}.yml", algo, LAIM, {"n_envs": 2} | small)
     model = build_model(RunConfig(algo=algo), shipped)
     assert type(model) is ALGORITHMS[algo]
-    assert isinstance(model.env, CompressPenalties)
-    assert native_env(model.env).num_envs == 2
+    lanes = native_env(model.env)
+    assert lanes.num_envs == 2
+    assert lanes.snapshot() is not None  # wrapped all at once
+    assert parse_hyperparameters(shipped.plain(), algo, "again") == shipped
 
 
 @pytest.mark.parametrize("algo", sorted(ALGORITHMS))
 def test_shipped_files_keep_to_what_the_zoo_understands(algo):
     content = yaml.safe_load((CONFIGS / f"{algo}.yml").read_text(encoding="utf-8"))
     for entry in content.values():
-        assert {"n_timesteps", "policy"} <= set(entry)
-        assert "activation_fn" not in entry.get("policy_kwargs", {})  # the Zoo takes a class there, not a name
+        assert {"n_timesteps", "policy", "env_wrapper"} <= set(entry)
+        kwargs = entry["policy_kwargs"]
+        assert isinstance(kwargs, str) or "activation_fn" not in kwargs  # the Zoo takes a class there, not a name
+        assert not {"lagrangian", "warmup"} & set(entry)  # these are ours alone
         assert all(
             not isinstance(value, str) or value.startswith("lin_")
             for key, value in entry.items()
@@ -56,16 +59,60 @@ def test_plain_form_comes_back():
         learning_rate="lin_1e-3",
         train_freq=[1, "step"],
         ent_coef="auto_0.1",
-        vec_env_wrapper={COMPRESS_PENALTIES: {"scale": 0.25}},
+        env_wrapper=["KeepBudgets", {"coinfer_gym.wrappers.DiscreteActions": {"cuts": [0, 12]}}],
+        vec_env_wrapper={COMPRESS: {"scale": 0.25}},
+        noise_type="normal",
+        noise_std="1e-1",
+        warmup=1e3,
         policy_kwargs={"net_arch": [8]},
     )
     assert parse_hyperparameters(given.plain(), "sac", "again") == given
-    assert given.penalty_scale == 0.25
-    assert given.build_arguments()["train_freq"] == (1, "step")
+    assert given.vec_env_wrapper == {COMPRESS: {"scale": 0.25}}
+    assert given.env_wrapper[0] == {"coinfer_gym.wrappers.KeepBudgets": {}}
+    assert given.warmup == 1000
+    arguments = given.build_arguments(Box(-1.0, 1.0, (2,)))
+    assert arguments["train_freq"] == (1, "step")
+    assert repr(arguments["action_noise"]) == "NormalActionNoise(mu=[0. 0.], sigma=[0.1 0.1])"
+
+
+def test_a_lagrangian_in_place_of_other_penalties():
+    given = parse(vec_env_wrapper=COMPRESS, lagrangian={"limit": "2e-2"})
+    assert given.vec_env_wrapper == {LAGRANGIAN: {"limit": 0.02}}
+    assert given == parse(vec_env_wrapper={LAGRANGIAN: {"limit": 0.02}})
+    assert parse(lagrangian=None).vec_env_wrapper == {LAGRANGIAN: {}}
+    model = build_model(RunConfig(algo="ppo"), parse(lagrangian={"limit": 0.02}, n_envs=2, n_steps=32))
+    assert isinstance(model.env, LagrangianPenalties)
+    assert isinstance(build_model(RunConfig(algo="ppo"), parse(vec_env_wrapper=COMPRESS)).env, CompressPenalties)
+
+
+def test_the_command_line_chooses_the_wrappers():
+    file = RunConfig(algo="ppo")
+    assert file.wrappers == [{"coinfer_gym.wrappers.ExactWithin": {}}]
+    assert RunConfig(algo="ppo", wrapper=[]).wrappers == []
+    chosen = RunConfig(algo="ppo", wrapper=["KeepBudgets"])
+    assert chosen.load_hyperparameters().env_wrapper == chosen.wrappers == [{"coinfer_gym.wrappers.KeepBudgets": {}}]
+    stored = RunConfig(**chosen.resolved())
+    assert stored.wrappers == chosen.wrappers
+    assert RunConfig(**file.resolved()).wrappers == file.wrappers
+
+
+@pytest.mark.parametrize(
+    ("algo", "wrapper", "hint"),
+    [
+        ("dqn", [], "DiscreteActions"),
+        ("maskable_ppo", ["ExactWithin"], "DiscreteActions"),
+        ("sac", [{"DiscreteActions": {"cuts": [0]}}], "real numbers"),
+    ],
+)
+def test_actions_that_an_algorithm_cannot_choose(algo, wrapper, hint):
+    given = RunConfig(algo=algo, wrapper=wrapper, hyperparams={"n_envs": 1})
+    with pytest.raises(InvalidInputError, match=hint) as caught:
+        build_model(given, given.load_hyperparameters())
+    assert caught.value.field == "wrapper"
 
 
 def test_schedule_is_a_line_to_zero():
-    arguments = parse(learning_rate="lin_3e-4", clip_range=0.1).build_arguments()
+    arguments = parse(learning_rate="lin_3e-4", clip_range=0.1).build_arguments(ACTIONS)
     rate = arguments["learning_rate"]
     assert [rate(left) for left in (1.0, 0.5, 0.0)] == pytest.approx([3e-4, 1.5e-4, 0.0])
     assert arguments["clip_range"] == 0.1
@@ -81,7 +128,7 @@ def test_policy_kwargs_by_name_and_in_the_words_of_the_zoo():
     by_name = parse(policy_kwargs={"net_arch": [64, 64], "activation_fn": "relu"})
     by_zoo = parse(policy_kwargs="dict(net_arch=[64, 64], activation_fn=nn.ReLU)")
     assert by_name == by_zoo
-    assert by_name.build_arguments()["policy_kwargs"]["activation_fn"] is nn.ReLU
+    assert by_name.build_arguments(ACTIONS)["policy_kwargs"]["activation_fn"] is nn.ReLU
     nested = parse(policy_kwargs="dict(net_arch=dict(pi=[32], vf=[64]), log_std_init=-2)")
     assert nested.policy_kwargs == {"net_arch": {"pi": [32], "vf": [64]}, "log_std_init": -2}
     nested = parse(policy_kwargs="{'net_arch': [16], 'ortho_init': False}")
@@ -121,7 +168,12 @@ def test_nothing_is_evaluated(text):
         ({"n_timesteps": None}, "n_timesteps", "whole number"),
         ({"n_timesteps": 1.5}, "n_timesteps", "whole number"),
         ({"vec_env_wrapper": "os.system"}, "vec_env_wrapper", "CompressPenalties"),
-        ({"vec_env_wrapper": {COMPRESS_PENALTIES: {"scale": -1}}}, "CompressPenalties", "positive"),
+        ({"vec_env_wrapper": {COMPRESS: {"scale": -1}}}, "CompressPenalties", "positive"),
+        ({"lagrangian": {"rate": 0}}, "LagrangianPenalties", "positive"),
+        ({"lagrangian": {"limits": 0.1}}, "LagrangianPenalties", "limit, rate"),
+        ({"env_wrapper": "coinfer_gym.wrappers.KeepBudget"}, "env_wrapper", "KeepBudgets"),
+        ({"warmup": -1}, "warmup", "whole number"),
+        ({"noise_type": "normal", "noise_std": 0.1}, "hyperparameter of PPO", "noise_type|Known are|Did you mean"),
     ],
 )
 def test_errors_name_file_field_and_remedy(entry, field, hint):
@@ -136,6 +188,21 @@ def test_values_that_only_the_algorithm_refuses():
         build_model(RunConfig(algo="ppo"), parse(n_steps=1, n_envs=1))
     with pytest.raises(InvalidInputError, match="ppo"):
         parse_hyperparameters({"n_timesteps": 1}, "pppo", "some.yml")
+
+
+@pytest.mark.parametrize(
+    ("algo", "entry", "hint"),
+    [
+        ("recurrent_ppo", {"policy": "MlpPolicy"}, "MlpLstmPolicy"),
+        ("recurrent_ppo", {"policy_kwargs": {"lstm_kwargs": {}}}, "lstm"),
+        ("td3", {"noise_type": "ornstein-uhlenbeck", "noise_std": 0.1}, "normal"),
+        ("td3", {"noise_type": "normal"}, "positive"),
+        ("dqn", {"warmup": 10}, "no actor"),
+    ],
+)
+def test_what_other_algorithms_cannot_use(algo, entry, hint):
+    with pytest.raises(InvalidInputError, match=hint):
+        parse(algo, **entry)
 
 
 def test_entries_are_chosen_by_environment(tmp_path):
@@ -160,6 +227,6 @@ def test_files_that_are_none(tmp_path, content):
 
 def test_the_arguments_are_those_of_the_constructor():
     entry = parse(n_steps=8, batch_size=16, gamma=0.5, clip_range="lin_0.2", policy_kwargs={"net_arch": []})
-    model = PPO(env=make_native(LAIM, 2), device="cpu", **entry.build_arguments())
+    model = PPO(env=make_native(LAIM, 2), device="cpu", **entry.build_arguments(ACTIONS))
     assert model.gamma == 0.5
     assert model.clip_range(0.5) == pytest.approx(0.1)

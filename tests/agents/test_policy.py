@@ -1,32 +1,42 @@
-"""Agents in NumPy, against the models of stable-baselines3 that they come from."""
+"""Agents in NumPy, against the models of stable-baselines3 and sb3-contrib that they come from."""
 
+import json
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import PPO, SAC
+from safetensors.numpy import load_file, save_file
+from sb3_contrib.common.maskable.utils import get_action_masks
 from torch import nn
 
-from agents.policy import Agent, agent_content, load_agent
-from agents.tensor_files import save_tensors
+from agents.hyperparameters import ALGORITHMS, find_policy
+from agents.policy import Agent, actor_weights, check_wrappers, find_wrapper, load_agent, read_agent, save_agent
 from agents.vec_env import make_native
+from baselines.compare import play
+from baselines.registry import make_policy
 from coinfer_gym import InvalidInputError
+from coinfer_gym.wrappers import DiscreteActions, ExactWithin, KeepBudgets
 
 LAIM = "coinfer_gym/LAIM-v0"
 ROOT = Path(__file__).resolve().parents[2]
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
+LISTED = [{"DiscreteActions": {"cuts": [0, 1, 12], "retained_levels": [0.2, 0.6], "frequency_levels": [0.6]}}]
+WRAPPERS = {"dqn": LISTED, "maskable_ppo": LISTED}
+MEMORY = {"lstm_hidden_size": 12, "n_lstm_layers": 2}
+CONTINUOUS = sorted(set(ALGORITHMS) - set(WRAPPERS))
 
 
-def make_model(algo, **policy_kwargs):
-    """A model with weights of some size: fresh ones of PPO give actions near 0."""
-    env = make_native(LAIM, 1)
-    common = {"policy_kwargs": policy_kwargs, "seed": 1, "device": "cpu"}
-    model = PPO("MlpPolicy", env, **common) if algo == "ppo" else SAC("MlpPolicy", env, buffer_size=10, **common)
+def make_model(algo, wrappers=None, **policy_kwargs):
+    """A model with weights of some size: fresh ones give actions near 0."""
+    env = make_native(LAIM, 1, WRAPPERS.get(algo, []) if wrappers is None else wrappers)
+    more = {} if "ppo" in algo or algo == "a2c" else {"buffer_size": 10}
+    more["policy_kwargs"] = policy_kwargs | (MEMORY if algo == "recurrent_ppo" else {})
+    model = ALGORITHMS[algo](find_policy(algo), env, seed=1, device="cpu", **more)
     generator = torch.Generator().manual_seed(3)
     for parameter in model.policy.parameters():
         parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=generator))
@@ -34,9 +44,8 @@ def make_model(algo, **policy_kwargs):
 
 
 def save(model, folder, activation=None, **config):
-    algo = type(model).__name__.lower()
-    content = agent_content(algo, model.policy.state_dict(), activation, config, 7)
-    save_tensors(content, folder / "agent.pt")
+    algo = next(name for name, kind in ALGORITHMS.items() if type(model) is kind)
+    save_agent(folder / "agent.safetensors", algo, model.policy.state_dict(), config, activation, 7)
     return folder
 
 
@@ -44,29 +53,75 @@ def observations(count=100, seed=0):
     return np.random.default_rng(seed).uniform(-1.0, 1.0, (count, 7)).astype(np.float32)
 
 
-@pytest.mark.parametrize("algo", ["ppo", "sac"])
-@pytest.mark.parametrize(
-    ("net_arch", "activation"),
-    [([64, 64], None), ([32], "relu"), ([16, 8, 16], "elu"), ([8], "silu"), ([8, 8], "tanh"), ([], None)],
-)
-def test_equals_the_prediction_of_stable_baselines3(tmp_path, algo, net_arch, activation):
-    extra = {} if activation is None else {"activation_fn": ACTIVATIONS[activation]}
-    model = make_model(algo, net_arch=net_arch, **extra)
-    agent = load_agent(save(model, tmp_path, activation))
+def compare_actions(agent, model):
+    """Both act alike, on a batch and on single observations."""
     batch = observations()
     expected = model.predict(batch, deterministic=True)[0]
-    found, state = agent.predict(batch, deterministic=True)
+    found, _ = agent.predict(batch, deterministic=True)
     assert found.dtype == expected.dtype
-    assert state is None
-    assert np.abs(expected).max() > 0.5
-    np.testing.assert_allclose(found, expected, rtol=0.0, atol=2e-6)
-    single = agent.predict(batch[0], state=(batch,), deterministic=True)
-    assert single[0].shape == (6,)
-    assert single[1][0] is batch
-    np.testing.assert_allclose(single[0], expected[0], rtol=0.0, atol=2e-6)
+    assert found.shape == expected.shape
+    assert len(np.unique(np.round(expected, 3), axis=0)) > 1 or agent.algo == "recurrent_ppo"
+    np.testing.assert_allclose(found, expected, rtol=0.0, atol=1e-5)
+    for i in range(3):
+        single = agent.predict(batch[i], deterministic=True)[0]
+        assert single.shape == expected[i].shape
+        np.testing.assert_allclose(single, expected[i], rtol=0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("algo", ["ppo", "sac"])
+@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+@pytest.mark.parametrize("net_arch", [[64, 64], []])
+def test_equals_the_prediction_of_stable_baselines3(tmp_path, algo, net_arch):
+    model = make_model(algo, net_arch=net_arch)
+    compare_actions(load_agent(save(model, tmp_path)), model)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac", "td3"])
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_equals_it_with_every_activation(tmp_path, algo, activation):
+    model = make_model(algo, net_arch=[16, 8, 16], activation_fn=ACTIVATIONS[activation])
+    compare_actions(load_agent(save(model, tmp_path, activation)), model)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "a2c", "recurrent_ppo"])
+def test_equals_it_with_a_list_of_actions(tmp_path, algo):
+    model = make_model(algo, LISTED)
+    compare_actions(load_agent(save(model, tmp_path)), model)
+
+
+def test_a_memory_is_carried_along_and_cleared():
+    model = make_model("recurrent_ppo")
+    agent = Agent("recurrent_ppo", model.policy.state_dict())
+    ours = theirs = None
+    starts = np.random.default_rng(0).random((6, 5)) < 0.3
+    for step, start in enumerate(starts):
+        batch = observations(5, step)
+        found, ours = agent.predict(batch, ours, start, deterministic=True)
+        expected, theirs = model.predict(batch, theirs, start, deterministic=True)
+        np.testing.assert_allclose(found, expected, rtol=0.0, atol=1e-5)
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=0.0, atol=1e-5)
+    assert not np.allclose(found, agent.predict(batch, deterministic=True)[0], atol=1e-3)  # it matters
+    single, state = agent.predict(batch[0], deterministic=True)
+    assert single.shape == (6,)
+    assert state[0].shape == (2, 1, 12)
+
+
+def test_masks_are_kept():
+    env = make_native(LAIM, 8, LISTED)
+    env.seed(0)
+    batch, masks = env.reset(), get_action_masks(env)
+    assert not masks.all()
+    model = make_model("maskable_ppo")
+    agent = Agent("maskable_ppo", model.policy.state_dict())
+    expected = model.predict(batch, deterministic=True, action_masks=masks)[0]
+    assert np.array_equal(agent.predict(batch, deterministic=True, action_masks=masks)[0], expected)
+    for deterministic in (True, False):
+        for _ in range(20):
+            chosen = agent.predict(batch, deterministic=deterministic, action_masks=masks)[0]
+            assert masks[np.arange(8), chosen].all()
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac", "tqc", "recurrent_ppo"])
 def test_noise_has_the_distribution_of_the_model(tmp_path, algo):
     model = make_model(algo, net_arch=[8])
     agent = load_agent(save(model, tmp_path))
@@ -82,29 +137,113 @@ def test_noise_has_the_distribution_of_the_model(tmp_path, algo):
     assert not np.array_equal(first, agent.predict(batch[:3])[0])
 
 
+def test_draws_from_a_list_have_the_distribution_of_the_model():
+    model = make_model("ppo", LISTED)
+    agent = Agent("ppo", model.policy.state_dict())
+    batch = np.repeat(observations(1), 20_000, axis=0)
+    size = model.action_space.n
+    ours, theirs = (np.bincount(policy.predict(batch)[0], minlength=size) / len(batch) for policy in (agent, model))
+    np.testing.assert_allclose(ours, theirs, atol=0.02)
+
+
+@pytest.mark.parametrize("algo", ["td3", "ddpg", "dqn"])
+def test_the_others_have_no_noise(tmp_path, algo):
+    agent = load_agent(save(make_model(algo), tmp_path))
+    assert np.array_equal(agent.predict(observations())[0], agent.predict(observations(), deterministic=True)[0])
+
+
 def test_keeps_what_it_was_trained_in(tmp_path):
-    agent = load_agent(save(make_model("ppo"), tmp_path, env=LAIM, env_kwargs={"tasks": 5}) / "agent.pt")
+    agent = load_agent(save(make_model("ppo"), tmp_path, env=LAIM, env_kwargs={"tasks": 5}) / "agent.safetensors")
     assert agent.config == {"env": LAIM, "env_kwargs": {"tasks": 5}}
     assert agent.uses == "observation"
 
 
 def test_refuses_other_environments_and_observations(tmp_path):
     agent = load_agent(save(make_model("sac"), tmp_path))
-    env = make_native(LAIM, 1)
-    assert agent.bind(env) is agent
-    env.action_space = env.observation_space
-    with pytest.raises(InvalidInputError, match="learned with"):
-        agent.bind(env)
+    assert agent.bind(gym.make(LAIM)) is agent
+    assert agent.bind(make_native(LAIM, 1)) is agent
+    for wrapper in (ExactWithin, DiscreteActions):
+        with pytest.raises(InvalidInputError, match="learned with"):
+            agent.bind(wrapper(gym.make(LAIM)))
     for wrong in (np.zeros(6), np.zeros((2, 3, 7)), 1.0):
         with pytest.raises(InvalidInputError, match="Give 7 numbers"):
             agent.predict(wrong)
 
 
-def test_only_the_actor_is_shipped(tmp_path):
-    save(make_model("sac"), tmp_path)
-    content = torch.load(tmp_path / "agent.pt", weights_only=True)
-    assert all(name.startswith("actor.") for name in content["weights"])
-    assert content["timesteps"] == 7
+@pytest.mark.parametrize(
+    ("algo", "wrappers"),
+    [
+        ("ppo", ["ExactWithin"]),
+        ("sac", ["KeepBudgets"]),
+        ("dqn", ["KeepBudgets", *LISTED]),
+        ("maskable_ppo", LISTED),
+        ("recurrent_ppo", ["ExactWithin", "Regret"]),
+    ],
+)
+def test_acts_on_the_plain_environment_as_in_its_wrappers(tmp_path, algo, wrappers):
+    """Bound, the agent brings its wrappers along: world by world the same rewards as inside them."""
+    world = {"tasks": 12, "arrivals": "poisson", "arrival_rate": 3.0}
+    save(make_model(algo, wrappers), tmp_path, wrapper=check_wrappers(wrappers))
+    inside, outside = load_agent(tmp_path), load_agent(tmp_path)
+    plain = gym.make(LAIM, **world)
+    wrapped = gym.make(LAIM, **world)
+    for item in check_wrappers(wrappers):
+        for name, options in item.items():
+            wrapped = find_wrapper(name)(wrapped, **options)
+    outside.bind(plain)
+    inside.bind(wrapped)
+    assert outside.uses == "problem"
+    same = algo != "sac"  # around KeepBudgets alone actions are those of the plain environment
+    assert inside.uses == ("observation" if same else "problem")
+    for seed in range(3):
+        assert play(plain, outside, seed)["return"] == pytest.approx(play(wrapped, inside, seed)["return"], abs=1e-9)
+    observation, _ = plain.reset(seed=0)
+    action = outside.predict(observation, deterministic=True)[0]
+    assert plain.action_space.contains(action)
+    batch = outside.predict(observation[None], deterministic=True)[0]
+    np.testing.assert_allclose(batch, action[None], atol=1e-5)
+    with pytest.raises(InvalidInputError, match="one task at a time"):
+        outside.predict(observations(2))
+
+
+def test_configurations_name_it_by_its_path(tmp_path):
+    save(make_model("ppo", ["ExactWithin"]), tmp_path, wrapper=["ExactWithin"])
+    agent = make_policy("agents.policy:load_agent", {"path": str(tmp_path)})
+    env = gym.make(LAIM)
+    assert play(env, agent.bind(env), 0)["delivered"] > 0.2
+
+
+def test_wrappers_that_are_none_are_refused():
+    for given, hint in [
+        ("KeepBudget", "KeepBudgets"),
+        ("os.system", "Known are"),
+        ([{"KeepBudgets": {"slack": 1}}], "no arguments"),
+        ([{"DiscreteActions": {"cut": [1]}}], "cuts"),
+        ([{"DiscreteActions": 3}], "mapping"),
+        ([{"KeepBudgets": {}, "Regret": {}}], "one name"),
+        (3, "names of wrappers"),
+    ]:
+        with pytest.raises(InvalidInputError, match=hint):
+            check_wrappers(given)
+    assert check_wrappers("KeepBudgets") == check_wrappers([{"coinfer_gym.wrappers.KeepBudgets": None}])
+    assert find_wrapper("KeepBudgets") is KeepBudgets
+
+
+@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+def test_only_the_actor_is_shipped(tmp_path, algo):
+    model = make_model(algo)
+    save(model, tmp_path)
+    weights, about = read_agent(tmp_path)
+    assert not any("critic" in name or "value" in name or "target" in name for name in weights)
+    state = model.policy.state_dict()
+    assert all(np.array_equal(value, state[name].numpy()) for name, value in weights.items())
+    assert (about["algo"], about["timesteps"]) == (algo, 7)
+    assert load_file(tmp_path / "agent.safetensors").keys() == weights.keys() == actor_weights(algo, state).keys()
+
+
+def rewrite(file, **changes):
+    weights, about = read_agent(file)
+    save_file(weights, file, {"agent": json.dumps(about | changes)})
 
 
 def damage_truncated(file):
@@ -113,51 +252,85 @@ def damage_truncated(file):
 
 def damage_flipped(file):
     content = bytearray(file.read_bytes())
-    with zipfile.ZipFile(file) as archive:
-        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
-    content[largest.header_offset + 200] ^= 0xFF
+    content[-200] ^= 0xFF  # a weight: the format itself would not notice
     file.write_bytes(content)
 
 
-def damage_replaced(file):
-    torch.save({"format": 1, "weights": torch.nn.Linear(1, 1)}, file)  # a module would have to be unpickled
+def damage_header(file):
+    content = bytearray(file.read_bytes())
+    content[20] ^= 0xFF
+    file.write_bytes(content)
+
+
+def damage_torch(file):
+    torch.save({"weights": torch.nn.Linear(1, 1)}, file)  # would have to be unpickled
+
+
+def damage_empty(file):
+    file.write_bytes(b"")
 
 
 def damage_missing(file):
     file.unlink()
 
 
-def damage_other(file):
-    save_tensors({"format": 1, "algo": "ppo"}, file)
+def damage_foreign(file):
+    save_file({"weight": np.zeros(3, np.float32)}, file)
+
+
+def damage_incomplete(file):
+    weights, about = read_agent(file)
+    about.pop("config")
+    save_file(weights, file, {"agent": json.dumps(about)})
 
 
 def damage_version(file):
-    save_tensors({"format": 99}, file)
+    rewrite(file, format=99)
 
 
 @pytest.mark.parametrize(
-    "damage", [damage_truncated, damage_flipped, damage_replaced, damage_missing, damage_other, damage_version]
+    "damage",
+    [
+        damage_truncated,
+        damage_flipped,
+        damage_header,
+        damage_torch,
+        damage_empty,
+        damage_missing,
+        damage_foreign,
+        damage_incomplete,
+        damage_version,
+    ],
 )
 def test_damaged_files_are_refused(tmp_path, damage):
     save(make_model("ppo", net_arch=[32]), tmp_path)
-    damage(tmp_path / "agent.pt")
-    with pytest.raises(InvalidInputError, match=r"agent\.pt"):
+    damage(tmp_path / "agent.safetensors")
+    with pytest.raises(InvalidInputError, match=r"agent\.safetensors"):
         load_agent(tmp_path)
 
 
-def test_needs_no_stable_baselines3(tmp_path):
+def test_files_of_unknown_agents_are_refused(tmp_path):
     save(make_model("ppo"), tmp_path)
+    for changes, hint in [({"algo": "pp"}, "ppo"), ({"algo": "sac"}, "no actor of sac"), ({"activation": "x"}, "relu")]:
+        rewrite(tmp_path / "agent.safetensors", **({"algo": "ppo", "activation": "tanh"} | changes))
+        with pytest.raises(InvalidInputError, match=hint):
+            load_agent(tmp_path)
+
+
+def test_needs_no_torch(tmp_path):
+    save(make_model("ppo", ["ExactWithin"]), tmp_path, wrapper=["ExactWithin"])
     code = (
-        "import sys, numpy; from agents.policy import load_agent;"
-        f"load_agent({str(tmp_path)!r}).predict(numpy.zeros(7));"
-        "print('stable_baselines3' in sys.modules)"
+        "import sys, gymnasium; from agents.policy import load_agent;"
+        f"env = gymnasium.make('coinfer_gym:{LAIM}'); agent = load_agent({str(tmp_path)!r}).bind(env);"
+        "agent.predict(env.reset(seed=0)[0]);"
+        "print(any(name in sys.modules for name in ('torch', 'stable_baselines3')))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_is_faster_than_the_model(tmp_path):
-    model = make_model("ppo", net_arch=[64, 64])
+    model = make_model("ppo", net_arch=[128, 128])
     agent = load_agent(save(model, tmp_path))
     observation = observations(1)[0]
     durations = {}
@@ -169,9 +342,17 @@ def test_is_faster_than_the_model(tmp_path):
     assert durations["numpy"] < durations["torch"]
 
 
-def test_an_unknown_algorithm_is_refused():
+def test_actions_are_not_overwritten_by_the_next(tmp_path):
+    agent = load_agent(save(make_model("ppo"), tmp_path))
+    first, second = (agent.predict(row, deterministic=True)[0] for row in observations(2))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, agent.predict(observations(2)[0], deterministic=True)[0])
+
+
+def test_an_actor_of_ones_own():
     with pytest.raises(InvalidInputError, match="ppo"):
-        agent_content("pp", {}, None, {}, 0)
-    layer = (np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
-    agent = Agent("ppo", [], layer, np.zeros(2, np.float32), "tanh")
-    assert agent.predict(np.array([0.5, 3.0]), deterministic=True)[0].tolist() == [0.5, 1.0]
+        Agent("pp", {})
+    with pytest.raises(InvalidInputError, match="no actor of ppo"):
+        Agent("ppo", {})
+    weights = {"action_net.weight": np.eye(2), "action_net.bias": np.zeros(2), "log_std": np.zeros(2)}
+    assert Agent("ppo", weights).predict(np.array([0.5, 3.0]), deterministic=True)[0].tolist() == [0.5, 1.0]

@@ -20,29 +20,45 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents import train as training
 from agents.callbacks import CheckpointCallback, EvaluationCallback, read_evaluations
-from agents.checkpoints import find_checkpoints, restore_training, training_state
-from agents.held_out import TEST_SEED, deterministic, exact_actions, play, regrets
-from agents.policy import load_agent
+from agents.checkpoints import find_checkpoints, restore_training, start_from, training_state
+from agents.held_out import SELECTION_SEED, TEST_SEED, deterministic, exact_actions, play, regrets
+from agents.hyperparameters import ALGORITHMS
+from agents.policy import is_actor, load_agent, read_agent, save_agent
 from agents.runs import RunConfig, build_env, build_model, read_config_file
 from agents.tensor_files import load_tensors, save_tensors
 from agents.train import main, train
 from agents.vec_env import make_native
+from baselines.compare import play as play_one
 from baselines.rules import MyopicExact
 from coinfer_gym import InvalidInputError
 
 LAIM = "coinfer_gym/LAIM-v0"
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = {"arrivals": "one_at_a_time", "tasks": 10}
-SMALL = {
-    "ppo": {"n_envs": 4, "n_steps": 8, "batch_size": 32, "n_epochs": 2, "n_timesteps": 256},
-    "sac": {"n_envs": 4, "learning_starts": 40, "batch_size": 16, "gradient_steps": 2, "n_timesteps": 160}
-    | {"buffer_size": 1000},
+ON_POLICY = {"n_envs": 4, "n_steps": 8, "batch_size": 32, "n_epochs": 2, "n_timesteps": 256}
+OFF_POLICY = {"n_envs": 4, "learning_starts": 40, "batch_size": 16, "gradient_steps": 2, "n_timesteps": 160} | {
+    "buffer_size": 1000
 }
+SMALL = {
+    "ppo": ON_POLICY,
+    "a2c": {"n_envs": 4, "n_steps": 8, "n_timesteps": 256},
+    "recurrent_ppo": ON_POLICY,
+    "maskable_ppo": ON_POLICY,
+    "sac": OFF_POLICY,
+    "tqc": OFF_POLICY,
+    "td3": OFF_POLICY,
+    "ddpg": OFF_POLICY,
+    "dqn": OFF_POLICY | {"target_update_interval": 50},
+}
+LISTED = [{"DiscreteActions": {"cuts": [0, 1, 12], "retained_levels": [0.2, 0.6], "frequency_levels": [0.6]}}]
+WRAPPERS = {"dqn": ["KeepBudgets", *LISTED], "maskable_ppo": LISTED}
 
 
 def config(folder, algo="ppo", **options):
-    hyperparams = SMALL[algo] | {"policy_kwargs": {"net_arch": [16]}} | options.pop("hyperparams", {})
+    memory = {"lstm_hidden_size": 8} if algo == "recurrent_ppo" else {}
+    hyperparams = SMALL[algo] | {"policy_kwargs": {"net_arch": [16]} | memory} | options.pop("hyperparams", {})
     small = {"eval_freq": 64, "eval_lanes": 3, "test_lanes": 3, "checkpoint_freq": 64, "env_kwargs": WORLD}
+    small["wrapper"] = WRAPPERS.get(algo, [])
     return RunConfig(algo=algo, hyperparams=hyperparams, out=str(folder), **(small | options))
 
 
@@ -81,7 +97,7 @@ def train_and_be_killed(given, monkeypatch, steps):
 def test_end_to_end_by_the_command_line(tmp_path, algo):
     options = [f"{key}={value}" for key, value in SMALL[algo].items() if key != "n_timesteps"]
     arguments = ["--algo", algo, "--env", LAIM, "--env-kwargs", "scenario=bert-multimodal", "arrivals=one_at_a_time"]
-    arguments += ["tasks=10", "--hyperparams", *options, "--n-timesteps", "200", "--eval-freq", "100"]
+    arguments += ["tasks=10", "--hyperparams", *options, "--n-timesteps", "200", "--eval-freq", "100", "--wrapper"]
     arguments += ["--eval-lanes", "2", "--test-lanes", "2", "--checkpoint-freq", "100", "--seed", "3", "--out", "run"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -102,13 +118,13 @@ def test_end_to_end_by_the_command_line(tmp_path, algo):
         "origin.yaml",
         "tensorboard",
         "checkpoints",
-        "agent.pt",
+        "agent.safetensors",
         "evaluations.csv",
         "results.json",
     }
     origin = yaml.safe_load((folder / "origin.yaml").read_text(encoding="utf-8"))
     assert origin["command"] == ["python", "-m", "agents.train", *arguments]
-    assert set(origin["versions"]) >= {"stable_baselines3", "torch"}
+    assert set(origin["versions"]) >= {"stable-baselines3", "torch"}
     stored = read_config_file(folder / "config.yaml")
     assert stored.hyperparams["n_timesteps"] == 200
     assert stored.env_kwargs["tasks"] == 10
@@ -138,11 +154,38 @@ def test_the_same_seed_trains_the_same_agent(tmp_path, algo):
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("algo", ["ppo", "sac"])
-@pytest.mark.parametrize("world", [WORLD, {"tasks": 15, "arrivals": "poisson", "arrival_rate": 3.0}])
-def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, algo, world):
-    train(config(tmp_path / "whole", algo, env_kwargs=world))
-    broken = config(tmp_path / "broken", algo, env_kwargs=world)
+@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+def test_every_algorithm_trains_an_agent_that_plays(tmp_path, algo):
+    folder = train(config(tmp_path / "run", algo, hyperparams={"n_timesteps": 64}, checkpoint_freq=32))
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert results["agent"]["delivered"] <= results["myopic exact"]["delivered"] + 1e-6
+    env = gym.make(LAIM, **WORLD)
+    agent = load_agent(folder).bind(env)
+    assert (agent.algo, agent.config["env_kwargs"]) == (algo, WORLD)
+    alone = np.mean([play_one(env, agent, TEST_SEED + lane)["delivered"] for lane in range(3)])
+    assert alone == pytest.approx(results["agent"]["delivered"], abs=1e-5)  # inside the wrappers and around the world
+
+
+QUEUE = {"tasks": 15, "arrivals": "poisson", "arrival_rate": 3.0}
+LAGRANGIAN = {"lagrangian": {"limit": 0.01, "rate": 0.01}}
+
+
+@pytest.mark.parametrize(
+    ("algo", "world", "more"),
+    [
+        ("ppo", WORLD, {}),
+        ("ppo", QUEUE, LAGRANGIAN | {"warmup": 120}),
+        ("sac", WORLD, {"warmup": 120}),
+        ("sac", QUEUE, LAGRANGIAN),
+        ("recurrent_ppo", QUEUE, {}),
+        ("td3", QUEUE, {"noise_type": "normal", "noise_std": 0.1}),
+        ("dqn", QUEUE, {}),
+        ("maskable_ppo", WORLD, {}),
+    ],
+)
+def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, algo, world, more):
+    train(config(tmp_path / "whole", algo, env_kwargs=world, hyperparams=more))
+    broken = config(tmp_path / "broken", algo, env_kwargs=world, hyperparams=more)
     train_and_be_killed(broken, monkeypatch, 100)
     assert find_checkpoints(tmp_path / "broken" / "checkpoints")
     train(broken, resume=True)
@@ -185,7 +228,7 @@ def test_an_interrupt_saves_and_stops(tmp_path, capsys):
     assert "Stopping after this rollout" in captured.err
     assert "Stopped after" in captured.out
     assert find_checkpoints(folder / "checkpoints")
-    assert (folder / "agent.pt").exists()
+    assert (folder / "agent.safetensors").exists()
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -274,6 +317,9 @@ def test_a_folder_is_not_overwritten_by_accident(tmp_path, capsys):
         (["--env-kwargs", "arival_rate=2"], "arrival_rate"),
         (["--hyperparams", "gama=0.9"], "gamma"),
         (["--wrapper", "KeepBudget"], "KeepBudgets"),
+        (["--wrapper", "DiscreteActions: {cut: [1]}"], "cuts"),
+        (["--algo", "dqn", "--wrapper", "ExactWithin"], "DiscreteActions"),
+        (["--start", "nowhere"], "nowhere"),
         (["--eval-freq", "0"], "eval_freq"),
         (["--seed", "-1"], "seed"),
         (["--conf-file", "nowhere.yml"], "nowhere.yml"),
@@ -307,9 +353,111 @@ def test_the_command_line_stands_over_the_file(tmp_path):
     assert found.env_kwargs == {"tasks": 9, "arrivals": "periodic"}
 
 
+def test_the_multiplier_is_logged(tmp_path):
+    train(config(tmp_path / "run", hyperparams={"lagrangian": {"rate": 0.01}}))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert events.Scalars("laim/multiplier")[-1].value > 1.5  # nearly every random decision misses a budget
+
+
+def parts(algo, model):
+    """Copies of the actor's tensors of a model, and of all others that learn."""
+    named = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    rest = {name: value for name, value in named.items() if not is_actor(algo, name)}
+    return {name: named[name] for name in named if name not in rest}, rest
+
+
+@pytest.mark.parametrize("algo", sorted(set(ALGORITHMS) - {"dqn"}))
+def test_the_actor_rests_during_warmup(tmp_path, monkeypatch, algo):
+    """Only values learn until then; afterwards the actor does, too."""
+    seen = []
+    build = training.build_model
+
+    def build_and_note(*arguments):
+        model = build(*arguments)
+        seen.append((model, *parts(algo, model), None))
+        return model
+
+    class Noting(training.WarmupCallback):
+        def _on_rollout_start(self):
+            entropy = getattr(self.model, "log_ent_coef", None)
+            entropy = None if entropy is None else entropy.item()
+            seen.append((self.model.num_timesteps, *parts(algo, self.model), entropy))
+
+    monkeypatch.setattr(training, "build_model", build_and_note)
+    monkeypatch.setattr(training, "WarmupCallback", Noting)
+    train(config(tmp_path / "run", algo, hyperparams={"warmup": 96}))
+    (model, actor, rest, _), *later = seen
+    resting = [entry for entry in later if 0 < entry[0] <= 96]
+    assert all(equal(actor, entry[1]) for entry in resting)
+    assert len({entry[3] for entry in resting}) == 1  # the entropy coefficient, where there is one
+    assert not equal(rest, resting[-1][2])
+    learned, _ = parts(algo, model)
+    assert all(not torch.equal(actor[name], learned[name]) for name in actor)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "td3", "dqn", "recurrent_ppo"])
+def test_a_run_starts_from_an_actor(tmp_path, algo):
+    first = train(config(tmp_path / "first", algo))
+    given = config(tmp_path / "second", algo, seed=8, start=str(first))
+    hyperparameters = given.load_hyperparameters()
+    model = build_model(given, hyperparameters)
+    activation = read_agent(first)[1]["activation"]
+    values = parts(algo, model)[1]
+    start_from(model, algo, activation, str(first))
+    weights = read_agent(first)[0]
+    state = model.policy.state_dict()
+    assert all(np.array_equal(weights[name], state[name].numpy()) for name in weights)
+    for name in state:  # slow copies follow
+        if name.partition(".")[0] in ("actor_target", "q_net_target"):
+            assert np.array_equal(weights[name.replace("_target", "", 1)], state[name].numpy())
+    assert equal(parts(algo, model)[1], values) or algo in ("td3", "dqn")
+    check_first_evaluation(train(given), given, first)
+
+
+def check_first_evaluation(folder, given, first):
+    """At the beginning a run acts as the actor that it was given."""
+    env = build_env(given, 3)
+    row = read_evaluations(folder / "evaluations.csv")[0]
+    assert row["timesteps"] == 0
+    expected = play(env, deterministic(load_agent(first), env), SELECTION_SEED)
+    assert row["delay"] == pytest.approx(expected.delay, rel=1e-4)
+
+
+def test_an_actor_that_does_not_fit_is_refused(tmp_path, capsys):
+    first = train(config(tmp_path / "first"))
+    for options, hint in [
+        ({"algo": "sac"}, "action_net.bias"),
+        ({"hyperparams": {"policy_kwargs": {"net_arch": [8]}}}, "(6, 16)"),
+        ({"hyperparams": {"policy_kwargs": {"net_arch": [16], "activation_fn": "relu"}}}, "activation_fn"),
+        ({"start": str(tmp_path / "none")}, "no such file"),
+    ]:
+        with pytest.raises(InvalidInputError) as caught:
+            train(config(tmp_path / "second", **({"start": str(first)} | options)), overwrite=True)
+        assert hint in str(caught.value)
+    kin = config(tmp_path / "third", "a2c", start=str(first / "agent.safetensors"), n_timesteps=1)
+    check_first_evaluation(train(kin), kin, first)
+
+
+def test_a_cloned_actor_starts_a_run(tmp_path):
+    """Any file with the tensors of the actor will do."""
+    weights = {
+        "mlp_extractor.policy_net.0.weight": np.zeros((16, 7)),
+        "mlp_extractor.policy_net.0.bias": np.zeros(16),
+        "action_net.weight": np.zeros((6, 16)),
+        "action_net.bias": np.full(6, 0.25),
+        "log_std": np.full(6, -1.0),
+    }
+    save_agent(tmp_path / "clone.safetensors", "ppo", weights, {})
+    given = config(tmp_path / "run", start=str(tmp_path / "clone.safetensors"), hyperparams={"warmup": 256})
+    folder = train(given)
+    assert np.allclose(load_agent(folder).predict(np.ones(7), deterministic=True)[0], 0.25)
+
+
 def test_the_bench_is_a_run_that_can_be_built():
     given = read_config_file(ROOT / "configs" / "agents" / "bench.yml")
-    assert given.load_hyperparameters().arguments["gamma"] == 0.0
+    hyperparameters = given.load_hyperparameters()
+    assert hyperparameters.arguments["gamma"] == 0.0
+    assert hyperparameters.env_wrapper == []  # it learns all six components of its actions
     assert build_env(given, 2).get_attr("scenario")[0].arrivals == "one_at_a_time"
 
 
@@ -363,7 +511,7 @@ def test_the_best_agent_keeps_the_budgets_first(tmp_path, monkeypatch):
     callback = EvaluationCallback(build_env(given, 1), 1, tmp_path, kept.append, violations=0.02, say=lambda _: None)
     model.set_logger(configure(None, []))
     callback.init_callback(model)
-    base = play(build_env(given, 1), deterministic(model), TEST_SEED)
+    base = play(build_env(given, 1), deterministic(model, build_env(given, 1)), TEST_SEED)
     for steps, (quality, missed) in enumerate(
         [(0.5, 0.5), (0.9, 0.6), (0.3, 0.1), (0.2, 0.0), (0.4, 0.02), (0.9, 0.03)]
     ):
@@ -399,6 +547,8 @@ def test_agents_learn_one_fixed_task(tmp_path, algo):
             "batch_size": 64,
             "gradient_steps": 4,
             "learning_rate": 2e-3,
+            "target_entropy": -12,
+            "vec_env_wrapper": "agents.vec_env.CompressPenalties",
         },
     }[algo] | {"gamma": 0.0, "policy_kwargs": {"net_arch": [32]}}
     world = {"channel": "constant", "arrivals": "one_at_a_time", "tasks": 20}

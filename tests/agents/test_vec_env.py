@@ -4,13 +4,22 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from agents.vec_env import CompressPenalties, NativeVecEnv, find_wrapper, make_native, native_env
+from agents.policy import find_wrapper
+from agents.vec_env import (
+    CompressPenalties,
+    LagrangianPenalties,
+    NativeVecEnv,
+    find_lagrangian,
+    make_native,
+    native_env,
+)
 from coinfer_gym import InvalidInputError
 from coinfer_gym.envs.vector import LAIMVectorEnv
 
@@ -154,17 +163,63 @@ def test_unknown_names_are_answered_with_the_nearest():
         native_env(make_dummy(1))
 
 
-def test_wrapped_lanes_equal_wrapped_single_environments():
-    native = make_native(LAIM, 2, ["coinfer_gym.wrappers.KeepBudgets"], **ONE)
-    dummy = DummyVecEnv([lambda: find_wrapper("KeepBudgets")(gym.make(LAIM, **ONE)) for _ in range(2)])
+SMALL = {"cuts": [0, 1, 12], "retained_levels": [0.2, 0.6], "frequency_levels": [0.6]}
+
+
+def make_wrapped(lanes, *layers, **env_kwargs):
+    def make():
+        env = gym.make(LAIM, **env_kwargs)
+        for name, options in layers:
+            env = find_wrapper(name)(env, **options)
+        return env
+
+    return DummyVecEnv([make] * lanes)
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "fast"),
+    [
+        (["coinfer_gym.wrappers.KeepBudgets"], True),
+        (["ExactWithin"], True),
+        (["KeepBudgets", {"DiscreteActions": SMALL}], True),
+        (["KeepBudgets", "Regret"], False),
+        ([{"DiscreteActions": SMALL}, "Regret"], False),
+    ],
+)
+@pytest.mark.parametrize("world", [ONE, QUEUE])
+def test_wrapped_lanes_equal_wrapped_single_environments(wrappers, fast, world):
+    layers = [(item, {}) if isinstance(item, str) else next(iter(item.items())) for item in wrappers]
+    native, dummy = make_native(LAIM, 2, wrappers, **world), make_wrapped(2, *layers, **world)
+    assert native.action_space == dummy.action_space
     for env in (native, dummy):
         env.seed(2)
+        env.action_space.seed(0)
     assert np.array_equal(native.reset(), dummy.reset())
-    for actions in random_actions(5, 16, 2):
+    for _ in range(16):
+        actions = np.array([native.action_space.sample() for _ in range(2)])
+        if is_masking_supported(native):
+            assert np.array_equal(get_action_masks(native), get_action_masks(dummy))
         ours, theirs = native.step(actions), dummy.step(actions)
         assert all(np.array_equal(mine, other) for mine, other in zip(ours[:3], theirs[:3], strict=True))
         assert native.decisions["violated"].tolist() == [info["violated"] for info in theirs[3]]
-    assert native.snapshot() is None
+    assert (native.snapshot() is not None) == fast
+    assert is_masking_supported(native) == ("DiscreteActions" in str(wrappers))
+
+
+def test_every_lane_has_its_own_masks():
+    env = make_native(LAIM, 4, [{"DiscreteActions": SMALL}], **QUEUE)
+    env.seed(0)
+    env.reset()
+    masks = get_action_masks(env)
+    assert masks.shape == (4, 6)
+    assert len(np.unique(masks, axis=0)) > 1
+    assert np.array_equal(env.env_method("action_masks", indices=[2, 0]), masks[[2, 0]])
+    slow = make_native(LAIM, 4, [{"DiscreteActions": SMALL}, "Regret"], **QUEUE)
+    slow.seed(0)
+    slow.reset()
+    assert np.array_equal(get_action_masks(slow), masks)
+    assert slow.get_attr("scenario", [1])[0].tasks == 12
+    assert not slow.has_attr("scenery")
 
 
 def test_restored_lanes_go_on_as_if_never_stopped():
@@ -206,3 +261,34 @@ def test_compressed_penalties_keep_order_and_statistics():
     assert [info["episode"]["r"] for info in infos] == [info["episode"]["r"] for info in raw_infos]
     with pytest.raises(InvalidInputError, match="positive"):
         CompressPenalties(raw, 0.0)
+
+
+def test_the_multiplier_follows_the_violations():
+    raw = make_native(LAIM, LANES, **QUEUE)
+    env = LagrangianPenalties(make_native(LAIM, LANES, **QUEUE), limit=0.1, rate=0.5)
+    dummy = LagrangianPenalties(make_dummy(LANES, **QUEUE), limit=0.1, rate=0.5)
+    for lanes in (env, raw, dummy):
+        lanes.seed(0)
+        lanes.reset()
+    multiplier = 1.0
+    price = raw.get_attr("scenario")[0].weight_drop
+    for actions in random_actions(7, 12):
+        rewards, plain = env.step(actions)[1], dummy.step(actions)[1]
+        raw.step(actions)
+        told = raw.decisions
+        expected = told["quality"] - price * told["dropped"] - multiplier * told["violated"]
+        np.testing.assert_allclose(rewards, expected, rtol=1e-6)
+        assert np.array_equal(rewards, plain)  # in the Zoo's batches, too
+        multiplier = max(0.0, multiplier + 0.5 * (told["violated"].sum() - 0.1 * LANES))
+        assert env.multiplier == dummy.multiplier == pytest.approx(multiplier)
+    assert multiplier > 5.0
+    exact = LagrangianPenalties(make_native(LAIM, LANES, "ExactWithin", **ONE), limit=0.1, rate=0.5)
+    exact.reset()
+    for _ in range(6):
+        exact.step(np.ones((LANES, 1), np.float32))
+    assert exact.multiplier == 0.0
+    assert find_lagrangian(CompressPenalties(exact)) is exact
+    assert find_lagrangian(raw) is None
+    for wrong in ({"limit": 0.0}, {"rate": -1.0}):
+        with pytest.raises(InvalidInputError, match="positive"):
+            LagrangianPenalties(raw, **wrong)

@@ -1,0 +1,204 @@
+"""Watch a trained agent: ``python -m agents.play PATH`` records a GIF of an episode and prints what it decides.
+
+``PATH`` is the folder of a run, an agent's file, or the name of a shipped agent. ``--render human`` opens a window
+instead. Pictures need the extra ``render``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import DependencyNotInstalled
+
+import coinfer_gym  # noqa: F401  registers the ids
+from agents.evaluate import find_agent, trained_for
+from agents.policy import load_agent
+from baselines._output import write_bytes
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.problem import BUDGET_TOLERANCE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["LIMIT", "encode_gif", "main", "play"]
+
+LIMIT = 1_000_000
+"""Bytes of a GIF, at most."""
+
+_MOST_FRAMES = 100
+_FRAME_MS = 600
+_SIZES = ((960, 64), (720, 48), (480, 32))
+"""Widths in pixels and numbers of colours, tried in turn; a hundred frames of the last take about 0.4 MB."""
+
+_COLUMNS = (
+    ("time s", "time_s", 1.0, "8.2f"),
+    ("gain dB", "gain_db", 1.0, "8.1f"),
+    ("waiting", "queue_length", 1.0, "8.0f"),
+    ("left s", "delay_budget_s", 1.0, "8.3f"),
+    ("cut", "cut", 1.0, "5.0f"),
+    ("device", "retained_device", 1.0, "7.3f"),
+    ("server", "retained_server", 1.0, "7.3f"),
+    ("power mW", "power_w", 1e3, "9.1f"),
+    ("delay s", "delay_s", 1.0, "8.3f"),
+    ("energy mJ", "energy_j", 1e3, "10.2f"),
+    ("quality", "quality", 1.0, "8.3f"),
+)
+"""Of the printed table: title, key of ``info``, factor, format. ``device`` and ``server`` are retained ratios."""
+
+
+def play(
+    path: str | Path,
+    seed: int = 0,
+    tasks: int = 40,
+    mode: str = "rgb_array",
+    say: Callable[[str], None] = print,
+) -> list[NDArray[np.uint8]]:
+    """Play the beginning of an episode, showing every decision.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for `agents.evaluate.find_agent`.
+    seed : int
+        World ``reset(seed=seed)`` of the environment that the agent was trained for.
+    tasks : int
+        Decisions to show.
+    mode : {"rgb_array", "human"}
+        Pictures to keep, or a window.
+    say : callable
+        Called with a line of text per decision.
+
+    Returns
+    -------
+    list of ndarray
+        Pictures, a hundred at most; none of a window.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such agent, or nothing is to be shown.
+    """
+    if tasks < 1:
+        raise InvalidInputError("tasks", tasks, "Give 1 or more.")
+    agent = load_agent(find_agent(path))
+    env_id, keywords = trained_for(agent)
+    env = gym.make(env_id, render_mode=mode, **keywords)
+    agent.bind(env)
+    every = math.ceil(tasks / _MOST_FRAMES)
+    frames: list[Any] = []
+    infos: list[dict[str, Any]] = []
+    try:
+        observation, _ = env.reset(seed=seed)
+        state, start, ended = None, np.ones(1, np.bool_), False
+        say(_head())
+        while not ended and len(infos) < tasks:
+            action, state = agent.predict(observation, state, start, deterministic=True)
+            observation, _, terminated, truncated, info = env.step(action)
+            start, ended = np.zeros(1, np.bool_), terminated or truncated
+            infos.append(info)
+            say(_line(info))
+            if mode == "rgb_array" and (len(infos) - 1) % every == 0:
+                frames.append(env.render())
+    finally:
+        env.close()
+    say(_summary(infos))
+    return frames
+
+
+def encode_gif(frames: Sequence[NDArray[np.uint8]]) -> bytes:
+    """Pictures as a GIF that does not exceed `LIMIT`, as large as that allows.
+
+    Parameters
+    ----------
+    frames : sequence of ndarray of uint8, shape (height, width, 3)
+
+    Returns
+    -------
+    bytes
+    """
+    content = b""
+    for width, colours in _SIZES:
+        content = _encode(frames, width, colours)
+        if len(content) <= LIMIT:
+            break
+    return content
+
+
+def _encode(frames: Sequence[NDArray[np.uint8]], width: int, colours: int) -> bytes:
+    from PIL import Image
+
+    height = round(width * frames[0].shape[0] / frames[0].shape[1])
+    pictures = [Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS) for frame in frames]
+    # One palette for all, so that what does not move costs nothing; every sixteenth pixel tells the colours.
+    palette = Image.fromarray(np.concatenate([np.asarray(picture)[::4, ::4] for picture in pictures])).quantize(colours)
+    first, *rest = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=_FRAME_MS, loop=0, optimize=True)
+    return buffer.getvalue()
+
+
+def _summary(infos: Sequence[dict[str, Any]]) -> str:
+    """What was earned."""
+    lost = sum(info["dropped"] for info in infos)
+    delivered = sum(info["delivered"] for info in infos) / (len(infos) + lost)
+    missed = sum(info["violated"] for info in infos) / len(infos)
+    earned = f"{len(infos)} decisions: quality {delivered:.4f} per task"
+    return f"{earned}, {missed:.1%} missed a budget, {lost:.0f} lost waiting"
+
+
+def _head() -> str:
+    """Titles of the columns."""
+    return " ".join(title.rjust(int(form.split(".")[0])) for title, _, _, form in _COLUMNS)
+
+
+def _line(info: dict[str, Any]) -> str:
+    """A decision and what became of it."""
+    return " ".join(f"{factor * info[key]:{form}}" for _, key, factor, form in _COLUMNS) + f"  {_outcome(info)}"
+
+
+def _outcome(info: dict[str, Any]) -> str:
+    parts = [
+        text
+        for text, holds in (
+            ("given up", info["abandoned"] > 0.0),
+            ("too late", info["cost_delay"] > BUDGET_TOLERANCE),
+            ("too costly", info["cost_energy"] > BUDGET_TOLERANCE),
+        )
+        if holds
+    ]
+    lost = f"; {info['dropped']:.0f} lost waiting" if info["dropped"] > 0.0 else ""
+    return (" and ".join(parts) or "delivered") + lost
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = argparse.ArgumentParser("python -m agents.play", description="Watch a trained agent.")
+    parser.add_argument("path", help="folder of a run, agent's file, or name of a shipped agent")
+    parser.add_argument("--seed", type=int, default=0, help="of the world (default: 0)")
+    parser.add_argument("--tasks", type=int, default=40, help="decisions to show (default: 40)")
+    parser.add_argument("--render", choices=("human", "gif"), default="gif", help="a window, or a file (default: gif)")
+    parser.add_argument("--out", type=Path, default=Path("play.gif"), help="file of the GIF (default: play.gif)")
+    options = parser.parse_args(arguments)
+    mode = "human" if options.render == "human" else "rgb_array"
+    try:
+        frames = play(options.path, options.seed, options.tasks, mode)
+    except (InvalidInputError, DependencyNotInstalled) as error:
+        print(f"agents.play: {error}", file=sys.stderr)
+        return 2
+    if frames:
+        content = encode_gif(frames)
+        write_bytes(options.out, content)
+        print(f"{len(frames)} frames, {len(content) / 1000:.0f} kB, written to {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

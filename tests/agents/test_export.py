@@ -1,0 +1,115 @@
+"""ONNX graphs, against the agents that they come from."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from agents import export as exporting
+from agents.export import TOLERANCE, build_graph, check_graph, main
+from agents.hyperparameters import ALGORITHMS, find_policy
+from agents.policy import AGENT_FILE, load_agent, save_agent
+from agents.vec_env import make_native
+
+LAIM = "coinfer_gym/LAIM-v0"
+LISTED = [{"DiscreteActions": {"cuts": [0, 1, 12], "retained_levels": [0.2, 0.6], "frequency_levels": [0.6]}}]
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
+
+
+def save(folder, algo, wrapper=(), activation=None, seed=3, **policy_kwargs):
+    """File of an agent with weights of some size: fresh ones give actions near 0."""
+    more = {} if "ppo" in algo or algo == "a2c" else {"buffer_size": 10}
+    if activation:
+        policy_kwargs["activation_fn"] = ACTIVATIONS[activation]
+    env = make_native(LAIM, 1, wrapper)
+    model = ALGORITHMS[algo](find_policy(algo), env, policy_kwargs=policy_kwargs, seed=1, device="cpu", **more)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.policy.parameters():
+        parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    config = {"env": LAIM, "env_kwargs": {"tasks": 5}, "wrapper": list(wrapper)}
+    save_agent(folder / AGENT_FILE, algo, model.policy.state_dict(), config, activation)
+    return folder / AGENT_FILE
+
+
+@pytest.mark.parametrize(
+    ("algo", "wrapper", "policy_kwargs"),
+    [
+        ("ppo", [], {"net_arch": [32, 32]}),
+        ("ppo", [], {"net_arch": []}),
+        ("ppo", LISTED, {}),
+        ("a2c", ["ExactWithin"], {}),
+        ("sac", [], {"net_arch": [32]}),
+        ("tqc", [], {"net_arch": [32]}),
+        ("td3", [], {"net_arch": [32]}),
+        ("ddpg", [], {"net_arch": [32]}),
+        ("dqn", LISTED, {}),
+        ("maskable_ppo", LISTED, {}),
+        ("recurrent_ppo", [], {"lstm_hidden_size": 12, "n_lstm_layers": 1}),
+        ("recurrent_ppo", ["ExactWithin"], {"lstm_hidden_size": 8, "n_lstm_layers": 2, "net_arch": [16]}),
+    ],
+)
+def test_acts_as_the_agent(tmp_path, algo, wrapper, policy_kwargs):
+    file = save(tmp_path, algo, wrapper, **policy_kwargs)
+    check = check_graph(build_graph(file), load_agent(file), observations=300)
+    assert check.difference <= TOLERANCE
+    assert check.onnx_us > 0.0
+    assert check.numpy_us > 0.0
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_with_every_activation(tmp_path, algo, activation):
+    file = save(tmp_path, algo, activation=activation, net_arch=[32])
+    assert check_graph(build_graph(file), load_agent(file), observations=100).difference <= TOLERANCE
+
+
+@pytest.mark.parametrize("algo", ["ppo", "recurrent_ppo"])
+def test_takes_batches(tmp_path, algo):
+    file = save(tmp_path, algo)
+    session = onnxruntime.InferenceSession(build_graph(file).SerializeToString())
+    agent, state = load_agent(file), None
+    shapes = {entry.name: [9 if size == "batch" else size for size in entry.shape] for entry in session.get_inputs()}
+    memory = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name != "observation"}
+    for seed in range(3):
+        rows = np.random.default_rng(seed).uniform(-1.0, 1.0, (9, 7)).astype(np.float32)
+        found, *carried = session.run(None, {"observation": rows} | memory)
+        memory = dict(zip(memory, carried, strict=True))
+        expected, state = agent.predict(rows, state, deterministic=True)
+        assert np.std(expected) > 0.1
+        np.testing.assert_allclose(found, expected, rtol=0.0, atol=TOLERANCE)
+
+
+def test_command_line(tmp_path, capsys):
+    save(tmp_path, "ppo", ["ExactWithin"])
+    out = tmp_path / "agent.onnx"
+    assert main([str(tmp_path), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "1,000 observations" in text
+    assert "NumPy" in text
+    model = onnx.load(out)
+    onnx.checker.check_model(model)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    assert told["algo"] == "ppo"
+    assert json.loads(told["env_kwargs"]) == {"tasks": 5}
+    assert json.loads(told["wrapper"]) == ["ExactWithin"]
+
+
+def test_a_graph_that_acts_otherwise_is_not_written(tmp_path, capsys, monkeypatch):
+    (tmp_path / "other").mkdir()
+    file, other = save(tmp_path, "ppo"), save(tmp_path / "other", "ppo", seed=4)
+    model = build_graph(other)
+    assert check_graph(model, load_agent(file), observations=20).difference > TOLERANCE
+    monkeypatch.setattr(exporting, "build_graph", lambda path: model)
+    assert main([str(file), "--out", str(tmp_path / "agent.onnx")]) == 2
+    assert "differ" in capsys.readouterr().err
+    assert not (tmp_path / "agent.onnx").exists()
+
+
+def test_refuses(tmp_path, capsys):
+    (tmp_path / AGENT_FILE).write_bytes(b"no agent")
+    assert main([str(tmp_path)]) == 2
+    assert AGENT_FILE in capsys.readouterr().err
