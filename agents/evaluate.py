@@ -171,7 +171,8 @@ def evaluate(
     played = {AGENT: play_worlds(lanes, deterministic(agent, lanes), seed)}
     lanes.close()
     notes = []
-    if seed <= agent.config.get("seed", -1) < seed + worlds:
+    began = -1 if "teacher" in agent.config else agent.config.get("seed", -1)  # a clone's seed is that of its networks
+    if seed <= began < seed + worlds:
         notes.append("The first episodes of its training may be among these worlds: choose another seed to be sure.")
     for label, config in configs.items():
         try:
