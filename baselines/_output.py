@@ -1,4 +1,4 @@
-"""What every command leaves behind: files written whole, what made them, and pictures in one style."""
+"""What every command reads and leaves behind: configurations, files written whole, what made them, pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import coinfer_gym
+from coinfer_gym.errors import InvalidInputError
 
 PACKAGES = ("gymnasium", "numba", "numpy", "cvxpy", "clarabel", "stable-baselines3", "torch")
 
@@ -33,6 +36,19 @@ def write_bytes(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(content)
     draft.replace(path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration file as it is; whoever reads it checks what it says."""
+    if not path.is_file():
+        raise InvalidInputError("config", str(path), "There is no such file.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InvalidInputError("config", str(path), f"The file is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise InvalidInputError("config", str(path), "The file must hold a mapping.")
+    return data
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

@@ -46,7 +46,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -64,7 +64,7 @@ from baselines._recursion import (
     solve_queue,
     value_at,
 )
-from baselines.policy import Observation, ProblemPolicy, State
+from baselines.policy import Basis, Observation, ProblemPolicy, State
 from baselines.table import OptimumTable, build_table, upper_quality
 from coinfer_gym import Decision, InvalidInputError, Problem, Solution, load_scenario, solve_exact
 from coinfer_gym.problem import BUDGET_TOLERANCE, evaluate
@@ -654,6 +654,8 @@ class ClairvoyantPolicy(ProblemPolicy):
     steps : int, optional
         As for `clairvoyant_optimum`.
     """
+
+    uses: ClassVar[Basis] = "world"
 
     def __init__(self, env: gym.Env[Any, Any] | None = None, steps: int | None = None) -> None:
         self._steps = steps

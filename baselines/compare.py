@@ -39,7 +39,6 @@ import gymnasium as gym
 import joblib
 import numpy as np
 import pydantic
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
@@ -138,7 +137,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> CompareConfig:
     InvalidInputError
         If the file cannot be read, a key is unknown, a value is out of range, or there is no such policy.
     """
-    data = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
+    data = dict(source) if isinstance(source, Mapping) else _output.read_yaml(Path(source))
     for key in data:
         if key not in CompareConfig.model_fields:
             raise InvalidInputError("config: key", key, nearest(str(key), CompareConfig.model_fields))
@@ -461,18 +460,6 @@ def _check_worlds(records: Sequence[Sequence[Mapping[str, Any]]], labels: Sequen
         for seed, record, first in zip(seeds, row, records[0], strict=True):
             if record["world"] != first["world"]:
                 raise RuntimeError(f"{label!r} and {labels[0]!r} met different worlds under seed {seed}.")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InvalidInputError("config", str(path), "There is no such file.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InvalidInputError("config", str(path), f"The file is not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise InvalidInputError("config", str(path), "The file must hold a mapping.")
-    return data
 
 
 def _check_path(entry: PolicyConfig) -> None:

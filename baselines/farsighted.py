@@ -11,20 +11,22 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.policy import Observation, ProblemPolicy, State
+from baselines._checks import check_count, check_number, check_positive
+from baselines.policy import Basis, Observation, ProblemPolicy, State
 from baselines.table import QualityGrid, build_grid
 from coinfer_gym import Decision, InvalidInputError, Problem, Solution
 from coinfer_gym._compile import kernel
+from coinfer_gym.envs.dynamics import intensity_high
 from coinfer_gym.envs.spaces import OBSERVATION_NAMES
 from coinfer_gym.optimum import solution_from_row, solve_within
 from coinfer_gym.scenario import Scenario
-from coinfer_gym.world import draw, gain_db_range, load_arrival_trace
+from coinfer_gym.world import build_world_tables, draw, gain_db_range, load_arrival_trace
 
 __all__ = [
     "FarsightedPolicy",
@@ -81,13 +83,23 @@ class FarsightedPolicy(ProblemPolicy):
     env : gymnasium.Env, optional
     """
 
+    uses: ClassVar[Basis] = "problem and observation"
+
     memory_size = 0
     """Numbers that the rule remembers from task to task."""
 
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
         self._observation: NDArray[Any] = np.zeros(len(OBSERVATION_NAMES))
         self._memory: NDArray[np.float64] | None = None
+        self._intensity_high = math.nan
         super().__init__(env)
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Act in this environment from now on, see `ProblemPolicy.bind`."""
+        super().bind(env)
+        scenario: Scenario = self._env.scenario
+        self._intensity_high = intensity_high(scenario, build_world_tables(scenario))
+        return self
 
     @abc.abstractmethod
     def choose(self, view: View, problem: Problem, memory: NDArray[np.float64] | None) -> Choice:
@@ -140,7 +152,7 @@ class FarsightedPolicy(ProblemPolicy):
             wait=max(0.0, delay_budget - left),
             left=left,
             waiting=round(share[_QUEUE] * scenario.queue_capacity),
-            intensity=share[_INTENSITY] * intensity_high(scenario),
+            intensity=share[_INTENSITY] * self._intensity_high,
             energy_budget=problem.energy_budget,
             battery=math.inf if scenario.battery_capacity is None else share[_BATTERY] * scenario.battery_capacity,
         )
@@ -207,14 +219,6 @@ def mean_arrival_rate(scenario: Scenario) -> float:
     return scenario.arrival_rate
 
 
-def intensity_high(scenario: Scenario) -> float:
-    """Arrival rate in 1/s at which its observed estimate ends."""
-    if scenario.arrivals == "trace":
-        times = load_arrival_trace(scenario.arrival_trace or "")
-        return 2.0 * float(len(times) / times[-1])
-    return 2.0 * max(scenario.arrival_rate, scenario.burst_rate if scenario.arrivals == "mmpp" else 0.0)
-
-
 class Slowdown(FarsightedPolicy):
     """Exact optimum in no more than a fraction of the mean time between arrivals.
 
@@ -227,8 +231,10 @@ class Slowdown(FarsightedPolicy):
         Share of the mean time between arrivals that a service may take.
     """
 
+    uses: ClassVar[Basis] = "problem"
+
     def __init__(self, env: gym.Env[Any, Any] | None = None, fraction: float = 1.0) -> None:
-        self._fraction = _positive("fraction", fraction)
+        self._fraction = check_positive("fraction", fraction)
         self._cap = math.inf
         super().__init__(env)
 
@@ -267,8 +273,8 @@ class QueueBudget(FarsightedPolicy):
         least: float = 0.1,
         fraction: float | None = None,
     ) -> None:
-        self._share, self._least = _positive("share", share), _positive("least", least)
-        self._fraction = math.inf if fraction is None else _positive("fraction", fraction)
+        self._share, self._least = check_positive("share", share), check_positive("least", least)
+        self._fraction = math.inf if fraction is None else check_positive("fraction", fraction)
         super().__init__(env)
 
     def choose(self, view: View, problem: Problem, memory: NDArray[np.float64] | None) -> Choice:
@@ -283,10 +289,10 @@ class Lyapunov(FarsightedPolicy):
     """Drift plus penalty: the service time that maximises ``V quality - backlog time - debt energy``.
 
     The backlog is the number of waiting tasks and a virtual queue of lateness: each task adds what its age at the end
-    exceeds `target` of the delay budget, or takes off what it falls short. With a battery the debt is a virtual queue
-    of energy: each task adds what the device spends and takes off what is harvested meanwhile.
+    exceeds `target` of the delay budget, or takes off what it falls short. With a battery the debt is what it lacks of
+    being full, as observed: services add to it and the harvest takes off. On mains power there is none.
 
-    It uses the gain, the age of the task, the queue, and its memory of its own services.
+    It uses the gain, the age of the task, the queue, the battery, and its memory of its own services.
 
     Parameters
     ----------
@@ -296,10 +302,10 @@ class Lyapunov(FarsightedPolicy):
     target : float
         Age that the virtual queue lets tasks have in the long run, as a share of the delay budget.
     gain_of_debt : float
-        Weight of the debt in 1/J^2; 0 ignores it.
+        Weight of the debt in tasks times seconds per J^2; 0 ignores it.
     """
 
-    memory_size = 4
+    memory_size = 3
 
     def __init__(
         self,
@@ -308,32 +314,33 @@ class Lyapunov(FarsightedPolicy):
         target: float = 1.0,
         gain_of_debt: float = 0.0,
     ) -> None:
-        self._tradeoff, self._target = _positive("tradeoff", tradeoff), _positive("target", target)
-        self._gain_of_debt = gain_of_debt
+        self._tradeoff, self._target = check_positive("tradeoff", tradeoff), check_positive("target", target)
+        self._gain_of_debt = check_number("gain_of_debt", gain_of_debt, 0.0)
         super().__init__(env)
 
     def choose(self, view: View, problem: Problem, memory: NDArray[np.float64] | None) -> Choice:
         """The best of some service times and, with a debt, of some energy budgets."""
         scenario: Scenario = self._env.scenario
-        late, debt = self._recall(view, memory, scenario)
-        fractions = np.array([1.0]) if self._gain_of_debt == 0.0 else np.array([0.25, 0.4, 0.6, 0.8, 1.0])
+        late = self._recall(memory, scenario)
+        debt = 0.0 if scenario.battery_capacity is None else scenario.battery_capacity - view.battery
+        price = self._gain_of_debt * debt
+        fractions = np.array([1.0]) if price == 0.0 else np.array([0.25, 0.4, 0.6, 0.8, 1.0])
         energies = view.energy_budget * fractions
         seconds = view.left * np.linspace(0.0, 1.0, _CHOICES + 1)[1:] ** 1.5
         grid = build_grid(problem, [problem.gain], seconds, energies)
         quality, spent = grid.quality[0], grid.device_energy[0]
-        price = self._gain_of_debt * debt
         worth = self._tradeoff * quality - (view.waiting + late) * seconds[:, None] - price * spent
         i, j = np.unravel_index(int(np.argmax(worth)), worth.shape)
         energy = math.inf if fractions.size == 1 else float(energies[j])
-        return Choice(float(seconds[i]), energy, (late, debt + float(spent[i, j]), view.wait))
+        return Choice(float(seconds[i]), energy, (late, view.wait))
 
-    def _recall(self, view: View, memory: NDArray[np.float64] | None, scenario: Scenario) -> tuple[float, float]:
-        """Both virtual queues, the last task counted in."""
+    def _recall(self, memory: NDArray[np.float64] | None, scenario: Scenario) -> float:
+        """The virtual queue of lateness, the last task counted in."""
         if memory is None:
-            return 0.0, 0.0
-        late, debt, wait, delay = memory
+            return 0.0
+        late, wait, delay = memory
         late += (wait + delay) / self._delay_budget(scenario) - self._target
-        return max(0.0, float(late)), max(0.0, float(debt - scenario.harvest_power * delay))
+        return max(0.0, float(late))
 
 
 class PredictiveControl(FarsightedPolicy):
@@ -373,10 +380,9 @@ class PredictiveControl(FarsightedPolicy):
     ) -> None:
         if forecast not in ("hold", "mean"):
             raise InvalidInputError("forecast", forecast, "Give 'hold' or 'mean'.")
-        if not 0.0 <= trust <= 1.0:
-            raise InvalidInputError("trust", trust, "Give a number from 0 to 1.")
-        self._horizon, self._trust, self._haste = int(_positive("horizon", horizon)), trust, _positive("haste", haste)
-        self._forecast, self._steps = forecast, int(_positive("steps", steps))
+        self._horizon, self._steps = check_count("horizon", horizon, 1), check_count("steps", steps, 1)
+        self._trust, self._haste = check_number("trust", trust, 0.0, 1.0), check_positive("haste", haste)
+        self._forecast = forecast
         self._grid: QualityGrid | None = None
         self._budgets = (0.0, 0.0)
         super().__init__(env)
@@ -471,9 +477,3 @@ def _plan(
             if i == 0:
                 break  # the first task starts now
     return choice
-
-
-def _positive(name: str, value: float) -> float:
-    if not value > 0.0:
-        raise InvalidInputError(name, value, "Give a positive number.")
-    return float(value)

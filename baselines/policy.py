@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from coinfer_gym import Decision, InvalidInputError, Problem
 
-__all__ = ["Observation", "Policy", "Predictor", "ProblemPolicy", "State", "batch_shape"]
+__all__ = ["Basis", "Observation", "Policy", "Predictor", "ProblemPolicy", "State", "batch_shape"]
 
 Observation = NDArray[Any] | dict[str, NDArray[Any]]
 State = tuple[NDArray[Any], ...]
+Basis = Literal["observation", "problem", "problem and observation", "world"]
+"""What decisions are based on, see `Policy`."""
 
 
 def batch_shape(observation: Observation) -> tuple[int, ...]:
@@ -60,12 +62,14 @@ class Policy(abc.ABC):
 
     Attributes
     ----------
-    uses : {"observation", "problem"}
-        What a decision is based on. ``"observation"`` sees what an agent sees and takes batches; ``"problem"`` asks the
-        environment for the task at hand, so that it must be bound to it (`bind`) and plays one environment at a time.
+    uses : {"observation", "problem", "problem and observation", "world"}
+        What a decision is based on. ``"observation"`` sees what an agent sees and takes batches. All others ask the
+        environment for the task at hand, so that they must be bound to it (`bind`) and play one environment at a time:
+        ``"problem"`` looks at that task alone, ``"problem and observation"`` also at what is observed around it (the
+        queue, the arrivals, the battery), ``"world"`` at the whole episode with its future.
     """
 
-    uses: ClassVar[Literal["observation", "problem"]] = "observation"
+    uses: ClassVar[Basis] = "observation"
 
     @abc.abstractmethod
     def predict(
@@ -110,7 +114,7 @@ class ProblemPolicy(Policy):
         The environment to act in; `bind` does the same later.
     """
 
-    uses: ClassVar[Literal["observation", "problem"]] = "problem"
+    uses: ClassVar[Basis] = "problem"
 
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
         self._env: Any = None

@@ -38,11 +38,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import Bounds, OptimizeResult
 
+from baselines._checks import check_count
 from coinfer_gym._compile import kernel
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.workload import is_number
 
-__all__ = ["MESSAGES", "Box", "check_count", "minimize_quantum"]
+__all__ = ["MESSAGES", "Box", "minimize_quantum"]
 
 Floats = NDArray[np.float64]
 
@@ -197,10 +198,14 @@ def minimize_quantum(
         If an argument is out of its range, or a function returns another shape than its input asks for.
     """
     box = Box(bounds, integrality)
-    for name, value, least in (("k", k, 2), ("scales", scales, 1), ("max_redraws", max_redraws, 1)):
-        check_count(name, value, least)
+    functions: dict[str, Any] = {"function": function, "constraints": constraints, "callback": callback}
+    for name, given in functions.items():
+        if not callable(given) and (name == "function" or given is not None):
+            raise InvalidInputError(name, given, "Give a function.")
+    k, scales = check_count("k", k, 2), check_count("scales", scales, 1)
+    max_redraws = check_count("max_redraws", max_redraws, 1)
     if max_evaluations is not None:
-        check_count("max_evaluations", max_evaluations, 1)
+        max_evaluations = check_count("max_evaluations", max_evaluations, 1)
     if not is_number(factor) or not 1.0 < factor < math.inf:
         raise InvalidInputError("factor", factor, "Give a number above 1.")
     if not is_number(first_scale) or not 0.0 < first_scale <= 1.0:
@@ -246,12 +251,6 @@ def minimize_quantum(
     as_asked = status == _FINISHED or (restarts and status == _SPENT)
     result.update(status=status, message=MESSAGES[status], success=as_asked and result.fun < math.inf)
     return result
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise `InvalidInputError` unless the value is a whole number of at least `least`."""
-    if not is_number(value) or not math.isfinite(value) or int(value) != value or value < least:
-        raise InvalidInputError(name, value, f"Give a whole number of at least {least}.")
 
 
 def _check_start(start: ArrayLike | None, box: Box, k: int) -> Floats:

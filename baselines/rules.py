@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from baselines._checks import check_count
 from baselines.policy import Observation, Policy, ProblemPolicy, State, batch_shape
 from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
@@ -41,7 +42,7 @@ class RandomPolicy(Policy):
     """
 
     def __init__(self, seed: int = 0, space: gym.Space[Any] | None = None) -> None:
-        self._seed = seed
+        self._seed = check_count("seed", seed, 0)
         self._space = copy.deepcopy(action_space() if space is None else space)
         self.seed(0)
 
@@ -140,8 +141,8 @@ class MyopicExact(ProblemPolicy):
     """
 
     def __init__(self, env: gym.Env[Any, Any] | None = None, scheme: str = "joint", cut: int | None = None) -> None:
-        if scheme not in SCHEMES:
-            raise InvalidInputError("scheme", scheme, nearest(scheme, SCHEMES))
+        if str(scheme) not in SCHEMES:
+            raise InvalidInputError("scheme", scheme, nearest(str(scheme), SCHEMES))
         if cut is not None and SCHEMES[scheme].end:
             raise InvalidInputError("cut", cut, f"The design {scheme!r} prescribes the cut itself.")
         self._scheme, self._cut = SCHEMES[scheme], cut
@@ -189,9 +190,7 @@ class MyopicSCA(MyopicExact):
         cut: int | None = None,
         starts: int = 1,
     ) -> None:
-        if starts < 1 or int(starts) != starts:
-            raise InvalidInputError("starts", starts, "Give a whole number of at least 1.")
-        self._starts = starts
+        self._starts = check_count("starts", starts, 1)
         super().__init__(env, scheme, cut)
 
     def solve(self, problem: Problem) -> Decision:

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, OptimizeResult, differential_evolution, dual_annealing
 
-from baselines.quantum import MESSAGES, Box, check_count, minimize_quantum
+from baselines._checks import check_count
+from baselines.quantum import MESSAGES, Box, minimize_quantum
 from baselines.rules import MyopicExact
 from coinfer_gym import Decision, Problem, Solution
 from coinfer_gym._compile import kernel
@@ -194,9 +195,7 @@ class MyopicQuantum(MyopicExact):
         evaluations: int = 5000,
         seed: int = 0,
     ) -> None:
-        for name, value, least in (("evaluations", evaluations, 1), ("seed", seed, 0)):
-            check_count(name, value, least)
-        self._evaluations, self._seed = evaluations, seed
+        self._evaluations, self._seed = check_count("evaluations", evaluations, 1), check_count("seed", seed, 0)
         super().__init__(env, scheme, cut)
 
     def solve(self, problem: Problem) -> Decision:
@@ -354,8 +353,7 @@ class _Ledger:
     """
 
     def __init__(self, search: SearchProblem, evaluations: int) -> None:
-        check_count("evaluations", evaluations, 1)
-        self._search, self._limit, self._used = search, evaluations, 0
+        self._search, self._limit, self._used = search, check_count("evaluations", evaluations, 1), 0
         self._x = np.full(len(search.box.low), math.nan)
         self._merit = math.inf
         self._value, self._excess = math.inf, math.inf

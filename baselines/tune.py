@@ -16,7 +16,7 @@ A configuration says where, on how many worlds, and which values to try::
 
 Parameters are improved one after the other from the middle of their lists, until none improves any more: every trial
 plays the same worlds, so that differences between neighbours are paired. The result with all trials and the command
-goes to ``configs/tuned``.
+goes to ``configs/tuned``. A value found at the end of its list is reported: beyond it there may be a better one.
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ import gymnasium as gym
 import joblib
 import numpy as np
 import pydantic
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field
 
-from baselines._output import write_text
+from baselines._output import read_yaml, write_text
 from baselines.compare import METRICS, play
 from baselines.registry import check_options, find_policy, make_policy
 from baselines.rules import LAIM
@@ -95,7 +94,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
     InvalidInputError
         If the file cannot be read, a key is unknown, a value is out of range, or there is no such policy or option.
     """
-    data = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
     for key in data:
         if key not in TuneConfig.model_fields:
             raise InvalidInputError("config: key", key, nearest(str(key), TuneConfig.model_fields))
@@ -115,20 +114,14 @@ def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
     return config
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InvalidInputError("config", str(path), "There is no such file.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InvalidInputError("config", str(path), f"The file is not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise InvalidInputError("config", str(path), "The file must hold a mapping.")
-    return data
-
-
 def _middle(search: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     return {name: values[len(values) // 2] for name, values in search.items()}
+
+
+def _at_ends(search: Mapping[str, Sequence[Any]], best: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Tuned values at either end of their lists, where these have three values or more."""
+    long = {name: values for name, values in search.items() if len(values) > 2}
+    return [(name, best[name]) for name, values in long.items() if best[name] in (values[0], values[-1])]
 
 
 def improve(
@@ -180,7 +173,7 @@ def tune(config: TuneConfig, jobs: int = 1, show: Callable[[str], object] = prin
     jobs : int
         Number of processes.
     show : callable
-        Told of each trial.
+        Told of each trial, and of each tuned value at the end of its list.
 
     Returns
     -------
@@ -192,6 +185,8 @@ def tune(config: TuneConfig, jobs: int = 1, show: Callable[[str], object] = prin
         for label, rule in config.rules.items():
             trial = _Trial(config, label, rule, parallel, show)
             best, trials = improve(rule.search, trial.score)
+            for name, value in _at_ends(rule.search, best):
+                show(f"{label}: {name} {value} is at the end of its list: widen it")
             values = trial.values(best)
             results[label] = {
                 "policy": rule.policy,

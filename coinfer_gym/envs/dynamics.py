@@ -168,7 +168,7 @@ def build_constants(scenario: Scenario) -> Constants:
     rules["battery_capacity"] = math.inf if scenario.battery_capacity is None else scenario.battery_capacity
     scale = np.zeros(1, spaces.OBSERVATION)
     scale["gain_db_low"], scale["gain_db_high"] = gain_db_range(scenario)
-    scale["intensity_high"] = 2.0 * _highest_rate(scenario, world)
+    scale["intensity_high"] = intensity_high(scenario, world)
     for name in ("delay", "energy"):
         nominal = getattr(scenario, f"{name}_budget")
         low, high = getattr(scenario, f"{name}_budget_range") or (nominal, nominal)
@@ -183,11 +183,19 @@ def build_constants(scenario: Scenario) -> Constants:
     )
 
 
-def _highest_rate(scenario: Scenario, world: WorldTables) -> float:
-    """Rate in 1/s at which tasks arrive while most do."""
+def intensity_high(scenario: Scenario, world: WorldTables) -> float:
+    """Arrival rate in 1/s at which its observed estimate ends: twice that of the time when most tasks come.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    world : WorldTables
+        Of the same scenario.
+    """
     if scenario.arrivals == "trace":
-        return float((len(world.arrival_trace) - 1) / (world.arrival_trace[-1] - world.arrival_trace[0]))
-    return max(scenario.arrival_rate, scenario.burst_rate) if scenario.arrivals == "mmpp" else scenario.arrival_rate
+        return 2.0 * float((len(world.arrival_trace) - 1) / (world.arrival_trace[-1] - world.arrival_trace[0]))
+    burst_rate = scenario.burst_rate if scenario.arrivals == "mmpp" else 0.0
+    return 2.0 * max(scenario.arrival_rate, burst_rate)
 
 
 @inlined_kernel

@@ -128,6 +128,31 @@ def test_solver_wants_one_plain_environment():
         MyopicExact(env, cut=99)
 
 
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: RandomPolicy(seed="x"), "seed"),
+        (lambda: RandomPolicy(seed=-1), "seed"),
+        (lambda: MyopicSCA(starts="a"), "starts"),
+        (lambda: MyopicSCA(starts=0), "starts"),
+        (lambda: MyopicExact(scheme=["joint"]), "scheme"),
+    ],
+)
+def test_wrong_options(make, name):
+    with pytest.raises(InvalidInputError) as caught:
+        make()
+    assert caught.value.field == name
+
+
+def test_policies_say_what_they_use():
+    uses = {name: policy.uses for name, policy in POLICIES.items()}
+    assert {name for name in uses if uses[name] == "observation"} == {"random", "constant"}
+    assert {name for name in uses if uses[name] == "problem"} == {"myopic_exact", "myopic_sca", "quantum", "slowdown"}
+    assert {name for name in uses if uses[name] == "world"} == {"clairvoyant"}
+    far_sighted = {"queue_budget", "lyapunov", "predictive_control", "stochastic_dp"}
+    assert {name for name in uses if uses[name] == "problem and observation"} == far_sighted
+
+
 def test_random_actions_follow_their_seeds_alone():
     batch = np.zeros((3, 7), np.float32)
     first, again, other = RandomPolicy(seed=1), RandomPolicy(seed=1), RandomPolicy(seed=2)

@@ -1,0 +1,31 @@
+"""Checks of numbers that come from outside; each names the option, what it was, and what to give instead."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.workload import is_number
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """The value, if it is a whole number of at least `least`."""
+    if not is_number(value) or not math.isfinite(value) or int(value) != value or value < least:
+        raise InvalidInputError(name, value, f"Give a whole number of at least {least}.")
+    return int(value)
+
+
+def check_number(name: str, value: Any, low: float, high: float = math.inf) -> float:
+    """The value, if it is a finite number of at least `low` and at most `high`."""
+    if not is_number(value) or not math.isfinite(value) or not low <= value <= high:
+        span = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise InvalidInputError(name, value, f"Give a number {span}.")
+    return float(value)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """The value, if it is a finite number above 0."""
+    if not is_number(value) or not 0.0 < value < math.inf:
+        raise InvalidInputError(name, value, "Give a positive number.")
+    return float(value)
