@@ -256,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--wrapper",
         nargs="*",
-        type=yaml.safe_load,
+        type=_value,
         metavar="NAME",
         help="classes of coinfer_gym.wrappers, the innermost first, or 'NAME: {argument: value}'; none for no wrapper",
     )
@@ -280,6 +280,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no YAML value") from error
+
+
 class _Pairs(argparse.Action):
     """``key=value`` arguments as a mapping; values are YAML scalars or lists."""
 
@@ -296,9 +303,9 @@ class _Pairs(argparse.Action):
             if not sign:
                 parser.error(f"{option_string}: give KEY=VALUE, not {text!r}")
             try:
-                pairs[key] = yaml.safe_load(value)
-            except yaml.YAMLError:
-                parser.error(f"{option_string}: {value!r} is no YAML value")
+                pairs[key] = _value(value)
+            except argparse.ArgumentTypeError as error:
+                parser.error(f"{option_string}: {error}")
         setattr(namespace, self.dest, pairs)
 
 
