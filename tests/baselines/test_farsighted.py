@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import coinfer_gym  # noqa: F401  registers the environments
+from baselines import stochastic
 from baselines import tune as tuning
 from baselines.farsighted import Lyapunov, PredictiveControl, QueueBudget, Slowdown, mean_arrival_rate, serve_within
 from baselines.rules import MyopicExact
@@ -227,6 +228,17 @@ def test_dynamic_programming_takes_the_time_that_it_weighed_most():
         assert worth.shape == (len(seconds), 1)
         taken.append(np.interp(info["delay_s"], seconds, worth[:, 0]) - worth.max())
     assert np.mean(taken) > -0.01  # a parabola through the best three, and services that end early
+
+
+def test_dynamic_programming_with_a_battery_is_solved_to_the_end(monkeypatch):
+    env = gym.make(LAIM, scenario="bert-battery")
+    found = []
+    for sweeps in (250, 400):
+        monkeypatch.setattr(stochastic, "_SWEEPS", sweeps)
+        stochastic.solve_process.cache_clear()
+        found.append(StochasticDP(env, **COARSE).expected_quality)
+    stochastic.solve_process.cache_clear()
+    assert found[0] == pytest.approx(found[1], abs=2e-5)
 
 
 def test_looking_at_the_queue_helps_dynamic_programming():
