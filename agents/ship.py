@@ -186,7 +186,10 @@ def _bounds(evaluation: Evaluation, scenario: Scenario, jobs: int) -> dict[str, 
 
 def _describe(card: dict[str, Any], evaluation: Evaluation) -> str:
     """Text of ``card.md``."""
-    keywords = "".join(f", {key}={value!r}" for key, value in evaluation.env_kwargs.items())
+    keywords = "".join(
+        f", {key}={json.dumps(value) if isinstance(value, str) else repr(value)}"  # double quotes, as in the sources
+        for key, value in evaluation.env_kwargs.items()
+    )
     wrappers = ", ".join(f"`{json.dumps(layer)}`" for layer in card["wrapper"]) or "none"
     bounds = card["evaluation"]["clairvoyant"]
     share = float(evaluation.estimate.mean[evaluation.labels.index(AGENT), 0]) / bounds["upper"]["mean"]
