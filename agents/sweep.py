@@ -34,7 +34,7 @@ import importlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -42,20 +42,19 @@ from typing import Any, cast
 import gymnasium as gym
 import joblib
 import numba
-import numpy as np
 import pydantic
 import yaml
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
+from agents.evaluate import METRICS as PLAYED
+from agents.evaluate import play_worlds
 from agents.held_out import SELECTION_SEED, deterministic
 from agents.hyperparameters import read_mapping
 from agents.policy import AGENT_FILE, load_agent
 from agents.runs import RunConfig, build_env, read_config
 from agents.train import train
-from agents.vec_env import NativeVecEnv
 from baselines import compare
 from baselines._output import csv_text, write_text
 from baselines.clairvoyant import clairvoyant_optimum
@@ -72,13 +71,12 @@ __all__ = [
     "list_runs",
     "load_sweep",
     "main",
-    "play_worlds",
     "read_rows",
     "selection_worlds",
     "sweep",
 ]
 
-METRICS = ("delivered", "violated", "dropped")
+METRICS = PLAYED[:3]
 """What is measured in a frozen world: quality per task, misses per decision, losses per task."""
 
 BOUNDS = ("clairvoyant lower", "clairvoyant upper")
@@ -265,38 +263,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def play_worlds(
-    env: NativeVecEnv, act: Callable[[NDArray[np.float32]], NDArray[Any]], seed: int
-) -> NDArray[np.float64]:
-    """Play one episode in every lane, as `agents.held_out.play` does, but with a result per world.
-
-    Parameters
-    ----------
-    env : NativeVecEnv
-    act : callable
-        Actions of a batch of observations.
-    seed : int
-        Lane `i` plays the world of ``reset(seed=seed + i)``.
-
-    Returns
-    -------
-    ndarray, shape (lanes, 3)
-        The `METRICS`.
-    """
-    env.seed(seed)
-    observations: Any = env.reset()
-    running = np.ones(env.num_envs, np.bool_)
-    sums, decisions = np.zeros((env.num_envs, len(METRICS))), np.zeros(env.num_envs)
-    while running.any():
-        observations, _, dones, _ = env.step(act(observations))
-        columns = np.column_stack([env.decisions[name] for name in METRICS])
-        sums[running] += columns[running]
-        decisions += running
-        running &= ~dones
-    tasks = decisions + sums[:, METRICS.index("dropped")]
-    return sums / np.column_stack([tasks, decisions, tasks])
-
-
 def _is_finished(run: Run) -> bool:
     """Whether a run has come to its end; False where it has not begun.
 
@@ -391,7 +357,7 @@ def _evaluate(run: Run, comparison: CompareConfig) -> None:
     if _is_evaluated(run, key):
         return
     env = build_env(run.config, comparison.worlds)
-    earned = play_worlds(env, deterministic(load_agent(folder), env), comparison.seed)
+    earned = play_worlds(env, deterministic(load_agent(folder), env), comparison.seed)[:, : len(METRICS)]
     env.close()
     worlds = range(comparison.seed, comparison.seed + comparison.worlds)
     rows = [(world, *row) for world, row in zip(worlds, earned.tolist(), strict=True)]

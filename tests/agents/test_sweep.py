@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from agents.evaluate import play_worlds
 from agents.evidence import read_sweep
 from agents.held_out import SELECTION_SEED
 from agents.policy import load_agent, wrap
-from agents.sweep import BOUNDS, list_runs, load_sweep, main, play_worlds
+from agents.sweep import BOUNDS, list_runs, load_sweep, main
 from agents.vec_env import make_native
 from baselines.compare import play
 from baselines.rules import MyopicExact
