@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from agents.evaluate import find_agent
-from agents.policy import Agent, _find_actor, _layer, _stack, load_agent, read_agent
+from agents.policy import Agent, actor_layers, find_actor, load_agent, read_agent
 from baselines._output import write_bytes
 from coinfer_gym.errors import InvalidInputError
 
@@ -108,10 +108,8 @@ def build_graph(path: str | Path) -> onnx.ModelProto:
         If there is no such agent, or its file is damaged.
     """
     weights, about = read_agent(find_agent(path))
-    actor = _find_actor(about["algo"])
-    layers = _stack(weights, actor.hidden)
-    if actor.last is not None:
-        layers.append(_layer(weights, actor.last))
+    squashed = find_actor(about["algo"]).squashed
+    layers = actor_layers(about["algo"], weights)
     graph = _Graph()
     inputs, outputs, x = [], [], "observation"
     observed = layers[0][0].shape[1]
@@ -129,13 +127,13 @@ def build_graph(path: str | Path) -> onnx.ModelProto:
     if about["algo"] == "maskable_ppo":
         inputs.append(_value("action_masks", ("batch", size), TensorProto.BOOL))
         x = graph.add("Where", "action_masks", x, graph.hold(-np.inf))
-    if actor.squashed:
+    if squashed:
         graph.add("Tanh", x, output="action")
     elif "log_std" in weights:
         graph.add("Clip", x, graph.hold(-1.0), graph.hold(1.0), output="action")
     else:
         graph.add("ArgMax", x, output="action", axis=1, keepdims=0)
-    real = actor.squashed or "log_std" in weights
+    real = squashed or "log_std" in weights
     action = _value("action", ("batch", size)) if real else _value("action", ("batch",), TensorProto.INT64)
     inputs.insert(0, _value("observation", ("batch", observed)))
     body = helper.make_graph(graph.nodes, "actor", inputs, [action, *outputs], graph.constants)

@@ -19,9 +19,12 @@ from coinfer_gym.errors import InvalidInputError, nearest
 
 __all__ = [
     "AGENT_FILE",
+    "Actor",
     "Agent",
+    "actor_layers",
     "actor_weights",
     "check_wrappers",
+    "find_actor",
     "find_wrapper",
     "load_agent",
     "read_agent",
@@ -45,7 +48,7 @@ _ZERO, _LOW, _HIGH = (np.array(value, np.float32) for value in (0.0, -1.0, 1.0))
 
 
 @dataclass(frozen=True)
-class _Actor:
+class Actor:
     """Where the actor of an algorithm stands in its policy, and how it acts.
 
     Attributes
@@ -69,16 +72,16 @@ class _Actor:
     squashed: bool
 
 
-_ACTOR_CRITIC = _Actor(
+_ACTOR_CRITIC = Actor(
     ("mlp_extractor.policy_net.", "action_net.", "log_std", "lstm_actor."),
     "mlp_extractor.policy_net.",
     "action_net",
     "tanh",
     False,
 )
-_STOCHASTIC = _Actor(("actor.",), "actor.latent_pi.", "actor.mu", "relu", True)
-_DETERMINISTIC = _Actor(("actor.",), "actor.mu.", None, "relu", True)
-_VALUES = _Actor(("q_net.",), "q_net.q_net.", None, "relu", False)
+_STOCHASTIC = Actor(("actor.",), "actor.latent_pi.", "actor.mu", "relu", True)
+_DETERMINISTIC = Actor(("actor.",), "actor.mu.", None, "relu", True)
+_VALUES = Actor(("q_net.",), "q_net.q_net.", None, "relu", False)
 _ACTORS = {
     "ppo": _ACTOR_CRITIC,
     "a2c": _ACTOR_CRITIC,
@@ -155,7 +158,7 @@ class Agent:
         config: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        actor = _find_actor(algo)
+        actor = find_actor(algo)
         function = activation or actor.activation
         if function not in _ACTIVATIONS:
             raise InvalidInputError("activation", function, nearest(str(function), _ACTIVATIONS))
@@ -164,8 +167,7 @@ class Agent:
         self.config = dict(config or {})
         try:
             self._memory = _read_memory(own) if algo == "recurrent_ppo" else []
-            hidden = _stack(own, actor.hidden)
-            last = hidden.pop() if actor.last is None else _layer(own, actor.last)
+            *hidden, last = actor_layers(algo, own)
             self._log_std = _layer(own, "actor.log_std") if actor is _STOCHASTIC else own.get("log_std")
         except (KeyError, IndexError) as error:
             raise InvalidInputError("weights", sorted(own), f"This is no actor of {algo}: {error}.") from error
@@ -180,8 +182,8 @@ class Agent:
 
     @property
     def uses(self) -> str:
-        """What decisions are based on, see `baselines.policy.Policy`: the task at hand once bound through wrappers."""
-        return "problem" if self._layers else "observation"
+        """What decisions are based on, see `baselines.policy.Policy`; the wrappers of a bound agent read the task."""
+        return "problem and observation" if self._layers else "observation"
 
     def seed(self, seed: int) -> None:
         """Begin the agent's noise anew."""
@@ -508,18 +510,18 @@ def actor_weights(algo: str, weights: Mapping[str, Any]) -> dict[str, Vector]:
     InvalidInputError
         If the algorithm is unknown.
     """
-    parts = _find_actor(algo).parts
+    parts = find_actor(algo).parts
     return {name: np.ascontiguousarray(value, np.float32) for name, value in weights.items() if name.startswith(parts)}
 
 
 def default_activation(algo: str) -> str:
     """Activation that the policies of an algorithm have where no other is asked for."""
-    return _find_actor(algo).activation
+    return find_actor(algo).activation
 
 
 def is_actor(algo: str, name: str) -> bool:
     """Whether a tensor of a policy belongs to its actor."""
-    return name.startswith(_find_actor(algo).parts)
+    return name.startswith(find_actor(algo).parts)
 
 
 def find_wrapper(name: str) -> type[gym.Wrapper[Any, Any, Any, Any]]:
@@ -589,7 +591,14 @@ def _is_wrapper(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, gym.Wrapper) and value.__module__ == _WRAPPERS
 
 
-def _find_actor(algo: str) -> _Actor:
+def find_actor(algo: str) -> Actor:
+    """Form of the actor of an algorithm.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such algorithm.
+    """
     if algo not in _ACTORS:
         raise InvalidInputError("algo", algo, nearest(str(algo), _ACTORS))
     return _ACTORS[algo]
@@ -605,6 +614,25 @@ def _read_memory(weights: Mapping[str, Vector]) -> list[_Memory]:
         )
         for i in range(max(count, 1))
     ]
+
+
+def actor_layers(algo: str, weights: Mapping[str, Vector]) -> list[Layer]:
+    """Weights and biases from the observation, or the memory, to the action.
+
+    Parameters
+    ----------
+    algo : str
+    weights : mapping of str to ndarray
+        See `actor_weights`.
+
+    Raises
+    ------
+    KeyError
+        If a tensor is missing.
+    """
+    actor = find_actor(algo)
+    layers = _stack(weights, actor.hidden)
+    return layers if actor.last is None else [*layers, _layer(weights, actor.last)]
 
 
 def _stack(weights: Mapping[str, Vector], prefix: str) -> list[Layer]:

@@ -1,4 +1,4 @@
-"""Run every benchmark, print the figures and store them: `python -m benchmarks [environment|optimizers|training]`."""
+"""Run the benchmarks, all or those named, print the figures and store them: `python -m benchmarks [PART ...]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-PARTS = ("environment", "optimizers", "training")
+PARTS = ("environment", "optimizers", "training", "decisions")
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -192,9 +192,9 @@ def test_acts_on_the_plain_environment_as_in_its_wrappers(tmp_path, algo, wrappe
             wrapped = find_wrapper(name)(wrapped, **options)
     outside.bind(plain)
     inside.bind(wrapped)
-    assert outside.uses == "problem"
+    assert outside.uses == "problem and observation"
     same = algo != "sac"  # around KeepBudgets alone actions are those of the plain environment
-    assert inside.uses == ("observation" if same else "problem")
+    assert inside.uses == ("observation" if same else "problem and observation")
     for seed in range(3):
         assert play(plain, outside, seed)["return"] == pytest.approx(play(wrapped, inside, seed)["return"], abs=1e-9)
     observation, _ = plain.reset(seed=0)
