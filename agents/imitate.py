@@ -53,6 +53,7 @@ from agents.held_out import TEST_SEED, Score, deterministic, play
 from agents.hyperparameters import find_algorithm, read_mapping
 from agents.policy import AGENT_FILE, load_agent, save_agent
 from agents.runs import RunConfig, build_env, read_config
+from baselines._checks import check_model
 from baselines._output import git_revision, versions, write_bytes, write_text
 from baselines.compare import CompareConfig, PolicyConfig, policy_key
 from baselines.policy import Predictor
@@ -61,7 +62,6 @@ from coinfer_gym import InvalidInputError
 from coinfer_gym._compile import kernel
 from coinfer_gym.envs import spaces
 from coinfer_gym.envs.dynamics import build_constants
-from coinfer_gym.errors import nearest
 from coinfer_gym.problem import evaluate
 from coinfer_gym.scenario import Scenario
 from coinfer_gym.wrappers import act_within
@@ -201,15 +201,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> ImitationConfig:
         cloned into such an agent.
     """
     data = dict(source) if isinstance(source, Mapping) else read_mapping(source)
-    for key in data:
-        if key not in ImitationConfig.model_fields:
-            raise InvalidInputError("config: key", key, nearest(str(key), ImitationConfig.model_fields))
-    try:
-        config = ImitationConfig.model_validate(data)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInputError(f"config: {name}", first["input"], f"{first['msg']}.") from error
+    config = check_model(ImitationConfig, data, "config")
     _check(config)
     return config
 

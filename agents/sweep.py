@@ -56,6 +56,7 @@ from agents.policy import AGENT_FILE, load_agent
 from agents.runs import RunConfig, build_env, read_config
 from agents.train import train
 from baselines import compare
+from baselines._checks import check_model
 from baselines._output import csv_text, write_text
 from baselines.clairvoyant import clairvoyant_optimum
 from baselines.compare import CompareConfig, PolicyConfig
@@ -172,15 +173,7 @@ def load_sweep(path: str | Path) -> SweepConfig:
         If the file cannot be read, a key is unknown, or a value cannot be used, in an entry as well.
     """
     data = read_mapping(path)
-    for key in data:
-        if key not in SweepConfig.model_fields:
-            raise InvalidInputError(f"{path}: key", key, nearest(str(key), SweepConfig.model_fields))
-    try:
-        config = SweepConfig.model_validate(data)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInputError(f"{path}: {name}", first["input"], f"{first['msg']}.") from error
+    config = check_model(SweepConfig, data, str(path))
     if config.target not in config.references:
         raise InvalidInputError(f"{path}: target", config.target, nearest(config.target, config.references))
     if config.frozen.stop > _STRIDE:

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import joblib
 import numba
@@ -59,6 +59,7 @@ from agents.held_out import SELECTION_SEED, deterministic, play
 from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters, read_mapping
 from agents.runs import RunConfig, build_env, build_model, read_config
 from agents.vec_env import NativeVecEnv
+from baselines._checks import check_model
 from baselines._output import csv_text, git_revision, write_bytes, write_text
 from coinfer_gym.errors import InvalidInputError, nearest
 
@@ -103,9 +104,6 @@ class _Choices(_Checked):
 
     def distribution(self) -> BaseDistribution:
         return CategoricalDistribution([json.dumps(choice) for choice in self.choices])
-
-
-_Model = TypeVar("_Model", bound=_Checked)
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ def load_study(path: str | Path) -> StudyConfig:
         If the file cannot be read, a key or a hyperparameter is unknown, or a value or a space cannot be used.
     """
     data = read_mapping(path)
-    config = _check(StudyConfig, data, str(path))
+    config = check_model(StudyConfig, data, str(path))
     for name in config.run:
         if name not in _OF_THE_RUN:
             raise InvalidInputError(f"{path}: run: key", name, nearest(str(name), _OF_THE_RUN))
@@ -236,25 +234,12 @@ def read_spaces(search: Mapping[str, Any], origin: str, path: tuple[str, ...] = 
         if not {*_Choices.model_fields, *_Interval.model_fields} & given.keys():
             yield from read_spaces(given, origin, here)
             continue
-        space = _check(_Choices, given, field) if "choices" in given else _check(_Interval, given, field)
+        space = check_model(_Choices, given, field) if "choices" in given else check_model(_Interval, given, field)
         try:
             distribution = space.distribution()
         except (ValueError, TypeError) as error:
             raise InvalidInputError(field, dict(given), str(error)) from error
         yield Space(here, distribution, space.schedule)
-
-
-def _check(kind: type[_Model], given: Mapping[str, Any], origin: str) -> _Model:
-    """A mapping as a model."""
-    for key in given:
-        if key not in kind.model_fields:
-            raise InvalidInputError(f"{origin}: key", key, nearest(str(key), kind.model_fields))
-    try:
-        return kind.model_validate(given)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInputError(f"{origin}: {name}", first["input"], f"{first['msg']}.") from error
 
 
 def _merge(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,30 @@
-"""Checks of numbers that come from outside; each names the option, what it was, and what to give instead."""
+"""Checks of what comes from outside; each names the option, what it was, and what to give instead."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from coinfer_gym.errors import InvalidInputError
+import pydantic
+
+from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.workload import is_number
+
+_Model = TypeVar("_Model", bound=pydantic.BaseModel)
+
+
+def check_model(kind: type[_Model], content: Mapping[str, Any], origin: str) -> _Model:
+    """The content of a file as a model, if it knows every key and takes every value; errors begin with `origin`."""
+    for key in content:
+        if key not in kind.model_fields:
+            raise InvalidInputError(f"{origin}: key", key, nearest(str(key), kind.model_fields))
+    try:
+        return kind.model_validate(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidInputError(f"{origin}: {name}", first["input"], f"{first['msg']}.") from error
 
 
 def check_count(name: str, value: Any, least: int) -> int:

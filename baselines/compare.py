@@ -45,6 +45,7 @@ from tqdm import tqdm
 
 from baselines import _output, _report
 from baselines._bootstrap import paired_bootstrap
+from baselines._checks import check_model
 from baselines.policy import Predictor
 from baselines.registry import find_policy, make_policy
 from baselines.rules import LAIM
@@ -138,15 +139,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> CompareConfig:
         If the file cannot be read, a key is unknown, a value is out of range, or there is no such policy.
     """
     data = dict(source) if isinstance(source, Mapping) else _output.read_yaml(Path(source))
-    for key in data:
-        if key not in CompareConfig.model_fields:
-            raise InvalidInputError("config: key", key, nearest(str(key), CompareConfig.model_fields))
-    try:
-        config = CompareConfig.model_validate(data)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInputError(f"config: {name}", first["input"], f"{first['msg']}.") from error
+    config = check_model(CompareConfig, data, "config")
     if config.reference is not None and config.reference not in config.policies:
         raise InvalidInputError("config: reference", config.reference, nearest(config.reference, config.policies))
     for entry in config.policies.values():

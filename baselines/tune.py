@@ -38,6 +38,7 @@ import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 
+from baselines._checks import check_model
 from baselines._output import read_yaml, write_text
 from baselines.compare import METRICS, play
 from baselines.registry import check_options, find_policy, make_policy
@@ -95,15 +96,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
         If the file cannot be read, a key is unknown, a value is out of range, or there is no such policy or option.
     """
     data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
-    for key in data:
-        if key not in TuneConfig.model_fields:
-            raise InvalidInputError("config: key", key, nearest(str(key), TuneConfig.model_fields))
-    try:
-        config = TuneConfig.model_validate(data)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InvalidInputError(f"config: {name}", first["input"], f"{first['msg']}.") from error
+    config = check_model(TuneConfig, data, "config")
     if config.metric not in METRICS:
         raise InvalidInputError("config: metric", config.metric, nearest(config.metric, METRICS))
     for label, rule in config.rules.items():
