@@ -1,1 +1,6 @@
-"""Real networks: cut, measured and turned into workloads; needs the extra `models` (torch and transformers)."""
+"""Real networks: cut, pruned, measured and turned into workloads; needs the extra `models` (torch and transformers)."""
+
+from importlib.util import find_spec
+
+if any(find_spec(package) is None for package in ("safetensors", "torch", "transformers")):
+    raise ImportError('Real models need torch, transformers and safetensors: pip install "coinfer-gym[models]"')

