@@ -88,6 +88,9 @@ class FarsightedPolicy(ProblemPolicy):
     memory_size = 0
     """Numbers that the rule remembers from task to task."""
 
+    caution = 1.0
+    """Share of what is left of both budgets that a decision may plan with."""
+
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
         self._observation: NDArray[Any] = np.zeros(len(OBSERVATION_NAMES))
         self._memory: NDArray[np.float64] | None = None
@@ -137,7 +140,8 @@ class FarsightedPolicy(ProblemPolicy):
         """Exact optimum within the chosen time."""
         scenario: Scenario = self._env.scenario
         choice = self.choose(self._view(problem, scenario), problem, self._memory)
-        solution = serve_within(problem, choice.seconds, choice.energy)
+        seconds = min(choice.seconds, self.caution * problem.delay_budget)
+        solution = serve_within(problem, seconds, min(choice.energy, self.caution * problem.energy_budget))
         self._memory = None
         if self.memory_size:
             self._memory = np.array([*choice.memory, solution.delay])
@@ -264,6 +268,9 @@ class QueueBudget(FarsightedPolicy):
         Time in s that a service may take however many wait.
     fraction : float, optional
         Share of the observed time between arrivals that a service may take; no such cap where not given.
+    caution : float
+        Share of what is left of both budgets that a decision may plan with: below 1 where the gain is observed late or
+        with noise, so that an error of it need not cost a budget.
     """
 
     def __init__(
@@ -272,7 +279,9 @@ class QueueBudget(FarsightedPolicy):
         share: float = 0.4,
         least: float = 0.1,
         fraction: float | None = None,
+        caution: float = 1.0,
     ) -> None:
+        self.caution = check_number("caution", caution, 0.0, 1.0)
         self._share, self._least = check_positive("share", share), check_positive("least", least)
         self._fraction = math.inf if fraction is None else check_positive("fraction", fraction)
         super().__init__(env)

@@ -77,11 +77,11 @@ class DiscreteActions(VectorActionWrapper):
 class ExactWithin(VectorActionWrapper):
     """`coinfer_gym.wrappers.ExactWithin` in every lane."""
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, energy: bool | None = None) -> None:
         super().__init__(env)
         self._laim = _laim(env, type(self).__name__)
         self._problem = self._laim.scenario.problem(1.0)
-        self.single_action_space = shares_space(self._laim.scenario)
+        self.single_action_space = shares_space(self._laim.scenario, energy)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -252,14 +252,17 @@ class ExactWithin(gym.ActionWrapper[Observation, Action, Action], gym.utils.Reco
     single task can tell: how much of its budgets to leave to those that wait.
 
     The action is ``Box(-1, 1, (1,), float32)``: the share of the time that waiting has left of T0, from 0 to all of it.
-    With a battery there is a second component, the share of the energy that may be spent. Where no decision is that
+    With `energy` there is a second component, the share of the energy that may be spent. Where no decision is that
     fast, the fastest within the energy is taken. A decision with what the agent can know of the channel may still miss
-    a budget where the channel is observed late or with noise.
+    a budget where the channel is observed late or with noise: there the shares are also the agent's margins of safety,
+    and without that of energy every error of the gain costs a budget.
 
     Parameters
     ----------
     env : gymnasium.Env
         LAIM-v0 with its own action space.
+    energy : bool, optional
+        Whether the agent says how much energy may be spent; where not given, it does with a battery.
 
     Raises
     ------
@@ -267,12 +270,12 @@ class ExactWithin(gym.ActionWrapper[Observation, Action, Action], gym.utils.Reco
         If the environment is not LAIM-v0.
     """
 
-    def __init__(self, env: Environment) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self)
+    def __init__(self, env: Environment, energy: bool | None = None) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, energy=energy)
         super().__init__(env)
         self._laim = _laim(env, type(self).__name__)
         self._problem = self._laim.scenario.problem(1.0)
-        self.action_space = shares_space(self._laim.scenario)
+        self.action_space = shares_space(self._laim.scenario, energy)
 
     def action(self, action: Action) -> Action:
         """The exact optimum within the shares as an action of LAIM-v0.
@@ -288,9 +291,10 @@ class ExactWithin(gym.ActionWrapper[Observation, Action, Action], gym.utils.Reco
         return row
 
 
-def shares_space(scenario: Scenario) -> Any:
+def shares_space(scenario: Scenario, energy: bool | None) -> Any:
     """Action space of `ExactWithin`."""
-    return gym_spaces.Box(-1.0, 1.0, (1 if scenario.battery_capacity is None else 2,), np.float32)
+    with_energy = scenario.battery_capacity is not None if energy is None else energy
+    return gym_spaces.Box(-1.0, 1.0, (2 if with_energy else 1,), np.float32)
 
 
 def act_within(problem: Problem, tasks: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -16,22 +16,28 @@ WORLDS = {
 STACKS = {
     "discrete": ["DiscreteActions"],
     "exact within": ["ExactWithin"],
+    "exact within, energy too": [("ExactWithin", {"energy": True})],
     "kept": ["KeepBudgets"],
     "kept discrete": ["KeepBudgets", "DiscreteActions"],
 }
 
 
+def named(layer):
+    """Name and options of a wrapper, given as its name alone or as a pair of both."""
+    return (layer, {}) if isinstance(layer, str) else layer
+
+
 def vector(names, **world):
     env = gym.make_vec(ID, LANES, vectorization_mode="vector_entry_point", **world)
-    for name in names:
-        env = getattr(vector_wrappers, name)(env)
+    for name, options in map(named, names):
+        env = getattr(vector_wrappers, name)(env, **options)
     return env
 
 
 def single(names, **world):
     env = gym.make(ID, **world)
-    for name in names:
-        env = getattr(wrappers, name)(env)
+    for name, options in map(named, names):
+        env = getattr(wrappers, name)(env, **options)
     return env
 
 
@@ -85,9 +91,14 @@ def test_all_of_the_time_is_the_exact_optimum():
             assert not info["violated"]
 
 
-def test_shares_of_energy_come_with_a_battery():
+@pytest.mark.parametrize(
+    ("wrapper", "scenario"), [("ExactWithin", "bert-battery"), (("ExactWithin", {"energy": True}), "bert-multimodal")]
+)
+def test_shares_of_energy_come_with_a_battery_or_on_demand(wrapper, scenario):
     assert single(["ExactWithin"]).action_space.shape == (1,)
-    env = single(["ExactWithin"], scenario="bert-battery")
+    assert single([("ExactWithin", {"energy": False})], scenario="bert-battery").action_space.shape == (1,)
+    assert vector([wrapper], scenario=scenario).action_space.shape == (LANES, 2)
+    env = single([wrapper], scenario=scenario)
     assert env.action_space.shape == (2,)
     env.reset(seed=0)
     problem = env.unwrapped.problem()
