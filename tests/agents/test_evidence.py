@@ -10,6 +10,7 @@ import scipy.stats
 import yaml
 from rliable.metrics import aggregate_iqm, probability_of_improvement
 
+from agents._evidence_data import front
 from agents.evidence import bootstrap, improvement, main, read_sweep
 from agents.held_out import SELECTION_SEED
 from agents.sweep import BOUNDS, METRICS, list_runs, load_sweep
@@ -37,8 +38,8 @@ def write(path, header, rows):
     path.write_text(csv_text([header, *rows]), encoding="utf-8")
 
 
-def make_sweep(folder, scores=None, content=CONTENT):
-    """A folder as a sweep leaves it; `scores` by label, of shape (runs, worlds)."""
+def make_sweep(folder, scores=None, content=CONTENT, violated=None):
+    """A folder as a sweep leaves it; `scores` by label, of shape (runs, worlds), and `violated` a number each."""
     folder.mkdir()
     (folder / "sweep.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     config = load_sweep(folder / "sweep.yaml")
@@ -57,7 +58,8 @@ def make_sweep(folder, scores=None, content=CONTENT):
             continue
         own = run.config.folder
         earned = scores[run.label][k]
-        rows = [(world, value, 0.02, 0.01) for world, value in zip(config.frozen, earned, strict=True)]
+        share = (violated or {}).get(run.label, 0.02)
+        rows = [(world, value, share, 0.01) for world, value in zip(config.frozen, earned, strict=True)]
         write(own / "evaluation.csv", ("world", *METRICS), rows)
         rows = [(0, 0.1), (400, 0.37), (600, 0.385), (1000, 0.4 if k else 0.39)]
         write(own / "evaluations.csv", ("timesteps", "delivered"), rows)
@@ -88,8 +90,9 @@ def results(tmp_path_factory):
 
 
 def test_writes_all(results):
-    tables = {f"{name}.csv" for name in ("scores", "summary", "differences", "improvement", "efficiency")}
-    pictures = {f"{name}.{kind}" for name in ("learning_curves", "iqm", "profiles") for kind in ("png", "svg")}
+    tables = {f"{name}.csv" for name in ("scores", "summary", "differences", "improvement", "efficiency", "curves")}
+    names = ("learning_curves", "iqm", "profiles", "front")
+    pictures = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert {path.name for path in results.iterdir()} == tables | pictures | {"summary.json"}
     assert all((results / name).stat().st_size > 5000 for name in pictures)
     content = json.loads((results / "summary.json").read_text(encoding="utf-8"))
@@ -154,6 +157,57 @@ def test_a_share_that_most_runs_never_reach_has_no_decisions(tmp_path):
     rows = {(row["algorithm"], float(row["share_of_target"])): row for row in table(tmp_path / "out/efficiency.csv")}
     assert (rows["SAC", 0.95]["reached"], rows["SAC", 0.95]["decisions"]) == ("0", "")
     assert rows["SAC", 0.9]["reached"] == "4"
+
+
+def test_curves_are_those_of_the_evaluations(results):
+    """Of four runs one ends at 0.39, and three at 0.4; the target has 0.4 in these worlds, the clairvoyant 0.5."""
+    rows = {(row["algorithm"], int(row["timesteps"])): row for row in table(results / "curves.csv")}
+    assert len(rows) == 2 * 4
+    assert [steps for label, steps in rows if label == "PPO"] == [0, 400, 600, 1000]
+    end = {name: float(value) for name, value in list(rows["PPO", 1000].items())[2:]}
+    shares = {"regret": 0.0, "share_of_clairvoyant": 0.8}
+    assert end == pytest.approx({"q25": 0.3975, "median": 0.4, "q75": 0.4} | shares)
+    middle = rows["SAC", 600]
+    assert {float(middle[name]) for name in ("q25", "median", "q75")} == {0.385}
+    assert float(middle["regret"]) == pytest.approx(0.4 - 0.385)
+    assert float(middle["share_of_clairvoyant"]) == pytest.approx(0.385 / 0.5)
+
+
+def test_front_of_known_points():
+    quality = np.array([0.8, 0.7, 0.7, 0.8, 0.5, 0.9])
+    violated = np.array([0.02, 0.01, 0.02, 0.02, 0.0, 0.3])
+    assert front(quality, violated).tolist() == [True, True, False, True, True, True]  # the third one loses to two
+    assert front(-quality, violated).tolist() == [False, False, False, False, True, False]
+    assert front(quality, np.zeros(6)).tolist() == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize(
+    ("violated", "on"),
+    [
+        ({"PPO": 0.9, "SAC": 0.001}, {"PPO": "true", "SAC": "true"}),
+        ({"PPO": 0.0, "SAC": 0.0}, {"PPO": "true", "SAC": "false"}),
+    ],
+)
+def test_summary_marks_the_front(tmp_path, violated, on):
+    """PPO earns more than SAC; references, which miss nothing, are not part of it."""
+    folder = make_sweep(tmp_path / "sweep", violated=violated)
+    assert main([str(folder), "--out", str(tmp_path / "out")]) == 0
+    rows = {row["algorithm"]: row for row in table(tmp_path / "out/summary.csv")}
+    assert {label: row["front"] for label, row in rows.items()} == on | {"planned": "", "myopic": ""}
+    assert {label: float(rows[label]["violated"]) for label in violated} == pytest.approx(violated)
+    content = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))
+    marks = {row["algorithm"]: row["front"] for row in content["summary"]}
+    assert marks == {label: mark == "true" for label, mark in on.items()} | {"planned": None, "myopic": None}
+    assert (tmp_path / "out/front.png").stat().st_size > 5000
+
+
+def test_intervals_of_the_front_are_over_runs(results):
+    """At the lower end three of four runs drawn are the bad one; worlds, which differ, are the same for all."""
+    row = next(row for row in table(results / "summary.csv") if row["algorithm"] == "PPO")
+    assert float(row["mean_low_runs"]) == pytest.approx(0.425)
+    assert float(row["mean_high_runs"]) == pytest.approx(0.455)
+    assert float(row["mean_low"]) < float(row["mean_low_runs"])
+    assert row["violated"] == row["violated_low"] == row["violated_high"]
 
 
 def test_measures_are_those_of_rliable():
