@@ -38,6 +38,8 @@ __all__ = ["LIMIT", "main", "read_training", "ship"]
 LIMIT = 1_000_000
 """Bytes of a shipped file, at most."""
 
+_LINE = 112  # of 120, what stands before the call left out
+
 
 def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 1, overwrite: bool = False) -> Path:
     """Copy the agent of a run, and write its card.
@@ -184,12 +186,19 @@ def _bounds(evaluation: Evaluation, scenario: Scenario, jobs: int) -> dict[str, 
     }
 
 
+def _write_call(evaluation: Evaluation) -> str:
+    """The call that makes the environment, in the style of the sources."""
+    arguments = [f'"coinfer_gym:{evaluation.env}"']
+    for key, value in evaluation.env_kwargs.items():
+        arguments.append(f"{key}={json.dumps(value) if isinstance(value, str) else repr(value)}")
+    line = f"gym.make({', '.join(arguments)})"
+    if len(line) <= _LINE:
+        return line
+    return "gym.make(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
+
+
 def _describe(card: dict[str, Any], evaluation: Evaluation) -> str:
     """Text of ``card.md``."""
-    keywords = "".join(
-        f", {key}={json.dumps(value) if isinstance(value, str) else repr(value)}"  # double quotes, as in the sources
-        for key, value in evaluation.env_kwargs.items()
-    )
     wrappers = ", ".join(f"`{json.dumps(layer)}`" for layer in card["wrapper"]) or "none"
     bounds = card["evaluation"]["clairvoyant"]
     share = float(evaluation.estimate.mean[evaluation.labels.index(AGENT), 0]) / bounds["upper"]["mean"]
@@ -205,7 +214,7 @@ def _describe(card: dict[str, Any], evaluation: Evaluation) -> str:
         f"An agent of {card['algo'].upper()} for `{evaluation.env}`, scenario `{card['scenario']}`, kept after "
         f"{card['timesteps']:,} decisions of training. Wrappers, the innermost first: {wrappers}; `bind` builds them.",
         "```python\nimport gymnasium as gym\n\nfrom agents.policy import load_agent\n\n"
-        f'env = gym.make("coinfer_gym:{evaluation.env}"{keywords})\n'
+        f"env = {_write_call(evaluation)}\n"
         f'agent = load_agent("agents/trained/{card["name"]}").bind(env)\n'
         "observation, info = env.reset(seed=0)\naction, _ = agent.predict(observation, deterministic=True)\n```",
         "## Result",
