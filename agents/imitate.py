@@ -460,7 +460,7 @@ class _Lesson:
         env = build_env(config.target, 1, bare=True)
         scenario: Scenario = env.get_attr("scenario")[0]
         if config.shares:
-            size = int(np.prod(build_env(config.target, 1).action_space.shape))
+            size = build_env(config.target, 1).action_space.sample().size
             targets = 2.0 * samples.shares[:, :size] - 1.0
             weights, slack = np.ones_like(targets), np.zeros(size)
         else:
