@@ -110,7 +110,7 @@ def _draw_curves(evidence: Evidence, figure: Any) -> None:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
         height = 0.04 if middle[-1] > (low + high) / 2.0 else 0.55  # beside the end of the curve, not on it
         axis.text(0.97, height, end, transform=axis.transAxes, ha="right", va="bottom", fontsize=8, bbox=box)
-        if axis.get_subplotspec().is_last_col() or label == labels[-1]:
+        if axis.get_subplotspec().is_last_col():
             _add_scales(evidence, axis)
     for axis in axes.flat[len(labels) :]:
         axis.set_visible(False)
