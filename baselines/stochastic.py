@@ -394,12 +394,14 @@ def _gain_chain(scenario: Scenario, fineness: Fineness) -> tuple[NDArray[np.floa
     if paths.max() - paths.min() < 1e-9:
         return paths[:1, 0], np.ones((_LAGS, 1, 1))
     edges = np.quantile(paths, np.linspace(0.0, 1.0, fineness.gains + 1)[1:-1])
-    bins = np.searchsorted(edges, paths)
-    centres = np.array([np.median(paths[bins == k]) for k in range(fineness.gains)])
-    chances = np.empty((_LAGS, fineness.gains, fineness.gains))
+    levels = np.searchsorted(edges, paths)
+    used = np.unique(levels)  # records in whole decibels leave some empty
+    bins = np.searchsorted(used, levels)
+    centres = np.array([np.median(paths[bins == k]) for k in range(len(used))])
+    chances = np.empty((_LAGS, len(used), len(used)))
     for lag in range(_LAGS):
         blocks = lag if lag < _LAGS - 1 else _LAST_LAG
-        counts = np.zeros((fineness.gains, fineness.gains))
+        counts = 1e-9 * np.eye(len(used))  # a level that is only met at the end stays
         np.add.at(counts, (bins[:, : bins.shape[1] - blocks].ravel(), bins[:, blocks:].ravel()), 1.0)
         chances[lag] = counts / counts.sum(axis=1, keepdims=True)
     return centres, chances

@@ -230,6 +230,17 @@ def test_dynamic_programming_takes_the_time_that_it_weighed_most():
     assert np.mean(taken) > -0.01  # a parabola through the best three, and services that end early
 
 
+def test_recorded_gains_in_whole_decibels_leave_no_level_empty(tmp_path):
+    """Quantiles of few different gains coincide."""
+    path = tmp_path / "gains.csv"
+    gains = [-110, -110, -110, -107] * 100
+    path.write_text("\n".join(["time_s,gain_db", *(f"{k},{gain}" for k, gain in enumerate(gains))]))
+    env = gym.make(LAIM, channel="trace", channel_trace=str(path), tasks=50)
+    policy = StochasticDP(env, **COARSE)
+    assert math.isfinite(policy.expected_quality)
+    assert delivered(env, policy, range(4)) > delivered(env, MyopicExact(env), range(4))
+
+
 def test_dynamic_programming_with_a_battery_is_solved_to_the_end(monkeypatch):
     env = gym.make(LAIM, scenario="bert-battery")
     found = []
