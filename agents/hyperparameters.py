@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import nn
 
 from agents.policy import Wrappers, check_wrappers
-from agents.vec_env import CompressPenalties, LagrangianPenalties
+from agents.vec_env import CompressPenalties, LagrangianPenalties, PayDelivered
 from coinfer_gym.errors import InvalidInputError, nearest
 
 __all__ = ["ACTIVATIONS", "ALGORITHMS", "Hyperparameters", "load_hyperparameters", "parse_hyperparameters"]
@@ -46,6 +46,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "el
 PENALTIES: dict[str, Callable[..., VecEnvWrapper]] = {
     "agents.vec_env.CompressPenalties": CompressPenalties,
     "agents.vec_env.LagrangianPenalties": LagrangianPenalties,
+    "agents.vec_env.PayDelivered": PayDelivered,
 }
 """What ``vec_env_wrapper`` may ask for."""
 

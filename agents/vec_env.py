@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
@@ -27,7 +27,15 @@ import coinfer_gym  # noqa: F401  registers the ids
 from agents.policy import Wrappers, check_wrappers, wrap
 from coinfer_gym.errors import InvalidInputError, nearest
 
-__all__ = ["CompressPenalties", "LagrangianPenalties", "NativeVecEnv", "find_lagrangian", "make_native", "native_env"]
+__all__ = [
+    "CompressPenalties",
+    "LagrangianPenalties",
+    "NativeVecEnv",
+    "PayDelivered",
+    "find_lagrangian",
+    "make_native",
+    "native_env",
+]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -307,19 +315,38 @@ class LagrangianPenalties(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Decide the task at hand in every lane."""
         observations, _, dones, infos = self.venv.step_wait()
-        quality, dropped, violated = self._measure(infos)
+        quality, dropped, violated = _measure(self.venv, infos, ("quality", "dropped", "violated"))
         rewards = quality - self._drop * dropped - self.multiplier * violated
         excess = float(violated.sum()) - self._limit * self.num_envs
         self.multiplier = max(0.0, self.multiplier + self._rate * excess)
         return observations, rewards.astype(np.float32), dones, infos
 
-    def _measure(self, infos: list[dict[str, Any]]) -> list[NDArray[np.float64]]:
-        """Quality, drops and violations of the last decisions: other batches than the native one have full infos."""
-        lanes = self.venv.unwrapped
-        names = ("quality", "dropped", "violated")
-        if isinstance(lanes, NativeVecEnv):
-            return [lanes.decisions[name] for name in names]
-        return [np.array([info[name] for info in infos]) for name in names]
+
+class PayDelivered(VecEnvWrapper):
+    """Training rewards of what evaluations count: the delivered quality, nothing for a miss, less ``w_drop drops``.
+
+    The environment's own price of a miss grows with the excess. Where the gain is known late, misses are small and
+    frequent: they cost an agent next to nothing, and yet the whole task.
+
+    Parameters
+    ----------
+    venv : VecEnv
+        Of LAIM-v0.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self._drop = float(venv.get_attr("scenario")[0].weight_drop)
+
+    def reset(self) -> VecEnvObs:
+        """Start an episode in every lane."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Decide the task at hand in every lane."""
+        observations, _, dones, infos = self.venv.step_wait()
+        delivered, dropped = _measure(self.venv, infos, ("delivered", "dropped"))
+        return observations, (delivered - self._drop * dropped).astype(np.float32), dones, infos
 
 
 def make_native(env_id: str, n_envs: int, wrappers: Any = (), **env_kwargs: Any) -> NativeVecEnv:
@@ -400,6 +427,14 @@ def _vector_layers(wrappers: Wrappers) -> list[Any] | None:
 
 def _make_wrapped(env_id: str, wrappers: Wrappers, env_kwargs: Mapping[str, Any]) -> gym.Env[Any, Any]:
     return wrap(gym.make(env_id, disable_env_checker=True, **env_kwargs), wrappers)
+
+
+def _measure(venv: VecEnv, infos: list[dict[str, Any]], names: Sequence[str]) -> list[NDArray[np.float64]]:
+    """What the last decisions were told, by name: other batches than the native one have full infos."""
+    lanes = venv.unwrapped
+    if isinstance(lanes, NativeVecEnv):
+        return [lanes.decisions[name] for name in names]
+    return [np.array([info[name] for info in infos]) for name in names]
 
 
 def _decisions(infos: dict[str, Any]) -> Columns:

@@ -16,6 +16,7 @@ from agents.vec_env import (
     CompressPenalties,
     LagrangianPenalties,
     NativeVecEnv,
+    PayDelivered,
     find_lagrangian,
     make_native,
     native_env,
@@ -261,6 +262,25 @@ def test_compressed_penalties_keep_order_and_statistics():
     assert [info["episode"]["r"] for info in infos] == [info["episode"]["r"] for info in raw_infos]
     with pytest.raises(InvalidInputError, match="positive"):
         CompressPenalties(raw, 0.0)
+
+
+def test_what_is_delivered_is_paid():
+    raw = make_native(LAIM, LANES, **QUEUE)
+    env, dummy = (PayDelivered(lanes) for lanes in (make_native(LAIM, LANES, **QUEUE), make_dummy(LANES, **QUEUE)))
+    for lanes in (env, raw, dummy):
+        lanes.seed(0)
+        lanes.reset()
+    price = raw.get_attr("scenario")[0].weight_drop
+    missed = 0
+    for actions in random_actions(7, 12):
+        rewards, plain = env.step(actions)[1], dummy.step(actions)[1]
+        raw.step(actions)
+        told = raw.decisions
+        np.testing.assert_allclose(rewards, told["delivered"] - price * told["dropped"], rtol=1e-6)
+        assert np.array_equal(rewards, plain)
+        missed += told["violated"].sum()
+        assert (rewards[told["violated"].astype(bool)] <= 0.0).all()
+    assert missed > 5
 
 
 def test_the_multiplier_follows_the_violations():
