@@ -16,7 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from agents.policy import actor_weights, read_agent
+from agents.policy import actor_weights, find_actor, read_agent
 from agents.tensor_files import FORMAT
 from agents.vec_env import NativeVecEnv, find_lagrangian, native_env
 from coinfer_gym.errors import InvalidInputError
@@ -120,6 +120,8 @@ def start_from(model: BaseAlgorithm, algo: str, activation: str, path: str) -> N
         If the file cannot be read, or its actor is another than the model's in names, shapes or activation.
     """
     weights, about = read_agent(path)
+    if find_actor(about["algo"]) is not find_actor(algo):
+        raise InvalidInputError("start", path, f"It is an actor of {about['algo']}, and {algo} has another form.")
     state = model.policy.state_dict()
     own = actor_weights(algo, state)
     for name in sorted({*own, *weights}):

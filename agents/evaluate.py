@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import coinfer_gym  # noqa: F401  registers the ids
-from agents.policy import AGENT_FILE, Agent, load_agent
+from agents.own_scale import OwnScale, trained_for
+from agents.policy import AGENT_FILE, load_agent
 from baselines import compare
 from baselines._bootstrap import Estimate, paired_bootstrap
 from baselines._output import git_revision, versions, write_text
@@ -35,7 +36,7 @@ from coinfer_gym.errors import InvalidInputError, nearest
 if TYPE_CHECKING:
     from agents.vec_env import NativeVecEnv
 
-__all__ = ["AGENT", "METRICS", "TRAINED", "Evaluation", "evaluate", "find_agent", "main", "play_worlds", "trained_for"]
+__all__ = ["AGENT", "METRICS", "TRAINED", "Evaluation", "evaluate", "find_agent", "main", "play_worlds"]
 
 METRICS = ("delivered", "violated", "dropped", "delay_s", "energy_j")
 """What is measured in a world, as `baselines.compare.play` does."""
@@ -166,9 +167,10 @@ def evaluate(
     keywords |= env_kwargs or {}
     common = {"title": "references", "environment": env, "env": keywords, "worlds": worlds, "seed": seed}
     configs = {label: compare.load_config(common | {"policies": {label: who}}) for label, who in REFERENCES.items()}
-    load_agent(file).bind(gym.make(env, **keywords))  # tells at once if it cannot act there
+    scaled = OwnScale(file).bind(gym.make(env, **keywords))  # tells at once if it cannot act there
     lanes = make_native(env, worlds, agent.config.get("wrapper") or (), **keywords)
-    played = {AGENT: play_worlds(lanes, deterministic(agent, lanes), seed)}
+    act = deterministic(agent, lanes)
+    played = {AGENT: play_worlds(lanes, lambda observations: act(scaled.see(observations)), seed)}
     lanes.close()
     notes = []
     began = -1 if "teacher" in agent.config else agent.config.get("seed", -1)  # a clone's seed is that of its networks
@@ -247,21 +249,6 @@ def find_agent(path: str | Path) -> Path:
     shipped = sorted(file.parent.name for file in TRAINED.glob(f"[!.]*/{AGENT_FILE}"))
     hint = nearest(str(path), shipped) if shipped else "No agent is shipped."
     raise InvalidInputError("agent", str(path), f"Give the folder of a run, a file, or a shipped agent. {hint}")
-
-
-def trained_for(agent: Agent) -> tuple[str, dict[str, Any]]:
-    """Environment that an agent was trained for, and its keywords.
-
-    Raises
-    ------
-    InvalidInputError
-        If its file does not tell.
-    """
-    try:
-        return str(agent.config["env"]), dict(agent.config["env_kwargs"])
-    except KeyError as error:
-        remedy = f"It has no {error}: which environment the agent was trained for is not known."
-        raise InvalidInputError("agent: config", agent.config, remedy) from error
 
 
 def _plain(estimate: Estimate, i: int) -> dict[str, dict[str, float]]:

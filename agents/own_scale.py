@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.evaluate import trained_for
-from agents.policy import State, load_agent
+from agents.policy import Agent, State, load_agent
 from coinfer_gym.envs.dynamics import build_constants
 from coinfer_gym.envs.spaces import OBSERVATION_NAMES
+from coinfer_gym.errors import InvalidInputError
 
-__all__ = ["OwnScale"]
+__all__ = ["OwnScale", "trained_for"]
 
 
 class OwnScale:
@@ -25,11 +26,11 @@ class OwnScale:
 
     Parameters
     ----------
-    path : str
-        File of the agent.
+    path : str or Path
+        File of the agent, or the folder of its run.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | Path) -> None:
         self._agent = load_agent(path)
         self._slope, self._offset = np.ones(len(OBSERVATION_NAMES)), np.zeros(len(OBSERVATION_NAMES))
 
@@ -63,8 +64,27 @@ class OwnScale:
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
         """Action for an observation, or one per row of a batch, see `agents.policy.Agent.predict`."""
-        seen = np.clip(observation * self._slope + self._offset, -1.0, 1.0).astype(np.float32)
-        return self._agent.predict(seen, state, episode_start, deterministic)
+        return self._agent.predict(self.see(observation), state, episode_start, deterministic)
+
+    def see(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """An observation of the bound environment, or rows of them, on the scale of the training."""
+        seen: NDArray[np.float32] = np.clip(observation * self._slope + self._offset, -1.0, 1.0).astype(np.float32)
+        return seen
+
+
+def trained_for(agent: Agent) -> tuple[str, dict[str, Any]]:
+    """Environment that an agent was trained for, and its keywords.
+
+    Raises
+    ------
+    InvalidInputError
+        If its file does not tell.
+    """
+    try:
+        return str(agent.config["env"]), dict(agent.config["env_kwargs"])
+    except KeyError as error:
+        remedy = f"It has no {error}: which environment the agent was trained for is not known."
+        raise InvalidInputError("agent: config", agent.config, remedy) from error
 
 
 def _ends(env: gym.Env[Any, Any]) -> NDArray[np.float64]:

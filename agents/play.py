@@ -19,7 +19,8 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
 import coinfer_gym  # noqa: F401  registers the ids
-from agents.evaluate import find_agent, trained_for
+from agents.evaluate import find_agent
+from agents.own_scale import trained_for
 from agents.policy import load_agent
 from baselines._output import write_bytes
 from coinfer_gym.errors import InvalidInputError

@@ -204,7 +204,9 @@ class Agent:
         found = (wrapped.observation_space.shape, _size(wrapped.action_space))
         known = (self._shape, ((), self._network.outputs) if self._discrete else ((self._network.outputs,), 0))
         if found != known:
-            raise InvalidInputError("env", found, f"The agent has learned with observations and actions {known}.")
+            here, there = (f"observations of shape {size[0]}, actions {_tell(size[1])}" for size in (found, known))
+            world = self.config.get("env_kwargs", "another environment")
+            raise InvalidInputError("env", here, f"The agent has learned with {there}, in {world}.")
         layers: list[Any] = []
         inner: Any = wrapped
         while inner is not env:
@@ -643,6 +645,12 @@ def _stack(weights: Mapping[str, Vector], prefix: str) -> list[Layer]:
 
 def _layer(weights: Mapping[str, Vector], name: str) -> Layer:
     return weights[f"{name}.weight"], weights[f"{name}.bias"]
+
+
+def _tell(size: tuple[tuple[int, ...] | None, int]) -> str:
+    """A space of actions as `_size` gives it, in words."""
+    shape, listed = size
+    return f"listed up to {listed}" if listed else f"of shape {shape}"
 
 
 def _size(space: Any) -> tuple[tuple[int, ...] | None, int]:

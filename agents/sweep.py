@@ -49,7 +49,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from agents.evaluate import METRICS as PLAYED
-from agents.evaluate import play_worlds
+from agents.evaluate import find_agent, play_worlds
 from agents.held_out import SELECTION_SEED, deterministic
 from agents.hyperparameters import read_mapping
 from agents.policy import AGENT_FILE, load_agent
@@ -188,6 +188,8 @@ def load_sweep(path: str | Path) -> SweepConfig:
     config.comparison()
     for run in list_runs(config, Path(), str(path)):
         run.config.load_hyperparameters()
+        if run.config.start:
+            find_agent(run.config.start)
     return config
 
 

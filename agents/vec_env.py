@@ -274,7 +274,8 @@ class LagrangianPenalties(VecEnvWrapper):
 
     The reward is ``quality - w_drop drops - multiplier violated``, and after every step of the lanes the multiplier
     climbs by ``rate`` for every decision that missed a budget and sinks by ``rate limit`` for every decision, not below
-    0: dual ascent on the share of violations. It settles where that share is the limit, if any price does that.
+    0: dual ascent on the share of violations. It settles where that share is the limit, if any price does that. There
+    is one for both budgets, since a task that missed either delivers nothing.
 
     A replay buffer keeps rewards at the price of their day: off-policy agents need a low rate. Evaluations and returns
     in ``info["episode"]`` stay those of the environment.
