@@ -426,7 +426,7 @@ def check_first_evaluation(folder, given, first):
 def test_an_actor_that_does_not_fit_is_refused(tmp_path, capsys):
     first = train(config(tmp_path / "first"))
     for options, hint in [
-        ({"algo": "sac"}, "action_net.bias"),
+        ({"algo": "sac"}, "sac has another form"),
         ({"hyperparams": {"policy_kwargs": {"net_arch": [8]}}}, "(6, 16)"),
         ({"hyperparams": {"policy_kwargs": {"net_arch": [16], "activation_fn": "relu"}}}, "activation_fn"),
         ({"start": str(tmp_path / "none")}, "no such file"),
