@@ -49,10 +49,10 @@ from pydantic import Field
 from tqdm import tqdm
 
 from agents.evaluate import METRICS as PLAYED
-from agents.evaluate import find_agent, play_worlds
+from agents.evaluate import play_worlds
 from agents.held_out import SELECTION_SEED, deterministic
 from agents.hyperparameters import read_mapping
-from agents.policy import AGENT_FILE, load_agent
+from agents.policy import AGENT_FILE, load_agent, read_agent
 from agents.runs import RunConfig, build_env, read_config
 from agents.train import train
 from baselines import compare
@@ -189,7 +189,7 @@ def load_sweep(path: str | Path) -> SweepConfig:
     for run in list_runs(config, Path(), str(path)):
         run.config.load_hyperparameters()
         if run.config.start:
-            find_agent(run.config.start)
+            read_agent(run.config.start)
     return config
 
 

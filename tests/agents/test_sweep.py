@@ -215,6 +215,7 @@ def test_a_changed_reference_is_played_anew(copy):
         ({"entries": {"PPO": {"algo": "ppo", "hyperparams": {"gama": 1}}}}, "gamma"),
         ({"entries": {"../PPO": PPO}}, "letters"),
         ({"entries": {"thrifty": PPO}}, "different labels"),
+        ({"entries": {"PPO": PPO | {"start": "nowhere"}}}, "no such file"),
         ({"references": {"myopic exact": {"policy": "myopic_exac"}}}, "myopic_exact"),
     ],
 )
