@@ -20,6 +20,7 @@ import cvxpy as cp
 import numpy as np
 
 from coinfer_gym import distortion as dst
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.problem import Problem, Solution
 
 _atoms: Any = cp.atoms  # functions that carry no types
@@ -40,7 +41,20 @@ _UNIT = _UNIT_BITS * _LN2
 
 
 def objective_form(problem: Problem) -> str:
-    """Which of the four forms the problem's quality takes."""
+    """Which of the four forms the problem's quality takes.
+
+    Raises
+    ------
+    InvalidInputError
+        If it takes none: a measured accuracy need not be concave.
+    """
+    if problem.quality not in _FORMS:
+        raise InvalidInputError(
+            "quality",
+            problem.quality,
+            "The convex solvers need a formula: take coinfer_gym.solve_exact or a search, or solve for one of "
+            f"{', '.join(_FORMS)} and evaluate the decision.",
+        )
     return _FORMS[problem.quality]
 
 

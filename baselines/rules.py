@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import gymnasium as gym
@@ -16,7 +17,7 @@ from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
 from coinfer_gym.envs.laim import action_space
 from coinfer_gym.errors import nearest
-from coinfer_gym.problem import check_cut
+from coinfer_gym.problem import QUALITIES, check_cut
 
 __all__ = ["LAIM", "ConstantAction", "MyopicExact", "MyopicSCA", "RandomPolicy", "best_constant_action"]
 
@@ -133,19 +134,30 @@ class MyopicExact(ProblemPolicy):
         A key of `baselines.schemes.SCHEMES`.
     cut : int, optional
         One cut; all that the design leaves free where None.
+    quality : str, optional
+        What the design maximises; what the environment pays where None. Lyu et al. design by the rate-distortion
+        bound, whatever accuracy comes of it.
 
     Raises
     ------
     InvalidInputError
-        If there is no such design, or it prescribes the cut itself.
+        If there is no such design or quality, or the design prescribes the cut itself.
     """
 
-    def __init__(self, env: gym.Env[Any, Any] | None = None, scheme: str = "joint", cut: int | None = None) -> None:
+    def __init__(
+        self,
+        env: gym.Env[Any, Any] | None = None,
+        scheme: str = "joint",
+        cut: int | None = None,
+        quality: str | None = None,
+    ) -> None:
+        if quality is not None and quality not in QUALITIES:
+            raise InvalidInputError("quality", quality, nearest(str(quality), QUALITIES))
         if str(scheme) not in SCHEMES:
             raise InvalidInputError("scheme", scheme, nearest(str(scheme), SCHEMES))
         if cut is not None and SCHEMES[scheme].end:
             raise InvalidInputError("cut", cut, f"The design {scheme!r} prescribes the cut itself.")
-        self._scheme, self._cut = SCHEMES[scheme], cut
+        self._scheme, self._cut, self._quality = SCHEMES[scheme], cut, quality
         super().__init__(env)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
@@ -163,7 +175,13 @@ class MyopicExact(ProblemPolicy):
 
     def solve(self, problem: Problem) -> Decision:
         """Global optimum of P1, restricted."""
-        return solve_exact(self._scheme.restrict(problem), self._cut_of(problem))
+        return solve_exact(self._designed(problem), self._cut_of(problem))
+
+    def _designed(self, problem: Problem) -> Problem:
+        restricted = self._scheme.restrict(problem)
+        if self._quality is None:
+            return restricted
+        return replace(restricted, quality=self._quality, norm="l1", quality_scale="")
 
     def _cut_of(self, problem: Problem) -> int | None:
         return self._scheme.cut(problem) if self._cut is None else self._cut
@@ -179,6 +197,8 @@ class MyopicSCA(MyopicExact):
         A key of `baselines.schemes.SCHEMES`.
     cut : int, optional
         One cut; all that the design leaves free where None.
+    quality : str, optional
+        As for `MyopicExact`.
     starts : int
         Starting points per cut: that of `baselines.solve_sca`, and random ones.
     """
@@ -188,16 +208,17 @@ class MyopicSCA(MyopicExact):
         env: gym.Env[Any, Any] | None = None,
         scheme: str = "joint",
         cut: int | None = None,
+        quality: str | None = None,
         starts: int = 1,
     ) -> None:
         self._starts = check_count("starts", starts, 1)
-        super().__init__(env, scheme, cut)
+        super().__init__(env, scheme, cut, quality)
 
     def solve(self, problem: Problem) -> Decision:
         """Best point where the approximation stops."""
         from baselines.sca import solve_sca  # brings the convex solvers along, which no other rule needs
 
-        return solve_sca(self._scheme.restrict(problem), cut=self._cut_of(problem), starts=self._starts)
+        return solve_sca(self._designed(problem), cut=self._cut_of(problem), starts=self._starts)
 
 
 def best_constant_action(

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from baselines import solve_conic, solve_sca
 from benchmarks.measure import interleave
 from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
+from coinfer_gym._compile import kernel
 from coinfer_gym.distortion import QUALITIES
+from coinfer_gym.problem import model_quality
 
 _MANY = 100_000
 _FEW = 2_000
@@ -48,6 +50,7 @@ def measure(repetitions: int = 5) -> dict[str, float]:
     )
     for name, value in timing.items():
         figures[f"exact, batch of {name if name != 'all cores' else '100,000 on all cores'}, us"] = value.median * 1e6
+    figures |= _of_accuracy(repetitions)
     figures |= _against_sca(base)
     figures |= _against_conic(base)
     return figures
@@ -57,6 +60,42 @@ def _batch(
     problem: Problem, gain: NDArray[np.float64], delay: NDArray[np.float64], energy: NDArray[np.float64], parallel: bool
 ) -> Callable[[], object]:
     return lambda: solve_exact_batch(problem, gain, delay, energy, parallel=parallel)
+
+
+def _of_accuracy(repetitions: int, calls: int = 100_000) -> dict[str, float]:
+    """Microseconds of one predicted accuracy, and of the optimum of a problem that pays it."""
+    scenario = load_scenario("minilm-squad")
+    problem = scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0))
+    tables = problem.tables
+    ratios = np.random.default_rng(0).random((calls, 2))
+    timing = interleave(
+        {
+            "quality": (
+                lambda: _qualities(tables.hardware, tables.quality, tables.cuts, tables.blocks, ratios),
+                calls,
+            ),
+            "exact": (_batch(problem, *problems(problem, _FEW), False), _FEW),
+        },
+        repetitions,
+    )
+    return {
+        "predicted accuracy of one decision, us": timing["quality"].median * 1e6,
+        f"exact, {problem.workload.cuts} cuts, accuracy, us": timing["exact"].median * 1e6,
+    }
+
+
+@kernel
+def _qualities(
+    hardware: NDArray[np.void],
+    quality: NDArray[np.void],
+    cuts: NDArray[np.void],
+    blocks: NDArray[np.float64],
+    ratios: NDArray[np.float64],
+) -> float:
+    total = 0.0
+    for i in range(ratios.shape[0]):
+        total += model_quality(hardware, quality, cuts, blocks, i % cuts.shape[0], ratios[i, 0], ratios[i, 1])
+    return total
 
 
 def _against_sca(base: Problem, count: int = 20) -> dict[str, float]:

@@ -22,8 +22,29 @@ from numpy.typing import ArrayLike, NDArray
 from coinfer_gym import distortion as dst
 from coinfer_gym._compile import kernel, parallel_kernel
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.pricing import HUGE, controls_at, costs_of, delay_of, energy_of, lateness, spectral_span
-from coinfer_gym.problem import Problem, Solution, Tables, check_cut, evaluate, model_distortion, model_quality
+from coinfer_gym.frontier import TOLERANCE, solve_rising
+from coinfer_gym.pricing import (
+    END,
+    HUGE,
+    ROUNDING,
+    controls_at,
+    costs_of,
+    delay_of,
+    energy_of,
+    lateness,
+    pace,
+    spectral_span,
+)
+from coinfer_gym.problem import (
+    ACCURACY,
+    Problem,
+    Solution,
+    Tables,
+    check_cut,
+    evaluate,
+    model_distortion,
+    model_quality,
+)
 
 __all__ = ["SOLUTION", "solve_exact", "solve_exact_batch"]
 
@@ -59,8 +80,6 @@ TableArrays = tuple[NDArray[np.void], NDArray[np.void], NDArray[np.void], NDArra
 """Hardware, quality, cuts and blocks of `coinfer_gym.problem.Tables`."""
 
 _UNLIMITED = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
-_END = 92.0  # ln of a price of time at which every clock and power stands at an end
-_ROUNDING = 1e-13
 _ABOVE = 1e-9  # relative: a delay that is just needed is solved for without fear of rounding
 _FULL = 1.0 - 1e-12
 _LINEAR, _SATURATED, _INFEASIBLE = 0, 1, 2
@@ -392,36 +411,6 @@ def _merit(
 
 
 @kernel
-def _pace(
-    hardware: NDArray[np.void],
-    cut: Any,
-    gain: float,
-    span: tuple[float, float, float, float],
-    rho_device: float,
-    rho_server: float,
-    budget: float,
-    of_time: bool,
-) -> float:
-    """Price of time at which given ratios just meet one budget: the delay (`of_time`) or the energy.
-
-    The end of the range where the budget cannot be met or is met anywhere.
-    """
-    low, high = -_END, _END
-    for _ in range(70):
-        x = 0.5 * (low + high)
-        costs = costs_of(hardware, cut, gain, controls_at(math.exp(x), hardware, gain, span))
-        if of_time:
-            too_slow = rho_device * costs[0] + rho_server * costs[2] + costs[4] > budget
-        else:
-            too_slow = rho_device * costs[1] + rho_server * costs[3] + costs[5] <= budget
-        if too_slow:
-            low = x
-        else:
-            high = x
-    return math.exp(high) if of_time else math.exp(low)
-
-
-@kernel
 def _crossing(
     low: float,
     high: float,
@@ -483,11 +472,11 @@ def _solve_cut(
         if state == _SATURATED:
             gap = 1.0 if delay > delay_budget else -1.0
             if delay <= delay_budget and energy <= energy_budget:
-                theta = _pace(hardware, cut, gain, span, rho_device, rho_server, energy_budget, False)
+                theta = pace(hardware, cut, gain, span, rho_device, rho_server, energy_budget, False)
                 return True, 1.0, rho_device, rho_server, theta, 1.0
         elif linear and _merit(tables, s, rho_device, rho_server) <= merit_to_beat:
             return False, 0.0, 0.0, 0.0, theta, 0.0
-        in_budgets = delay <= delay_budget * (1.0 + _ROUNDING) and energy <= energy_budget * (1.0 + _ROUNDING)
+        in_budgets = delay <= delay_budget * (1.0 + ROUNDING) and energy <= energy_budget * (1.0 + ROUNDING)
         if in_budgets and state != _SATURATED:
             merit = _merit(tables, s, rho_device, rho_server)
             return True, merit, rho_device, rho_server, theta, merit
@@ -501,7 +490,7 @@ def _solve_cut(
             gap_low = 0.5 * gap_low if last_side == -1 else gap_low
             last_side = -1
         if low == -math.inf or high == math.inf:
-            if abs(x) > _END:  # every clock and power is at its end, and still one budget is missed
+            if abs(x) > END:  # every clock and power is at its end, and still one budget is missed
                 return False, 0.0, 0.0, 0.0, theta, 0.0
             x += stride if gap > 0.0 else -stride
             stride *= 2.0
@@ -629,7 +618,7 @@ def _explain(
         if delay < fastest:
             fastest, cut_fastest = delay, s
         if delay <= delay_budget:
-            theta = _pace(hardware, cut, gain, span, low_device, low_server, delay_budget, True)
+            theta = pace(hardware, cut, gain, span, low_device, low_server, delay_budget, True)
             costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
             energy = energy_of(costs, low_device, low_server)
             if energy < energy_needed:
@@ -638,7 +627,7 @@ def _explain(
         energy = energy_of(costs, low_device, low_server)
         most_frugal = min(most_frugal, energy)
         if energy < energy_budget:
-            theta = _pace(hardware, cut, gain, span, low_device, low_server, energy_budget, False)
+            theta = pace(hardware, cut, gain, span, low_device, low_server, energy_budget, False)
             costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
             delay = delay_of(costs, low_device, low_server)
             if delay < delay_needed:
@@ -666,6 +655,62 @@ def _explain(
 
 
 @kernel
+def _solve_concave(
+    tables: TableArrays,
+    gain: float,
+    delay_budget: float,
+    energy_budget: float,
+    first: int,
+    last: int,
+    guess: float,
+) -> tuple[bool, int, float, float, float, float, float]:
+    """Optimum over the cuts ``first..last-1``: found, cut, merit, both ratios, price of time, proven bound."""
+    hardware, _, cuts, _ = tables
+    span = spectral_span(hardware, gain)
+    controls = controls_at(guess, hardware, gain, span)
+    start = first
+    best_bound = -1.0
+    for s in range(first, last):
+        bound = _bound(guess, tables, gain, delay_budget, energy_budget, s, controls)
+        if bound > best_bound:
+            start, best_bound = s, bound
+    found, merit, theta = False, 0.0, guess
+    best, rho_device, rho_server, proven = start, 0.0, 0.0, 0.0
+    delay = math.inf
+    if best_bound < 0.0:
+        return False, best, 0.0, 0.0, 0.0, guess, 0.0
+    for step in range(first, last + 1):
+        s = start if step == first else step - 1
+        if step > first:
+            if s == start:
+                continue
+            bound = _bound(theta, tables, gain, delay_budget, energy_budget, s, controls)
+            if bound < 0.0 or (found and bound <= merit and merit < _FULL):
+                continue
+        to_beat = merit if found and merit < _FULL else 0.0
+        ok, value, device, server, price, limit = _solve_cut(
+            tables,
+            gain,
+            delay_budget,
+            energy_budget,
+            s,
+            span,
+            math.log(theta),
+            to_beat,
+        )
+        if not ok:
+            continue
+        costs = costs_of(hardware, cuts[s], gain, controls_at(price, hardware, gain, span))
+        tied = value >= _FULL and merit >= _FULL
+        if not found or (value > merit and not tied) or (tied and delay_of(costs, device, server) < delay):
+            found, merit, theta, best, proven = True, value, price, s, limit
+            rho_device, rho_server = device, server
+            delay = delay_of(costs, device, server)
+            controls = controls_at(theta, hardware, gain, span)
+    return found, best, merit, rho_device, rho_server, theta, proven
+
+
+@kernel
 def _solve(
     tables: TableArrays,
     gain: float,
@@ -677,55 +722,25 @@ def _solve(
     i: int,
 ) -> None:
     """Optimum over the cuts ``first..last-1``, stored in ``rows[i]``."""
-    hardware, _, cuts, _ = tables
+    hardware, quality, cuts, _ = tables
     h = hardware[0]
     delay_budget, energy_budget = min(delay_budget, _UNLIMITED), min(energy_budget, _UNLIMITED)
-    span = spectral_span(hardware, gain)
     guess = 2.0 * h.pue_device * h.kappa_device * (0.7 * h.frequency_device_max) ** 3
-    controls = controls_at(guess, hardware, gain, span)
-    start = first
-    best_bound = -1.0
-    for s in range(first, last):
-        bound = _bound(guess, tables, gain, delay_budget, energy_budget, s, controls)
-        if bound > best_bound:
-            start, best_bound = s, bound
-    found, merit, theta = False, 0.0, guess
-    best, rho_device, rho_server, proven = start, 0.0, 0.0, 0.0
-    delay = math.inf
-    if best_bound >= 0.0:
-        for step in range(first, last + 1):
-            s = start if step == first else step - 1
-            if step > first:
-                if s == start:
-                    continue
-                bound = _bound(theta, tables, gain, delay_budget, energy_budget, s, controls)
-                if bound < 0.0 or (found and bound <= merit and merit < _FULL):
-                    continue
-            to_beat = merit if found and merit < _FULL else 0.0
-            ok, value, device, server, price, limit = _solve_cut(
-                tables,
-                gain,
-                delay_budget,
-                energy_budget,
-                s,
-                span,
-                math.log(theta),
-                to_beat,
-            )
-            if not ok:
-                continue
-            costs = costs_of(hardware, cuts[s], gain, controls_at(price, hardware, gain, span))
-            tied = value >= _FULL and merit >= _FULL
-            if not found or (value > merit and not tied) or (tied and delay_of(costs, device, server) < delay):
-                found, merit, theta, best, proven = True, value, price, s, limit
-                rho_device, rho_server = device, server
-                delay = delay_of(costs, device, server)
-                controls = controls_at(theta, hardware, gain, span)
+    if quality[0].kind == ACCURACY:
+        found, best, merit, rho_device, rho_server, theta = solve_rising(
+            hardware, cuts, gain, delay_budget, energy_budget, first, last, guess
+        )
+        proven = min(1.0, merit + TOLERANCE)
+    else:
+        found, best, merit, rho_device, rho_server, theta, proven = _solve_concave(
+            tables, gain, delay_budget, energy_budget, first, last, guess
+        )
+    span = spectral_span(hardware, gain)
     if not found:
         _explain(tables, gain, delay_budget, energy_budget, first, last, span, rows, i)
         return
     row = rows[i]
-    _write(tables, gain, best, rho_device, rho_server, controls, rows, i)
+    _write(tables, gain, best, rho_device, rho_server, controls_at(theta, hardware, gain, span), rows, i)
     row.gap = max(0.0, proven - merit)
     row.delay_needed, row.energy_needed, row.reason = math.nan, math.nan, 0
 

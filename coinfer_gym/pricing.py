@@ -18,10 +18,27 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 
-__all__ = ["HUGE", "controls_at", "costs_of", "delay_of", "energy_of", "lateness", "spectral_span"]
+__all__ = [
+    "END",
+    "HUGE",
+    "ROUNDING",
+    "controls_at",
+    "costs_of",
+    "delay_of",
+    "energy_of",
+    "lateness",
+    "pace",
+    "spectral_span",
+]
 
 HUGE = 1e40
 """Seconds that stand for never."""
+
+END = 92.0
+"""Logarithm of a price of time at which every clock and power stands at an end."""
+
+ROUNDING = 1e-13
+"""Relative excess of a budget that is rounding."""
 
 
 @kernel
@@ -143,3 +160,33 @@ def lateness(
     else:
         excess = energy_budget - energy_of(costs, rho_device, rho_server)
     return excess / (theta * delay_budget + energy_budget)
+
+
+@kernel
+def pace(
+    hardware: NDArray[np.void],
+    cut: Any,
+    gain: float,
+    span: tuple[float, float, float, float],
+    rho_device: float,
+    rho_server: float,
+    budget: float,
+    of_time: bool,
+) -> float:
+    """Price of time at which given ratios just meet one budget: the delay (`of_time`) or the energy.
+
+    The end of the range where the budget cannot be met or is met anywhere.
+    """
+    low, high = -END, END
+    for _ in range(70):
+        x = 0.5 * (low + high)
+        costs = costs_of(hardware, cut, gain, controls_at(math.exp(x), hardware, gain, span))
+        if of_time:
+            too_slow = rho_device * costs[0] + rho_server * costs[2] + costs[4] > budget
+        else:
+            too_slow = rho_device * costs[1] + rho_server * costs[3] + costs[5] <= budget
+        if too_slow:
+            low = x
+        else:
+            high = x
+    return math.exp(high) if of_time else math.exp(low)

@@ -14,7 +14,13 @@ from coinfer_gym import distortion as dst
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.predictor import LEVELS, AccuracyPredictor, interpolate
 from coinfer_gym.workload import Workload, is_number, prefix_sums, suffix_sums
+
+ACCURACY = len(dst.QUALITIES)
+
+QUALITIES = {**dst.QUALITIES, "accuracy": ACCURACY}
+"""Name of each quality and its code in compiled functions: the formulas of Sec. IV, and an accuracy predictor."""
 
 MOST_BITS = 64
 """Widest parameter: the bounds fall by a factor of 2 per bit, and must stay within double precision."""
@@ -69,8 +75,10 @@ CUT = np.dtype(
             "distortion_full",
         )
     ]
+    + [("predicted", np.float64, (LEVELS, LEVELS))]
 )
-"""One cut: sums over its two sides; `scale` is ``sum N_j / lambda_j``, `distortion_full` that of all ratios 1."""
+"""One cut: sums over its two sides; `scale` is ``sum N_j / lambda_j``, `distortion_full` that of all ratios 1;
+`predicted` the predictor's table, where there is one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,11 +209,13 @@ class Problem:
     parameter_bits : float
         Bits `b` per stored parameter.
     quality : str
-        One of `coinfer_gym.distortion.QUALITIES`.
+        One of `QUALITIES`.
     norm : {"l1", "l2"}
         Norm of the rate-distortion bound.
     quality_scale : {"", "log", "linear"}
-        ``""`` takes the quality's own: log for the bounds, linear for the closed forms.
+        ``""`` takes the quality's own: log for the bounds, linear for the others.
+    predictor : AccuracyPredictor, optional
+        What quality ``"accuracy"`` reads; it must be of this workload.
 
     Raises
     ------
@@ -237,6 +247,7 @@ class Problem:
     quality: str = "rate_distortion"
     norm: str = "l1"
     quality_scale: str = ""
+    predictor: AccuracyPredictor | None = None
 
     def __post_init__(self) -> None:
         for name in ("gain", *_HARDWARE_NAMES):
@@ -262,7 +273,7 @@ class Problem:
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             if low > high:
                 raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
-        check_quality(self.quality, self.norm, self.quality_scale)
+        check_quality(self)
 
     @cached_property
     def tables(self) -> Tables:
@@ -343,14 +354,37 @@ def check_decision(decision: Decision, workload: Workload) -> int:
     return check_cut(decision.cut, workload)
 
 
-def check_quality(quality: str, norm: str, scale: str) -> None:
-    """Raise `InvalidInputError` unless the three name a quality that exists."""
-    if quality not in dst.QUALITIES:
-        raise InvalidInputError("quality", quality, nearest(quality, dst.QUALITIES))
+def check_quality(source: Any) -> None:
+    """Check what the quality of a problem or a scenario is made of.
+
+    Raises
+    ------
+    InvalidInputError
+        Unless quality, norm and scale exist together, and the predictor fits the workload.
+    """
+    quality, norm, scale = source.quality, source.norm, source.quality_scale
+    predictor: AccuracyPredictor | None = source.predictor
+    workload: Workload = source.workload
+    if quality not in QUALITIES:
+        raise InvalidInputError("quality", quality, nearest(quality, QUALITIES))
     if norm not in ("l1", "l2") or (norm == "l2" and quality != "rate_distortion"):
         raise InvalidInputError("norm", norm, "Give 'l1', or 'l2' with quality 'rate_distortion'.")
     if scale not in ("", "log", "linear") or (scale == "log" and quality not in dst.BOUNDS):
         raise InvalidInputError("quality_scale", scale, f"Give 'linear', or 'log' with one of {', '.join(dst.BOUNDS)}.")
+    if quality == "accuracy" and predictor is None:
+        raise InvalidInputError(
+            "predictor",
+            None,
+            "Quality 'accuracy' needs measurements of the network: take scenario 'minilm-squad', or measure your own "
+            "by python -m coinfer_gym.models.measure.",
+        )
+    if predictor is not None and len(predictor.quality) != workload.cuts:
+        raise InvalidInputError(
+            "predictor",
+            predictor.name,
+            f"It knows {len(predictor.quality)} cuts, workload {workload.name!r} has {workload.cuts}: give the "
+            "predictor of this network.",
+        )
 
 
 def build_tables(source: Any) -> Tables:
@@ -362,7 +396,7 @@ def build_tables(source: Any) -> Tables:
     for name in _HARDWARE_NAMES:
         hardware[name] = getattr(source, name)
     quality = np.zeros(1, QUALITY)
-    quality["kind"] = dst.QUALITIES[source.quality]
+    quality["kind"] = QUALITIES[source.quality]
     quality["log_scale"] = (source.quality_scale or ("log" if source.quality in dst.BOUNDS else "linear")) == "log"
     quality["parameters"] = parameters.sum()
     if source.quality == "rate_distortion":
@@ -375,6 +409,8 @@ def build_tables(source: Any) -> Tables:
         cuts[name] = getattr(workload, name)
     cuts["scale_device"] = prefix_sums(parameters / rates)
     cuts["scale_server"] = suffix_sums(parameters / rates)
+    if source.predictor is not None:
+        cuts["predicted"] = source.predictor.quality
     for s in range(workload.cuts):
         cuts["distortion_full"][s] = model_distortion(hardware, quality, cuts, blocks, s, 1.0, 1.0)
     return Tables(hardware, quality, cuts, blocks)
@@ -427,11 +463,17 @@ def model_distortion(
     retained_device: float,
     retained_server: float,
 ) -> float:
-    """Distortion of the model cut at `s` and pruned to the two ratios, by the chosen quality (Sec. IV)."""
+    """Distortion of the model cut at `s` and pruned to the two ratios, by the chosen quality (Sec. IV).
+
+    Of a predictor it is the share of the accuracy that is lost.
+    """
     q, cut, bits = quality[0], cuts[s], hardware[0].parameter_bits
     rate_device = bits * retained_device * cut.parameters_device
     rate_server = bits * retained_server * cut.parameters_server
     last = blocks.shape[0]
+    if q.kind == ACCURACY:
+        lost: float = 1.0 - interpolate(cut.predicted, retained_device, retained_server)
+        return lost
     if q.kind == dst.RATE_DISTORTION:
         return dst.rate_distortion_bound(q.log_distortion_zero, rate_device + rate_server, q.parameters)
     if q.kind == dst.PARALLEL_JOINT:
@@ -465,6 +507,9 @@ def model_quality(
     distortion of keeping nothing and `D_1` that of keeping everything.
     """
     q, cut = quality[0], cuts[s]
+    if q.kind == ACCURACY:
+        predicted: float = interpolate(cut.predicted, retained_device, retained_server)
+        return predicted
     if q.kind == dst.RATE_DISTORTION and q.log_scale:  # the logarithm of eq. 41: the retained share of parameters
         share: float = (
             retained_device * cut.parameters_device + retained_server * cut.parameters_server

@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.predictor import AccuracyPredictor, load_predictor
 from coinfer_gym.problem import Problem, Tables, build_tables, check_quality
 from coinfer_gym.workload import Workload, load_workload, read_text
 
@@ -57,6 +58,9 @@ class Scenario(pydantic.BaseModel):
     quality: str = Field("rate_distortion", description="quality that the reward pays")
     norm: str = Field("l1", description="norm of the rate-distortion bound")
     quality_scale: str = Field("", description="log, linear, or empty for the quality's own")
+    predictor_name: str | None = Field(
+        None, description="quality 'accuracy': shipped predictor or path of a JSON file", alias="predictor"
+    )
     retained_device_min: Annotated[float, _number("rho_min", "1", "least ratio on the device", above=0, high=1)] = 0.05
     retained_server_min: Annotated[float, _number("rho_min", "1", "least ratio on the server", above=0, high=1)] = 0.05
 
@@ -127,7 +131,7 @@ class Scenario(pydantic.BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        check_quality(self.quality, self.norm, self.quality_scale)
+        check_quality(self)  # a workload or a predictor that cannot be read fails here, not at the first use
         for name in ("power", "frequency_device", "frequency_server"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             if low > high:
@@ -139,7 +143,6 @@ class Scenario(pydantic.BaseModel):
         for switch, path in (("channel", "channel_trace"), ("arrivals", "arrival_trace")):
             if getattr(self, switch) == "trace" and getattr(self, path) is None:
                 raise InvalidInputError(path, None, f"{switch} is 'trace': give the path of a CSV file.")
-        self.workload  # noqa: B018  a workload that cannot be read must fail here, not at the first use
         return self
 
     @cached_property
@@ -147,6 +150,11 @@ class Scenario(pydantic.BaseModel):
         """The network, fed with the scenario's raw sample."""
         workload = load_workload(self.workload_name)
         return workload if self.input_bits is None else workload.with_input_bits(self.input_bits)
+
+    @cached_property
+    def predictor(self) -> AccuracyPredictor | None:
+        """What quality ``"accuracy"`` reads."""
+        return None if self.predictor_name is None else load_predictor(self.predictor_name)
 
     @cached_property
     def tables(self) -> Tables:
@@ -201,8 +209,8 @@ def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> S
     source : str, Path or mapping
         For example ``"bert-multimodal"`` or ``"my/world.yaml"``.
     **overrides
-        Fields to set otherwise, by name. Another ``workload`` brings its own raw sample, unless ``input_bits`` is set
-        too.
+        Fields to set otherwise, by name. Another ``workload`` brings its own raw sample and has no predictor,
+        unless ``input_bits`` and ``predictor`` are set too.
 
     Returns
     -------
@@ -215,7 +223,7 @@ def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> S
     """
     origin, data = ("scenario", dict(source)) if isinstance(source, Mapping) else _read(str(source))
     if "workload" in overrides:
-        data["input_bits"] = None  # the raw sample belongs to the network
+        data["input_bits"], data["predictor"] = None, None  # raw sample and measurements belong to the network
     data |= overrides
     fields = {info.alias or name: name for name, info in Scenario.model_fields.items()}
     for key in data:
@@ -272,8 +280,9 @@ def _read(source: str) -> tuple[str, dict[str, Any]]:
             raise InvalidInputError(f"{origin}: extends", base, nearest(str(base), shipped_scenarios()))
         data = _read(base)[1] | data
     if folder is not None:
-        for key in ("workload", "channel_trace", "arrival_trace"):
+        for key in ("workload", "predictor", "channel_trace", "arrival_trace"):
             value = data.get(key)
-            if isinstance(value, str) and value.endswith((".yaml", ".yml", ".csv")) and not Path(value).is_absolute():
+            is_file = isinstance(value, str) and value.endswith((".yaml", ".yml", ".csv", ".json"))
+            if is_file and not Path(value).is_absolute():
                 data[key] = str(folder / value)
     return origin, data

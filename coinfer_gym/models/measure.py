@@ -1,0 +1,486 @@
+"""Measures a network cut, pruned and sent over a link, fits an accuracy predictor, and writes a scenario.
+
+``python -m coinfer_gym.models.measure --model FOLDER --task squad --data squad_eval.json.gz --output FOLDER`` writes
+``measurements.csv`` (one row a configuration), ``measurements.json`` (what made them), and from these, by
+`coinfer_gym.models.fit`, predictors, the workload and a scenario for ``gym.make``. It goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, product
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.models import retrieval, squad, summaries
+from coinfer_gym.models.blocks import check_positive
+from coinfer_gym.models.build import workload_from_model
+from coinfer_gym.models.files import csv_text, machine, read_csv, versions, write_text
+from coinfer_gym.models.fit import Measurements, write_scenario
+from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
+from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.prune import METHODS, prune_split
+from coinfer_gym.models.split import Activations, Halves
+
+Metrics = dict[str, np.ndarray]
+
+GRID = {"magnitude": (0.4, 0.6, 0.8, 1.0), "random": (0.7, 0.85, 0.95, 1.0)}
+"""Retained ratios of the grid: random pruning does its damage sooner."""
+
+SHARED = 3
+"""Configurations of the random design that share what the device computes."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One thing to measure.
+
+    Attributes
+    ----------
+    cut : int
+        Blocks on the device.
+    retained_device, retained_server : float
+        Retained ratios; 1 for a side without blocks.
+    method : {"magnitude", "random"}
+        Of pruning.
+    precision : {"fp32", "fp16", "int8"}
+        Of the activation on the link.
+    seed : int
+        Of random pruning.
+    """
+
+    cut: int
+    retained_device: float
+    retained_server: float
+    method: str
+    precision: str
+    seed: int = 0
+
+    @property
+    def on_device(self) -> tuple[int, float, str, int]:
+        """What the device's computation depends on."""
+        return self.cut, self.retained_device, self.method, self.seed
+
+
+class Link:
+    """A cut network as one function of its inputs, with the link between the halves.
+
+    Parameters
+    ----------
+    halves : Halves
+        The network.
+    precision : str
+        Of the link.
+    computed : dict
+        What the device has computed, by input: filled here, and given to networks with the same device half.
+
+    Attributes
+    ----------
+    bits : list of int
+        Payload of every sample that was sent.
+    """
+
+    def __init__(self, halves: Halves, precision: str, computed: dict[bytes, Activations]) -> None:
+        self.halves = halves
+        self.precision = precision
+        self.bits: list[int] = []
+        self._computed = computed
+
+    def __call__(self, inputs: dict[str, Tensor]) -> Any:
+        """Output of the server half."""
+        tokens = inputs["input_ids"]
+        key = repr(tuple(tokens.shape)).encode() + tokens.numpy().tobytes()
+        if key not in self._computed:
+            self._computed[key] = self.halves.device(**inputs)
+        message = pack(self._computed[key], self.precision)
+        self.bits.append(payload_bits(message))
+        return self.halves.server(unpack(message))
+
+
+class Task(Protocol):
+    """What a network is measured at.
+
+    Attributes
+    ----------
+    model : PreTrainedModel
+        The network, whole.
+    samples : int
+        How many there are.
+    groups : sequence of str
+        What each sample is about: samples of the same group are not independent.
+    tokens : int
+        Mean length of a sample, for the workload.
+    """
+
+    model: PreTrainedModel
+    samples: int
+    groups: Sequence[str]
+    tokens: int
+
+    def measure(self, link: Link) -> Metrics:
+        """Metrics, one entry a sample, the main one first."""
+
+
+class SquadTask:
+    """Answers to questions: F1 and exact match."""
+
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+        self.model = load_model(model_name, head="question-answering")
+        self.questions = _subset(squad.read_squad(data), samples, seed)
+        self.samples = len(self.questions)
+        self.groups: Sequence[str] = [question.context for question in self.questions]
+        self.windows = squad.make_windows(load_tokenizer(model_name), self.questions)
+        self.tokens = round(float(np.mean([len(window.tokens) for window in self.windows])))
+
+    def measure(self, link: Link) -> Metrics:
+        """F1 and exact match of every question."""
+
+        def logits(inputs: dict[str, Tensor]) -> squad.Logits:
+            output = link(inputs)
+            return output.start_logits, output.end_logits
+
+        scores = squad.score(squad.predict(logits, self.windows, self.questions), self.questions)
+        return {"f1": scores.f1, "exact_match": scores.exact_match}
+
+
+class RetrievalTask:
+    """Each question's own paragraph among all: recall at 1 and reciprocal rank."""
+
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+        self.model = load_model(model_name)
+        self.tokenizer = load_tokenizer(model_name)
+        self.questions = _subset(squad.read_squad(data), samples, seed)
+        self.samples = len(self.questions)
+        self.groups: Sequence[str] = [question.context for question in self.questions]
+        texts, _ = retrieval.paragraphs(self.questions)
+        self.tokens = round(float(np.mean([len(tokens) for tokens in self.tokenizer(texts)["input_ids"]])))
+
+    def measure(self, link: Link) -> Metrics:
+        """Reciprocal rank and recall at 1 of every question; the texts go over the link one at a time."""
+        found = retrieval.score(lambda inputs: link(inputs).last_hidden_state, self.tokenizer, self.questions)
+        return {"reciprocal_rank": found.reciprocal_rank, "recall_at_1": found.recall}
+
+
+class SummariesTask:
+    """Summaries of articles: ROUGE, the mean of 1, 2 and L first."""
+
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+        self.model = load_model(model_name, head="seq2seq-lm")
+        self.tokenizer = load_tokenizer(model_name)
+        self.articles = _subset(summaries.read_articles(data), samples, seed)
+        self.samples = len(self.articles)
+        self.groups: Sequence[str] = [article.key for article in self.articles]
+        self.tokens = round(float(np.mean([len(self.tokenizer(each.article)["input_ids"]) for each in self.articles])))
+
+    def measure(self, link: Link) -> Metrics:
+        """ROUGE of every summary."""
+        texts = summaries.summarise(link.halves, self.tokenizer, self.articles, precision=link.precision)
+        rouge = summaries.score(texts, self.articles)
+        return {"rouge": rouge.average, "rouge1": rouge.rouge1, "rouge2": rouge.rouge2, "rougeL": rouge.rougeL}
+
+
+TASKS: dict[str, Callable[[str, Path, int, int], Task]] = {
+    "squad": SquadTask,
+    "retrieval": RetrievalTask,
+    "summaries": SummariesTask,
+}
+"""Tasks by name: made from a network's name, the data, the number of samples (0 takes all) and a seed."""
+
+METRICS = {"squad": "f1", "retrieval": "reciprocal_rank", "summaries": "rouge"}
+"""Main metric of each task, which is predicted."""
+
+
+def grid_design(cuts: int, methods: Sequence[str], precision: str = "fp16") -> list[Configuration]:
+    """Every cut with every pair of ratios of `GRID`, the unpruned network once."""
+    found = {Configuration(0, 1.0, 1.0, methods[0], precision)}
+    for method, cut in product(methods, range(cuts)):
+        for device, server in product(GRID[method], repeat=2):
+            pair = (1.0 if cut == 0 else device, 1.0 if cut == cuts - 1 else server)
+            if pair != (1.0, 1.0):
+                found.add(Configuration(cut, *pair, method, precision))
+    return sorted(found, key=_order)
+
+
+def random_design(cuts: int, methods: Sequence[str], count: int, seed: int = 0) -> list[Configuration]:
+    """Different configurations drawn at random, up to `SHARED` of them on each draw of cut, method, seed and device.
+
+    Ratios are uniform, four in five of them where the grid of the method lies, as below it little is left to measure.
+    """
+    generator = np.random.default_rng(seed)
+
+    def ratio(method: str) -> float:
+        least = GRID[method][0]
+        low, high = (least, 1.0) if generator.random() < 0.8 else (0.05, least)
+        return round(float(generator.uniform(low, high)), 4)
+
+    found: list[Configuration] = []
+    while len(found) < count:
+        method, cut = str(generator.choice(methods)), int(generator.integers(cuts))
+        device, own_seed = ratio(method), int(generator.integers(1, 2**31 - 1))
+        # At the last cut they would all be the same: the server has nothing to prune, and no activation is sent.
+        for _ in range(min(1 if cut == cuts - 1 else SHARED, count - len(found))):
+            server, precision = ratio(method), str(generator.choice(list(VALUE_BITS)))
+            pair = (1.0 if cut == 0 else device, 1.0 if cut == cuts - 1 else server)
+            found.append(Configuration(cut, *pair, method, precision, own_seed))
+    return sorted(found, key=_order)
+
+
+def measure(
+    task_name: str,
+    model_name: str,
+    data: Path,
+    configurations: Iterable[Configuration],
+    output: Path,
+    *,
+    samples: int,
+    seed: int = 0,
+    jobs: int = 1,
+) -> list[dict[str, Any]]:
+    """Measure configurations, and keep every result as soon as it is there.
+
+    Parameters
+    ----------
+    task_name : str
+        A key of `TASKS`.
+    model_name : str
+        As in `coinfer_gym.models.load.load_model`.
+    data : Path
+        The data of the task.
+    configurations : iterable of Configuration
+        What to measure; those that the file has for as many samples are not measured again.
+    output : Path
+        CSV file of the results.
+    samples : int
+        Size of the fixed subset; 0 takes all.
+    seed : int
+        Of the subset.
+    jobs : int
+        Processes, each with one thread.
+
+    Returns
+    -------
+    list of dict
+        All rows of the file, in its order: the configuration, ``samples``, each metric's mean and its standard error
+        (``..._error``, clustered by paragraph), shares of weights kept, distortion ``||w - w_hat||_1`` of both sides
+        together, mean payload in bits, and seconds.
+
+    Raises
+    ------
+    InvalidInputError
+        If the task is unknown, its network or data cannot be read, or the file holds something else.
+    """
+    count = load_task(task_name, model_name, data, samples, seed).samples
+    rows = _read_rows(output, METRICS[task_name])
+    seen = {_key(row) for row in rows}
+    left = [each for each in configurations if _key({**asdict(each), "samples": count}) not in seen]
+    groups = [list(group) for _, group in groupby(sorted(left, key=_order), key=lambda each: each.on_device)]
+    work = (delayed(_measure_group)(task_name, model_name, data, samples, seed, group) for group in groups)
+    with tqdm(total=len(left), desc="measuring", unit="configuration") as bar:
+        for results in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+            rows = sorted([*rows, *results], key=_row_order)
+            write_text(output, csv_text(rows))
+            bar.update(len(results))
+    return rows
+
+
+def clustered_error(values: np.ndarray, groups: Sequence[str]) -> float:
+    """Standard error of a mean over samples of which those of a group, such as a paragraph's questions, are alike."""
+    residuals = values - values.mean()
+    _, number = np.unique(np.array(groups), return_inverse=True)
+    sums = np.bincount(number, weights=residuals)
+    clusters = len(sums)
+    return float(np.sqrt(clusters / max(1, clusters - 1) * (sums**2).sum()) / len(values))
+
+
+def _measure_group(
+    task_name: str, model_name: str, data: Path, samples: int, seed: int, group: Sequence[Configuration]
+) -> list[dict[str, Any]]:
+    """Rows of configurations that share what the device computes."""
+    torch.set_num_threads(1)
+    task = load_task(task_name, model_name, data, samples, seed)
+    computed: dict[bytes, Activations] = {}
+    rows = []
+    for each in group:
+        start = time.perf_counter()
+        halves, on_device, on_server = prune_split(
+            task.model, each.cut, each.retained_device, each.retained_server, method=each.method, seed=each.seed
+        )
+        # Where nothing is left to the server, the device sends its answer, not an activation: it is not rounded.
+        link = Link(halves, each.precision if on_server.weights_total else "fp32", computed)
+        with torch.inference_mode():
+            metrics = task.measure(link)
+        row: dict[str, Any] = {**asdict(each), "samples": task.samples}
+        for name, values in metrics.items():
+            row[name] = round(float(values.mean()), 6)
+            row[f"{name}_error"] = round(clustered_error(values, task.groups), 6)
+        row["kept_device"] = _share(on_device.weights_kept, on_device.weights_total)
+        row["kept_server"] = _share(on_server.weights_kept, on_server.weights_total)
+        row["distortion"] = round(on_device.distortion + on_server.distortion, 1)
+        row["payload_bits"] = round(float(np.mean(link.bits))) if link.bits else ""
+        row["seconds"] = round(time.perf_counter() - start, 2)
+        rows.append(row)
+    return rows
+
+
+@functools.cache
+def load_task(task_name: str, model_name: str, data: Path, samples: int, seed: int) -> Task:
+    """Task by its name, once a process; the arguments are those of `measure`."""
+    if task_name not in TASKS:
+        raise InvalidInputError("task", task_name, nearest(task_name, TASKS))
+    return TASKS[task_name](model_name, data, samples, seed)
+
+
+def _read_rows(path: Path, metric: str) -> list[dict[str, Any]]:
+    try:
+        rows = read_csv(path) if path.is_file() else []
+        for row in rows:
+            _row_order(row)
+            float(row[metric])
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise InvalidInputError(
+            "output", str(path), f"The file holds no measurements of this command, give another: {error!r}"
+        ) from error
+    return rows
+
+
+def _subset(items: Sequence[Any], samples: int, seed: int) -> list[Any]:
+    """A fixed random subset in the order of the data, or all of it."""
+    if samples == 0 or samples >= len(items):
+        return list(items)
+    chosen = np.random.default_rng(seed).choice(len(items), samples, replace=False)
+    return [items[number] for number in sorted(chosen)]
+
+
+def _share(kept: int, total: int) -> float:
+    return round(kept / total, 6) if total else 1.0
+
+
+def _order(each: Configuration) -> tuple[Any, ...]:
+    return (*each.on_device, -each.retained_server, each.precision)
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    numbers = (row["cut"], row["retained_device"], row["retained_server"], row["seed"], row["samples"])
+    return (*(float(value) for value in numbers), row["method"], row["precision"])
+
+
+def _row_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (-int(row["samples"]), row["method"], *_key(row))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = argparse.ArgumentParser("python -m coinfer_gym.models.measure", description="Measure a pruned network.")
+    parser.add_argument("--model", required=True, help="a folder, or a name that load_model takes")
+    parser.add_argument("--task", choices=TASKS, default="squad")
+    parser.add_argument("--data", type=Path, required=True, help="the task's data set")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--name", help="of predictor and scenario (default: that of the output folder)")
+    parser.add_argument("--samples", type=int, default=200, help="size of the fixed subset, 0 for all (default: 200)")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: both)")
+    parser.add_argument("--precision", choices=VALUE_BITS, default="fp16", help="of grid and predictor (default: fp16)")
+    parser.add_argument("--random", type=int, default=150, help="random configurations beside the grid (default: 150)")
+    parser.add_argument("--no-grid", action="store_true", help="random configurations only")
+    parser.add_argument("--seed", type=int, default=0, help="of subset and random configurations (default: 0)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    options = parser.parse_args(arguments)
+    try:
+        _run(options, list(sys.argv[1:] if arguments is None else arguments))
+    except InvalidInputError as error:
+        print(f"coinfer_gym.models.measure: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    for field in ("samples", "random", "seed"):
+        if getattr(options, field) < 0:
+            raise InvalidInputError(field, getattr(options, field), "Give a whole number of at least 0.")
+    check_positive("jobs", options.jobs)
+    if options.output.exists() and not options.output.is_dir():
+        raise InvalidInputError("output", str(options.output), "It is a file: give a folder.")
+    task = load_task(options.task, options.model, options.data, options.samples, options.seed)
+    workload = workload_from_model(
+        task.model,
+        name=options.name or options.output.resolve().name,
+        tokens=task.tokens,
+        bits_per_value=VALUE_BITS[options.precision],
+        description=f"{type(task.model).__name__}, {task.tokens} tokens, activations in {options.precision}.",
+    )
+    description = options.output / "measurements.json"
+    command = shlex.join(["python", "-m", "coinfer_gym.models.measure", *arguments])
+    made_by = {
+        "task": options.task,
+        "model": options.model,
+        "data": options.data.name,
+        "seed": options.seed,
+        "tokens": task.tokens,
+        "versions": versions(),
+        "machine": machine(),
+    }
+    made_by["commands"] = list(dict.fromkeys([*_commands_before(description, made_by), command]))
+    write_text(description, json.dumps(made_by, indent=1) + "\n")
+    # The unpruned network is the unit of all others.
+    unpruned = [Configuration(0, 1.0, 1.0, options.methods[0], options.precision)]
+    grid = unpruned if options.no_grid else grid_design(workload.cuts, options.methods, options.precision)
+    drawn = random_design(workload.cuts, options.methods, options.random, options.seed)
+    rows = measure(
+        options.task,
+        options.model,
+        options.data,
+        [*grid, *drawn],
+        options.output / "measurements.csv",
+        samples=options.samples,
+        seed=options.seed,
+        jobs=options.jobs,
+    )
+    finished = {**made_by, "rows": len(rows), "seconds": round(sum(float(row["seconds"]) for row in rows))}
+    write_text(description, json.dumps(finished, indent=1) + "\n")
+    measured = Measurements(workload, METRICS[options.task], rows, options.methods, options.precision)
+    print(write_scenario(measured, options.output, options.seed))
+
+
+def _commands_before(description: Path, made_by: Mapping[str, Any]) -> list[str]:
+    """Commands that measured into this folder before, each once.
+
+    Raises
+    ------
+    InvalidInputError
+        If they measured something else, or the file is damaged.
+    """
+    if not description.is_file():
+        return []
+    try:
+        before = json.loads(description.read_text(encoding="utf-8"))
+        differing = [key for key in ("task", "model", "data", "seed") if before[key] != made_by[key]]
+        commands = [str(each) for each in before["commands"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError("output", str(description), f"The file is damaged: {error!r}") from error
+    for key in differing:
+        raise InvalidInputError(
+            "output", str(description.parent), f"It holds measurements with {key} {before[key]!r}: give another folder."
+        )
+    return commands
+
+
+if __name__ == "__main__":
+    # By the module's name: the processes of --jobs look there for what they are to run, and find no __main__.
+    from coinfer_gym.models.measure import main as run
+
+    sys.exit(run())

@@ -1,0 +1,453 @@
+"""Predicts a metric from a configuration: six regressors, their scores in cross-validation, and tables of the best.
+
+The regressors and the first four scores are those of Mu et al., Table IV. An environment's step does not run a
+regressor: it reads a table of its predictions, which can be made monotone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import RegularGridInterpolator
+from sklearn.ensemble import (
+    AdaBoostRegressor,
+    BaggingRegressor,
+    GradientBoostingRegressor,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.tree import DecisionTreeRegressor
+
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.models.blocks import check_positive
+from coinfer_gym.models.link import VALUE_BITS
+from coinfer_gym.models.prune import METHODS
+
+FOLDS = 10
+"""Parts of the rows in cross-validation."""
+
+METHOD_FEATURE = "random_pruning"
+
+Array = NDArray[np.float64]
+
+Predict = Callable[[Array, Array, Array], Array]
+"""Metric of configurations, from their cuts and the ratios retained on device and server, each of shape (n,)."""
+
+
+class Regressor(Protocol):
+    """What all six regressors of scikit-learn can do."""
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
+        """Learn from rows of features and their targets."""
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Target of each row of features."""
+
+
+# Mu et al. name no settings, so all have scikit-learn's own; the linear one draws nothing and takes no seed.
+_REGRESSORS: dict[str, Callable[[int], Regressor]] = {
+    "GradientBoosting": lambda seed: GradientBoostingRegressor(random_state=seed),
+    "Bagging": lambda seed: BaggingRegressor(random_state=seed),
+    "AdaBoost": lambda seed: AdaBoostRegressor(random_state=seed),
+    "RandomForest": lambda seed: RandomForestRegressor(random_state=seed),
+    "DecisionTree": lambda seed: DecisionTreeRegressor(random_state=seed),
+    "Linear": lambda seed: LinearRegression(),
+}
+
+REGRESSORS = tuple(_REGRESSORS)
+"""Names of the regressors, in the order of Table IV."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a regressor predicts rows that it has not seen.
+
+    With `n` rows, `d` features and ``k = d + 1``. Mu et al. do not say what they count as `k`; that BIC - AIC in their
+    table, ``k (ln n - 2)`` of 300 rows, is 60 to 70 for all six speaks for a count of features, as here, and against
+    one of leaves. All scores but the last then rank the regressors alike. In their table they do not, and AIC is not
+    ``n ln MSE + 2k`` of the MSE beside it: compare ranks and adjusted R2 with it, no other values.
+
+    Attributes
+    ----------
+    regressor : str
+        Name.
+    mse : float
+        Mean squared error.
+    adjusted_r2 : float
+        ``1 - (1 - R2) (n - 1) / (n - d - 1)`` with ``R2 = 1 - MSE / variance of the targets``.
+    aic, bic : float
+        ``n ln MSE + 2k`` and ``n ln MSE + k ln n``; minus infinity where there is no error.
+    rmse : float
+        Root of the mean squared error, in the metric's own unit.
+    error_95 : float
+        Absolute error that 95 % of the rows stay within.
+    """
+
+    regressor: str
+    mse: float
+    adjusted_r2: float
+    aic: float
+    bic: float
+    rmse: float
+    error_95: float
+
+
+def features(rows: Sequence[Mapping[str, Any]], blocks: int) -> tuple[Array, tuple[str, ...]]:
+    """Features of measured configurations.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        With the keys ``cut``, ``retained_device``, ``retained_server``, ``method`` and ``precision``; numbers may be
+        text, as from a CSV file.
+    blocks : int
+        Number of the network's blocks, the last cut.
+
+    Returns
+    -------
+    X : ndarray, shape (n, d)
+        One column a feature: the cut's share of the blocks; ratio retained on the device (1 at cut 0) and on the
+        server (1 at the last cut); their mean over all blocks; the smaller of both; bits of an activation value, 32
+        where none is sent (cut 0, last cut); and whether pruning was random, only where both methods occur.
+    names : tuple of str
+        Of the columns.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are no rows, or one lacks a column or holds something else in it.
+    """
+    check_positive("blocks", blocks)
+    if not rows:
+        raise InvalidInputError("rows", [], "Give at least one measured configuration.")
+    cut = _numbers(rows, "cut")
+    for row, value in enumerate(cut):
+        if not (value.is_integer() and 0 <= value <= blocks):
+            raise InvalidInputError(
+                f"rows[{row}]: cut", float(value), f"Give a whole number from 0 to {blocks}, the number of blocks."
+            )
+    device, server = _ratios(rows, "retained_device"), _ratios(rows, "retained_server")
+    methods = _words(rows, "method", METHODS)
+    bits = np.array([VALUE_BITS[precision] for precision in _words(rows, "precision", VALUE_BITS)], dtype=float)
+    columns = _columns(cut, device, server, bits, np.array([method == "random" for method in methods]), blocks)
+    if len(set(methods)) == 1:
+        del columns[METHOD_FEATURE]
+    return np.column_stack(list(columns.values())), tuple(columns)
+
+
+def target(rows: Sequence[Mapping[str, Any]], metric: str) -> Array:
+    """Measured metric, one column of the rows.
+
+    Raises
+    ------
+    InvalidInputError
+        If a row lacks it, or has no finite number there.
+    """
+    return _numbers(rows, metric)
+
+
+def on_configurations(
+    regressor: Regressor, names: Sequence[str], blocks: int, *, method: str, precision: str
+) -> Predict:
+    """Prediction as a function of cut and retained ratios alone, all else held fixed.
+
+    Parameters
+    ----------
+    regressor : Regressor
+        Fitted on `features`.
+    names : sequence of str
+        Of the features that it was fitted on.
+    blocks : int
+        Number of the network's blocks.
+    method : {"magnitude", "random"}
+        Of pruning; without effect where only one was measured.
+    precision : {"fp32", "fp16", "int8"}
+        Of the activation.
+
+    Returns
+    -------
+    Predict
+    """
+    _check_word("method", method, METHODS)
+    _check_word("precision", precision, VALUE_BITS)
+
+    def predict(cut: Array, device: Array, server: Array) -> Array:
+        bits, random = np.full(len(cut), float(VALUE_BITS[precision])), np.full(len(cut), method == "random")
+        columns = _columns(cut, device, server, bits, random, blocks)
+        return regressor.predict(np.column_stack([columns[name] for name in names]))
+
+    return predict
+
+
+def fit(name: str, X: Array, y: Array, names: Sequence[str], *, seed: int = 0) -> Regressor:
+    """Regressor fitted on all rows.
+
+    Parameters
+    ----------
+    name : str
+        One of `REGRESSORS`.
+    X : ndarray, shape (n, d)
+        Features.
+    y : ndarray, shape (n,)
+        Targets.
+    names : sequence of str
+        Of the features.
+    seed : int
+        Of the regressor.
+
+    Returns
+    -------
+    Regressor
+
+    Raises
+    ------
+    InvalidInputError
+        If the name is unknown or the data cannot be used.
+    """
+    _check_word("regressor", name, REGRESSORS)
+    _check_data(X, y, names)
+    regressor = _REGRESSORS[name](seed)
+    regressor.fit(X, y)
+    return regressor
+
+
+def compare_regressors(X: Array, y: Array, names: Sequence[str], *, seed: int = 0) -> list[Score]:
+    """Scores of all regressors in cross-validation.
+
+    The rows are shuffled and dealt into `FOLDS` parts, the same for all regressors; each part is predicted by a
+    regressor fitted on the others, and the scores are of these predictions pooled, not means over the parts.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, d)
+        Features. Rows that repeat a configuration flatter the scores: a part may then hold what another taught.
+    y : ndarray, shape (n,)
+        Targets.
+    names : sequence of str
+        Of the features.
+    seed : int
+        Of the shuffling and of the regressors.
+
+    Returns
+    -------
+    list of Score
+        In the order of `REGRESSORS`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the data cannot be used.
+    """
+    _check_data(X, y, names)
+    folds = KFold(FOLDS, shuffle=True, random_state=seed)
+    return [
+        judge(name, y, cross_val_predict(regressor(seed), X, y, cv=folds), X.shape[1])
+        for name, regressor in _REGRESSORS.items()
+    ]
+
+
+def judge(regressor: str, y: Array, predicted: Array, n_features: int) -> Score:
+    """Scores of predictions of targets `y` that vary, by a regressor on so many features."""
+    n, k = len(y), n_features + 1
+    residual = y - predicted
+    mse = float(np.mean(residual**2))
+    r2 = 1.0 - mse / float(np.var(y))
+    log_likelihood_term = n * math.log(mse) if mse > 0.0 else -math.inf
+    return Score(
+        regressor,
+        mse,
+        adjusted_r2=1.0 - (1.0 - r2) * (n - 1) / (n - n_features - 1),
+        aic=log_likelihood_term + 2 * k,
+        bic=log_likelihood_term + k * math.log(n),
+        rmse=math.sqrt(mse),
+        error_95=float(np.quantile(np.abs(residual), 0.95)),
+    )
+
+
+def tabulate(predict: Predict, cuts: Sequence[int], grid: Array) -> Array:
+    """Predictions at every cut on a grid of retained ratios.
+
+    Parameters
+    ----------
+    predict : Predict
+        Called once. A side without blocks has nothing to prune: its ratio is passed as 1.
+    cuts : sequence of int
+        Ascending; at cut 0 the device has no blocks, at the last one given the server.
+    grid : ndarray, shape (K,)
+        Ratios, ascending.
+
+    Returns
+    -------
+    ndarray, shape (cuts, K, K)
+        Second axis the ratio on the device, third on the server.
+    """
+    _check_cuts(cuts)
+    _check_grid(grid)
+    shape = len(cuts), len(grid), len(grid)
+    number, on_device, on_server = np.indices(shape).reshape(3, -1)
+    return _at(predict, cuts, number, grid[on_device], grid[on_server]).reshape(shape)
+
+
+def make_monotone(table: Array) -> tuple[Array, float]:
+    """Nearest table that never falls when a ratio rises; so does bilinear interpolation of it.
+
+    Nearest in the largest absolute difference, though not the only one: it is the mean of the running maximum from
+    below, `U`, and the running minimum from above, `L`. Proof: ``L <= table <= U``, so no entry moves by more than
+    ``(U - L) / 2``; and where ``U - L`` is largest it is ``table[a] - table[b]`` with ``a <= b`` on both axes, so that
+    any monotone `m`, which has ``m[a] <= m[b]``, misses one of the two by at least half of it.
+
+    Parameters
+    ----------
+    table : ndarray, shape (..., K, K)
+        The last two axes are the ratios, both ascending.
+
+    Returns
+    -------
+    table : ndarray, shape (..., K, K)
+        Monotone along both axes; the same values where the given table is.
+    largest_change : float
+        Largest absolute difference from the given table.
+    """
+    if table.ndim < 2 or not np.isfinite(table).all():
+        raise InvalidInputError("table", f"shape {table.shape}", "Give finite numbers, the last two axes the ratios.")
+    upper = np.maximum.accumulate(np.maximum.accumulate(table, -1), -2)
+    from_above = np.flip(table, (-2, -1))
+    lower = np.flip(np.minimum.accumulate(np.minimum.accumulate(from_above, -1), -2), (-2, -1))
+    monotone = (upper + lower) / 2
+    return monotone, float(np.abs(monotone - table).max())
+
+
+def table_error(
+    predict: Predict, table: Array, cuts: Sequence[int], grid: Array, points: int, *, seed: int = 0
+) -> tuple[float, float]:
+    """Largest and mean absolute difference between a table, interpolated bilinearly, and the prediction.
+
+    Parameters
+    ----------
+    predict, cuts, grid
+        As for `tabulate`.
+    table : ndarray, shape (cuts, K, K)
+        What `tabulate` or `make_monotone` returned.
+    points : int
+        Random configurations to compare at: a cut of those given, and two ratios between the ends of the grid.
+    seed : int
+        Of the configurations.
+
+    Returns
+    -------
+    largest, mean : float
+    """
+    _check_cuts(cuts)
+    _check_grid(grid)
+    check_positive("points", points)
+    if table.shape != (len(cuts), len(grid), len(grid)):
+        raise InvalidInputError(
+            "table", f"shape {table.shape}", f"Give {len(cuts)} cuts by {len(grid)} by {len(grid)} ratios."
+        )
+    rng = np.random.default_rng(seed)
+    number = rng.integers(len(cuts), size=points)
+    device, server = rng.uniform(grid[0], grid[-1], (2, points))
+    interpolated = np.empty(points)
+    for cut_number, of_cut in enumerate(table):
+        here = number == cut_number
+        interpolated[here] = RegularGridInterpolator((grid, grid), of_cut)((device[here], server[here]))
+    difference = np.abs(interpolated - _at(predict, cuts, number, device, server))
+    return float(difference.max()), float(difference.mean())
+
+
+def _at(predict: Predict, cuts: Sequence[int], number: NDArray[np.intp], device: Array, server: Array) -> Array:
+    """Prediction at the cuts of these numbers, the ratio of a side without blocks set to 1."""
+    cut = np.asarray(cuts, dtype=float)[number]
+    return predict(cut, np.where(cut == 0, 1.0, device), np.where(cut == cuts[-1], 1.0, server))
+
+
+def _columns(
+    cut: Array, device: Array, server: Array, bits: Array, random: NDArray[np.bool_], blocks: int
+) -> dict[str, Array]:
+    device, server = np.where(cut == 0, 1.0, device), np.where(cut == blocks, 1.0, server)
+    return {
+        "cut_share": cut / blocks,
+        "retained_device": device,
+        "retained_server": server,
+        "retained_total": (cut * device + (blocks - cut) * server) / blocks,
+        "retained_least": np.minimum(device, server),
+        "activation_bits": np.where((cut == 0) | (cut == blocks), 32.0, bits),
+        METHOD_FEATURE: random.astype(float),
+    }
+
+
+def _cell(rows: Sequence[Mapping[str, Any]], row: int, column: str) -> Any:
+    if column not in rows[row]:
+        raise InvalidInputError(f"rows[{row}]: columns", sorted(map(str, rows[row])), f"Add the column {column!r}.")
+    return rows[row][column]
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], column: str) -> Array:
+    values = np.empty(len(rows))
+    for row in range(len(rows)):
+        found = _cell(rows, row, column)
+        try:
+            values[row] = float(found)
+        except (TypeError, ValueError):
+            values[row] = math.nan
+        if not math.isfinite(values[row]):
+            raise InvalidInputError(
+                f"rows[{row}]: {column}", found, "Give a finite number, or leave out the row if nothing was measured."
+            )
+    return values
+
+
+def _ratios(rows: Sequence[Mapping[str, Any]], column: str) -> Array:
+    values = _numbers(rows, column)
+    for row, value in enumerate(values):
+        if not 0.0 <= value <= 1.0:
+            raise InvalidInputError(f"rows[{row}]: {column}", float(value), "Give a ratio from 0 to 1.")
+    return values
+
+
+def _words(rows: Sequence[Mapping[str, Any]], column: str, known: Sequence[str] | Mapping[str, int]) -> list[str]:
+    words = [_cell(rows, row, column) for row in range(len(rows))]
+    for row, word in enumerate(words):
+        _check_word(f"rows[{row}]: {column}", word, known)
+    return words
+
+
+def _check_word(field: str, word: object, known: Sequence[str] | Mapping[str, int]) -> None:
+    if word not in known:
+        raise InvalidInputError(field, word, nearest(str(word), known))
+
+
+def _check_data(X: Array, y: Array, names: Sequence[str]) -> None:
+    if X.ndim != 2 or X.shape[1] != len(names) or y.shape != X.shape[:1]:
+        raise InvalidInputError(
+            "X, y", f"shapes {X.shape} and {y.shape}", f"Give n rows of {len(names)} features and n targets."
+        )
+    for column, values in [*zip(names, X.T, strict=True), ("y", y)]:
+        if not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values)))
+            raise InvalidInputError(
+                f"{column}: row {row}", float(values[row]), "Give a finite number, or drop the row."
+            )
+    least = max(FOLDS, X.shape[1] + 2)
+    if len(y) < least:
+        raise InvalidInputError("rows", len(y), f"{FOLDS} folds of {X.shape[1]} features need at least {least} rows.")
+    if np.ptp(y) == 0.0:
+        raise InvalidInputError("y", float(y[0]), "All targets are the same: measure configurations that differ.")
+
+
+def _check_cuts(cuts: Sequence[int]) -> None:
+    if not cuts or cuts[0] < 0 or any(low >= high for low, high in pairwise(cuts)):
+        raise InvalidInputError("cuts", list(cuts), "Give at least one cut, ascending from 0.")
+
+
+def _check_grid(grid: Array) -> None:
+    inside = grid.ndim == 1 and len(grid) >= 2 and grid[0] >= 0.0 and grid[-1] <= 1.0
+    if not (inside and (np.diff(grid) > 0.0).all()):
+        raise InvalidInputError("grid", grid.tolist(), "Give at least two ratios from 0 to 1, ascending.")

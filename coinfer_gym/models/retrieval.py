@@ -1,0 +1,150 @@
+"""Retrieval on SQuAD: a sentence encoder, whole or cut, finds the paragraph that a question is about.
+
+A text's embedding is that of all-MiniLM-L6-v2: the last hidden states averaged over the tokens that are no padding,
+scaled to length 1; texts are cut to its 256 tokens. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models.squad import Question
+
+_MOST_TOKENS = 256
+
+Encode = Callable[[dict[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How well paragraphs were found, one entry a question.
+
+    Attributes
+    ----------
+    recall : ndarray, shape (questions,)
+        Recall at 1: 1 where the question's own paragraph is the most similar one, else 0; a share where it is so
+        together with others.
+    reciprocal_rank : ndarray, shape (questions,)
+        1 over the rank of the question's own paragraph, in (0, 1]; the mean over questions is the MRR.
+    """
+
+    recall: np.ndarray
+    reciprocal_rank: np.ndarray
+
+
+def paragraphs(questions: Sequence[Question]) -> tuple[list[str], np.ndarray]:
+    """Paragraphs that questions are about.
+
+    Parameters
+    ----------
+    questions : sequence of Question
+        Of `coinfer_gym.models.squad.read_squad`.
+
+    Returns
+    -------
+    texts : list of str
+        Each paragraph once, in the order of the questions.
+    owners : ndarray of int, shape (questions,)
+        Number of each question's own paragraph.
+    """
+    numbers: dict[str, int] = {}
+    owners = [numbers.setdefault(each.context, len(numbers)) for each in questions]
+    return list(numbers), np.array(owners)
+
+
+@torch.no_grad()
+def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
+    """Embeddings of texts, one at a time as a link would carry them.
+
+    Parameters
+    ----------
+    encode : callable
+        From tokenised inputs, a dict of tensors of shape (1, tokens), to the last hidden states, of shape
+        (1, tokens, width): a network, or the halves of a cut one with the link between.
+    tokenizer : PreTrainedTokenizer
+        That of the network.
+    texts : sequence of str
+        Of each at most the first 256 tokens count.
+
+    Returns
+    -------
+    Tensor, shape (texts, width)
+        Rows of length 1.
+
+    Raises
+    ------
+    InvalidInputError
+        If the hidden states are not finite.
+    """
+    rows = []
+    for text in texts:
+        inputs = dict(tokenizer(text, truncation=True, max_length=_MOST_TOKENS, return_tensors="pt"))
+        rows.append(_pool(encode(inputs), inputs["attention_mask"])[0].float())
+    embeddings = torch.stack(rows)
+    if not embeddings.isfinite().all():
+        raise InvalidInputError("encode", "hidden states that are not finite", "Give a network that works.")
+    return embeddings
+
+
+def rank(similarity: np.ndarray, owners: np.ndarray) -> Retrieval:
+    """Ranks of the questions' own paragraphs.
+
+    Paragraphs that are just as similar as the own one count as if their order were drawn: both scores are its
+    expectations. So a network that embeds every text alike, as one without weights does, is at chance.
+
+    Parameters
+    ----------
+    similarity : ndarray, shape (questions, paragraphs)
+        The larger the better.
+    owners : ndarray of int, shape (questions,)
+        Number of each question's own paragraph.
+
+    Returns
+    -------
+    Retrieval
+    """
+    own = similarity[np.arange(len(owners)), owners][:, None]
+    better = (similarity > own).sum(1)
+    level = (similarity == own).sum(1)
+    # The mean of 1 / rank over the ranks from better + 1 to better + level.
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, similarity.shape[1] + 1))])
+    return Retrieval(np.where(better == 0, 1.0 / level, 0.0), (harmonic[better + level] - harmonic[better]) / level)
+
+
+def score(encode: Encode, tokenizer: Any, questions: Sequence[Question]) -> Retrieval:
+    """Find each question's own paragraph among those of all the questions, by the cosine of their embeddings.
+
+    Parameters
+    ----------
+    encode, tokenizer
+        As in `embed`.
+    questions : sequence of Question
+        Of `coinfer_gym.models.squad.read_squad`.
+
+    Returns
+    -------
+    Retrieval
+
+    Raises
+    ------
+    InvalidInputError
+        As in `embed`.
+    """
+    texts, owners = paragraphs(questions)
+    found = embed(encode, tokenizer, texts)
+    asked = embed(encode, tokenizer, [each.question.strip() for each in questions])
+    return rank((asked @ found.T).numpy(), owners)
+
+
+def _pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens that are no padding, of length 1; shape (batch, width)."""
+    weights = mask[..., None].to(hidden.dtype)
+    # The number of tokens cancels out: the sum has the direction of the mean.
+    return torch.nn.functional.normalize((hidden * weights).sum(1), dim=-1)

@@ -1,0 +1,238 @@
+"""Summaries of CNN/DailyMail articles by an encoder-decoder with a cut encoder, and their ROUGE scores."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rouge_score.rouge_scorer import RougeScorer
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.models.link import pack, unpack
+from coinfer_gym.models.split import Halves
+
+_MEASURES = ("rouge1", "rouge2", "rougeL")
+
+
+@dataclass(frozen=True)
+class Article:
+    """An article and its reference summary.
+
+    Attributes
+    ----------
+    key : str
+        Its identifier in the data set.
+    article, highlights : str
+        The two texts. In the sample the highlights are one line: the bullets, tokenised, joined by `` . ``.
+    """
+
+    key: str
+    article: str
+    highlights: str
+
+
+@dataclass(frozen=True)
+class Rouge:
+    """F-measures of ROUGE in [0, 1], one entry an article.
+
+    Attributes
+    ----------
+    rouge1, rouge2 : ndarray, shape (articles,)
+        Of shared words and pairs of neighbouring words.
+    rougeL : ndarray, shape (articles,)
+        Of the longest common subsequence of words, the summary as a whole taken for one sequence.
+    """
+
+    rouge1: np.ndarray
+    rouge2: np.ndarray
+    rougeL: np.ndarray
+
+    @property
+    def average(self) -> np.ndarray:
+        """Mean of the three, shape (articles,)."""
+        mean: np.ndarray = (self.rouge1 + self.rouge2 + self.rougeL) / len(_MEASURES)
+        return mean
+
+
+def read_articles(path: str | Path, split: str = "eval") -> list[Article]:
+    """Articles of one part of a file of JSON lines with the keys ``id``, ``article``, ``highlights`` and ``split``.
+
+    Parameters
+    ----------
+    path : str or Path
+        JSON lines, or gzip of them.
+    split : str
+        The part, such as ``"eval"`` or ``"train"``.
+
+    Returns
+    -------
+    list of Article
+        In the order of the file.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such file, it has another format, or no such part.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InvalidInputError("data", str(path), "There is no such file: give CNN/DailyMail as JSON lines, or gzip.")
+    try:
+        raw = file.read_bytes()
+        text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8")
+        # Not splitlines, which also breaks lines at signs that JSON leaves in its strings.
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+        parts = [
+            (str(row["split"]), Article(*(_text(row, key) for key in ("id", "article", "highlights")))) for row in rows
+        ]
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zlib.error) as error:
+        raise InvalidInputError(
+            "data",
+            str(path),
+            f"Each line must be JSON with id, article, highlights and split: {type(error).__name__}: {error}",
+        ) from error
+    if not parts:
+        raise InvalidInputError("data", str(path), "The file holds no article.")
+    chosen = [article for part, article in parts if part == split]
+    if not chosen:
+        raise InvalidInputError("split", split, nearest(split, {part for part, _ in parts}))
+    return chosen
+
+
+@torch.no_grad()
+def write_tokens(
+    halves: Halves, inputs: dict[str, Tensor], *, precision: str = "fp32", most_tokens: int = 142
+) -> Tensor:
+    """Tokens of the summary of one article, the likeliest at every step (greedy decoding).
+
+    The device runs the first blocks of the encoder, its activation goes over the link as bytes, the server runs the
+    rest of the encoder once and then the decoder token by token, from nothing but what it received. Where the cut
+    leaves nothing to the server, the device decodes as well and sends the tokens, which the link does not round.
+
+    Parameters
+    ----------
+    halves : Halves
+        Of a cut encoder-decoder that writes text.
+    inputs : dict of Tensor
+        ``input_ids`` and ``attention_mask`` of one article, of shape (1, tokens).
+    precision : {"fp32", "fp16", "int8"}
+        Of the link, as in `coinfer_gym.models.link.pack`.
+    most_tokens : int
+        The summary ends here at the latest; what else the checkpoint asks for (a least length, no repetitions) holds.
+
+    Returns
+    -------
+    Tensor of int, shape (1, tokens of the summary)
+        With the decoder's start token. In fp32 that of ``generate`` of the uncut network.
+
+    Raises
+    ------
+    InvalidInputError
+        If the network does not write text from text, or the precision is unknown.
+    """
+    half = _decoding(halves)
+    network: Any = half.network
+    # Of an encoder-decoder the start token is the decoder's, and it counts.
+    options = {"max_length": most_tokens + 1, "num_beams": 1, "do_sample": False, "use_cache": True}
+    if half is halves.device:
+        sent = {"tokens": network.generate(**inputs, **options)}
+        return unpack(pack(sent, precision))["tokens"]
+    # The halves ask for an input of the decoder; the encoder's output does not depend on it.
+    sent = halves.device(**inputs, decoder_input_ids=inputs["input_ids"][:, :1])
+    received = unpack(pack(sent, precision))
+    hidden = halves.server(received).encoder_last_hidden_state
+    tokens: Tensor = network.generate(
+        encoder_outputs=BaseModelOutput(hidden), attention_mask=received["attention_mask"], **options
+    )
+    return tokens
+
+
+def summarise(
+    halves: Halves,
+    tokenizer: Any,
+    articles: Sequence[Article],
+    *,
+    precision: str = "fp32",
+    most_tokens: int = 142,
+) -> list[str]:
+    """Summaries of articles by a cut network, one article at a time as the link would carry them.
+
+    Parameters
+    ----------
+    halves, precision, most_tokens
+        As in `write_tokens`; the default is the most that BART was given for this data set.
+    tokenizer : PreTrainedTokenizer
+        That of the network.
+    articles : sequence of Article
+        Of `read_articles`; of each at most as many tokens count as the network has positions.
+
+    Returns
+    -------
+    list of str
+        One summary an article.
+
+    Raises
+    ------
+    InvalidInputError
+        As in `write_tokens`.
+    """
+    longest = getattr(_decoding(halves).network.config, "max_position_embeddings", None)
+    summaries = []
+    for each in articles:
+        encoded = tokenizer(each.article, truncation=True, max_length=longest, return_tensors="pt")
+        inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+        tokens = write_tokens(halves, inputs, precision=precision, most_tokens=most_tokens)
+        summaries.append(tokenizer.decode(tokens[0], skip_special_tokens=True).strip())
+    return summaries
+
+
+def score(predictions: Sequence[str], articles: Sequence[Article]) -> Rouge:
+    """ROUGE of one summary an article against its highlights.
+
+    By the package ``rouge-score`` with Porter's stems; only letters and digits count. ROUGE-L takes a summary as one
+    sequence of words: the highlights come on one line, which does not tell the bullets from sentences. Published
+    figures for this data set mostly join the best subsequences of single sentences (ROUGE-Lsum), which gives more.
+
+    Parameters
+    ----------
+    predictions : sequence of str
+        One summary an article.
+    articles : sequence of Article
+        The references.
+
+    Returns
+    -------
+    Rouge
+    """
+    scorer = RougeScorer(_MEASURES, use_stemmer=True)
+    results = [
+        scorer.score(each.highlights, prediction) for prediction, each in zip(predictions, articles, strict=True)
+    ]
+    return Rouge(*(np.array([result[measure].fmeasure for result in results]) for measure in _MEASURES))
+
+
+def _text(row: Any, key: str) -> str:
+    value = row[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is no text")
+    return value
+
+
+def _decoding(halves: Halves) -> Any:
+    """Half that has the decoder: the server's, if anything is left to the server."""
+    half = halves.server if hasattr(halves.server, "network") else halves.device
+    network: Any = getattr(half, "network", None)
+    if network is None or not network.config.is_encoder_decoder or not network.can_generate():
+        raise InvalidInputError(
+            "halves", type(network).__name__, "Cut an encoder-decoder that writes text, such as BART (seq2seq-lm)."
+        )
+    return half

@@ -1,0 +1,196 @@
+"""Which distribution the weights of a network follow: a Laplacian or a Gaussian, by block and as a whole (Fig. 2, L1).
+
+Both have mean 0 and one parameter, so that neither gains by freedom: the papers' theory takes weights as
+``Laplacian(0, 1/lambda)``, and a pruned weight moves to 0, not to a mean. How far the mean is from 0 stands in the fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models.prune import weights_of_blocks
+
+_PARAMETERS = 1
+
+
+@dataclass(frozen=True)
+class Goodness:
+    """How well a distribution fits.
+
+    Attributes
+    ----------
+    log_likelihood : float
+        In nats, of all weights together, at the most likely parameter.
+    ks : float
+        Kolmogorov-Smirnov distance, the largest difference of the distribution functions, in [0, 1].
+    aic : float
+        Akaike's criterion ``2 - 2 ln L`` with one parameter; smaller is better.
+    """
+
+    log_likelihood: float
+    ks: float
+    aic: float
+
+
+@dataclass(frozen=True)
+class WeightFit:
+    """Weights and the two distributions fitted to them.
+
+    Attributes
+    ----------
+    values : int
+        Number of weights.
+    mean : float
+        Their mean; both distributions have 0.
+    excess_kurtosis : float
+        Fourth moment about 0 over the squared second, less 3: 0 for a Gaussian, 3 for a Laplacian.
+    laplacian_rate : float
+        Most likely ``lambda = 1 / E|w|``.
+    gaussian_deviation : float
+        Most likely ``sigma = sqrt(E w^2)``.
+    entropy_bits : float
+        Differential entropy of a weight in bits, measured without either distribution (`entropy_bits`).
+    laplacian, gaussian : Goodness
+        How well each fits.
+    """
+
+    values: int
+    mean: float
+    excess_kurtosis: float
+    laplacian_rate: float
+    gaussian_deviation: float
+    entropy_bits: float
+    laplacian: Goodness
+    gaussian: Goodness
+
+    @property
+    def laplacian_is_better(self) -> bool:
+        """Whether the Laplacian is the more likely of the two; with one parameter each AIC says the same."""
+        return self.laplacian.log_likelihood > self.gaussian.log_likelihood
+
+
+def block_matrices(network: PreTrainedModel | nn.Sequential) -> list[list[Tensor]]:
+    """Weight matrices of every block, each once: those that a workload's ``laplacian_rate`` is measured on.
+
+    Parameters
+    ----------
+    network : PreTrainedModel or nn.Sequential
+        With weights. The members of a ``Sequential`` are its blocks.
+
+    Returns
+    -------
+    list of list of Tensor
+        Vectors (biases, norms) only where a block has nothing else. Embeddings are in the first block.
+
+    Raises
+    ------
+    InvalidInputError
+        If the blocks of a network of `transformers` cannot be found.
+    """
+    blocks = ([weight.detach() for weight in block] for block in weights_of_blocks(network))
+    return [[weight for weight in block if weight.ndim >= 2] or block for block in blocks]
+
+
+def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
+    """Fit a Laplacian and a Gaussian of mean 0 by maximum likelihood.
+
+    ``ln L`` is ``n (ln(lambda/2) - 1)`` for the Laplacian and ``-n/2 (ln(2 pi sigma^2) + 1)`` for the Gaussian.
+
+    Parameters
+    ----------
+    weights : Tensor or iterable of Tensor
+        Of any shapes.
+
+    Returns
+    -------
+    WeightFit
+
+    Raises
+    ------
+    InvalidInputError
+        If there are fewer than two weights, one is not finite, or all are 0.
+    """
+    parts = [weights] if isinstance(weights, Tensor) else list(weights)
+    values = torch.cat([part.detach().flatten() for part in parts]) if parts else torch.empty(0)
+    if len(values) < 2 or not bool(values.isfinite().all()) or not bool(values.any()):
+        raise InvalidInputError(
+            "weights", f"{len(values)} values", "Give at least two finite weights that are not all 0."
+        )
+    # numpy sorts several times faster than torch.
+    values = torch.from_numpy(np.sort(values.numpy())).double()
+    rate = 1.0 / float(values.abs().mean())
+    square = float(values.square().mean())
+    deviation = math.sqrt(square)
+    laplacian = len(values) * (math.log(rate / 2.0) - 1.0)
+    gaussian = -len(values) / 2.0 * (math.log(2.0 * math.pi * square) + 1.0)
+    tails = torch.exp(-rate * values.abs()) / 2.0
+    return WeightFit(
+        len(values),
+        float(values.mean()),
+        float(values.pow(4).mean()) / square**2 - 3.0,
+        rate,
+        deviation,
+        entropy_bits(values),
+        _goodness(laplacian, values, torch.where(values < 0.0, tails, 1.0 - tails)),
+        _goodness(gaussian, values, torch.special.ndtr(values / deviation)),
+    )
+
+
+def fit_blocks(network: PreTrainedModel | nn.Sequential) -> list[WeightFit]:
+    """Fit the weights of every block of a network.
+
+    Parameters
+    ----------
+    network : PreTrainedModel or nn.Sequential
+        With weights, as in `block_matrices`.
+
+    Returns
+    -------
+    list of WeightFit
+        In the order of the blocks. Their ``laplacian_rate`` are those that
+        `coinfer_gym.models.build.workload_from_model` writes into the workload's blocks.
+
+    Raises
+    ------
+    InvalidInputError
+        As in `block_matrices` and `fit_weights`.
+    """
+    return [fit_weights(block) for block in block_matrices(network)]
+
+
+def entropy_bits(values: Tensor) -> float:
+    """Differential entropy of weights in bits, from the spacing of sorted values (Vasicek's estimate).
+
+    Parameters
+    ----------
+    values : Tensor, shape (n,)
+        Sorted; n of at least 2.
+
+    Returns
+    -------
+    float
+        Mean of ``log2(n/(2m) (w_(i+m) - w_(i-m)))`` with ``m = floor(sqrt(n) + 1/2)``, the ends repeated. Minus
+        infinity where more than `2m` values are equal.
+    """
+    count = len(values)
+    # At most half of the values may lie to each side.
+    window = min(math.floor(math.sqrt(count) + 0.5), (count - 1) // 2 or 1)
+    padded = torch.cat([values[:1].expand(window), values, values[-1:].expand(window)])
+    spacing = padded[2 * window :] - padded[: -2 * window]
+    return float(torch.log2(spacing * (count / (2.0 * window))).mean())
+
+
+def _goodness(log_likelihood: float, values: Tensor, expected: Tensor) -> Goodness:
+    """From sorted values and a distribution function at them: the empirical one steps there from below to above."""
+    count = len(values)
+    steps = torch.arange(count + 1, dtype=torch.float64) / count
+    ks = float(torch.maximum(steps[1:] - expected, expected - steps[:-1]).max())
+    return Goodness(log_likelihood, ks, 2.0 * _PARAMETERS - 2.0 * log_likelihood)

@@ -1,0 +1,261 @@
+"""Fine-tuning: it learns, it draws the same for the same seed, and an interruption leaves no trace."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coinfer_gym.errors import InvalidInputError
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
+
+from coinfer_gym.models.finetune import Recipe, finetune, main, mask_padding, span_loss  # noqa: E402
+from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
+from coinfer_gym.models.squad import Question, collate, make_windows, predict, score  # noqa: E402
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "who", "?", *(f"w{number}" for number in range(20))]
+RECIPE = Recipe(epochs=3, batch=4, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("network") / "bert"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.BertModel(transformers.BertConfig(**SMALL, vocab_size=len(WORDS))).save_pretrained(folder)
+    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    return folder
+
+
+def ask(count: int) -> list[Question]:
+    """Who w3? The word itself, in paragraphs of different lengths."""
+    rng = np.random.default_rng(0)
+    found = []
+    for number in range(count):
+        words = [f"w{word}" for word in rng.permutation(20)[: rng.integers(5, 9)]]
+        found.append(Question(str(number), f"who {words[2]} ?", " ".join(words), (words[2],)))
+    return found
+
+
+QUESTIONS = ask(10)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    paragraphs = [
+        {
+            "context": each.context,
+            "qas": [{"id": each.key, "question": each.question, "answers": [{"text": each.answers[0]}]}],
+        }
+        for each in QUESTIONS
+    ]
+    path = tmp_path_factory.mktemp("data") / "squad.json"
+    path.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    return path
+
+
+def start(network: Path) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return load_model(network, head="question-answering", untrained_head=True)
+
+
+def training(model: Any, network: Path, recipe: Recipe = RECIPE, progress: Path | None = None) -> Any:
+    windows = make_windows(load_tokenizer(network), QUESTIONS)
+    return finetune(model, windows, QUESTIONS, WORDS.index("[PAD]"), recipe, progress)
+
+
+def same(first: Any, second: Any) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_the_loss_is_that_of_the_probability_of_any_answer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    starts, ends = (torch.randn(2, 7, generator=generator, dtype=torch.float64) for _ in range(2))
+    starts[1, 5:] = ends[1, 5:] = -torch.inf
+    spans = [[(0, 1), (0, 2), (4, 4)], [(3, 3)]]
+    expected = 0.0
+    for row, answers in enumerate(spans):
+        first = [math.exp(value) for value in starts[row].tolist()]
+        last = [math.exp(value) for value in ends[row].tolist()]
+        chance = sum(first[a] / sum(first) * last[b] / sum(last) for a, b in answers)
+        expected -= math.log(chance) / len(spans)
+    assert float(span_loss(starts, ends, spans)) == pytest.approx(expected, rel=1e-12)
+    # All spans that there are: the answer is certain.
+    everything = [list(itertools.product(range(7), range(7))), list(itertools.product(range(5), range(5)))]
+    assert float(span_loss(starts, ends, everything)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_padding_changes_neither_loss_nor_gradient(network: Path) -> None:
+    model = start(network)
+    windows = make_windows(load_tokenizer(network), QUESTIONS)
+    short, long = sorted(windows, key=lambda window: len(window.tokens))[:: len(windows) - 1]
+    assert len(short.tokens) < len(long.tokens)
+
+    def loss_of(batch: list[Any]) -> Any:
+        inputs = collate(batch, 0)
+        return span_loss(*mask_padding(model(**inputs), inputs), [[(5, 6)]] * len(batch))
+
+    gradients = []
+    for loss in (loss_of([short, long]), (loss_of([short]) + loss_of([long])) / 2):
+        model.zero_grad()
+        loss.backward()
+        gradients.append((float(loss.detach()), model.qa_outputs.weight.grad.clone()))
+    assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-5)
+    assert torch.allclose(gradients[0][1], gradients[1][1], atol=1e-6)
+
+
+def test_it_learns(network: Path) -> None:
+    model = start(network)
+    recipe = Recipe(epochs=20, batch=4, learning_rate=5e-3)
+    rows = list(training(model, network, recipe))
+    updates = len(rows)
+    assert [row["update"] for row in rows] == list(range(updates))
+    assert updates == 20 * 3
+    by_epoch = [np.mean([row["loss"] for row in rows if row["epoch"] == epoch]) for epoch in (0, 19)]
+    assert by_epoch[1] < by_epoch[0] / 2
+    assert not model.training
+    # The rate rises over a tenth of the updates, and falls to nothing.
+    rates = [row["learning_rate"] for row in rows]
+    assert max(rates) == pytest.approx(5e-3)
+    assert rates[:7] == sorted(rates[:7])
+    assert rates[6:] == sorted(rates[6:], reverse=True)
+    assert rates[0] == pytest.approx(5e-3 * 10 / updates)
+    assert 0.0 < rates[-1] == pytest.approx(5e-3 / updates * 10 / 9)
+
+    def logits(inputs: dict[str, Any]) -> Any:
+        with torch.no_grad():
+            output = model(**inputs)
+        return output.start_logits, output.end_logits
+
+    answers = predict(logits, make_windows(load_tokenizer(network), QUESTIONS), QUESTIONS)
+    assert score(answers, QUESTIONS).f1.mean() > 0.5
+
+
+def test_a_seed_gives_the_same_weights_and_leaves_the_global_generators_alone(network: Path) -> None:
+    torch_before, numpy_before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first, again, other = (start(network) for _ in range(3))
+    rows = list(training(first, network))
+    assert torch.equal(torch_before, torch.random.get_rng_state())
+    np.testing.assert_array_equal(numpy_before, np.random.get_state()[1])  # noqa: NPY002
+    torch.rand(3)  # whatever the generator's state is
+    assert list(training(again, network)) == rows
+    assert same(first, again)
+    assert not same(first, start(network))
+    assert [row["loss"] for row in training(other, network, Recipe(3, 4, 3e-3, seed=1))] != [
+        row["loss"] for row in rows
+    ]
+
+
+def test_an_interrupted_training_equals_an_unbroken_one(network: Path, tmp_path: Path) -> None:
+    unbroken, broken, resumed = (start(network) for _ in range(3))
+    rows = list(training(unbroken, network))
+    progress = tmp_path / "folder" / "progress.safetensors"
+    updates = training(broken, network, progress=progress)
+    before = list(itertools.takewhile(lambda row: row["epoch"] == 0, updates))
+    assert progress.is_file()
+    next(updates)  # one more, which the file does not know
+    updates.close()
+    after = list(training(resumed, network, progress=progress))
+    assert before + after == rows
+    assert after[0]["epoch"] == 1
+    assert same(unbroken, resumed)
+    assert not same(unbroken, broken)
+    # What is complete is not trained again.
+    complete = start(network)
+    assert list(training(complete, network, progress=progress)) == []
+    assert same(unbroken, complete)
+
+
+def test_a_damaged_progress_file_is_refused(network: Path, tmp_path: Path) -> None:
+    progress = tmp_path / "progress.safetensors"
+    list(training(start(network), network, Recipe(epochs=1, batch=8), progress))
+    whole = progress.read_bytes()
+    wider = transformers.BertForQuestionAnswering(
+        transformers.BertConfig(**{**SMALL, "intermediate_size": 32}, vocab_size=len(WORDS))
+    )
+    for content, model in ((b"", None), (whole[:99], None), (whole[:-9], None), (b"x" * 99, None), (whole, wider)):
+        progress.write_bytes(content)
+        with pytest.raises(InvalidInputError, match=r"progress: got '.*'\. The file is damaged or of another network"):
+            next(training(model or start(network), network, progress=progress))
+
+
+def test_windows_without_an_answer_are_left_out_and_some_must_remain(network: Path) -> None:
+    windows = make_windows(load_tokenizer(network), QUESTIONS)
+    lost = [Question(each.key, each.question, each.context, ("nothing",)) for each in QUESTIONS]
+    mixed = [*QUESTIONS[:3], *lost[3:]]
+    assert len(list(finetune(start(network), windows, mixed, 0, Recipe(epochs=1, batch=1)))) == 3
+    with pytest.raises(InvalidInputError, match=r"data: got '10 windows'\. None holds an answer"):
+        next(finetune(start(network), windows, lost, 0, RECIPE))
+
+
+def test_the_command_line(network: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "tuned"
+    options = ["--model", str(network), "--data", str(data), "--output", str(folder), "--threads", "1"]
+    recipe = ["--epochs", "2", "--batch", "4", "--learning-rate", "3e-3"]
+    assert main([*options, *recipe]) == 0
+    assert f"wrote {folder}" in capsys.readouterr().out
+    tuned = load_model(folder, head="question-answering")
+    assert not same(tuned, load_model(network, head="question-answering", untrained_head=True))
+    assert load_tokenizer(folder)("who w3 ?")["input_ids"] == [2, 4, 9, 5, 3]
+    with (folder / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "update", "loss", "learning_rate", "seconds"]
+    assert [row["update"] for row in rows] == list(map(str, range(6)))
+    made_by = json.loads((folder / "finetune.json").read_text())
+    expected = {"questions": 10, "windows": 10, "epochs": 2, "batch": 4, "learning_rate": 3e-3, "seed": 0, "threads": 1}
+    assert {name: made_by[name] for name in expected} == expected
+    assert made_by["data"] == data.name
+    assert not (folder / "progress.safetensors").exists()
+
+    assert main([*options, "--epochs", "3"]) == 2
+    assert "It holds a training with another recipe: give another folder" in capsys.readouterr().err
+    (folder / "finetune.json").write_text("{}")
+    assert main([*options, *recipe]) == 2
+    assert "The file is damaged, remove it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--data": "no-such-file.json"}, "data: got 'no-such-file.json'. There is no such file"),
+        ({"--model": "nobody/no-such-model"}, "got 'nobody/no-such-model'"),
+        ({"--epochs": "0"}, "epochs: got 0. Give a whole number of at least 1"),
+        ({"--batch": "0"}, "batch: got 0. Give a whole number of at least 1"),
+        ({"--threads": "0"}, "threads: got 0. Give a whole number of at least 1"),
+        ({"--learning-rate": "nan"}, "learning_rate: got nan. Give a finite number"),
+        ({"--weight-decay": "-1"}, "weight_decay: got -1.0. Give a finite number"),
+        ({"--seed": "-1"}, "seed: got -1. Give a finite number of at least 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    change: dict[str, str],
+    message: str,
+    network: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = {"--model": str(network), "--data": str(data), "--output": str(tmp_path / "out")} | change
+    assert main([word for pair in given.items() for word in pair]) == 2
+    shown = capsys.readouterr().err.strip().splitlines()[-1]
+    assert shown.startswith("coinfer_gym.models.finetune: ")
+    assert message in shown
+    assert not (tmp_path / "out").exists()
