@@ -151,7 +151,9 @@ def test_a_quality_that_is_a_weighted_sum_of_ratios_has_the_optimum_of_the_linea
         shares = cuts["parameters_device"] / (cuts["parameters_device"] + cuts["parameters_server"])
         table = shares[:, None, None] * GRID[:, None] + (1 - shares)[:, None, None] * GRID
         table[:, -1, -1] = 1.0
-        same = replace(problem, quality="accuracy", predictor=AccuracyPredictor("sum", "f1", 1.0, table))
+        same = replace(
+            problem, quality="accuracy", quality_scale="", predictor=AccuracyPredictor("sum", "f1", 1.0, table)
+        )
         linear, rising = solve_exact(problem), solve_exact(same)
         assert linear.feasible == rising.feasible
         if linear.feasible:

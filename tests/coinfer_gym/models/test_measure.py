@@ -58,6 +58,7 @@ def save_network(folder: Path, network_class: Any) -> str:
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    special["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
     return str(folder)
 
@@ -222,9 +223,9 @@ def test_retrieval(encoder: str, data: Path, tmp_path: Path) -> None:
     assert unpruned["reciprocal_rank"] == pytest.approx(found.reciprocal_rank.mean(), abs=2e-6)
     assert unpruned["recall_at_1"] == pytest.approx(found.recall.mean(), abs=2e-6)
     assert pruned["distortion"] > 0.0
-    # One text after the other: 4 paragraphs of 14 tokens, 12 questions of 5; each with its mask and one shape.
+    # One text after the other: 4 paragraphs of 14 tokens, 12 questions of 5; each with its mask and two shapes.
     tokens = (4 * 14 + 12 * 5) / 16
-    assert unpruned["payload_bits"] == round(tokens * (32 * WIDTH + 16) + 32)
+    assert unpruned["payload_bits"] == round(tokens * (32 * WIDTH + 16) + 64)
 
 
 def test_the_device_computes_once_for_all_its_servers(network: str, data: Path) -> None:

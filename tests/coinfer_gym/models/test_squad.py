@@ -50,6 +50,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    special["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     folder = tmp_path_factory.mktemp("tokenizer")
     transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
