@@ -39,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 where every claim holds, 1 where one fails, the files being written either way, and 2 where something given
-        cannot be used. Asked for by name, a figure of real networks is not skipped: what it lacks is an error.
+        0 where the files are written, whatever the verdicts on the claims: one that does not hold is a result. 2 where
+        something given cannot be used. Asked for by name, a figure of real networks is not skipped: what it lacks is an
+        error.
     """
     parser = argparse.ArgumentParser(prog="python -m baselines.figures", description="Compute and draw the figures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FIGURES)}; all by default")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="folder for the files (%(default)s)")
     options = parser.parse_args(arguments)
-    failed = False
     try:
         for name in options.names:
             if name not in FIGURES:
@@ -60,12 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{name}: skipped: {error}")
                 continue
             for claim, holds in found.items():
-                print(f"{name}: {claim}: {'holds' if holds else 'FAILS'}")
-                failed |= not holds
+                print(f"{name}: {claim}: {'holds' if holds else 'does not hold'}")
     except (ImportError, InvalidInputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return int(failed)
+    return 0
 
 
 if __name__ == "__main__":
