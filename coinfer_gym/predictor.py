@@ -131,18 +131,17 @@ def load_predictor(source: str | Path) -> AccuracyPredictor:
     except json.JSONDecodeError as error:
         raise InvalidInputError("predictor", str(source), f"The file is not valid JSON: {error}") from error
     check_keys(data, _KEYS, ("name", "metric", "unpruned", "quality"), origin)
+    for key in ("name", "metric", "description"):
+        if not isinstance(data.get(key, ""), str):
+            raise InvalidInputError(f"{origin}: {key}", data[key], "Give text.")
+    errors = data.get("errors", {})
+    if not (isinstance(errors, dict) and all(is_number(value) for value in errors.values())):
+        raise InvalidInputError(f"{origin}: errors", errors, "Give numbers by name.")
     try:
         table = np.array(data["quality"], dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise InvalidInputError(f"{origin}: quality", "no table", "Give lists of numbers of equal length.") from error
-    return AccuracyPredictor(
-        str(data["name"]),
-        str(data["metric"]),
-        data["unpruned"],
-        table,
-        data.get("errors", {}),
-        str(data.get("description", "")),
-    )
+    return AccuracyPredictor(data["name"], data["metric"], data["unpruned"], table, errors, data.get("description", ""))
 
 
 def shipped_predictors() -> list[str]:

@@ -215,7 +215,8 @@ class Problem:
     quality_scale : {"", "log", "linear"}
         ``""`` takes the quality's own: log for the bounds, linear for the others.
     predictor : AccuracyPredictor, optional
-        What quality ``"accuracy"`` reads; it must be of this workload.
+        What quality ``"accuracy"`` reads. That it is of this workload is for the user to see to: what is checked is
+        the number of cuts.
 
     Raises
     ------

@@ -249,8 +249,11 @@ def train(
         "machine": machine(),
     }
     description = output / "finetune.json"
-    if description.is_file() and _recipe_of(description) != asdict(recipe):
-        raise InvalidInputError("output", str(output), "It holds a training with another recipe: give another folder.")
+    for key, before in _settings_of(description).items() if description.is_file() else ():
+        if before != made_by[key]:
+            raise InvalidInputError(
+                "output", str(output), f"It holds a training with {key} {before!r}: give another folder."
+            )
     log, start = output / "log.csv", time.perf_counter()
     rows = read_csv(log) if log.is_file() else []
     updates = finetune(model, windows, questions, tokenizer.pad_token_id, recipe, output / "progress.safetensors")
@@ -268,10 +271,12 @@ def train(
     return made_by
 
 
-def _recipe_of(description: Path) -> dict[str, Any]:
+def _settings_of(description: Path) -> dict[str, Any]:
+    """What decides the weights, of the training that a folder holds."""
     try:
         content = json.loads(description.read_text(encoding="utf-8"))
-        return {field.name: content[field.name] for field in fields(Recipe)}
+        names = ("model", "data", "questions", "windows", *(field.name for field in fields(Recipe)))
+        return {name: content[name] for name in names}
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInputError("output", str(description), f"The file is damaged, remove it: {error!r}") from error
 

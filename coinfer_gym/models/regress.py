@@ -22,7 +22,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeRegressor
 
 from coinfer_gym.errors import InvalidInputError, nearest
@@ -32,6 +32,11 @@ from coinfer_gym.models.prune import METHODS
 
 FOLDS = 10
 """Parts of the rows in cross-validation."""
+
+REPEATS = 5
+"""Shuffles that cross-validation is repeated over."""
+
+_FIGURES = ("mse", "adjusted_r2", "aic", "bic", "rmse", "error_95")
 
 METHOD_FEATURE = "random_pruning"
 
@@ -142,6 +147,21 @@ def features(rows: Sequence[Mapping[str, Any]], blocks: int) -> tuple[Array, tup
     return np.column_stack(list(columns.values())), tuple(columns)
 
 
+def design_groups(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Number of the group of each measured configuration: those that share cut, device's ratio, method and seed.
+
+    What a random design draws shares the device's half on purpose, so that these are the groups of its
+    cross-validation; the configurations of a grid (seed 0) share ratios with all others and are each a group.
+    """
+    numbers: dict[tuple[Any, ...], int] = {}
+    groups = []
+    for number, row in enumerate(rows):
+        drawn = int(row["seed"]) != 0
+        key = (row["cut"], float(row["retained_device"]), row["method"], row["seed"]) if drawn else (number,)
+        groups.append(numbers.setdefault(key, len(numbers)))
+    return groups
+
+
 def target(rows: Sequence[Mapping[str, Any]], metric: str) -> Array:
     """Measured metric, one column of the rows.
 
@@ -218,20 +238,26 @@ def fit(name: str, X: Array, y: Array, names: Sequence[str], *, seed: int = 0) -
     return regressor
 
 
-def compare_regressors(X: Array, y: Array, names: Sequence[str], *, seed: int = 0) -> list[Score]:
+def compare_regressors(
+    X: Array, y: Array, names: Sequence[str], *, groups: Sequence[int] | None = None, seed: int = 0
+) -> list[Score]:
     """Scores of all regressors in cross-validation.
 
-    The rows are shuffled and dealt into `FOLDS` parts, the same for all regressors; each part is predicted by a
-    regressor fitted on the others, and the scores are of these predictions pooled, not means over the parts.
+    The groups are shuffled and dealt into `FOLDS` parts, the same for all regressors; each part is predicted by a
+    regressor fitted on the others, and the scores are of these predictions pooled. All of it is done `REPEATS` times,
+    since one shuffle may be lucky, and the scores are means.
 
     Parameters
     ----------
     X : ndarray, shape (n, d)
-        Features. Rows that repeat a configuration flatter the scores: a part may then hold what another taught.
+        Features.
     y : ndarray, shape (n,)
         Targets.
     names : sequence of str
         Of the features.
+    groups : sequence of int, optional
+        Group of each row: rows that share part of their configuration, one of which would give the others away. Each
+        row is its own where None.
     seed : int
         Of the shuffling and of the regressors.
 
@@ -246,11 +272,19 @@ def compare_regressors(X: Array, y: Array, names: Sequence[str], *, seed: int = 
         If the data cannot be used.
     """
     _check_data(X, y, names)
-    folds = KFold(FOLDS, shuffle=True, random_state=seed)
-    return [
-        judge(name, y, cross_val_predict(regressor(seed), X, y, cv=folds), X.shape[1])
-        for name, regressor in _REGRESSORS.items()
-    ]
+    parts = np.arange(len(y)) if groups is None else np.asarray(groups)
+    if len(np.unique(parts)) < FOLDS:
+        raise InvalidInputError("groups", len(np.unique(parts)), f"Cross-validation needs at least {FOLDS} groups.")
+    scores = []
+    for name, regressor in _REGRESSORS.items():
+        runs = []
+        for repeat in range(REPEATS):
+            folds = GroupKFold(FOLDS, shuffle=True, random_state=seed + repeat)
+            predicted = cross_val_predict(regressor(seed), X, y, cv=folds, groups=parts)
+            runs.append(judge(name, y, predicted, X.shape[1]))
+        figures = np.mean([[getattr(run, field) for field in _FIGURES] for run in runs], axis=0)
+        scores.append(Score(name, **dict(zip(_FIGURES, map(float, figures), strict=True))))
+    return scores
 
 
 def judge(regressor: str, y: Array, predicted: Array, n_features: int) -> Score:

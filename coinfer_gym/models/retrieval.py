@@ -17,7 +17,8 @@ from torch import Tensor
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.squad import Question
 
-_MOST_TOKENS = 256
+MOST_TOKENS = 256
+"""Of a text at most so many tokens count."""
 
 Encode = Callable[[dict[str, Tensor]], Tensor]
 
@@ -85,7 +86,7 @@ def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
     """
     rows = []
     for text in texts:
-        inputs = dict(tokenizer(text, truncation=True, max_length=_MOST_TOKENS, return_tensors="pt"))
+        inputs = dict(tokenizer(text, truncation=True, max_length=MOST_TOKENS, return_tensors="pt"))
         rows.append(_pool(encode(inputs), inputs["attention_mask"])[0].float())
     embeddings = torch.stack(rows)
     if not embeddings.isfinite().all():
