@@ -16,13 +16,15 @@ pytest.importorskip("sklearn")
 
 from scipy.optimize import linprog
 from sklearn.metrics import mean_squared_error, r2_score
-from sklearn.model_selection import KFold
+from sklearn.model_selection import GroupKFold
 from sklearn.tree import DecisionTreeRegressor
 
 from coinfer_gym.models.regress import (
     FOLDS,
     REGRESSORS,
+    REPEATS,
     compare_regressors,
+    design_groups,
     features,
     fit,
     judge,
@@ -99,6 +101,32 @@ def test_scores_by_hand() -> None:
     assert found.error_95 == pytest.approx(1.0)
 
 
+def test_configurations_that_share_their_device_half_are_one_group() -> None:
+    columns = ("cut", "retained_device", "method", "seed")
+    rows = [
+        dict(zip(columns, values, strict=True))
+        for values in (
+            ("2", "0.8", "magnitude", "7"),
+            ("2", "0.8", "magnitude", "7"),
+            ("2", "0.8", "magnitude", "0"),
+            ("2", "0.8", "magnitude", "0"),
+            ("2", "0.8", "random", "7"),
+            ("3", "0.8", "magnitude", "7"),
+        )
+    ]
+    assert design_groups(rows) == [0, 0, 1, 2, 3, 4]
+
+
+def test_rows_that_give_each_other_away_flatter_no_score(data: Any) -> None:
+    X, _, names = data
+    rng = np.random.default_rng(0)
+    twins, noise = np.repeat(X[:40], 3, axis=0), np.repeat(rng.normal(size=40), 3)
+    groups = np.repeat(np.arange(40), 3)
+    apart = compare_regressors(twins, noise, names, groups=groups)[REGRESSORS.index("DecisionTree")]
+    together = compare_regressors(twins, noise, names)[REGRESSORS.index("DecisionTree")]
+    assert together.adjusted_r2 > 0.9 > 0.0 > apart.adjusted_r2
+
+
 def test_no_error_is_the_best_score() -> None:
     y = np.arange(12.0)
     found = judge("DecisionTree", y, y, 1)
@@ -107,17 +135,23 @@ def test_no_error_is_the_best_score() -> None:
 
 def test_scores_are_of_pooled_predictions_of_unseen_rows(data: Any) -> None:
     X, y, names = data
-    predicted = np.empty(len(y))
-    for known, unseen in KFold(FOLDS, shuffle=True, random_state=3).split(X):
-        predicted[unseen] = DecisionTreeRegressor(random_state=3).fit(X[known], y[known]).predict(X[unseen])
+    groups = np.arange(len(y)) // 3
+    runs = []
+    for repeat in range(REPEATS):
+        predicted = np.empty(len(y))
+        for known, unseen in GroupKFold(FOLDS, shuffle=True, random_state=3 + repeat).split(X, groups=groups):
+            assert not set(groups[known]) & set(groups[unseen])
+            predicted[unseen] = DecisionTreeRegressor(random_state=3).fit(X[known], y[known]).predict(X[unseen])
+        runs.append(predicted)
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    scores = compare_regressors(X, y, names, seed=3)
+    scores = compare_regressors(X, y, names, groups=groups, seed=3)
     np.testing.assert_array_equal(before, np.random.get_state()[1], "the global generator is left alone")  # noqa: NPY002
     assert tuple(score.regressor for score in scores) == REGRESSORS
     tree = scores[REGRESSORS.index("DecisionTree")]
     n, d = X.shape
-    assert tree.mse == pytest.approx(mean_squared_error(y, predicted))
-    assert tree.adjusted_r2 == pytest.approx(1 - (1 - r2_score(y, predicted)) * (n - 1) / (n - d - 1))
+    assert tree.mse == pytest.approx(np.mean([mean_squared_error(y, predicted) for predicted in runs]))
+    r2 = np.mean([r2_score(y, predicted) for predicted in runs])
+    assert tree.adjusted_r2 == pytest.approx(1 - (1 - r2) * (n - 1) / (n - d - 1))
     by_name = {score.regressor: score for score in scores}
     assert by_name["GradientBoosting"].adjusted_r2 > 0.832  # what the paper reaches
     assert by_name["GradientBoosting"].mse < by_name["Linear"].mse
