@@ -251,6 +251,9 @@ def test_scenario_file_names_a_predictor_beside_it(tmp_path):
         (lambda d: d["quality"][1][3].__setitem__(3, math.nan), "quality", r"\[0, 1\]"),
         (lambda d: d["quality"][1][3].__setitem__(3, 1.0), "quality", "make_monotone"),
         (lambda d: d.update(unpruned=0.0), "unpruned", "metric of the unpruned"),
+        (lambda d: d.update(errors=[1, 2]), "errors", "numbers by name"),
+        (lambda d: d.update(errors={"x": "y"}), "errors", "numbers by name"),
+        (lambda d: d.update(metric=["f1"]), "metric", "Give text"),
     ],
 )
 def test_damaged_file_gives_one_clear_error(tmp_path, change, field, remedy):

@@ -227,7 +227,11 @@ def test_the_command_line(network: Path, data: Path, tmp_path: Path, capsys: pyt
     assert not (folder / "progress.safetensors").exists()
 
     assert main([*options, "--epochs", "3"]) == 2
-    assert "It holds a training with another recipe: give another folder" in capsys.readouterr().err
+    assert "It holds a training with epochs 2: give another folder" in capsys.readouterr().err
+    other = tmp_path / "other.json"
+    other.write_text(data.read_text())
+    assert main([*options, "--data", str(other), *recipe]) == 2
+    assert f"It holds a training with data {data.name!r}: give another folder" in capsys.readouterr().err
     (folder / "finetune.json").write_text("{}")
     assert main([*options, *recipe]) == 2
     assert "The file is damaged, remove it" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from coinfer_gym.models import load  # noqa: E402
-from coinfer_gym.models.load import load_model  # noqa: E402
+from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
 
@@ -88,3 +89,27 @@ def test_no_network_is_one_clear_error(tmp_path: Path) -> None:
         load_model("nobody/no-such-model", download=True)
     with pytest.raises(InvalidInputError, match=r"must hold config.json and model.safetensors"):
         load_model(tmp_path)
+
+
+def test_a_checkpoint_with_more_blocks_than_its_config_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(InvalidInputError, match=r"more blocks than its config\.json \(encoder\.layer\.1\."):
+        load_model(other)
+
+
+@pytest.mark.parametrize("length", [0, 7, 3000])
+def test_damaged_weights_are_one_clear_error(folder: Path, tmp_path: Path, length: int) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:length])
+    with pytest.raises(InvalidInputError, match="damaged or incomplete, copy it again"):
+        load_model(other)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"must hold its tokenizer\.json"):
+        load_tokenizer(folder)
