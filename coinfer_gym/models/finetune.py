@@ -204,7 +204,7 @@ def _shuffled(
 def train(
     model_name: str, data: Path, output: Path, recipe: Recipe, *, threads: int, download: bool = False
 ) -> dict[str, Any]:
-    """Fine-tune a network and write it with its log; goes on where it was interrupted.
+    """Fine-tune a network and write it with its log; goes on where it was interrupted, and does nothing twice.
 
     Parameters
     ----------
@@ -254,9 +254,13 @@ def train(
             raise InvalidInputError(
                 "output", str(output), f"It holds a training with {key} {before!r}: give another folder."
             )
+    progress = output / "progress.safetensors"
+    if description.is_file() and (output / "model.safetensors").is_file() and not progress.is_file():
+        print(f"{output} holds this training, finished: nothing is done again.")
+        return made_by
     log, start = output / "log.csv", time.perf_counter()
-    rows = read_csv(log) if log.is_file() else []
-    updates = finetune(model, windows, questions, tokenizer.pad_token_id, recipe, output / "progress.safetensors")
+    rows = read_csv(log) if log.is_file() and progress.is_file() else []
+    updates = finetune(model, windows, questions, tokenizer.pad_token_id, recipe, progress)
     write_text(description, json.dumps(made_by, indent=1) + "\n")
     total = recipe.epochs * math.ceil(len(windows) / recipe.batch)
     for row in tqdm(updates, desc=f"{recipe.epochs} epochs", unit="update", total=total, initial=len(rows)):
@@ -267,7 +271,7 @@ def train(
     write_text(log, csv_text(rows))
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
-    (output / "progress.safetensors").unlink(missing_ok=True)
+    progress.unlink(missing_ok=True)
     return made_by
 
 

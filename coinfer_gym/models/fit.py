@@ -151,7 +151,9 @@ def write_scenario(measured: Measurements, folder: Path, seed: int = 0) -> str:
         "predictor": f"predictor-{measured.methods[0]}.json",
         "quality": "accuracy",
     }
-    write_text(folder / "scenario.yaml", yaml.safe_dump(scenario, sort_keys=False))
+    text = yaml.safe_dump(scenario, sort_keys=False)
+    text = text.replace("input_bits: null", "input_bits: null  # the token ids alone; give the size of your raw sample")
+    write_text(folder / "scenario.yaml", text)
     return "\n".join([*lines, f"wrote {folder / 'scenario.yaml'}"])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,10 @@ def load_model(
     auto_class: Any = getattr(transformers, "AutoModel" if head is None else HEADS[head])
     try:
         # Only safetensors: the older format is a pickle, which can run code.
-        model, report = auto_class.from_pretrained(
-            source, local_files_only=not download, use_safetensors=True, output_loading_info=True
-        )
+        with _quiet():
+            model, report = auto_class.from_pretrained(
+                source, local_files_only=not download, use_safetensors=True, output_loading_info=True
+            )
     except OSError as error:
         raise InvalidInputError("model", str(name_or_folder), _remedy(source, download)) from error
     except SafetensorError as error:
@@ -111,6 +114,21 @@ def load_tokenizer(name_or_folder: str | Path, *, download: bool = False) -> Any
     if not tokenizer.is_fast:
         raise InvalidInputError("tokenizer", type(tokenizer).__name__, "Give one with offsets (a fast tokenizer).")
     return tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's progress bars and its report of missing weights, which is checked here."""
+    log: Any = transformers.logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
 
 
 def _folder(name: str) -> str:

@@ -44,8 +44,6 @@ Metrics = dict[str, np.ndarray]
 GRID = {"magnitude": (0.4, 0.6, 0.8, 1.0), "random": (0.7, 0.85, 0.95, 1.0)}
 """Retained ratios of the grid: random pruning does its damage sooner."""
 
-_FEWEST = 2 * FOLDS  # groups of configurations, without which cross-validation says nothing
-
 SHARED = 3
 """Configurations of the random design that share what the device computes."""
 
@@ -440,7 +438,6 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         "model": options.model,
         "data": options.data.name,
         "seed": options.seed,
-        "tokens": task.tokens,
         "versions": versions(),
         "machine": machine(),
     }
@@ -450,6 +447,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     unpruned = [Configuration(0, 1.0, 1.0, options.methods[0], options.precision)]
     grid = unpruned if options.no_grid else grid_design(workload.cuts, options.methods, options.precision)
     drawn = random_design(workload.cuts, options.methods, options.random, options.seed)
+    planned = [{**asdict(each), "samples": task.samples} for each in (*grid, *drawn)]
+    before = _read_rows(options.output / "measurements.csv", METRICS[options.task])
+    shortfall = _shortfall([*planned, *(row for row in before if int(row["samples"]) == task.samples)], options.methods)
+    if shortfall:
+        print(shortfall)
     rows = measure(
         options.task,
         options.model,
@@ -463,14 +465,23 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     finished = {**made_by, "rows": len(rows), "seconds": round(sum(float(row["seconds"]) for row in rows))}
     write_text(description, json.dumps(finished, indent=1) + "\n")
     own = [row for row in rows if int(row["samples"]) == task.samples]
-    for method in options.methods:
-        if len(set(design_groups([row for row in own if row["method"] == method]))) < _FEWEST:
-            print(
-                f"No predictor: {method} pruning needs {_FEWEST} configurations on {task.samples} samples (--random)."
-            )
-            return
+    if _shortfall(own, options.methods):
+        return
     measured = Measurements(workload, METRICS[options.task], own, options.methods, options.precision)
     print(write_scenario(measured, options.output, options.seed))
+
+
+def _shortfall(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> str:
+    """What is missing for a predictor, said before anything is measured; empty where nothing is."""
+    for method in methods:
+        groups = len(set(design_groups([row for row in rows if row["method"] == method])))
+        if groups < FOLDS:
+            return (
+                f"No predictor will come of this: {method} pruning needs {FOLDS} groups of configurations (those that "
+                f"share the device's half are one), there are {groups}. Raise --random, leave out --no-grid, or name "
+                "one kind of pruning with --methods."
+            )
+    return ""
 
 
 def _commands_before(description: Path, made_by: Mapping[str, Any]) -> list[str]:

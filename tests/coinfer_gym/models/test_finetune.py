@@ -226,6 +226,11 @@ def test_the_command_line(network: Path, data: Path, tmp_path: Path, capsys: pyt
     assert made_by["data"] == data.name
     assert not (folder / "progress.safetensors").exists()
 
+    log = (folder / "log.csv").read_bytes()
+    assert main([*options, *recipe]) == 0
+    assert "nothing is done again" in capsys.readouterr().out
+    assert (folder / "log.csv").read_bytes() == log
+
     assert main([*options, "--epochs", "3"]) == 2
     assert "It holds a training with epochs 2: give another folder" in capsys.readouterr().err
     other = tmp_path / "other.json"

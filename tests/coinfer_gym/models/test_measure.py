@@ -137,7 +137,7 @@ def test_the_command_line_measures_fits_and_writes_a_scenario(
     assert (predictor.metric, predictor.quality.shape[0]) == ("f1", 3)
     assert predictor.unpruned == float(unpruned["f1"]) > 0.0
     made_by = json.loads((folder / "measurements.json").read_text())
-    assert (made_by["task"], made_by["tokens"], made_by["rows"]) == ("squad", TOKENS, 14)
+    assert (made_by["task"], made_by["rows"]) == ("squad", 14)
     assert "--random 8" in made_by["commands"][0]
 
 
@@ -205,8 +205,9 @@ def test_results_do_not_depend_on_the_number_of_processes(network: str, data: Pa
         [sys.executable, "-m", "coinfer_gym.models.measure", *options], capture_output=True, text=True, check=False
     )
     # So few rows make no predictor, but they stay.
-    assert done.returncode == 2, done.stderr
-    assert "rows: got 3. 10 folds" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "No predictor will come of this: random pruning needs 10 groups" in done.stdout
+    assert not (folder / "scenario.yaml").exists()
     design = [Configuration(0, 1.0, 1.0, "random", "fp16"), *random_design(3, ["random"], 2)]
     alone = measure("squad", network, data, design, tmp_path / "one.csv", samples=3, jobs=1)
     assert without_time(read(folder / "measurements.csv")[1]) == without_time(alone)
