@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +16,8 @@ import yaml
 
 import coinfer_gym
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models.files import write_bytes as write_bytes
+from coinfer_gym.models.files import write_text as write_text
 
 PACKAGES = ("gymnasium", "numba", "numpy", "cvxpy", "clarabel", "stable-baselines3", "torch")
 
@@ -24,19 +25,6 @@ PACKAGES = ("gymnasium", "numba", "numpy", "cvxpy", "clarabel", "stable-baseline
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
 GRID = "#dddddd"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and the folder that it stands in where there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    draft.replace(path)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
