@@ -178,7 +178,7 @@ def waterfilling_of_the_text(rate, blocks):
         return (counts * np.maximum(0.0, np.log2(1 / rates) - log_water / math.log(2))).sum()
 
     top = math.log(1 / rates.min())
-    if rate == 0:
+    if rate <= rate_at(top):  # no rate, or less than the rounding of the highest level
         return (counts / rates).sum()
     low = top - rate * math.log(2) / counts.max() - 60.0
     while rate_at(low) < rate:
