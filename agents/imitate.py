@@ -18,7 +18,8 @@ optima. So the shares themselves are what an agent learns that acts in `coinfer_
 optimum is what one learns that acts in LAIM-v0 itself. A teacher who tells what it weighed (``weighed``, as
 `baselines.stochastic.StochasticDP` does) teaches more: the agent learns to lose as little of that worth as it can,
 and not to copy a choice between times that are worth the same. An agent without `ExactWithin` never hits a budget
-exactly; what it learns is the optimum within budgets less a `margin`.
+exactly; what it learns is the optimum within budgets less a `margin`. In Layerwise-v0 what is learned are the
+teacher's actions themselves, and a teacher that has to prepare for the channel does so once.
 
 Worlds that were played stay in the output folder, under a digest of all that they depend on: a second fit, or one that
 was interrupted, goes on from there. The clone is written as ``agent.safetensors``, for ``start`` of a training run, and
@@ -147,6 +148,8 @@ class Samples:
         Of time and energy that the teacher's decision takes of these, from 0 to 1.
     outcomes : ndarray, shape (n, 6)
         What became of the task: the means of these columns are those of `agents.held_out.Score`.
+    actions : ndarray of float32, shape (n, n_act)
+        What the teacher did, in the actions of the environment without wrappers.
     weighed, worth : ndarray of float32, shape (n, k)
         Shares of time that the teacher weighed against each other, in rising order, and what each is worth less than
         the best. No columns where it tells nothing, or where energy is weighed, too.
@@ -156,6 +159,7 @@ class Samples:
     tasks: NDArray[np.float64]
     shares: NDArray[np.float64]
     outcomes: NDArray[np.float64]
+    actions: NDArray[np.float32]
     weighed: NDArray[np.float32]
     worth: NDArray[np.float32]
 
@@ -218,6 +222,10 @@ def _check(config: ImitationConfig) -> None:
     run = config.target
     if run.algo not in _CLONEABLE:
         raise InvalidInputError("config: run.algo", run.algo, f"Clones are {', '.join(_CLONEABLE)}.")
+    if run.layerwise and (config.noise > 0.0 or _layers(run)):
+        raise InvalidInputError(
+            "config: run.env", run.env, "It has no wrappers and takes no noise here: leave them out."
+        )
     for layer in _layers(run):
         if layer not in ("ExactWithin", "KeepBudgets"):
             remedy = "What a teacher does is known without wrappers, and in ExactWithin and KeepBudgets."
@@ -252,6 +260,7 @@ def imitate(config: ImitationConfig, folder: Path, command: str = "", jobs: int 
     InvalidInputError
         If the environment cannot be made, or the teacher cannot act in it.
     """
+    config = _prepare(config, folder)
     run = config.target
     samples = record(config, folder, range(config.first_world, config.first_world + config.worlds), config.noise, jobs)
     held_out = record(config, folder, range(TEST_SEED, TEST_SEED + config.held_out_worlds), 0.0, jobs)
@@ -277,11 +286,34 @@ def imitate(config: ImitationConfig, folder: Path, command: str = "", jobs: int 
     return result
 
 
+def _prepare(config: ImitationConfig, folder: Path) -> ImitationConfig:
+    """The configuration with what its teacher has to find out about the channel of Layerwise-v0, kept in the folder."""
+    run, teacher = config.target, config.teacher
+    factory: Any = find_policy(teacher.policy)
+    if not (run.layerwise and hasattr(factory, "tune")):
+        return config
+    path = folder / "teacher" / f"{_key(config)}.json"
+    if not path.exists():
+        seeds = range(config.first_world, _HELD_OUT)
+        options = factory.tune(teacher.options, run.env, run.env_kwargs, seeds)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(options) + "\n")
+    options = json.loads(path.read_text(encoding="utf-8"))
+    return config.model_copy(update={"teacher": PolicyConfig(policy=teacher.policy, **options)})
+
+
+def _key(config: ImitationConfig) -> str:
+    """Digest of all that the teacher's decisions depend on, beside the world."""
+    run, alone = config.target, {"teacher": config.teacher}
+    watched = CompareConfig(title="", environment=run.env, env=run.env_kwargs, worlds=1, seed=0, policies=alone)
+    return policy_key(watched, config.teacher, gym.make(run.env, **run.env_kwargs))
+
+
 def _compare(config: ImitationConfig, folder: Path, held_out: Samples) -> dict[str, Score]:
     """Teacher and clone in the same held-out worlds; one that may miss budgets is also played with these kept."""
     run = config.target
     keeping = {"clone": run.wrappers}
-    if not _layers(run):
+    if not (_layers(run) or run.layerwise):
         keeping["clone, budgets kept"] = [{"coinfer_gym.wrappers.KeepBudgets": {}}]
     scores = {"teacher": held_out.score}
     for name, wrapper in keeping.items():
@@ -314,11 +346,7 @@ def record(config: ImitationConfig, folder: Path, seeds: Sequence[int], noise: f
     InvalidInputError
         If the environment cannot be made, or the teacher cannot act in it.
     """
-    run = config.target
-    env = gym.make(run.env, **run.env_kwargs)
-    alone = {"teacher": config.teacher}
-    watched = CompareConfig(title="", environment=run.env, env=run.env_kwargs, worlds=1, seed=0, policies=alone)
-    place = folder / "samples" / f"{policy_key(watched, config.teacher, env)}-{noise:g}"
+    place = folder / "samples" / f"{_key(config)}-{noise:g}"
     place.mkdir(parents=True, exist_ok=True)
     chunks = [seeds[k : k + _CHUNK] for k in range(0, len(seeds), _CHUNK)]
     files = {place / f"{chunk[0]}-{len(chunk)}.npz": chunk for chunk in chunks}
@@ -357,7 +385,7 @@ def _play(env: gym.Env[Any, Any], teacher: Predictor, seed: int, noise: float) -
     random = np.random.default_rng(seed)
     if hasattr(teacher, "seed"):
         teacher.seed(seed)
-    rows: tuple[list[Any], ...] = ([], [], [], [], [], [])
+    rows: tuple[list[Any], ...] = ([], [], [], [], [], [], [])
     observation, _ = env.reset(seed=seed)
     state, start, ended = None, np.ones(1, np.bool_), False
     while not ended:
@@ -365,6 +393,7 @@ def _play(env: gym.Env[Any, Any], teacher: Predictor, seed: int, noise: float) -
         task = np.array([problem.gain, problem.delay_budget, problem.energy_budget])
         action, state = teacher.predict(observation, state=state, episode_start=start, deterministic=True)
         solution = problem.evaluate(core.decision(action))
+        chosen = np.asarray(action, np.float32)
         used = np.array([solution.delay, solution.energy])
         share = np.minimum(np.divide(used, task[1:], out=np.ones(2), where=task[1:] > used), 1.0)
         if noise > 0.0:
@@ -373,10 +402,10 @@ def _play(env: gym.Env[Any, Any], teacher: Predictor, seed: int, noise: float) -
         seen = observation
         observation, reward, terminated, truncated, info = env.step(action)
         outcome = [*(info[name] for name in _OUTCOMES), float(reward)]
-        for column, value in zip(rows, (seen, task, share, outcome, *_tell(teacher, task[1])), strict=True):
+        for column, value in zip(rows, (seen, task, share, outcome, chosen, *_tell(teacher, task[1])), strict=True):
             column.append(value)
         start, ended = np.zeros(1, np.bool_), terminated or truncated
-    kinds = (np.float32, np.float64, np.float64, np.float64, np.float32, np.float32)
+    kinds = (np.float32, np.float64, np.float64, np.float64, np.float32, np.float32, np.float32)
     return Samples(*(np.array(column, kind) for column, kind in zip(rows, kinds, strict=True)))
 
 
@@ -457,9 +486,12 @@ class _Lesson:
     """
 
     def __init__(self, config: ImitationConfig, samples: Samples) -> None:
-        env = build_env(config.target, 1, bare=True)
-        scenario: Scenario = env.get_attr("scenario")[0]
-        if config.shares:
+        scenario = build_env(config.target, 1, bare=True).get_attr("scenario")[0]
+        if config.target.layerwise:
+            targets = samples.actions.astype(np.float64)
+            weights, slack = np.ones_like(targets), np.zeros(targets.shape[1])
+            weights[:, 0], slack[0] = _CUT_WEIGHT, 0.5 / scenario.network.cuts
+        elif config.shares:
             size = build_env(config.target, 1).action_space.sample().size
             targets = 2.0 * samples.shares[:, :size] - 1.0
             weights, slack = np.ones_like(targets), np.zeros(size)
@@ -506,7 +538,7 @@ def _weigh_components(
     """How much of both budgets a unit of each component moves, shape (n, 6)."""
     constants = build_constants(scenario)
     ratio = float(constants.rules["log_power_ratio"][0])
-    tables = constants.problem
+    tables = scenario.tables
     weights = np.full(actions.shape, _CUT_WEIGHT)
     _differentiate(tables.hardware, tables.cuts, ratio, tasks, actions, np.empty((1, actions.shape[1])), weights)
     return weights

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import Agent, State, load_agent
-from coinfer_gym.envs.dynamics import build_constants
-from coinfer_gym.envs.spaces import OBSERVATION_NAMES
+from coinfer_gym.envs import dynamics, layerwise_dynamics
+from coinfer_gym.envs.observation import OBSERVATION_NAMES
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.scenario import LayerwiseScenario
 
 __all__ = ["OwnScale", "trained_for"]
 
@@ -90,7 +91,8 @@ def trained_for(agent: Agent) -> tuple[str, dict[str, Any]]:
 def _ends(env: gym.Env[Any, Any]) -> NDArray[np.float64]:
     """What -1 and 1 stand for in each component of an observation, shape (2, n_obs); the shares of a whole are kept."""
     scenario = env.get_wrapper_attr("scenario")
-    scale = build_constants(scenario).scale[0]
+    build: Any = layerwise_dynamics if isinstance(scenario, LayerwiseScenario) else dynamics
+    scale = build.build_constants(scenario).scale[0]
     ends = {
         "gain": (scale["gain_db_low"], scale["gain_db_high"]),
         "queue": (0.0, scenario.queue_capacity),

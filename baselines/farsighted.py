@@ -22,8 +22,8 @@ from baselines.policy import Basis, Observation, ProblemPolicy, State
 from baselines.table import QualityGrid, build_grid
 from coinfer_gym import Decision, InvalidInputError, Problem, Solution
 from coinfer_gym._compile import kernel
-from coinfer_gym.envs.dynamics import intensity_high
-from coinfer_gym.envs.spaces import OBSERVATION_NAMES
+from coinfer_gym.envs.observation import OBSERVATION_NAMES
+from coinfer_gym.envs.process import intensity_high
 from coinfer_gym.optimum import solution_from_row, solve_within
 from coinfer_gym.scenario import Scenario
 from coinfer_gym.world import build_world_tables, draw, gain_db_range, load_arrival_trace

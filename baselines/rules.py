@@ -15,7 +15,8 @@ from baselines._checks import check_count
 from baselines.policy import Observation, Policy, ProblemPolicy, State, batch_shape
 from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
-from coinfer_gym.envs.laim import action_space
+from coinfer_gym.envs.base import unit_box
+from coinfer_gym.envs.spaces import ACTION_NAMES
 from coinfer_gym.errors import nearest
 from coinfer_gym.problem import QUALITIES, check_cut
 
@@ -44,7 +45,7 @@ class RandomPolicy(Policy):
 
     def __init__(self, seed: int = 0, space: gym.Space[Any] | None = None) -> None:
         self._seed = check_count("seed", seed, 0)
-        self._space = copy.deepcopy(action_space() if space is None else space)
+        self._space = copy.deepcopy(unit_box(ACTION_NAMES) if space is None else space)
         self.seed(0)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import pydantic
 import yaml
@@ -18,10 +18,20 @@ from coinfer_gym.predictor import AccuracyPredictor, load_predictor
 from coinfer_gym.problem import Problem, Tables, build_tables, check_quality
 from coinfer_gym.workload import Workload, load_workload, read_text
 
-__all__ = ["Scenario", "load_scenario", "shipped_scenarios"]
+__all__ = [
+    "Shipped",
+    "Range",
+    "Scenario",
+    "WorldScenario",
+    "check_bounds",
+    "load_scenario",
+    "number",
+    "read_model",
+    "shipped_scenarios",
+]
 
 
-def _number(
+def number(
     symbol: str,
     unit: str,
     text: str,
@@ -36,106 +46,76 @@ def _number(
 
 Range = tuple[float, float]
 
+_Model = TypeVar("_Model", bound="WorldScenario")
 
-class Scenario(pydantic.BaseModel):
-    """The constants of a world. Every field is also a keyword of ``gym.make``.
 
-    Raises
-    ------
-    InvalidInputError
-        Through `load_scenario`: if a key is unknown or a value is out of range.
-    """
+class WorldScenario(pydantic.BaseModel):
+    """The constants of the world around device and server, which every environment shares."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    file_fields: ClassVar[tuple[str, ...]] = ("channel_trace", "arrival_trace")
+    """Keys that can hold the path of a file."""
 
     name: str = Field(description="name of the scenario")
     description: str = Field("", description="what it stands for")
 
-    # the network and what its pruning costs
-    workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
-    input_bits: Annotated[float | None, _number("S_0", "bit", "raw sample; none takes the workload's", above=0)] = None
-    parameter_bits: Annotated[float, _number("b", "bit", "bits per stored parameter", above=0, high=64)] = 32.0
-    quality: str = Field("rate_distortion", description="quality that the reward pays")
-    norm: str = Field("l1", description="norm of the rate-distortion bound")
-    quality_scale: str = Field("", description="log, linear, or empty for the quality's own")
-    predictor_name: str | None = Field(
-        None, description="quality 'accuracy': shipped predictor or path of a JSON file", alias="predictor"
-    )
-    retained_device_min: Annotated[float, _number("rho_min", "1", "least ratio on the device", above=0, high=1)] = 0.05
-    retained_server_min: Annotated[float, _number("rho_min", "1", "least ratio on the server", above=0, high=1)] = 0.05
-
-    # device and server
-    flops_per_cycle_device: Annotated[float, _number("c_d", "FLOP/cycle", "device's throughput", above=0)]
-    flops_per_cycle_server: Annotated[float, _number("c_s", "FLOP/cycle", "server's throughput", above=0)]
-    frequency_device_min: Annotated[float, _number("f_d,min", "Hz", "lowest clock of the device", above=0)]
-    frequency_device_max: Annotated[float, _number("f_d,max", "Hz", "highest clock of the device", above=0)]
-    frequency_server_min: Annotated[float, _number("f_s,min", "Hz", "lowest clock of the server", above=0)]
-    frequency_server_max: Annotated[float, _number("f_s,max", "Hz", "highest clock of the server", above=0)]
-    pue_device: Annotated[float, _number("eta_d", "1", "power usage effectiveness of the device", low=1)] = 1.0
-    pue_server: Annotated[float, _number("eta_s", "1", "power usage effectiveness of the server", low=1)]
-    kappa_device: Annotated[float, _number("kappa_d", "W/Hz^3", "power coefficient of the device", above=0)]
-    kappa_server: Annotated[float, _number("kappa_s", "W/Hz^3", "power coefficient of the server", above=0)]
-
     # the link
-    bandwidth: Annotated[float, _number("B", "Hz", "uplink bandwidth", above=0)]
-    noise_density: Annotated[float, _number("N0", "W/Hz", "noise power density at the receiver", above=0)]
-    power_min: Annotated[float, _number("P_min", "W", "lowest transmit power", above=0)]
-    power_max: Annotated[float, _number("P_max", "W", "highest transmit power", above=0)]
+    bandwidth: Annotated[float, number("B", "Hz", "uplink bandwidth", above=0)]
+    noise_density: Annotated[float, number("N0", "W/Hz", "noise power density at the receiver", above=0)]
+    power_min: Annotated[float, number("P_min", "W", "lowest transmit power", above=0)]
+    power_max: Annotated[float, number("P_max", "W", "highest transmit power", above=0)]
 
     # budgets of a task, fixed or drawn once per episode
-    delay_budget: Annotated[float, _number("T0", "s", "delay budget of a task", above=0)]
-    energy_budget: Annotated[float, _number("E0", "J", "energy budget of a task", above=0)]
+    delay_budget: Annotated[float, number("T0", "s", "delay budget of a task", above=0)]
+    energy_budget: Annotated[float, number("E0", "J", "energy budget of a task", above=0)]
     delay_budget_range: Range | None = Field(None, description="T0 drawn log-uniformly per episode, in s")
     energy_budget_range: Range | None = Field(None, description="E0 drawn log-uniformly per episode, in J")
 
     # the channel
     channel: Literal["fading", "constant", "trace"] = Field("fading", description="how the gain moves")
-    reference_gain_db: Annotated[float, _number("g0", "dB", "gain at 1 m", low=-200, high=0)] = -40.0
-    path_loss_exponent: Annotated[float, _number("alpha", "1", "path-loss exponent", low=0, high=8)] = 3.0
-    distance: Annotated[float, _number("d", "m", "distance between device and server", low=1)] = 100.0
-    block_duration: Annotated[float, _number("dt", "s", "coherence block: the gain holds that long", above=0)] = 0.1
-    shadowing_db: Annotated[float, _number("sigma", "dB", "deviation of log-normal shadowing", low=0, high=30)] = 0.0
-    shadowing_time: Annotated[float, _number("T_s", "s", "time after which shadowing correlates 1/e", above=0)] = 10.0
-    rician_factor: Annotated[float, _number("K", "1", "line-of-sight to scattered power; 0 is Rayleigh", low=0)] = 0.0
-    doppler: Annotated[float, _number("f_D", "Hz", "Doppler spread; 0 freezes the fading", low=0)] = 1.0
+    reference_gain_db: Annotated[float, number("g0", "dB", "gain at 1 m", low=-200, high=0)] = -40.0
+    path_loss_exponent: Annotated[float, number("alpha", "1", "path-loss exponent", low=0, high=8)] = 3.0
+    distance: Annotated[float, number("d", "m", "distance between device and server", low=1)] = 100.0
+    block_duration: Annotated[float, number("dt", "s", "coherence block: the gain holds that long", above=0)] = 0.1
+    shadowing_db: Annotated[float, number("sigma", "dB", "deviation of log-normal shadowing", low=0, high=30)] = 0.0
+    shadowing_time: Annotated[float, number("T_s", "s", "time after which shadowing correlates 1/e", above=0)] = 10.0
+    rician_factor: Annotated[float, number("K", "1", "line-of-sight to scattered power; 0 is Rayleigh", low=0)] = 0.0
+    doppler: Annotated[float, number("f_D", "Hz", "Doppler spread; 0 freezes the fading", low=0)] = 1.0
     channel_trace: str | None = Field(None, description="CSV with time_s and gain_db, snr_db or throughput_mbps")
-    csi_delay: Annotated[float, _number("", "s", "age of the gain that is observed", low=0)] = 0.0
-    csi_noise_db: Annotated[float, _number("", "dB", "error of the gain that is observed", low=0, high=30)] = 0.0
+    csi_delay: Annotated[float, number("", "s", "age of the gain that is observed", low=0)] = 0.0
+    csi_noise_db: Annotated[float, number("", "dB", "error of the gain that is observed", low=0, high=30)] = 0.0
 
     # tasks and their queue
     arrivals: Literal["one_at_a_time", "poisson", "mmpp", "periodic", "trace"] = Field(
         "poisson", description="how tasks arrive; one_at_a_time: a task is always waiting"
     )
-    arrival_rate: Annotated[float, _number("", "1/s", "mean arrival rate; of mmpp in the calm state", above=0)] = 1.0
-    burst_rate: Annotated[float, _number("", "1/s", "mmpp: arrival rate in a burst", above=0)] = 1.0
-    calm_duration: Annotated[float, _number("", "s", "mmpp: mean duration of the calm state", above=0)] = 10.0
-    burst_duration: Annotated[float, _number("", "s", "mmpp: mean duration of a burst", above=0)] = 10.0
+    arrival_rate: Annotated[float, number("", "1/s", "mean arrival rate; of mmpp in the calm state", above=0)] = 1.0
+    burst_rate: Annotated[float, number("", "1/s", "mmpp: arrival rate in a burst", above=0)] = 1.0
+    calm_duration: Annotated[float, number("", "s", "mmpp: mean duration of the calm state", above=0)] = 10.0
+    burst_duration: Annotated[float, number("", "s", "mmpp: mean duration of a burst", above=0)] = 10.0
     arrival_trace: str | None = Field(None, description="CSV with time_s, one row per arrival")
     tasks: int = Field(200, ge=1, le=100_000, description="tasks of an episode")
     queue_capacity: int = Field(10, ge=1, le=64, description="tasks that can wait; one that finds it full is lost")
-    patience: Annotated[float, _number("", "T0", "age at which a task in service is abandoned", low=1, high=100)] = 2.0
+    patience: Annotated[float, number("", "T0", "age at which a task in service is abandoned", low=1, high=100)] = 2.0
 
     intensity_time: Annotated[
-        float, _number("", "s", "memory of the observed estimate of the arrival rate", above=0)
+        float, number("", "s", "memory of the observed estimate of the arrival rate", above=0)
     ] = 4.0
 
     # the battery of the device
-    battery_capacity: Annotated[float | None, _number("", "J", "battery; none is mains power", above=0)] = None
-    battery_initial: Annotated[float, _number("", "1", "its level at reset, as a share", low=0, high=1)] = 1.0
-    harvest_power: Annotated[float, _number("", "W", "power that recharges it", low=0)] = 0.0
+    battery_capacity: Annotated[float | None, number("", "J", "battery; none is mains power", above=0)] = None
+    battery_initial: Annotated[float, number("", "1", "its level at reset, as a share", low=0, high=1)] = 1.0
+    harvest_power: Annotated[float, number("", "W", "power that recharges it", low=0)] = 0.0
 
     # the reward
-    weight_delay: Annotated[float, _number("w_T", "1", "price of a relative excess of the delay budget", low=0)] = 1.0
-    weight_energy: Annotated[float, _number("w_E", "1", "price of a relative excess of the energy budget", low=0)] = 1.0
-    weight_drop: Annotated[float, _number("w_drop", "1", "price of a task that is lost", low=0)] = 1.0
+    weight_delay: Annotated[float, number("w_T", "1", "price of a relative excess of the delay budget", low=0)] = 1.0
+    weight_energy: Annotated[float, number("w_E", "1", "price of a relative excess of the energy budget", low=0)] = 1.0
+    weight_drop: Annotated[float, number("w_drop", "1", "price of a task that is lost", low=0)] = 1.0
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        check_quality(self)  # a workload or a predictor that cannot be read fails here, not at the first use
-        for name in ("power", "frequency_device", "frequency_server"):
-            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
-            if low > high:
-                raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
+    def _check_world(self) -> Self:
+        check_bounds(self, "power")
         for name in ("delay_budget_range", "energy_budget_range"):
             pair = getattr(self, name)
             if pair is not None and not 0.0 < pair[0] <= pair[1]:
@@ -143,6 +123,73 @@ class Scenario(pydantic.BaseModel):
         for switch, path in (("channel", "channel_trace"), ("arrivals", "arrival_trace")):
             if getattr(self, switch) == "trace" and getattr(self, path) is None:
                 raise InvalidInputError(path, None, f"{switch} is 'trace': give the path of a CSV file.")
+        return self
+
+    @property
+    def noise_power(self) -> float:
+        """Noise power ``N0 B`` in W."""
+        return self.noise_density * self.bandwidth
+
+    @property
+    def mean_gain_db(self) -> float:
+        """Gain of the path alone in dB."""
+        return self.reference_gain_db - 10.0 * self.path_loss_exponent * math.log10(self.distance)
+
+
+def check_bounds(scenario: WorldScenario, name: str) -> None:
+    """Check that the field ``{name}_min`` does not exceed ``{name}_max``.
+
+    Raises
+    ------
+    InvalidInputError
+        If it does.
+    """
+    low, high = getattr(scenario, f"{name}_min"), getattr(scenario, f"{name}_max")
+    if low > high:
+        raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
+
+
+class Scenario(WorldScenario):
+    """The constants of a world of LAIM-v0. Every field is also a keyword of ``gym.make``.
+
+    Raises
+    ------
+    InvalidInputError
+        Through `load_scenario`: if a key is unknown or a value is out of range.
+    """
+
+    file_fields: ClassVar[tuple[str, ...]] = ("workload", "predictor", *WorldScenario.file_fields)
+
+    # the network and what its pruning costs
+    workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
+    input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; none takes the workload's", above=0)] = None
+    parameter_bits: Annotated[float, number("b", "bit", "bits per stored parameter", above=0, high=64)] = 32.0
+    quality: str = Field("rate_distortion", description="quality that the reward pays")
+    norm: str = Field("l1", description="norm of the rate-distortion bound")
+    quality_scale: str = Field("", description="log, linear, or empty for the quality's own")
+    predictor_name: str | None = Field(
+        None, description="quality 'accuracy': shipped predictor or path of a JSON file", alias="predictor"
+    )
+    retained_device_min: Annotated[float, number("rho_min", "1", "least ratio on the device", above=0, high=1)] = 0.05
+    retained_server_min: Annotated[float, number("rho_min", "1", "least ratio on the server", above=0, high=1)] = 0.05
+
+    # device and server
+    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "device's throughput", above=0)]
+    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "server's throughput", above=0)]
+    frequency_device_min: Annotated[float, number("f_d,min", "Hz", "lowest clock of the device", above=0)]
+    frequency_device_max: Annotated[float, number("f_d,max", "Hz", "highest clock of the device", above=0)]
+    frequency_server_min: Annotated[float, number("f_s,min", "Hz", "lowest clock of the server", above=0)]
+    frequency_server_max: Annotated[float, number("f_s,max", "Hz", "highest clock of the server", above=0)]
+    pue_device: Annotated[float, number("eta_d", "1", "power usage effectiveness of the device", low=1)] = 1.0
+    pue_server: Annotated[float, number("eta_s", "1", "power usage effectiveness of the server", low=1)]
+    kappa_device: Annotated[float, number("kappa_d", "W/Hz^3", "power coefficient of the device", above=0)]
+    kappa_server: Annotated[float, number("kappa_s", "W/Hz^3", "power coefficient of the server", above=0)]
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        check_quality(self)  # a workload or a predictor that cannot be read fails here, not at the first use
+        for name in ("frequency_device", "frequency_server"):
+            check_bounds(self, name)
         return self
 
     @cached_property
@@ -160,16 +207,6 @@ class Scenario(pydantic.BaseModel):
     def tables(self) -> Tables:
         """The constants of P1 as compiled code reads them."""
         return build_tables(self)
-
-    @property
-    def noise_power(self) -> float:
-        """Noise power ``N0 B`` in W."""
-        return self.noise_density * self.bandwidth
-
-    @property
-    def mean_gain_db(self) -> float:
-        """Gain of the path alone in dB."""
-        return self.reference_gain_db - 10.0 * self.path_loss_exponent * math.log10(self.distance)
 
     def problem(self, gain: float, delay_budget: float | None = None, energy_budget: float | None = None) -> Problem:
         """P1 of one task in this world.
@@ -221,11 +258,70 @@ def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> S
     InvalidInputError
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
-    origin, data = ("scenario", dict(source)) if isinstance(source, Mapping) else _read(str(source))
-    if "workload" in overrides:
-        data["input_bits"], data["predictor"] = None, None  # raw sample and measurements belong to the network
+    if "workload" in overrides:  # raw sample and measurements belong to the network
+        overrides = {"input_bits": None, "predictor": None} | overrides
+    return read_model(Scenario, _ShippedFiles(), source, overrides)
+
+
+def shipped_scenarios() -> list[str]:
+    """Names of the scenarios in the package, sorted."""
+    return _ShippedFiles().names()
+
+
+class Shipped(Protocol):
+    """The scenarios of one class in the package."""
+
+    def names(self) -> list[str]:
+        """Their names, sorted."""
+        ...
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Fields of one of them."""
+        ...
+
+
+class _ShippedFiles:
+    """The scenarios of LAIM-v0, a file each."""
+
+    def names(self) -> list[str]:
+        files = resources.files("coinfer_gym").joinpath("scenarios").iterdir()
+        return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+    def read(self, name: str) -> dict[str, Any]:
+        file = resources.files("coinfer_gym").joinpath("scenarios", f"{name}.yaml")
+        return _content(file.read_text(encoding="utf-8"), name, self)
+
+
+def read_model(
+    model: type[_Model], shipped: Shipped, source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any]
+) -> _Model:
+    """Scenario of any class by the name of a shipped one, the path of a YAML file, or its plain form.
+
+    Parameters
+    ----------
+    model : type
+        `WorldScenario` or a class derived from it.
+    shipped : Shipped
+        The shipped scenarios of this class.
+    source : str, Path or mapping
+    overrides : mapping
+        Fields to set otherwise, by name.
+
+    Returns
+    -------
+    model
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such scenario, a key is unknown, or a value is out of range.
+    """
+    if isinstance(source, Mapping):
+        origin, data = "scenario", dict(source)
+    else:
+        origin, data = _read(str(source), shipped, model.file_fields)
     data |= overrides
-    fields = {info.alias or name: name for name, info in Scenario.model_fields.items()}
+    fields = {info.alias or name: name for name, info in model.model_fields.items()}
     for key in data:
         if key not in fields:
             raise InvalidInputError(f"{origin}: key", key, nearest(str(key), fields))
@@ -233,7 +329,7 @@ def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> S
         if isinstance(value, bool):  # no field is one; YAML makes them of on, off, yes and no
             raise InvalidInputError(f"{origin}: {key}", value, "Give a number or a word.")
     try:
-        return Scenario.model_validate(data)
+        return model.model_validate(data)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error")
@@ -244,30 +340,27 @@ def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> S
         raise InvalidInputError(f"{origin}: {name}", value, f"{first['msg']}.") from error
 
 
-def shipped_scenarios() -> list[str]:
-    """Names of the scenarios in the package, sorted."""
-    folder = resources.files("coinfer_gym").joinpath("scenarios")
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-
-
-def _read(source: str) -> tuple[str, dict[str, Any]]:
-    """Name for errors and content of a scenario.
-
-    A file may extend a shipped scenario (``extends: bert-multimodal``) and then says only what differs; relative paths
-    inside it count from its folder.
-    """
+def _read(source: str, shipped: Shipped, file_fields: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """Name for errors and content of a scenario; relative paths inside a file count from its folder."""
     origin = f"scenario {source!r}"
-    if source.endswith((".yaml", ".yml")):
-        path = Path(source)
-        if not path.is_file():
-            raise InvalidInputError("scenario", source, "There is no such file.")
-        text, folder = read_text(path, "scenario"), path.parent
-    elif source in shipped_scenarios():
-        text = resources.files("coinfer_gym").joinpath("scenarios", f"{source}.yaml").read_text(encoding="utf-8")
-        folder = None
-    else:
-        hint = nearest(source, shipped_scenarios())
+    if source in shipped.names():
+        return origin, shipped.read(source)
+    if not source.endswith((".yaml", ".yml")):
+        hint = nearest(source, shipped.names())
         raise InvalidInputError("scenario", source, f"{hint} A file of your own ends in .yaml.")
+    path = Path(source)
+    if not path.is_file():
+        raise InvalidInputError("scenario", source, "There is no such file.")
+    data = _content(read_text(path, "scenario"), source, shipped)
+    for key in file_fields:
+        value = data.get(key)
+        if isinstance(value, str) and value.endswith((".yaml", ".yml", ".csv", ".json")):
+            data[key] = str(path.parent / value)  # an absolute path stays as it is
+    return origin, data
+
+
+def _content(text: str, source: str, shipped: Shipped) -> dict[str, Any]:
+    """Fields that the text of a file sets; it may extend a shipped scenario and then says only what differs."""
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -276,13 +369,7 @@ def _read(source: str) -> tuple[str, dict[str, Any]]:
         raise InvalidInputError("scenario", source, "The file must hold a mapping of field to value.")
     if "extends" in data:
         base = data.pop("extends")
-        if base not in shipped_scenarios():
-            raise InvalidInputError(f"{origin}: extends", base, nearest(str(base), shipped_scenarios()))
-        data = _read(base)[1] | data
-    if folder is not None:
-        for key in ("workload", "predictor", "channel_trace", "arrival_trace"):
-            value = data.get(key)
-            is_file = isinstance(value, str) and value.endswith((".yaml", ".yml", ".csv", ".json"))
-            if is_file and not Path(value).is_absolute():
-                data[key] = str(folder / value)
-    return origin, data
+        if base not in shipped.names():
+            raise InvalidInputError(f"scenario {source!r}: extends", base, nearest(str(base), shipped.names()))
+        return shipped.read(base) | data
+    return dict(data)

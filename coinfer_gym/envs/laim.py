@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium import spaces as gym_spaces
 from numpy.typing import NDArray
 
 from coinfer_gym.envs import dynamics, spaces
-from coinfer_gym.envs.lanes import Lanes
+from coinfer_gym.envs.base import TaskEnv
+from coinfer_gym.envs.lanes import Lanes, Steps
+from coinfer_gym.envs.process import Constants
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.optimum import solve_exact
 from coinfer_gym.problem import Decision, Problem, check_decision
 from coinfer_gym.scenario import Scenario, load_scenario
-from coinfer_gym.world import World, draw
 
 DEFAULT_SCENARIO = "bert-multimodal"
 
-_EMPTY = np.zeros(1, np.bool_)
-_FIRST = np.zeros(1, np.int64)
+
+class LAIMLanes(Lanes):
+    """Lanes of LAIM-v0.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    count : int
+        Number of lanes.
+    parallel : bool
+        Spread the lanes over all cores.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no lane, or no decision meets the largest budgets even in the best channel.
+    """
+
+    steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
+
+    def __init__(self, scenario: Scenario, count: int, parallel: bool = False) -> None:
+        super().__init__(dynamics.build_constants(scenario), spaces.ACTION_NAMES, dynamics.INFO_NAMES, count, parallel)
+        _check_budgets(scenario, self.constants)
 
 
-def observation_space() -> gym_spaces.Box:
-    """Space of one lane's observation."""
-    return gym_spaces.Box(-1.0, 1.0, (len(spaces.OBSERVATION_NAMES),), np.float32)
-
-
-def action_space() -> gym_spaces.Box:
-    """Space of one lane's action."""
-    return gym_spaces.Box(-1.0, 1.0, (len(spaces.ACTION_NAMES),), np.float32)
-
-
-class LAIMEnv(gym.Env[Any, Any]):
+class LAIMEnv(TaskEnv):
     """Cut, prune, clock and send one inference task after another.
 
     ## Description
@@ -92,82 +104,11 @@ class LAIMEnv(gym.Env[Any, Any]):
     - v0: first version.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}  # noqa: RUF012  gymnasium's form
+    scenario: Scenario
 
     def __init__(self, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise InvalidInputError("render_mode", render_mode, f"Give one of {self.metadata['render_modes']} or None.")
-        self.render_mode = render_mode
-        self.scenario: Scenario = load_scenario(scenario, **overrides)
-        self.observation_space = observation_space()
-        self.action_space = action_space()
-        self._lanes = Lanes(self.scenario, 1)
-        self._started = False
-        self._ended = False
-        self._viewer: Any = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Draw a new world.
-
-        Parameters
-        ----------
-        seed : int, optional
-            Seeds the generator that world seeds are drawn from.
-        options : dict, optional
-            ``{"world_seed": n}`` replays one world, for this episode only.
-
-        Returns
-        -------
-        observation : ndarray of float32, shape (7,)
-        info : dict of float
-
-        Raises
-        ------
-        InvalidInputError
-            If an option is unknown or not a whole number in ``0..2^64-1``.
-        """
-        super().reset(seed=seed)
-        world_seed = next_world_seed(self.np_random, options)
-        self._lanes.reset(_FIRST, np.array([world_seed], np.uint64))
-        self._started, self._ended = True, False
-        if self._viewer is not None:
-            self._viewer.restart()
-        info = self._info()
-        self._show(info)
-        return self._lanes.observation[0].copy(), info
-
-    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Decide the task at the head of the queue.
-
-        Parameters
-        ----------
-        action : array_like, shape (6,)
-
-        Returns
-        -------
-        observation : ndarray of float32, shape (7,)
-            Of the next task.
-        reward : float
-        terminated : bool
-            Always False.
-        truncated : bool
-            Whether no task is left.
-        info : dict of float
-
-        Raises
-        ------
-        InvalidInputError
-            If the action has another shape or a NaN, or the episode has not begun or is over.
-        """
-        if not self._started or self._ended:
-            raise InvalidInputError("step", "no running episode", "Call reset() first.")
-        rewards, ends = self._lanes.step(np.asarray(action)[None], _EMPTY)
-        self._ended = bool(ends[0])
-        info = self._info()
-        self._show(info)
-        return self._lanes.observation[0].copy(), float(rewards[0]), False, self._ended, info
+        loaded = load_scenario(scenario, **overrides)
+        super().__init__(loaded, LAIMLanes(loaded, 1), render_mode)
 
     def problem(self) -> Problem:
         """P1 of the task at the head, as far as the agent can know it, see `coinfer_gym.envs.lanes.Lanes.tasks`."""
@@ -178,11 +119,11 @@ class LAIMEnv(gym.Env[Any, Any]):
     def action(self, decision: Decision) -> NDArray[np.float32]:
         """Action that makes a decision (a solution is one), up to the rounding of float32."""
         check_decision(decision, self.scenario.workload)
-        return spaces.encode(self._lanes.constants.problem.hardware, self.scenario.workload.cuts, decision)
+        return spaces.encode(self.scenario.tables.hardware, self.scenario.workload.cuts, decision)
 
     def decision(self, action: NDArray[np.float32]) -> Decision:
         """Decision that an action makes, in SI units."""
-        hardware = self._lanes.constants.problem.hardware
+        hardware = self.scenario.tables.hardware
         clipped = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
         if clipped.shape != (1, 6) or np.isnan(clipped).any():
             raise InvalidInputError("action", action, "Give 6 numbers in [-1, 1].")
@@ -190,62 +131,22 @@ class LAIMEnv(gym.Env[Any, Any]):
         values = spaces.decode(hardware, self.scenario.workload.cuts, clipped, 0, ratio)
         return Decision(*values)
 
-    def world(self) -> World:
-        """The world of the running episode: arrival times, channel path and budgets."""
-        return draw(self._lanes.constants.world, int(self._lane()["world_seed"]))
+    def _build_viewer(self) -> Any:
+        from coinfer_gym.envs.viewer import Viewer  # pictures need the extra "render"
 
-    def render(self) -> Any:
-        """Picture of the last decision: a string (``ansi``) or an array (``rgb_array``); ``human`` opens a window."""
-        if self.render_mode is None:
-            gym.logger.warn("render() without render_mode: pass render_mode='rgb_array', 'human' or 'ansi' to make().")
-            return None
-        return self._draw() if self.render_mode != "human" else None
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._viewer is not None:
-            self._viewer.close()
-            self._viewer = None
-
-    def _lane(self) -> Any:
-        if not self._started:
-            raise InvalidInputError("environment", "no running episode", "Call reset() first.")
-        return self._lanes.state[0]
-
-    def _info(self) -> dict[str, Any]:
-        return dict(zip(dynamics.INFO_NAMES, self._lanes.infos[0].tolist(), strict=True))
-
-    def _show(self, info: dict[str, Any]) -> None:
-        if self.render_mode is None:
-            return
-        if self._viewer is None:
-            from coinfer_gym.envs.viewer import Viewer  # pictures need the extra "render"
-
-            self._viewer = Viewer(self.scenario, self.metadata["render_fps"])
-        self._viewer.note(info, self.world)
-        if self.render_mode == "human":
-            self._viewer.draw("human")
-
-    def _draw(self) -> Any:
-        self._lane()
-        if self._viewer is None:  # closed since the last step
-            self._show(self._info())
-        return self._viewer.draw(self.render_mode)
+        return Viewer(self.scenario, self.metadata["render_fps"])
 
 
-def next_world_seed(generator: np.random.Generator, options: dict[str, Any] | None = None) -> int:
-    """Seed of the next world: 64 bits of the generator, or the one that the options of a reset ask for.
-
-    Raises
-    ------
-    InvalidInputError
-        If an option is unknown or the seed is not a whole number in ``0..2^64-1``.
-    """
-    drawn = int(generator.bit_generator.random_raw())
-    for key in options or {}:
-        if key != "world_seed":
-            raise InvalidInputError("options: key", key, "The only option of reset() is 'world_seed'.")
-    asked = drawn if not options else options["world_seed"]
-    if isinstance(asked, bool) or not isinstance(asked, (int, np.integer)) or not 0 <= asked < 2**64:
-        raise InvalidInputError("options: world_seed", asked, "Give a whole number from 0 to 2**64 - 1.")
-    return int(asked)
+def _check_budgets(scenario: Scenario, constants: Constants) -> None:
+    """Raise `InvalidInputError` if no decision meets the largest budgets even in the best channel."""
+    delay_budget = max(scenario.delay_budget_range or (scenario.delay_budget,))
+    energy_budget = max(scenario.energy_budget_range or (scenario.energy_budget,))
+    gain = 10.0 ** (float(constants.scale["gain_db_high"][0]) / 10.0)
+    best = solve_exact(scenario.problem(gain, delay_budget, energy_budget))
+    if best.feasible:
+        return
+    needs = {"delay_budget": (delay_budget, best.delay_needed), "energy_budget": (energy_budget, best.energy_needed)}
+    name = min(needs, key=lambda key: needs[key][1] / needs[key][0])
+    given, needed = needs[name]
+    remedy = "Raise both budgets." if math.isinf(needed) else f"In the best channel a task needs {needed:.4g}."
+    raise InvalidInputError(name, given, f"No decision can meet it together with the other budget. {remedy}")

@@ -1,25 +1,39 @@
-"""A batch of lanes: the arrays of running episodes, and the calls into the compiled dynamics."""
+"""A batch of lanes: the arrays of running episodes, and the calls into the compiled process."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym.envs import dynamics, spaces
+from coinfer_gym.envs import process
+from coinfer_gym.envs.observation import OBSERVATION_NAMES
+from coinfer_gym.envs.process import Constants
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.optimum import solve_exact
-from coinfer_gym.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Steps:
+    """An environment's compiled steps of all lanes, on one core and on all; both as in `coinfer_gym.envs.dynamics`."""
+
+    one_core: Callable[..., int]
+    all_cores: Callable[..., int]
 
 
 class Lanes:
-    """Episodes that run side by side in one scenario.
+    """Episodes that run side by side in one scenario; each environment has its own subclass.
 
     Parameters
     ----------
-    scenario : Scenario
+    constants : Constants
+    action_names : tuple of str
+        Components of an action, each in [-1, 1].
+    info_names : tuple of str
+        Keys of ``info``: `coinfer_gym.envs.process.SITUATION_NAMES`, the decision's, and `OUTCOME_NAMES`.
     count : int
         Number of lanes.
     parallel : bool
@@ -28,31 +42,45 @@ class Lanes:
     Raises
     ------
     InvalidInputError
-        If no decision meets the largest budgets even in the best channel.
+        If there is no lane.
 
     Attributes
     ----------
-    state : ndarray of `coinfer_gym.envs.dynamics.STATE`, shape (count,)
+    state : ndarray of `coinfer_gym.envs.process.STATE`, shape (count,)
     arrivals : ndarray, shape (count, tasks + 1)
         Arrival times in s of each lane's world.
     gains : ndarray, shape (count, path_blocks)
         Channel gain of each coherence block.
     observation : ndarray of float32, shape (count, 7)
         The current observations, overwritten by the next step.
-    infos : ndarray, shape (count, 28)
-        The current infos in the order of `coinfer_gym.envs.dynamics.INFO_NAMES`, likewise.
+    infos : ndarray, shape (count, len(info_names))
+        The current infos, likewise.
     """
 
-    def __init__(self, scenario: Scenario, count: int, parallel: bool = False) -> None:
-        self.constants = dynamics.build_constants(scenario)
-        _check_budgets(scenario, self.constants)
-        self.state = np.zeros(count, dynamics.STATE)
-        self.arrivals = np.zeros((count, scenario.tasks + 1))
-        self.gains = np.zeros((count, self.constants.path_blocks))
-        self._queue = np.zeros((count, scenario.queue_capacity))
-        self.observation = np.zeros((count, len(spaces.OBSERVATION_NAMES)), np.float32)
-        self.infos = np.zeros((count, len(dynamics.INFO_NAMES)))
-        self._constant_arrays = self.constants.arrays
+    steps: ClassVar[Steps]
+
+    def __init__(
+        self,
+        constants: Constants,
+        action_names: tuple[str, ...],
+        info_names: tuple[str, ...],
+        count: int,
+        parallel: bool = False,
+    ) -> None:
+        given: object = count  # whatever the caller gave
+        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
+            raise InvalidInputError("num_envs", given, "Give a whole number of at least 1.")
+        self.constants = constants
+        self.action_names = action_names
+        self.info_names = info_names
+        self.state = np.zeros(count, process.STATE)
+        self.arrivals = np.zeros((count, constants.world.tasks + 1))
+        self.gains = np.zeros((count, constants.path_blocks))
+        self._queue = np.zeros((count, constants.queue_capacity))
+        self.observation = np.zeros((count, len(OBSERVATION_NAMES)), np.float32)
+        self.infos = np.zeros((count, len(info_names)))
+        self._info = np.dtype([(name, np.float64) for name in info_names])
+        self._constant_arrays = constants.arrays
         self._link()
         self._parallel = parallel
 
@@ -65,8 +93,12 @@ class Lanes:
 
     def _link(self) -> None:
         """Bundle the arrays as compiled code takes them."""
-        self._lane_arrays = (self.state, self.arrivals, self.gains, self._queue)
-        self._info_records = self.infos.view(dynamics.INFO)[:, 0]
+        self._lane_arrays = (self.state, self.arrivals, self.gains, self._queue, *self._own_arrays())
+        self._info_records = self.infos.view(self._info)[:, 0]
+
+    def _own_arrays(self) -> tuple[NDArray[Any], ...]:
+        """Arrays that the environment's steps take beside those of all; called whenever `infos` is another array."""
+        return ()
 
     def replace_infos(self, infos: NDArray[np.float64]) -> None:
         """Write infos to another array from now on, of the shape of `infos`."""
@@ -76,11 +108,11 @@ class Lanes:
     def reset(self, chosen: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
         """Start new episodes in place, the k-th of the `chosen` lanes in the world of ``seeds[k]``."""
         self.infos[chosen] = 0.0
-        run = dynamics.reset_lanes_parallel if self._parallel else dynamics.reset_lanes
+        run = process.reset_lanes_parallel if self._parallel else process.reset_lanes
         run(self._constant_arrays, self._lane_arrays, chosen, seeds, self.observation, self._info_records)
 
     def tasks(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """What an agent can know of P1 of the task at hand in every lane.
+        """What an agent can know of the task at hand in every lane.
 
         Returns
         -------
@@ -89,7 +121,7 @@ class Lanes:
             stricter than the device's own share of it).
         """
         gain, delay, energy = np.empty((3, len(self.state)))
-        dynamics.tell_tasks(self._lane_arrays, self.constants.rules, gain, delay, energy)
+        process.tell_tasks(self._lane_arrays, self.constants.rules, gain, delay, energy)
         return gain, delay, energy
 
     def step(
@@ -99,7 +131,7 @@ class Lanes:
 
         Parameters
         ----------
-        actions : ndarray, shape (count, 6)
+        actions : ndarray, shape (count, len(action_names))
             Components outside [-1, 1] are clipped and counted in ``info["clipped"]``.
         skipped : ndarray of bool, shape (count,)
         fresh_infos : bool
@@ -120,16 +152,16 @@ class Lanes:
             actions = np.array(actions, dtype=np.float64, order="C")
         except (TypeError, ValueError) as error:
             raise InvalidInputError("action", actions, "Give numbers in [-1, 1].") from error
-        if actions.shape != (len(self.state), len(spaces.ACTION_NAMES)):
+        if actions.shape != (len(self.state), len(self.action_names)):
             raise InvalidInputError(
-                "action", actions.shape, f"Give {len(self.state)} x {len(spaces.ACTION_NAMES)} numbers in [-1, 1]."
+                "action", actions.shape, f"Give {len(self.state)} x {len(self.action_names)} numbers in [-1, 1]."
             )
         kept = self.infos
         if fresh_infos:
             self.replace_infos(np.empty_like(self.infos))
         rewards = np.zeros(len(self.state))
         ends = np.zeros(len(self.state), np.bool_)
-        run = dynamics.step_lanes_parallel if self._parallel else dynamics.step_lanes
+        run = self.steps.all_cores if self._parallel else self.steps.one_core
         bad = run(
             self._constant_arrays,
             self._lane_arrays,
@@ -142,22 +174,7 @@ class Lanes:
         )
         if bad >= 0:
             self.replace_infos(kept)
-            lane, component = divmod(bad, len(spaces.ACTION_NAMES))
-            name = spaces.ACTION_NAMES[component]
+            lane, component = divmod(bad, len(self.action_names))
+            name = self.action_names[component]
             raise InvalidInputError(f"action[{lane}]: {name}", math.nan, "Give a number in [-1, 1].")
         return rewards, ends
-
-
-def _check_budgets(scenario: Scenario, constants: dynamics.Constants) -> None:
-    """Raise `InvalidInputError` if no decision meets the largest budgets even in the best channel."""
-    delay_budget = max(scenario.delay_budget_range or (scenario.delay_budget,))
-    energy_budget = max(scenario.energy_budget_range or (scenario.energy_budget,))
-    gain = 10.0 ** (float(constants.scale["gain_db_high"][0]) / 10.0)
-    best = solve_exact(scenario.problem(gain, delay_budget, energy_budget))
-    if best.feasible:
-        return
-    needs = {"delay_budget": (delay_budget, best.delay_needed), "energy_budget": (energy_budget, best.energy_needed)}
-    name = min(needs, key=lambda key: needs[key][1] / needs[key][0])
-    given, needed = needs[name]
-    remedy = "Raise both budgets." if math.isinf(needed) else f"In the best channel a task needs {needed:.4g}."
-    raise InvalidInputError(name, given, f"No decision can meet it together with the other budget. {remedy}")

@@ -18,7 +18,7 @@ from coinfer_gym.world.random import BUDGETS, substream, uniform
 from coinfer_gym.world.traces import FLOOR_GAIN_DB, load_arrival_trace, load_channel_trace
 
 if TYPE_CHECKING:
-    from coinfer_gym.scenario import Scenario
+    from coinfer_gym.scenario import WorldScenario
 
 __all__ = [
     "WORLD",
@@ -125,12 +125,12 @@ class World:
         return float(self.gains[block_at(time, self.block_duration, self.gains.size)])
 
 
-def build_world_tables(scenario: Scenario) -> WorldTables:
+def build_world_tables(scenario: WorldScenario) -> WorldTables:
     """Constants of a scenario's world, and its traces, as compiled code reads them.
 
     Parameters
     ----------
-    scenario : Scenario
+    scenario : WorldScenario
 
     Returns
     -------
@@ -158,7 +158,7 @@ def build_world_tables(scenario: Scenario) -> WorldTables:
     )
 
 
-def blocks_of_path(scenario: Scenario) -> int:
+def blocks_of_path(scenario: WorldScenario) -> int:
     """Length of an episode's channel path in coherence blocks.
 
     It covers 1.25 times the mean duration of an episode: until the last task has come and is done or given up, or,
@@ -167,7 +167,7 @@ def blocks_of_path(scenario: Scenario) -> int:
 
     Parameters
     ----------
-    scenario : Scenario
+    scenario : WorldScenario
 
     Raises
     ------
@@ -218,12 +218,12 @@ def draw_world(
     return delay_budget, energy_budget
 
 
-def draw(source: Scenario | WorldTables, world_seed: int) -> World:
+def draw(source: WorldScenario | WorldTables, world_seed: int) -> World:
     """World of one episode, to look at, to plot, or to optimise with hindsight.
 
     Parameters
     ----------
-    source : Scenario or WorldTables
+    source : WorldScenario or WorldTables
         What to draw from; tables spare reading the traces anew.
     world_seed : int
         Seed, from 0 to 2^64 - 1.
@@ -256,7 +256,7 @@ def draw(source: Scenario | WorldTables, world_seed: int) -> World:
     return World(int(world_seed), arrivals, gains, block_duration, delay_budget, energy_budget)
 
 
-def gain_db_range(source: Scenario | WorldTables) -> tuple[float, float]:
+def gain_db_range(source: WorldScenario | WorldTables) -> tuple[float, float]:
     """Bounds in dB between which a world's gain moves, by which observations are normalised.
 
     With fading these are the path gain with three deviations of the shadowing and the fading's 0.3 % and 99.8 % points
@@ -265,7 +265,7 @@ def gain_db_range(source: Scenario | WorldTables) -> tuple[float, float]:
 
     Parameters
     ----------
-    source : Scenario or WorldTables
+    source : WorldScenario or WorldTables
 
     Returns
     -------
@@ -296,7 +296,7 @@ def gain_db_range(source: Scenario | WorldTables) -> tuple[float, float]:
     return path_db - shadowing_db + low, path_db + shadowing_db + high
 
 
-def _build_record(scenario: Scenario, trace_time: NDArray[np.float64]) -> NDArray[np.void]:
+def _build_record(scenario: WorldScenario, trace_time: NDArray[np.float64]) -> NDArray[np.void]:
     """The constants of `WORLD`."""
     record = np.zeros(1, dtype=WORLD)
     record["channel"] = CHANNELS.index(scenario.channel)
@@ -323,7 +323,7 @@ def _build_record(scenario: Scenario, trace_time: NDArray[np.float64]) -> NDArra
     return record
 
 
-def _mean_rate(scenario: Scenario, arrival_trace: NDArray[np.float64]) -> float:
+def _mean_rate(scenario: WorldScenario, arrival_trace: NDArray[np.float64]) -> float:
     """Mean arrival rate in 1/s; infinite where a task is always waiting."""
     if scenario.arrivals == "one_at_a_time":
         return math.inf
@@ -335,7 +335,7 @@ def _mean_rate(scenario: Scenario, arrival_trace: NDArray[np.float64]) -> float:
     return scenario.arrival_rate
 
 
-def _count_blocks(scenario: Scenario, arrival_trace: NDArray[np.float64]) -> int:
+def _count_blocks(scenario: WorldScenario, arrival_trace: NDArray[np.float64]) -> int:
     """See `blocks_of_path`."""
     if scenario.channel == "constant":
         return _LEAST_BLOCKS

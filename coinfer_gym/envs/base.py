@@ -1,0 +1,184 @@
+"""The classes that the environments derive from: one task after another, in one lane."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces as gym_spaces
+from numpy.typing import NDArray
+
+from coinfer_gym.envs.lanes import Lanes
+from coinfer_gym.envs.observation import OBSERVATION_NAMES
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.scenario import WorldScenario
+from coinfer_gym.world import World, draw
+
+_EMPTY = np.zeros(1, np.bool_)
+_FIRST = np.zeros(1, np.int64)
+
+
+def unit_box(names: tuple[str, ...]) -> gym_spaces.Box:
+    """Space of an observation or an action with these components, each in [-1, 1]."""
+    return gym_spaces.Box(-1.0, 1.0, (len(names),), np.float32)
+
+
+class TaskEnv(gym.Env[Any, Any]):
+    """An environment that decides one task after another; a subclass adds what is known of its own decisions.
+
+    Parameters
+    ----------
+    scenario : WorldScenario
+    lanes : Lanes
+        One lane of this scenario.
+    render_mode : str, optional
+        One of ``metadata["render_modes"]``.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such mode.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}  # noqa: RUF012  gymnasium's form
+
+    scenario: WorldScenario
+
+    def __init__(self, scenario: WorldScenario, lanes: Lanes, render_mode: str | None) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise InvalidInputError("render_mode", render_mode, f"Give one of {self.metadata['render_modes']} or None.")
+        self.render_mode = render_mode
+        self.scenario = scenario
+        self.observation_space = unit_box(OBSERVATION_NAMES)
+        self.action_space = unit_box(lanes.action_names)
+        self._lanes = lanes
+        self._started = False
+        self._ended = False
+        self._viewer: Any = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draw a new world.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Seeds the generator that world seeds are drawn from.
+        options : dict, optional
+            ``{"world_seed": n}`` replays one world, for this episode only.
+
+        Returns
+        -------
+        observation : ndarray of float32, shape (7,)
+        info : dict of float
+
+        Raises
+        ------
+        InvalidInputError
+            If an option is unknown or not a whole number in ``0..2^64-1``.
+        """
+        super().reset(seed=seed)
+        world_seed = next_world_seed(self.np_random, options)
+        self._lanes.reset(_FIRST, np.array([world_seed], np.uint64))
+        self._started, self._ended = True, False
+        if self._viewer is not None:
+            self._viewer.restart()
+        info = self._info()
+        self._show(info)
+        return self._lanes.observation[0].copy(), info
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Decide the task at the head of the queue.
+
+        Parameters
+        ----------
+        action : array_like
+            Of `action_space`.
+
+        Returns
+        -------
+        observation : ndarray of float32, shape (7,)
+            Of the next task.
+        reward : float
+        terminated : bool
+            Always False.
+        truncated : bool
+            Whether no task is left.
+        info : dict of float
+
+        Raises
+        ------
+        InvalidInputError
+            If the action has another shape or a NaN, or the episode has not begun or is over.
+        """
+        if not self._started or self._ended:
+            raise InvalidInputError("step", "no running episode", "Call reset() first.")
+        rewards, ends = self._lanes.step(np.asarray(action)[None], _EMPTY)
+        self._ended = bool(ends[0])
+        info = self._info()
+        self._show(info)
+        return self._lanes.observation[0].copy(), float(rewards[0]), False, self._ended, info
+
+    def world(self) -> World:
+        """The world of the running episode: arrival times, channel path and budgets."""
+        return draw(self._lanes.constants.world, int(self._lane()["world_seed"]))
+
+    def render(self) -> Any:
+        """Picture of the last decision: a string (``ansi``) or an array (``rgb_array``); ``human`` opens a window."""
+        if self.render_mode is None:
+            gym.logger.warn("render() without render_mode: pass render_mode='rgb_array', 'human' or 'ansi' to make().")
+            return None
+        return self._draw() if self.render_mode != "human" else None
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._viewer is not None:
+            self._viewer.close()
+            self._viewer = None
+
+    def _lane(self) -> Any:
+        if not self._started:
+            raise InvalidInputError("environment", "no running episode", "Call reset() first.")
+        return self._lanes.state[0]
+
+    def _info(self) -> dict[str, Any]:
+        return dict(zip(self._lanes.info_names, self._lanes.infos[0].tolist(), strict=True))
+
+    def _show(self, info: dict[str, Any]) -> None:
+        if self.render_mode is None:
+            return
+        if self._viewer is None:
+            self._viewer = self._build_viewer()
+        self._viewer.note(info, self.world)
+        if self.render_mode == "human":
+            self._viewer.draw("human")
+
+    def _draw(self) -> Any:
+        self._lane()
+        if self._viewer is None:  # closed since the last step
+            self._show(self._info())
+        return self._viewer.draw(self.render_mode)
+
+    def _build_viewer(self) -> Any:
+        """What shows the environment's decisions, with the methods of `coinfer_gym.envs.viewer.Viewer`."""
+        raise NotImplementedError
+
+
+def next_world_seed(generator: np.random.Generator, options: dict[str, Any] | None = None) -> int:
+    """Seed of the next world: 64 bits of the generator, or the one that the options of a reset ask for.
+
+    Raises
+    ------
+    InvalidInputError
+        If an option is unknown or the seed is not a whole number in ``0..2^64-1``.
+    """
+    drawn = int(generator.bit_generator.random_raw())
+    for key in options or {}:
+        if key != "world_seed":
+            raise InvalidInputError("options: key", key, "The only option of reset() is 'world_seed'.")
+    asked = drawn if not options else options["world_seed"]
+    if isinstance(asked, bool) or not isinstance(asked, (int, np.integer)) or not 0 <= asked < 2**64:
+        raise InvalidInputError("options: world_seed", asked, "Give a whole number from 0 to 2**64 - 1.")
+    return int(asked)
