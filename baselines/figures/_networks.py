@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from coinfer_gym.models.autoencoder import (
-    CIFAR10,
     WIDTHS,
     Training,
-    data_folder,
     make_autoencoder,
     read_cifar10_grey,
     read_digits,
     train,
 )
 from coinfer_gym.models.blocks import find_blocks
+from coinfer_gym.models.cifar.data import TRAIN, data_folder
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.squad import read_squad
 
@@ -83,7 +82,7 @@ def networks() -> tuple[Network, ...]:
     found = [minilm(paragraphs())]
     images = {
         "digits": read_digits(),
-        "CIFAR-10": read_cifar10_grey(data_folder() / CIFAR10, CIFAR10_IMAGES),
+        "CIFAR-10": read_cifar10_grey(data_folder() / TRAIN, CIFAR10_IMAGES),
     }
     found += [autoencoder(name, data, images[data], TRAINING[data]) for data in images for name in WIDTHS]
     return tuple(found)

@@ -7,11 +7,8 @@ Euclidean norm 1. The paper's widths and its data are not at hand: the widths be
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,17 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.models.cifar.data import read_jpegs
 
 WIDTHS = {
     "FCDNN-8": (256, 128, 64, 32),
     "FCDNN-16": (256, 224, 192, 160, 128, 96, 64, 32),
 }
 """Outputs of the encoder's layers; the decoder mirrors them."""
-
-DATA = "COINFER_DATA"  # environment variable that names the folder of recorded data
-DEFAULT_DATA = "../shared/data"
-CIFAR10 = "cifar10_train.npz"
-_CIFAR10_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -155,19 +148,13 @@ def read_digits() -> Tensor:
     return normalize(torch.from_numpy(load_digits().data.astype(np.float32)))
 
 
-def data_folder() -> Path:
-    """Folder of recorded data: what ``COINFER_DATA`` names, else ``../shared/data``."""
-    return Path(os.environ.get(DATA, DEFAULT_DATA))
-
-
 def read_cifar10_grey(path: Path, count: int) -> Tensor:
     """The first images of a file of CIFAR-10 in grey, as rows of norm 1.
 
     Parameters
     ----------
     path : Path
-        NumPy archive with ``jpeg``, uint8, the JPEG files one after the other, and ``offsets``, int64 of shape (n+1,),
-        where each begins.
+        As `coinfer_gym.models.cifar.data.read_jpegs` takes it.
     count : int
         How many, evenly spread over the file, which may be sorted by class.
 
@@ -179,35 +166,12 @@ def read_cifar10_grey(path: Path, count: int) -> Tensor:
     Raises
     ------
     InvalidInputError
-        If there is no such file, it has another format or fewer images, or Pillow is not installed.
+        As `coinfer_gym.models.cifar.data.read_jpegs`.
     """
-    if not path.is_file():
-        raise InvalidInputError("data", str(path), f"There is no such file: let {DATA} name the folder of {CIFAR10}.")
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise InvalidInputError("data", str(path), "Its JPEG images need Pillow: pip install pillow") from error
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            content, offsets = archive["jpeg"], archive["offsets"]
-        images = len(offsets) - 1
-        if not 1 <= count <= images:
-            raise InvalidInputError("count", count, f"{path.name} holds {images} images.")
-        rows = []
-        for number in np.arange(count) * images // count:
-            with Image.open(io.BytesIO(content[offsets[number] : offsets[number + 1]].tobytes())) as image:
-                grey = np.asarray(image.convert("L"), dtype=np.float32)
-            if grey.shape != (_CIFAR10_SIDE, _CIFAR10_SIDE):
-                raise InvalidInputError("data", str(path), f"Image {number} is not 32 x 32.")
-            rows.append(grey.ravel())
-    except InvalidInputError:
-        raise
-    except (ValueError, KeyError, TypeError, IndexError, OSError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(
-            "data", str(path), f"The file is not CIFAR-10 as JPEG with offsets: {type(error).__name__}: {error}"
-        ) from error
+    pixels, _ = read_jpegs(path, "L", count)
+    rows = pixels.reshape(count, -1).astype(np.float32)
     # A black image has no direction; the floor keeps its norm above 0.
-    return normalize(torch.from_numpy(np.maximum(np.stack(rows), 1.0)))
+    return normalize(torch.from_numpy(np.maximum(rows, 1.0)))
 
 
 def theorem_constant(network: nn.Sequential) -> float:

@@ -57,7 +57,7 @@ class Regressor(Protocol):
 
 
 # Mu et al. name no settings, so all have scikit-learn's own; the linear one draws nothing and takes no seed.
-_REGRESSORS: dict[str, Callable[[int], Regressor]] = {
+DEFAULTS: Mapping[str, Callable[[int], Regressor]] = {
     "GradientBoosting": lambda seed: GradientBoostingRegressor(random_state=seed),
     "Bagging": lambda seed: BaggingRegressor(random_state=seed),
     "AdaBoost": lambda seed: AdaBoostRegressor(random_state=seed),
@@ -65,8 +65,9 @@ _REGRESSORS: dict[str, Callable[[int], Regressor]] = {
     "DecisionTree": lambda seed: DecisionTreeRegressor(random_state=seed),
     "Linear": lambda seed: LinearRegression(),
 }
+"""Makers of the regressors, by name, each from a seed."""
 
-REGRESSORS = tuple(_REGRESSORS)
+REGRESSORS = tuple(DEFAULTS)
 """Names of the regressors, in the order of Table IV."""
 
 
@@ -206,7 +207,15 @@ def on_configurations(
     return predict
 
 
-def fit(name: str, X: Array, y: Array, names: Sequence[str], *, seed: int = 0) -> Regressor:
+def fit(
+    name: str,
+    X: Array,
+    y: Array,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+    makers: Mapping[str, Callable[[int], Regressor]] = DEFAULTS,
+) -> Regressor:
     """Regressor fitted on all rows.
 
     Parameters
@@ -221,6 +230,8 @@ def fit(name: str, X: Array, y: Array, names: Sequence[str], *, seed: int = 0) -
         Of the features.
     seed : int
         Of the regressor.
+    makers : mapping of str to function
+        Of all regressors.
 
     Returns
     -------
@@ -233,13 +244,19 @@ def fit(name: str, X: Array, y: Array, names: Sequence[str], *, seed: int = 0) -
     """
     _check_word("regressor", name, REGRESSORS)
     _check_data(X, y, names)
-    regressor = _REGRESSORS[name](seed)
+    regressor = makers[name](seed)
     regressor.fit(X, y)
     return regressor
 
 
 def compare_regressors(
-    X: Array, y: Array, names: Sequence[str], *, groups: Sequence[int] | None = None, seed: int = 0
+    X: Array,
+    y: Array,
+    names: Sequence[str],
+    *,
+    groups: Sequence[int] | None = None,
+    seed: int = 0,
+    makers: Mapping[str, Callable[[int], Regressor]] = DEFAULTS,
 ) -> list[Score]:
     """Scores of all regressors in cross-validation.
 
@@ -260,6 +277,8 @@ def compare_regressors(
         row is its own where None.
     seed : int
         Of the shuffling and of the regressors.
+    makers : mapping of str to function
+        Of all regressors.
 
     Returns
     -------
@@ -276,7 +295,7 @@ def compare_regressors(
     if len(np.unique(parts)) < FOLDS:
         raise InvalidInputError("groups", len(np.unique(parts)), f"Cross-validation needs at least {FOLDS} groups.")
     scores = []
-    for name, regressor in _REGRESSORS.items():
+    for name, regressor in makers.items():
         runs = []
         for repeat in range(REPEATS):
             folds = GroupKFold(FOLDS, shuffle=True, random_state=seed + repeat)

@@ -101,7 +101,8 @@ def write_cifar(path: Path, images: np.ndarray, **more: Any) -> Path:
         image.fromarray(pixels).save(buffer, "JPEG", quality=95)
         files.append(buffer.getvalue())
     offsets = np.cumsum([0, *map(len, files)])
-    content = {"jpeg": np.frombuffer(b"".join(files), np.uint8), "offsets": offsets, **more}
+    labels = np.zeros(len(files), np.uint8)
+    content = {"jpeg": np.frombuffer(b"".join(files), np.uint8), "offsets": offsets, "labels": labels, **more}
     np.savez(path, **content)
     return path
 
@@ -124,7 +125,9 @@ def test_bad_data_is_one_clear_error(tmp_path: Path) -> None:
         read_cifar10_grey(tmp_path / "none.npz", 1)
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "other.npz", pixels=np.zeros(3))
-    np.savez(tmp_path / "broken.npz", jpeg=np.zeros(9, np.uint8), offsets=np.array([0, 9]))
+    np.savez(
+        tmp_path / "broken.npz", jpeg=np.zeros(9, np.uint8), offsets=np.array([0, 9]), labels=np.zeros(1, np.uint8)
+    )
     for name in ("text", "other", "broken"):
         with pytest.raises(InvalidInputError, match="not CIFAR-10 as JPEG"):
             read_cifar10_grey(tmp_path / f"{name}.npz", 1)
