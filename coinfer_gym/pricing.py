@@ -42,7 +42,7 @@ ROUNDING = 1e-13
 
 
 @kernel
-def _clock(theta: float, coefficient: float, low: float, high: float) -> float:
+def best_clock(theta: float, coefficient: float, low: float, high: float) -> float:
     """Clock that minimises ``theta a/f + k a f^2``."""
     best: float = (theta / (2.0 * coefficient)) ** (1.0 / 3.0)
     return min(high, max(low, best))
@@ -57,7 +57,7 @@ def _spectral_price(y: float) -> float:
 
 
 @kernel
-def _spectral_response(price: float) -> float:
+def spectral_response(price: float) -> float:
     """Inverse of `_spectral_price`, by Halley's method from the leading terms at either end."""
     if price < 1.0:
         root = math.sqrt(2.0 * price)
@@ -91,8 +91,8 @@ def controls_at(
 ) -> tuple[float, float, float]:
     """Best clocks in Hz and ``y = ln(1 + SNR)`` at a price of time; `span` is from `spectral_span`."""
     h = hardware[0]
-    f_device = _clock(theta, h.pue_device * h.kappa_device, h.frequency_device_min, h.frequency_device_max)
-    f_server = _clock(theta, h.pue_server * h.kappa_server, h.frequency_server_min, h.frequency_server_max)
+    f_device = best_clock(theta, h.pue_device * h.kappa_device, h.frequency_device_min, h.frequency_device_max)
+    f_server = best_clock(theta, h.pue_server * h.kappa_server, h.frequency_server_min, h.frequency_server_max)
     price = theta * gain / (h.noise_density * h.bandwidth)
     y_low, y_high, price_low, price_high = span
     if price >= price_high:
@@ -100,7 +100,7 @@ def controls_at(
     elif price <= price_low:
         y = y_low
     else:
-        y = min(y_high, max(y_low, _spectral_response(price)))
+        y = min(y_high, max(y_low, spectral_response(price)))
     return f_device, f_server, y
 
 

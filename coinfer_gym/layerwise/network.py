@@ -1,0 +1,359 @@
+"""Networks layer by layer: FLOPs and output sizes after pruning (Mu et al., Table I), and where they can be cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import ArrayLike, NDArray
+
+from coinfer_gym._compile import kernel
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.workload import check_keys, read_text
+
+__all__ = ["Group", "Layer", "Network", "Unit", "load_network", "shipped_networks"]
+
+LAYER_TYPES = ("conv", "relu", "maxpool", "avgpool", "dropout", "fc", "add")
+GROUP = np.dtype([("channels", np.float64), ("step", np.float64)])
+CUT = np.dtype([("group", np.int64), ("area", np.float64), ("vector", np.int64)])
+"""Feature that leaves a cut: its `area` positions of as many channels as the group keeps. Group 0 is the constant 1, of
+which the image (cut 0) has 3072 and nothing (the last cut) has 0; `vector` is 1 behind a fully connected layer."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that share one retained ratio.
+
+    Attributes
+    ----------
+    name : str
+    channels : int
+        Filters or neurons of each of its layers, unpruned.
+    step : int
+        Channels are kept in multiples of it: the width of a grouped convolution's groups, else 1.
+    """
+
+    name: str
+    channels: int
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        for field in ("channels", "step"):
+            _check_count(f"group {self.name!r}: {field}", getattr(self, field))
+        if self.channels % self.step:
+            raise InvalidInputError(
+                f"group {self.name!r}: step", self.step, f"It must divide {self.channels} channels."
+            )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as Table I counts it.
+
+    Attributes
+    ----------
+    type : str
+        One of `LAYER_TYPES`; ``add`` is the sum at the end of a residual block.
+    inputs, outputs : str or int
+        Channels that come in and go out: the name of a group, or a number that no pruning changes.
+    height, width : int
+        Of the output; of an average pooling of its input, as Table I counts it.
+    kernel : int
+        Side of a convolution's or a pooling's window.
+    fan_in : int, optional
+        Input channels that a filter sees, where the convolution is grouped.
+    area : int
+        Positions that a fully connected layer sees of each input channel.
+    """
+
+    type: str
+    inputs: str | int
+    outputs: str | int
+    height: int = 1
+    width: int = 1
+    kernel: int = 1
+    fan_in: int | None = None
+    area: int = 1
+
+    def __post_init__(self) -> None:
+        if self.type not in LAYER_TYPES:
+            raise InvalidInputError("layer: type", self.type, nearest(str(self.type), LAYER_TYPES))
+        for field in ("height", "width", "kernel", "area"):
+            _check_count(f"layer {self.type!r}: {field}", getattr(self, field))
+        if self.fan_in is not None:
+            _check_count(f"layer {self.type!r}: fan_in", self.fan_in)
+        for field in ("inputs", "outputs"):
+            _check_width(f"layer {self.type!r}: {field}", getattr(self, field))
+
+    @property
+    def terms(self) -> list[tuple[float, str | int, str | int]]:
+        """Table I as a sum of products ``coefficient * first * second`` of channels.
+
+        Convolutions have ``2 H_o W_o (C_i K^2 + 1) C_o``, fully connected layers ``(2 C_i - 1) C_o``, maximum poolings
+        ``K^2 H_o W_o C_o``, average poolings, ReLU, dropout and sums one operation for each value. Batch normalisation
+        is folded into the convolution before it.
+        """
+        positions = self.height * self.width
+        if self.type == "conv":
+            taps = 2.0 * positions * self.kernel**2
+            weights = (taps, self.inputs, self.outputs) if self.fan_in is None else (taps, self.fan_in, self.outputs)
+            return [weights, (2.0 * positions, 1, self.outputs)]
+        if self.type == "fc":
+            return [(2.0 * self.area, self.inputs, self.outputs), (-1.0, 1, self.outputs)]
+        return [(float(positions * (self.kernel**2 if self.type == "maxpool" else 1)), 1, self.outputs)]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Layers between two neighbouring cuts.
+
+    Attributes
+    ----------
+    name : str
+    layers : tuple of Layer
+    outputs : str or int
+        Channels of what it hands on: the name of a group or a number.
+    area : int
+        Positions of each channel.
+    vector : bool
+        Whether it hands on a vector of neurons, which a linear encoder compresses, or maps.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    outputs: str | int
+    area: int = 1
+    vector: bool = False
+
+    def __post_init__(self) -> None:
+        _check_count(f"unit {self.name!r}: area", self.area)
+        _check_width(f"unit {self.name!r}: outputs", self.outputs)
+
+
+class NetworkTables(NamedTuple):
+    """A network as compiled code reads it.
+
+    Attributes
+    ----------
+    groups : ndarray of `GROUP`, shape (G,)
+    pairs : ndarray of int, shape (P, 2)
+        Pairs of widths whose products make up the FLOPs; width 0 is the constant 1, width ``g + 1`` that of group g.
+    prefix : ndarray, shape (N + 1, P)
+        FLOPs of the units before each cut, by pair.
+    cuts : ndarray of `CUT`, shape (N + 1,)
+    """
+
+    groups: NDArray[np.void]
+    pairs: NDArray[np.int64]
+    prefix: NDArray[np.float64]
+    cuts: NDArray[np.void]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A chain of units, groups of whose layers are pruned together.
+
+    Attributes
+    ----------
+    name : str
+    groups : tuple of Group
+    units : tuple of Unit
+        Cut ``c`` leaves the first ``c`` to the device.
+    input_values : int
+        Values of an image, which cut 0 sends.
+    description : str
+
+    Raises
+    ------
+    InvalidInputError
+        If a number is out of range or a layer names an unknown group.
+    """
+
+    name: str
+    groups: tuple[Group, ...]
+    units: tuple[Unit, ...]
+    input_values: int
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        _check_count(f"network {self.name!r}: input_values", self.input_values)
+        if not self.units or not self.groups:
+            raise InvalidInputError(f"network {self.name!r}: units", len(self.units), "Give at least one of each.")
+        names = [group.name for group in self.groups]
+        for unit in self.units:
+            for width in (unit.outputs, *(side for each in unit.layers for side in (each.inputs, each.outputs))):
+                if isinstance(width, str) and width not in names:
+                    raise InvalidInputError(f"network {self.name!r}, unit {unit.name!r}", width, nearest(width, names))
+
+    @property
+    def cuts(self) -> int:
+        """Number of cuts, one more than units."""
+        return len(self.units) + 1
+
+    @cached_property
+    def tables(self) -> NetworkTables:
+        """The network as compiled code reads it; read-only."""
+        place = {group.name: number for number, group in enumerate(self.groups, start=1)}
+        sums: dict[tuple[int, int], NDArray[np.float64]] = {}
+        for number, unit in enumerate(self.units, start=1):
+            for coefficient, *channels in (term for layer in unit.layers for term in layer.terms):
+                constant = coefficient * math.prod(width for width in channels if not isinstance(width, str))
+                pair = sorted(place[width] if isinstance(width, str) else 0 for width in channels)
+                sums.setdefault((pair[0], pair[1]), np.zeros(self.cuts))[number:] += constant
+        cuts = [(0, self.input_values, 0)]
+        for unit in self.units[:-1]:
+            named = isinstance(unit.outputs, str)
+            cuts.append(
+                (place[str(unit.outputs)], unit.area, unit.vector)
+                if named
+                else (0, unit.area * int(unit.outputs), unit.vector)
+            )
+        tables = NetworkTables(
+            np.array([(group.channels, group.step) for group in self.groups], GROUP),
+            np.array(sorted(sums), np.int64),
+            np.ascontiguousarray(np.stack([sums[pair] for pair in sorted(sums)], axis=1)),
+            np.array([*cuts, (0, 0, 1)], CUT),
+        )
+        for table in tables:
+            table.flags.writeable = False
+        return tables
+
+    def kept(self, retained: ArrayLike) -> NDArray[np.int64]:
+        """Channels that each group keeps.
+
+        Parameters
+        ----------
+        retained : array_like, shape (G,)
+            Retained ratios in (0, 1].
+
+        Returns
+        -------
+        ndarray of int, shape (G,)
+
+        Raises
+        ------
+        InvalidInputError
+            If there is not one ratio a group, or one is out of range.
+        """
+        ratios = np.asarray(retained, np.float64)
+        names = ", ".join(group.name for group in self.groups)
+        if ratios.shape != (len(self.groups),):
+            raise InvalidInputError("retained", ratios.shape, f"Give one ratio for each of {names}.")
+        if not ((ratios > 0.0) & (ratios <= 1.0)).all():
+            raise InvalidInputError("retained", ratios, "A retained ratio lies in (0, 1].")
+        pairs = zip(ratios.tolist(), self.groups, strict=True)
+        return np.array([kept_channels(ratio, group.channels, group.step) for ratio, group in pairs], np.int64)
+
+    def unit_flops(self, retained: ArrayLike | None = None) -> NDArray[np.float64]:
+        """FLOPs of every unit, shape (N,), at retained ratios, or unpruned."""
+        widths = self._widths(retained)
+        products = widths[self.tables.pairs[:, 0]] * widths[self.tables.pairs[:, 1]]
+        return np.diff(self.tables.prefix @ products)
+
+    def values(self, retained: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Values that leave every cut uncompressed, shape (N + 1,): an image at the first, nothing at the last."""
+        cuts = self.tables.cuts
+        return np.asarray(self._widths(retained)[cuts["group"]] * cuts["area"])
+
+    def _widths(self, retained: ArrayLike | None) -> NDArray[np.float64]:
+        kept = self.kept(np.ones(len(self.groups)) if retained is None else retained)
+        return np.concatenate([[1.0], kept])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain form, as the YAML files hold it; what is at its default is left out."""
+        plain = {"name": self.name, "description": self.description}
+        return plain | {
+            "input_values": self.input_values,
+            "groups": [_plain(group) for group in self.groups],
+            "units": [_plain(unit) | {"layers": [_plain(layer) for layer in unit.layers]} for unit in self.units],
+        }
+
+
+@kernel
+def kept_channels(retained: float, channels: float, step: float) -> float:
+    """Channels that are kept of so many: the nearest multiple of `step`, and one `step` at least."""
+    return step * max(1.0, math.floor(retained * channels / step + 0.5))
+
+
+def load_network(source: str | Path) -> Network:
+    """Network by the name of a shipped one or by the path of a YAML file.
+
+    Parameters
+    ----------
+    source : str or Path
+        For example ``"alexnet"`` or ``"my/network.yaml"``.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such network, or the file is not of this form.
+    """
+    name = str(source)
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise InvalidInputError("network", name, "There is no such file.")
+        text = read_text(Path(name), "network")
+    elif name in shipped_networks():
+        text = resources.files("coinfer_gym").joinpath("networks", f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        hint = nearest(name, shipped_networks())
+        raise InvalidInputError("network", name, f"{hint} A file of your own ends in .yaml.")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInputError("network", name, f"The file is not valid YAML: {error}") from error
+    return _from_dict(content, f"network {name!r}")
+
+
+def shipped_networks() -> list[str]:
+    """Names of the networks in the package, sorted."""
+    folder = resources.files("coinfer_gym").joinpath("networks")
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def _from_dict(content: Any, origin: str) -> Network:
+    plain = _checked(content, Network, origin)
+    groups = tuple(Group(**_checked(each, Group, f"{origin}: groups")) for each in _listed(plain, "groups", origin))
+    units = []
+    for each in _listed(plain, "units", origin):
+        unit = _checked(each, Unit, f"{origin}: units")
+        layers = _listed(unit, "layers", f"{origin}: unit {unit['name']!r}")
+        unit["layers"] = tuple(Layer(**_checked(layer, Layer, f"{origin}: unit {unit['name']!r}")) for layer in layers)
+        units.append(Unit(**unit))
+    return Network(**(plain | {"groups": groups, "units": tuple(units)}))
+
+
+def _checked(content: Any, kind: Any, origin: str) -> dict[str, Any]:
+    """The mapping, if its keys are those of a dataclass."""
+    known = [field.name for field in fields(kind)]
+    check_keys(content, known, [field.name for field in fields(kind) if field.default is MISSING], origin)
+    return dict(content)
+
+
+def _listed(plain: Mapping[str, Any], key: str, origin: str) -> Sequence[Any]:
+    value = plain[key]
+    if not isinstance(value, list):
+        raise InvalidInputError(f"{origin}: {key}", value, "Give a list.")
+    return value
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    values = {field.name: (getattr(record, field.name), field) for field in fields(record) if field.name != "layers"}
+    return {name: value for name, (value, field) in values.items() if value != field.default}
+
+
+def _check_count(field: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InvalidInputError(field, value, "Give a whole number of at least 1.")
+
+
+def _check_width(field: str, value: object) -> None:
+    if not isinstance(value, str):
+        _check_count(field, value)

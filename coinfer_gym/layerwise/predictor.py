@@ -1,0 +1,415 @@
+"""Accuracy predictor of a compressed network: a fitted regressor as plain arrays that compiled code evaluates.
+
+Mu et al. (Sec. V-C) fit a regressor of scikit-learn to measured designs. Here it is its numbers alone, a constant plus
+a linear form plus a sum of regression trees, so that a step of an environment needs neither scikit-learn nor a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from coinfer_gym._compile import kernel
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.workload import check_keys, is_number, read_text
+
+__all__ = [
+    "LEAF",
+    "RegressionPredictor",
+    "TreeTables",
+    "bound_box",
+    "feature_names",
+    "load_regression_predictor",
+    "predict_row",
+    "predict_rows",
+    "shipped_regression_predictors",
+    "write_features",
+]
+
+LEAF = -1
+"""What stands in `RegressionPredictor.tests` for a leaf."""
+
+_KIND = "regression"
+_METRIC = "accuracy"
+_TEXTS = ("name", "network", "regressor", "description", "made_by")
+_NUMBERS = ("unpruned", "base")
+_LISTS = ("features", "coefficients", "tests", "numbers")
+_KEYS = ("kind", "metric", *_TEXTS, *_NUMBERS, "scores", *_LISTS)
+_FOLDER = resources.files("coinfer_gym").joinpath("layerwise", "predictors")
+
+
+class TreeTables(NamedTuple):
+    """A predictor as compiled code reads it; the nodes of all trees stand one after the other, each tree in preorder.
+
+    A leaf's way leads back to itself, so that a descent of fixed length needs no branch. Places are unsigned: if
+    they were signed, numba would look whether they count from the end, and a prediction took several times as long.
+
+    Attributes
+    ----------
+    base : float
+        Constant of the sum.
+    coefficients : ndarray, shape (d,)
+        Of the linear form.
+    roots, depths : ndarray of unsigned int, shape (T,)
+        First node of each tree, and tests on its longest way.
+    feature : ndarray of int, shape (M,)
+        What a node tests; 0 at a leaf.
+    number : ndarray, shape (M,)
+        Largest value that goes to the first child; a leaf's value.
+    ways : ndarray of int, shape (2 M,)
+        Node ``ways[2 m]`` follows node m where the feature is not above its number, ``ways[2 m + 1]`` where it is.
+    parent : ndarray of int, shape (M,)
+        Node above; a root's is itself.
+    after : ndarray of int, shape (M,)
+        First node behind all nodes below this one.
+    """
+
+    base: float
+    coefficients: NDArray[np.float64]
+    roots: NDArray[np.uint32]
+    depths: NDArray[np.uint32]
+    feature: NDArray[np.uint32]
+    number: NDArray[np.float64]
+    ways: NDArray[np.uint32]
+    parent: NDArray[np.uint32]
+    after: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False)
+class RegressionPredictor:
+    """Predicted accuracy of a design: a constant, a linear form and a sum of regression trees, clipped to [0, 1].
+
+    Attributes
+    ----------
+    name : str
+        Name of the predictor.
+    network : str
+        Name of the network whose designs were measured.
+    unpruned : float
+        Accuracy of the network as it is, in (0, 1].
+    features : tuple of str
+        What it is a function of, in the order of `feature_names`.
+    regressor : str
+        Name of what was fitted, for example ``"GradientBoosting"``.
+    scores : mapping of str to float
+        Of the regressor in cross-validation.
+    base : float
+        Constant of the sum.
+    coefficients : ndarray, shape (d,)
+        Of the linear form; all 0 where there are trees only.
+    tests : ndarray of int, shape (M,)
+        Nodes of all trees in preorder: number of the feature that a node tests, or `LEAF`. A test is followed by what
+        lies below its first child (feature not above the number), then by what lies below its second.
+    numbers : ndarray, shape (M,)
+        Each test's number and each leaf's value.
+    description : str
+        Where the numbers come from.
+    made_by : str
+        Command that made the file.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none of these.
+    """
+
+    name: str
+    network: str
+    unpruned: float
+    features: tuple[str, ...]
+    regressor: str
+    scores: Mapping[str, float]
+    base: float
+    coefficients: NDArray[np.float64]
+    tests: NDArray[np.int64]
+    numbers: NDArray[np.float64]
+    description: str = ""
+    made_by: str = ""
+
+    def __post_init__(self) -> None:
+        origin = f"predictor {self.name!r}"
+        if not 0.0 < self.unpruned <= 1.0:
+            raise InvalidInputError(f"{origin}: unpruned", self.unpruned, "Give the accuracy of the unpruned network.")
+        count = len(self.features)
+        if self.coefficients.shape != (count,):
+            shape = f"shape {self.coefficients.shape}"
+            raise InvalidInputError(f"{origin}: coefficients", shape, f"Give one for each of {count} features.")
+        if self.tests.ndim != 1 or self.tests.shape != self.numbers.shape:
+            shapes = f"shapes {self.tests.shape} and {self.numbers.shape}"
+            raise InvalidInputError(f"{origin}: tests, numbers", shapes, "Give one number for each node.")
+        if not (np.isfinite([self.base, *self.coefficients]).all() and np.isfinite(self.numbers).all()):
+            raise InvalidInputError(f"{origin}: numbers", math.nan, "All numbers must be finite.")
+        outside = (self.tests < LEAF) | (self.tests >= count)
+        if outside.any():
+            raise InvalidInputError(
+                f"{origin}: tests", int(self.tests[outside][0]), f"Give features 0 to {count - 1}, {LEAF} at a leaf."
+            )
+        # Every test opens one more way than it closes, every leaf closes one: the last tree must end at the last node.
+        ends = _ends(self.tests)
+        if len(self.tests) and (not len(ends) or ends[-1] != len(self.tests)):
+            raise InvalidInputError(
+                f"{origin}: tests", f"{len(self.tests)} nodes", "The last tree is not complete: its leaves are missing."
+            )
+
+    @property
+    def noisy(self) -> bool:
+        """Whether it was fitted for a noisy channel, whose signal-to-noise ratio then is its last feature."""
+        return self.features[-1] == "snr_db"
+
+    @cached_property
+    def tables(self) -> TreeTables:
+        """The predictor as compiled code reads it; read-only."""
+        count = len(self.tests)
+        ways, parent = np.repeat(np.arange(count), 2).reshape(count, 2), np.arange(count)
+        after, level = np.arange(1, count + 1), np.zeros(count, dtype=np.int64)
+        for node in reversed(range(count)):
+            if self.tests[node] != LEAF:
+                first = node + 1
+                second = after[first]
+                ways[node] = first, second
+                parent[[first, second]] = node
+                after[node] = after[second]
+        for node in range(count):
+            level[node] = 0 if parent[node] == node else level[parent[node]] + 1
+        roots = np.flatnonzero(level == 0)
+        depths = np.maximum.reduceat(level, roots) if count else roots
+        tables = TreeTables(
+            float(self.base),
+            self.coefficients.copy(),
+            roots.astype(np.uint32),
+            depths.astype(np.uint32),
+            np.maximum(self.tests, 0).astype(np.uint32),
+            self.numbers.copy(),
+            ways.ravel().astype(np.uint32),
+            parent.astype(np.uint32),
+            after.astype(np.uint32),
+        )
+        for table in tables[1:]:
+            table.flags.writeable = False
+        return tables
+
+    def predict(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Accuracies, shape (n,), of rows of features, shape (n, d).
+
+        Raises
+        ------
+        InvalidInputError
+            If the rows are not finite numbers of this many features.
+        """
+        rows = np.ascontiguousarray(features, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != len(self.features):
+            raise InvalidInputError("features", f"shape {rows.shape}", f"Give rows of {', '.join(self.features)}.")
+        if not np.isfinite(rows).all():
+            raise InvalidInputError("features", math.nan, "All features must be finite.")
+        accuracies = np.empty(len(rows))
+        predict_rows(self.tables, rows, accuracies)
+        return accuracies
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain form, as the JSON files hold it."""
+        plain: dict[str, Any] = {"kind": _KIND, "metric": _METRIC}
+        plain |= {key: getattr(self, key) for key in (*_TEXTS, *_NUMBERS)}
+        plain["scores"], plain["features"] = dict(self.scores), list(self.features)
+        return plain | {key: getattr(self, key).tolist() for key in ("coefficients", "tests", "numbers")}
+
+    def to_json(self) -> str:
+        """Text of the JSON file; every number reads back as the same float64."""
+        return json.dumps(self.to_dict(), separators=(",", ":")) + "\n"
+
+
+def feature_names(groups: Sequence[str], noisy: bool) -> tuple[str, ...]:
+    """Names of the features of a design, in the order of `write_features`.
+
+    Parameters
+    ----------
+    groups : sequence of str
+        Names of the network's groups.
+    noisy : bool
+        Whether the signal-to-noise ratio of the channel is a feature.
+    """
+    names = (*(f"retained_{group}" for group in groups), "cut", "compression", "log2_values")
+    return (*names, "snr_db") if noisy else names
+
+
+def load_regression_predictor(source: str | Path, groups: Sequence[str] | None = None) -> RegressionPredictor:
+    """Predictor by the name of a shipped one or by the path of a JSON file.
+
+    Parameters
+    ----------
+    source : str or Path
+        For example ``"alexnet"`` or ``"my/predictor.json"``.
+    groups : sequence of str, optional
+        Names of the groups of the network that it is for.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such predictor or file, its content is not a valid predictor of this kind, or its features are
+        not those of a network with these groups.
+    """
+    name = str(source)
+    if name.endswith(".json"):
+        if not Path(name).is_file():
+            raise InvalidInputError("predictor", name, "There is no such file.")
+        text = read_text(Path(name), "predictor")
+    elif name in shipped_regression_predictors():
+        text = _FOLDER.joinpath(f"{name}.json").read_text(encoding="utf-8")
+    else:
+        hint = nearest(name, shipped_regression_predictors())
+        raise InvalidInputError("predictor", name, f"{hint} A file of your own ends in .json.")
+    origin = f"predictor {name!r}"
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidInputError("predictor", name, f"The file is not valid JSON: {error}") from error
+    predictor = _from_dict(content, origin)
+    if groups is not None and predictor.features not in (feature_names(groups, False), feature_names(groups, True)):
+        wanted = ", ".join(feature_names(groups, predictor.noisy))
+        raise InvalidInputError(f"{origin}: features", list(predictor.features), f"Those of the network are {wanted}.")
+    return predictor
+
+
+def shipped_regression_predictors() -> list[str]:
+    """Names of the predictors of this kind in the package, sorted."""
+    mark = f'{{"kind":"{_KIND}"'  # `to_json` starts with it: no file need be read whole to tell its kind
+    names = []
+    for file in _FOLDER.iterdir():
+        if file.name.endswith(".json"):
+            with file.open(encoding="utf-8") as text:
+                if text.read(len(mark)) == mark:
+                    names.append(file.name.removesuffix(".json"))
+    return sorted(names)
+
+
+def _from_dict(content: Any, origin: str) -> RegressionPredictor:
+    if isinstance(content, dict) and content.get("kind") != _KIND:
+        raise InvalidInputError(f"{origin}: kind", content.get("kind"), f"Give a predictor of the kind {_KIND!r}.")
+    check_keys(content, _KEYS, _KEYS, origin)
+    if content["metric"] != _METRIC:
+        raise InvalidInputError(f"{origin}: metric", content["metric"], f"Give a predictor of {_METRIC!r}.")
+    for key in _TEXTS:
+        if not isinstance(content[key], str):
+            raise InvalidInputError(f"{origin}: {key}", content[key], "Give text.")
+    for key in _NUMBERS:
+        if not is_number(content[key]):
+            raise InvalidInputError(f"{origin}: {key}", content[key], "Give a number.")
+    for key in _LISTS:
+        if not isinstance(content[key], list):
+            raise InvalidInputError(f"{origin}: {key}", content[key], "Give a list.")
+    scores, names, tests = content["scores"], content["features"], content["tests"]
+    if not (isinstance(scores, dict) and all(is_number(value) for value in scores.values())):
+        raise InvalidInputError(f"{origin}: scores", scores, "Give numbers by name.")
+    if not (names and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)):
+        raise InvalidInputError(f"{origin}: features", names, "Give at least one name, and none twice.")
+    for key in ("coefficients", "numbers"):
+        if not all(map(is_number, content[key])):
+            raise InvalidInputError(f"{origin}: {key}", "something else", "Give a list of numbers.")
+    if not all(isinstance(test, int) and not isinstance(test, bool) and abs(test) < 2**31 for test in tests):
+        raise InvalidInputError(f"{origin}: tests", "something else", "Give a list of whole numbers.")
+    arrays: dict[str, Any] = {
+        "coefficients": np.array(content["coefficients"], dtype=np.float64),
+        "tests": np.array(tests, dtype=np.int64),
+        "numbers": np.array(content["numbers"], dtype=np.float64),
+    }
+    plain = {key: content[key] for key in (*_TEXTS, *_NUMBERS)}
+    return RegressionPredictor(**plain, scores=scores, features=tuple(names), **arrays)
+
+
+def _ends(tests: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Position behind the last node of every complete tree."""
+    still_open = np.cumsum(np.where(tests == LEAF, -1, 1))
+    # The n-th tree ends where the ways left open first fall to -n.
+    fallen = np.minimum.accumulate(np.concatenate(([0], still_open)))
+    return np.flatnonzero(np.diff(fallen)) + 1
+
+
+@kernel
+def write_features(
+    designs: NDArray[np.float64], i: int, values: float, snr_db: float, features: NDArray[np.float64]
+) -> None:
+    """Write the features of the design in row `i` to row `i` of `features`, in the order of `feature_names`.
+
+    Parameters
+    ----------
+    designs : ndarray, shape (n, G + 4)
+        Rows ``[cut, retained ratio of each group, compression, power in W, device's clock in Hz]``.
+    i : int
+    values : float
+        Values that are sent over the link. Behind the last cut there are none, and their logarithm counts as 0.
+    snr_db : float
+        Signal-to-noise ratio of the link, dB; without effect where `features` has no column for it.
+    features : ndarray, shape (n, d)
+    """
+    groups = designs.shape[1] - 4
+    for g in range(groups):
+        features[i, g] = designs[i, g + 1]
+    cut = designs[i, 0]
+    features[i, groups] = cut
+    # The image and nothing at all go without a codec, whatever the design says.
+    features[i, groups + 1] = designs[i, groups + 1] if cut > 0.0 and values > 0.0 else 1.0
+    features[i, groups + 2] = math.log2(values) if values > 0.0 else 0.0
+    if features.shape[1] > groups + 3:
+        features[i, groups + 3] = snr_db
+
+
+@kernel
+def predict_row(trees: TreeTables, features: NDArray[np.float64], i: int) -> float:
+    """Accuracy in [0, 1] predicted from row `i` of the features, shape (n, d)."""
+    base, coefficients, roots, depths, feature, number, ways, _, _ = trees
+    total = base
+    for k in range(coefficients.shape[0]):
+        total += coefficients[k] * features[i, k]
+    for t in range(roots.shape[0]):
+        node = np.uint64(roots[t])
+        for _ in range(depths[t]):
+            is_above = features[i, feature[node]] > number[node]
+            node = np.uint64(ways[np.uint64(2) * node + np.uint64(is_above)])
+        total += number[node]
+    return min(1.0, max(0.0, total))
+
+
+@kernel
+def predict_rows(trees: TreeTables, features: NDArray[np.float64], accuracies: NDArray[np.float64]) -> None:
+    """Write `predict_row` of every row of the features, shape (n, d), to `accuracies`, shape (n,)."""
+    for i in range(features.shape[0]):
+        accuracies[i] = predict_row(trees, features, i)
+
+
+@kernel
+def bound_box(trees: TreeTables, low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
+    """Upper bound of the accuracy where every feature lies between `low` and `high`, both of shape (d,).
+
+    Sum of the largest values that the linear form and each tree can take in the box: exact for one tree, else above
+    the largest prediction, since trees may take their largest values at different points.
+    """
+    base, coefficients, roots, _, feature, number, ways, parent, after = trees
+    total = base
+    for k in range(coefficients.shape[0]):
+        total += max(coefficients[k] * low[k], coefficients[k] * high[k])
+    one = np.uint64(1)
+    for t in range(roots.shape[0]):
+        root = np.uint64(roots[t])
+        end = np.uint64(after[root])
+        largest = -math.inf
+        node = root
+        while node < end:
+            above = np.uint64(parent[node])
+            tested, limit = feature[above], number[above]
+            is_outside = low[tested] > limit if node == above + one else high[tested] <= limit
+            if is_outside and node != root:
+                node = np.uint64(after[node])
+                continue
+            if np.uint64(ways[node + node]) == node:
+                largest = max(largest, number[node])
+            node += one
+        total += largest
+    return min(1.0, max(0.0, total))

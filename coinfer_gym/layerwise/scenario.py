@@ -1,0 +1,151 @@
+"""Scenarios of Layerwise-v0: a network, a device (Table II), a link (Table III) and the world around them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from coinfer_gym.layerwise.delay import HARDWARE_NAMES
+from coinfer_gym.layerwise.network import Network, load_network
+from coinfer_gym.layerwise.predictor import RegressionPredictor, load_regression_predictor
+from coinfer_gym.layerwise.problem import LayerwiseProblem
+from coinfer_gym.scenario import WorldScenario, check_bounds, number, read_model
+
+__all__ = [
+    "DEVICES",
+    "LINKS",
+    "NETWORKS",
+    "LayerwiseScenario",
+    "load_layerwise_scenario",
+    "shipped_layerwise_scenarios",
+]
+
+NETWORKS = ("alexnet", "regnet")
+DEVICES = ("rpi3b", "rpi4b", "tk1")
+"""Raspberry Pi 3B+, Raspberry Pi 4B, NVIDIA Jetson TK1 (Table II)."""
+LINKS = ("3g", "4g", "5g", "wifi")
+"""Table III."""
+
+
+class LayerwiseScenario(WorldScenario):
+    """The constants of a world of Layerwise-v0. Every field is also a keyword of ``gym.make``.
+
+    Raises
+    ------
+    InvalidInputError
+        Through `load_layerwise_scenario`: if a key is unknown or a value is out of range.
+    """
+
+    file_fields: ClassVar[tuple[str, ...]] = ("network", "predictor", *WorldScenario.file_fields)
+
+    # the network and its accuracy
+    network_name: str = Field(description="shipped network or path of a YAML file", alias="network")
+    predictor_name: str = Field(description="shipped accuracy predictor or path of a JSON file", alias="predictor")
+    accuracy_loss: Annotated[float, number("", "1", "predicted accuracy that may be lost", low=0, high=1)] = 0.02
+    retained_min: Annotated[float, number("rho_min", "1", "least retained ratio of a group", above=0, high=1)] = 0.1
+    input_value_bits: Annotated[float, number("", "bit", "a value of the image", above=0)] = 32.0
+    feature_value_bits: Annotated[float, number("", "bit", "a value of a feature", above=0)] = 32.0
+
+    # device and server
+    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "device's throughput", above=0)]
+    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "server's throughput", above=0)]
+    frequency_device_min: Annotated[float, number("f_d,min", "Hz", "lowest clock of the device", above=0)]
+    frequency_device_max: Annotated[float, number("f_d,max", "Hz", "highest clock of the device", above=0)]
+    frequency_server: Annotated[float, number("f_s", "Hz", "clock of the server", above=0)]
+    pue_device: Annotated[float, number("eta_d", "1", "power usage effectiveness of the device", low=1)] = 1.0
+    pue_server: Annotated[float, number("eta_s", "1", "power usage effectiveness of the server", low=1)] = 1.5
+    kappa_device: Annotated[float, number("kappa_d", "W/Hz^3", "power coefficient of the device", above=0)]
+    kappa_server: Annotated[float, number("kappa_s", "W/Hz^3", "power coefficient of the server", above=0)]
+
+    # the reward
+    weight_accuracy: Annotated[
+        float, number("w_A", "1", "price of a relative shortfall of the least accuracy", low=0)
+    ] = 20.0
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        check_bounds(self, "frequency_device")
+        _ = self.predictor  # a network or a predictor that cannot be read fails here, not at the first use
+        return self
+
+    @cached_property
+    def network(self) -> Network:
+        """The network's layer table."""
+        return load_network(self.network_name)
+
+    @cached_property
+    def predictor(self) -> RegressionPredictor:
+        """What predicts the accuracy of its designs."""
+        return load_regression_predictor(self.predictor_name, [group.name for group in self.network.groups])
+
+    @property
+    def accuracy_min(self) -> float:
+        """Least predicted accuracy that a task must have."""
+        return self.predictor.unpruned - self.accuracy_loss
+
+    def problem(
+        self, gain: float, delay_budget: float | None = None, energy_budget: float | None = None
+    ) -> LayerwiseProblem:
+        """The latency problem of one task in this world.
+
+        Parameters
+        ----------
+        gain : float
+            Channel power gain.
+        delay_budget, energy_budget : float, optional
+            Budgets in s and J; the scenario's where not given.
+        """
+        return LayerwiseProblem(
+            network=self.network,
+            predictor=self.predictor,
+            gain=gain,
+            delay_budget=self.delay_budget if delay_budget is None else delay_budget,
+            energy_budget=self.energy_budget if energy_budget is None else energy_budget,
+            accuracy_min=self.accuracy_min,
+            **{name: getattr(self, name) for name in HARDWARE_NAMES},
+        )
+
+
+def load_layerwise_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> LayerwiseScenario:
+    """Scenario of Layerwise-v0 by name, path of a YAML file, or plain form.
+
+    Parameters
+    ----------
+    source : str, Path or mapping
+        A shipped one is ``network-device-link``, for example ``"alexnet-rpi4b-4g"``, see `NETWORKS`, `DEVICES` and
+        `LINKS`. A file may extend one of these.
+    **overrides
+        Fields to set otherwise, by name.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such scenario, a key is unknown, or a value is out of range.
+    """
+    return read_model(LayerwiseScenario, _Shipped(), source, overrides)
+
+
+def shipped_layerwise_scenarios() -> list[str]:
+    """Names of the shipped scenarios, sorted."""
+    return _Shipped().names()
+
+
+class _Shipped:
+    """The scenarios in the package, put together of their parts."""
+
+    def names(self) -> list[str]:
+        return sorted("-".join(parts) for parts in itertools.product(NETWORKS, DEVICES, LINKS))
+
+    def read(self, name: str) -> dict[str, Any]:
+        content: dict[str, Any] = {"name": name}
+        for part in ("base", *name.split("-")):
+            text = resources.files("coinfer_gym").joinpath("layerwise", "parts", f"{part}.yaml")
+            content |= yaml.safe_load(text.read_text(encoding="utf-8"))
+        return content

@@ -1,0 +1,265 @@
+"""Exact optima: power and clock against a general solver, cuts and whole designs against enumeration."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.network import Group, Layer, Network, Unit
+from coinfer_gym.layerwise.optimum import fastest, solve_exact, solve_given, solve_rows
+from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
+from coinfer_gym.layerwise.problem import LayerwiseProblem
+
+GROUPS = (Group("a", 4), Group("b", 8, 2), Group("c", 5))
+NETWORK = Network(
+    "tiny",
+    GROUPS,
+    (
+        Unit("conv", (Layer("conv", 3, "a", 4, 4, 3),), "a", 16),
+        Unit("second", (Layer("conv", "a", "b", 4, 4, 3), Layer("maxpool", "b", "b", 2, 2, 2)), "b", 4),
+        Unit("fc", (Layer("fc", "b", "c", area=4),), "c", 1, True),
+        Unit("end", (Layer("fc", "c", 10),), 10, 1, True),
+    ),
+    48,
+)
+SPANS = ((0.1, 1.0), (0.1, 1.0), (0.1, 1.0), (0.0, 4.0), (0.05, 1.0), (0.0, 7.0))
+
+
+def predictor(seed, trees=5, depth=3, linear=0.0):
+    """Random trees, in which more is better more often than not."""
+    rng = np.random.default_rng(seed)
+    tests, numbers = [], []
+
+    def grow(left, level):
+        if left == 0:
+            tests.append(LEAF)
+            numbers.append(float(0.02 * level + rng.normal(0.0, 0.015)))
+            return
+        feature = int(rng.integers(len(SPANS)))
+        tests.append(feature)
+        numbers.append(float(rng.uniform(*SPANS[feature])))
+        grow(left - 1, level)
+        grow(left - 1, level + 1)
+
+    for _ in range(trees):
+        grow(depth, 0)
+    names = feature_names([group.name for group in GROUPS], False)
+    form = np.full(len(names), linear)
+    return RegressionPredictor("mine", "tiny", 0.9, names, "Tree", {}, 0.5, form, np.array(tests), np.array(numbers))
+
+
+def make(seed=0, **changes):
+    given = {
+        "network": NETWORK,
+        "predictor": predictor(seed),
+        "gain": 0.003,
+        "delay_budget": math.inf,
+        "energy_budget": math.inf,
+        "accuracy_min": 0.7,
+        "flops_per_cycle_device": 0.25,
+        "flops_per_cycle_server": 8.0,
+        "frequency_device_min": 1e5,
+        "frequency_device_max": 1e6,
+        "frequency_server": 3e6,
+        "pue_device": 1.1,
+        "pue_server": 1.4,
+        "kappa_device": 2e-18,
+        "kappa_server": 3e-19,
+        "bandwidth": 2e5,
+        "noise_density": 1e-9,
+        "power_min": 0.01,
+        "power_max": 0.5,
+        "input_value_bits": 8.0,
+        "feature_value_bits": 32.0,
+        "retained_min": 0.1,
+    }
+    return LayerwiseProblem(**(given | changes))
+
+
+def costs(problem, flops, bits, power, clock):
+    """Delay and energy of device and upload, written out."""
+    rate = problem.bandwidth * np.log2(1 + power * problem.gain / (problem.noise_density * problem.bandwidth))
+    tau = bits / rate
+    delay = flops / (clock * problem.flops_per_cycle_device) + tau
+    joules = problem.pue_device * problem.kappa_device * clock**2 * flops / problem.flops_per_cycle_device
+    return delay, joules + power * tau
+
+
+@pytest.mark.parametrize(("flops", "bits"), [(1e5, 1e4), (1e6, 1e3), (1e3, 1e5), (0.0, 1e4), (1e5, 0.0)])
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.9])
+def test_power_and_clock_against_a_search(flops, bits, share):
+    optimize = pytest.importorskip("scipy.optimize")
+    # a chip hungry enough for both energies to matter
+    problem = make(kappa_device=2e-18 * 1e3)
+    least = costs(problem, flops, bits, problem.power_min, problem.frequency_device_min)[1]
+    most = costs(problem, flops, bits, problem.power_max, problem.frequency_device_max)[1]
+    budget = least + share * (most - least)
+    delay, power, clock = fastest(problem.hardware, problem.gain, flops, bits, budget)
+    assert costs(problem, flops, bits, power, clock) == pytest.approx((delay, budget), rel=1e-10)
+    assert problem.power_min <= power <= problem.power_max
+    assert problem.frequency_device_min <= clock <= problem.frequency_device_max
+
+    # For every power the clock that spends the rest; the best power by golden section around the best of a dense grid.
+    def time(power):
+        left = budget - costs(problem, 0.0, bits, power, 1.0)[1]
+        if left < 0.0:
+            return math.inf
+        unit = costs(problem, flops, 0.0, power, 1.0)[1]
+        clock = min(problem.frequency_device_max, math.sqrt(left / unit)) if unit else problem.frequency_device_max
+        if clock < problem.frequency_device_min:
+            return math.inf
+        return costs(problem, flops, bits, power, clock)[0]
+
+    grid = np.geomspace(problem.power_min, problem.power_max, 4001)
+    times = np.array([time(each) for each in grid])
+    best = int(np.argmin(times))
+    ends = grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)]
+    found = optimize.minimize_scalar(time, bounds=ends, method="bounded", options={"xatol": 1e-12})
+    reference = min(times[best], found.fun)
+    assert delay <= reference * (1.0 + 1e-10)
+    # the bounded search stops short of an end where the budget binds
+    assert delay == pytest.approx(reference, rel=1e-6)
+
+
+def test_without_a_budget_all_at_full_speed():
+    problem = make()
+    delay, power, clock = fastest(problem.hardware, problem.gain, 1e5, 1e4, math.inf)
+    assert (power, clock) == (0.5, 1e6)
+    assert delay == pytest.approx(costs(problem, 1e5, 1e4, 0.5, 1e6)[0], rel=1e-12)
+
+
+def test_a_budget_that_nothing_meets():
+    problem = make()
+    least = costs(problem, 1e5, 1e4, problem.power_min, problem.frequency_device_min)[1]
+    for budget in (0.999 * least, 0.0, -1.0):
+        delay, power, clock = fastest(problem.hardware, problem.gain, 1e5, 1e4, budget)
+        assert (delay, power, clock) == (math.inf, problem.power_min, problem.frequency_device_min)
+    assert fastest(problem.hardware, problem.gain, 1e5, 1e4, least * (1 + 1e-9))[0] < math.inf
+    assert fastest(problem.hardware, 0.0, 1e5, 1e4, 1.0)[0] == math.inf
+
+
+@pytest.mark.parametrize("budget", [math.inf, 3.0e-2, 8e-3, 3e-3, 1e-5])
+@pytest.mark.parametrize("accuracy", [0.0, 0.6, 0.99])
+def test_given_ratios_against_a_dense_grid(budget, accuracy):
+    problem = make(energy_budget=budget, accuracy_min=accuracy)
+    ratios, compression = (0.8, 0.5, 1.0), 0.5
+    solution = solve_given(problem, ratios, compression)
+    grid = np.array(
+        [
+            (cut, *ratios, compression, power, clock)
+            for cut in range(5)
+            for power in np.geomspace(0.01, 0.5, 121)
+            for clock in np.geomspace(1e5, 1e6, 121)
+        ]
+    )
+    outcomes = problem.evaluate_rows(grid)
+    accurate = outcomes.accuracy >= accuracy
+    allowed = accurate & (outcomes.energy <= budget)
+    if allowed.any():
+        best = outcomes.delay[allowed].min()
+        assert solution.feasible
+        assert 0.95 * best <= solution.delay <= best * (1 + 1e-9)
+        assert solution.energy <= budget * (1 + 1e-12)
+    else:
+        assert not solution.feasible
+        among = accurate if accurate.any() else outcomes.accuracy == outcomes.accuracy.max()
+        assert solution.accuracy in outcomes.accuracy[among]
+        least = outcomes.energy[among].min()
+        assert solution.energy <= max(budget, least) * (1 + 1e-9)
+    for cut in range(5):
+        assert solve_given(problem, ratios, compression, cut).cut == cut
+
+
+def test_rows_keep_all_but_power_and_clock():
+    problem = make(energy_budget=8e-3)
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.integers(0, 5, 40), rng.uniform(0.1, 1.0, (40, 4)), np.zeros((40, 2))])
+    before = rows.copy()
+    solved = solve_rows(problem, rows)
+    assert (rows == before).all()
+    assert (solved[:, :-2] == rows[:, :-2]).all()
+    one_by_one = np.concatenate([solve_rows(problem, row[None]) for row in rows])
+    assert (solved == one_by_one).all()
+    for row in solved:
+        given = solve_given(problem, row[1:4], row[4], int(row[0]))
+        assert (given.power, given.frequency) == (row[5], row[6])
+    with pytest.raises(InvalidInputError, match="retained of b"):
+        solve_rows(problem, np.array([[0, 1.0, 2.0, 1.0, 1.0, 0.0, 0.0]]))
+
+
+def enumerated(problem):
+    """Best delay over every design that can differ from another in channels or in any test of any tree."""
+    tests, numbers = problem.predictor.tests, problem.predictor.numbers
+
+    def representatives(low, ends):
+        ends = sorted({low, 1.0, *(end for end in ends if low < end < 1.0)})
+        return [*(0.5 * (first + second) for first, second in itertools.pairwise(ends)), 1.0]
+
+    axes = []
+    for g, group in enumerate(GROUPS):
+        steps = group.channels // group.step
+        ends = [*numbers[tests == g], *((step + 0.5) / steps for step in range(steps))]
+        axes.append(representatives(problem.retained_min, ends))
+    ends = [*numbers[tests == 4]]
+    ends += [(sent + 0.5) / kept for kept in range(1, 9) for sent in range(kept)]
+    shares = representatives(1e-4, ends)
+    best = math.inf
+    for cut in range(5):
+        inner = shares if 0 < cut < 4 else [1.0]
+        columns = np.stack([each.ravel() for each in np.meshgrid(*axes, inner, indexing="ij")], axis=1)
+        rows = solve_rows(problem, np.column_stack([np.full(len(columns), cut), columns, np.ones((len(columns), 2))]))
+        outcomes = problem.evaluate_rows(rows)
+        allowed = outcomes.accuracy >= problem.accuracy_min
+        allowed &= outcomes.energy <= problem.energy_budget * (1 + 1e-12)
+        best = min(best, outcomes.delay[allowed].min(initial=math.inf))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("quantile", "budget"), [(0.7, math.inf), (0.97, math.inf), (0.9, 6e-3)])
+def test_the_best_design_against_all_of_them(seed, quantile, budget):
+    problem = make(seed, energy_budget=budget)
+    rng = np.random.default_rng(seed)
+    rows = np.column_stack([rng.integers(0, 5, 3000), rng.uniform(0.1, 1.0, (3000, 4)), np.ones((3000, 2))])
+    threshold = float(np.quantile(problem.evaluate_rows(rows).accuracy, quantile))
+    problem = dataclasses.replace(problem, accuracy_min=threshold)
+    solution, proof = solve_exact(problem, tolerance=0.0)
+    reference = enumerated(problem)
+    assert reference < math.inf
+    assert solution.feasible
+    assert solution.accuracy >= threshold
+    assert min(solution.retained) >= problem.retained_min
+    assert solution.delay == pytest.approx(reference, rel=1e-12)
+    assert proof.delay_bound == pytest.approx(reference, rel=1e-12)
+    assert proof.gap == pytest.approx(0.0, abs=1e-12)
+    for tolerance, nodes in ((0.1, 100_000), (0.0, 20)):
+        rough, bounds = solve_exact(problem, tolerance, nodes)
+        assert bounds.delay_bound <= reference * (1 + 1e-12)
+        assert rough.delay * (1 - bounds.gap) == pytest.approx(bounds.delay_bound, rel=1e-9)
+        assert bounds.nodes <= nodes
+        if nodes > 20:
+            assert bounds.gap <= tolerance
+
+
+def test_a_given_start_is_never_left_for_worse():
+    problem = make(0)
+    solution, _ = solve_exact(problem, 0.0)
+    again, _ = solve_exact(problem, 0.5, 1, problem.row(solution)[None])
+    assert again.delay == solution.delay
+    with pytest.raises(InvalidInputError, match=r"starts.*0\.1"):
+        solve_exact(make(0), starts=np.array([[0, 0.05, 1.0, 1.0, 1.0, 0.0, 0.0]]))
+
+
+def test_an_accuracy_that_nothing_reaches():
+    solution, proof = solve_exact(make(0, accuracy_min=1.0))
+    assert not solution.feasible
+    assert proof.delay_bound == math.inf
+    assert math.isnan(proof.gap)
+
+
+def test_a_linear_form_has_no_cells():
+    with pytest.raises(InvalidInputError, match="sum of regression trees"):
+        solve_exact(make(predictor=predictor(0, linear=0.01)))

@@ -1,0 +1,222 @@
+"""Accuracy predictors of designs: predictions walked tree by tree, bounds against random points, files that are bad."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.predictor import (
+    LEAF,
+    RegressionPredictor,
+    bound_box,
+    feature_names,
+    load_regression_predictor,
+    predict_row,
+    shipped_regression_predictors,
+    write_features,
+)
+
+GROUPS = ("conv1", "fc1")
+NAMES = feature_names(GROUPS, noisy=True)
+
+
+def random_tree(rng, depth, box):
+    """Nested tuples (feature, number, first, second) or a leaf's value; every leaf can be reached."""
+    if depth == 0 or rng.random() < 0.15:
+        return float(rng.normal(0.0, 0.05))
+    feature = int(rng.integers(len(box)))
+    low, high = box[feature]
+    number = float(rng.uniform(low, high))
+    boxes = [[*box[:feature], side, *box[feature + 1 :]] for side in ((low, number), (number, high))]
+    return feature, number, *(random_tree(rng, depth - 1, each) for each in boxes)
+
+
+def walk(tree, row):
+    while isinstance(tree, tuple):
+        feature, number, first, second = tree
+        tree = first if row[feature] <= number else second
+    return tree
+
+
+def flat(tree):
+    if not isinstance(tree, tuple):
+        return [(LEAF, tree)]
+    return [(tree[0], tree[1]), *flat(tree[2]), *flat(tree[3])]
+
+
+def forest(seed, count=20, depth=4, linear=False):
+    rng = np.random.default_rng(seed)
+    trees = [random_tree(rng, depth, [(0.0, 1.0)] * len(NAMES)) for _ in range(count)]
+    nodes = [node for tree in trees for node in flat(tree)]
+    coefficients = rng.normal(0.0, 0.1, len(NAMES)) if linear else np.zeros(len(NAMES))
+    tests = np.array([test for test, _ in nodes], dtype=np.int64)
+    numbers = np.array([number for _, number in nodes])
+    made = RegressionPredictor(
+        "mine", "alexnet", 0.9, NAMES, "GradientBoosting", {"mse": 1e-4}, 0.5, coefficients, tests, numbers
+    )
+    return made, trees
+
+
+def expected(made, trees, rows):
+    sums = [made.base + row @ made.coefficients + sum(walk(tree, row) for tree in trees) for row in rows]
+    return np.clip(sums, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("depth", [0, 1, 3, 7])
+def test_prediction_is_the_sum_of_walks_through_the_trees(depth, linear):
+    made, trees = forest(depth, depth=depth, linear=linear)
+    rows = np.random.default_rng(1).random((300, len(NAMES)))
+    at = made.tests == 0  # on the very numbers that the first feature is tested against
+    on_the_edge = made.numbers[at][:100]
+    rows[: len(on_the_edge), 0] = on_the_edge
+    want = expected(made, trees, rows)
+    np.testing.assert_allclose(made.predict(rows), want, rtol=0, atol=1e-12)
+    assert predict_row(made.tables, rows, 7) == pytest.approx(want[7], abs=1e-12)
+
+
+def test_prediction_lies_between_0_and_1():
+    made, _ = forest(0)
+    rows = np.random.default_rng(0).random((10, len(NAMES)))
+    assert (replace(made, base=5.0).predict(rows) == 1.0).all()
+    assert (replace(made, base=-5.0).predict(rows) == 0.0).all()
+    assert bound_box(replace(made, base=5.0).tables, rows[0], rows[0]) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bound_of_one_tree_is_its_largest_leaf_in_the_box(seed):
+    made, trees = forest(seed, count=1, depth=5)
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(0.0, 0.6, len(NAMES))
+    high = low + rng.uniform(0.0, 0.4, len(NAMES))
+    points = rng.uniform(low, high, (4000, len(NAMES)))
+    best = expected(made, trees, points).max()
+    bound = bound_box(made.tables, low, high)
+    assert bound >= best - 1e-12
+    exact = made.base + largest_leaf(trees[0], low, high)
+    assert bound == pytest.approx(exact, abs=1e-12)
+
+
+def largest_leaf(tree, low, high):
+    """Largest leaf of a box by cutting the box at every test: the recursion that the kernel does without."""
+    if not isinstance(tree, tuple):
+        return tree
+    feature, number, first, second = tree
+    found = []
+    if low[feature] <= number:
+        found.append(
+            largest_leaf(first, low, np.where(np.arange(len(high)) == feature, np.minimum(high, number), high))
+        )
+    if high[feature] > number:
+        above = np.nextafter(number, math.inf)
+        found.append(largest_leaf(second, np.where(np.arange(len(low)) == feature, np.maximum(low, above), low), high))
+    return max(found)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_bound_is_above_all_predictions_in_the_box_and_meets_them_at_a_point(linear):
+    made, trees = forest(3, count=30, linear=linear)
+    rng = np.random.default_rng(3)
+    for width in (0.0, 0.05, 0.3, 1.0):
+        low = rng.uniform(0.0, 1.0 - width, len(NAMES))
+        high = low + width
+        found = expected(made, trees, rng.uniform(low, high, (500, len(NAMES)))).max()
+        bound = bound_box(made.tables, low, high)
+        assert bound >= found - 1e-12
+        if width == 0.0:
+            assert bound == pytest.approx(found, abs=1e-12)
+
+
+def test_features_of_a_design():
+    designs = np.array([[2, 0.5, 0.25, 0.1, 1.0, 2e9], [0, 0.5, 0.25, 0.1, 1.0, 2e9], [3, 0.5, 0.25, 0.1, 1.0, 2e9]])
+    rows = np.full((3, 6), math.nan)
+    for i, values in enumerate((64.0, 3072.0, 0.0)):
+        write_features(designs, i, values, 20.0, rows)
+    assert NAMES == ("retained_conv1", "retained_fc1", "cut", "compression", "log2_values", "snr_db")
+    np.testing.assert_allclose(rows[0], [0.5, 0.25, 2, 0.1, 6, 20])
+    np.testing.assert_allclose(rows[1], [0.5, 0.25, 0, 1, math.log2(3072), 20], err_msg="the image has no codec")
+    np.testing.assert_allclose(rows[2], [0.5, 0.25, 3, 1, 0, 20], err_msg="nothing is sent")
+    quiet = np.zeros((3, 5))
+    write_features(designs, 0, 64.0, 20.0, quiet)
+    np.testing.assert_allclose(quiet[0], rows[0, :5])
+
+
+def test_a_file_gives_the_same_predictor(tmp_path):
+    made, _ = forest(5, linear=True)
+    path = tmp_path / "mine.json"
+    path.write_text(made.to_json())
+    read = load_regression_predictor(path, GROUPS)
+    rows = np.random.default_rng(2).random((50, len(NAMES)))
+    np.testing.assert_array_equal(read.predict(rows), made.predict(rows))
+    assert read.to_json() == made.to_json()
+    assert read.noisy
+
+
+def test_shipped_predictors_load_and_those_of_the_other_world_are_not_among_them():
+    names = shipped_regression_predictors()
+    assert "minilm-squad-magnitude" not in names
+    for name in names:
+        assert load_regression_predictor(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "remedy"),
+    [
+        (lambda d: d.pop("tests"), "tests", "missing"),
+        (lambda d: d.update(colour=1), "key", "Known are"),
+        (lambda d: d.update(kind="table"), "kind", "'regression'"),
+        (lambda d: d.pop("kind"), "kind", "'regression'"),
+        (lambda d: d.update(metric="f1"), "metric", "'accuracy'"),
+        (lambda d: d.update(network=3), "network", "Give text"),
+        (lambda d: d.update(base="0.5"), "base", "Give a number"),
+        (lambda d: d.update(base=math.nan), "numbers", "finite"),
+        (lambda d: d.update(unpruned=1.5), "unpruned", "accuracy of the unpruned"),
+        (lambda d: d.update(scores=[1]), "scores", "numbers by name"),
+        (lambda d: d.update(features="cut"), "features", "Give a list"),
+        (lambda d: d["features"].__setitem__(0, "cut"), "features", "none twice"),
+        (lambda d: d["coefficients"].pop(), "coefficients", "one for each"),
+        (lambda d: d["numbers"].pop(), "tests, numbers", "one number for each"),
+        (lambda d: d["numbers"].__setitem__(0, None), "numbers", "list of numbers"),
+        (lambda d: d["numbers"].__setitem__(0, math.inf), "numbers", "finite"),
+        (lambda d: d["tests"].__setitem__(0, 6), "tests", "0 to 5"),
+        (lambda d: d["tests"].__setitem__(0, -2), "tests", "-1 at a leaf"),
+        (lambda d: d["tests"].__setitem__(0, 1.5), "tests", "whole numbers"),
+        (lambda d: [d[key].pop() for key in ("tests", "numbers")], "tests", "leaves are missing"),
+    ],
+)
+def test_damaged_file_gives_one_clear_error(tmp_path, change, field, remedy):
+    data = forest(1)[0].to_dict()
+    change(data)
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(InvalidInputError, match=remedy) as caught:
+        load_regression_predictor(path)
+    assert caught.value.field.endswith(field)
+
+
+def test_file_that_is_none_or_of_another_network(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text("[1")
+    with pytest.raises(InvalidInputError, match="not valid JSON"):
+        load_regression_predictor(path)
+    path.write_text("[1]")
+    with pytest.raises(InvalidInputError, match="Give a mapping"):
+        load_regression_predictor(path)
+    with pytest.raises(InvalidInputError, match="no such file"):
+        load_regression_predictor(tmp_path / "none.json")
+    with pytest.raises(InvalidInputError, match=r"ends in \.json"):
+        load_regression_predictor("minilm-squad-magnitude")
+    path.write_text(forest(1)[0].to_json())
+    with pytest.raises(InvalidInputError, match="retained_stage1"):
+        load_regression_predictor(path, ("stage1", "stage2"))
+
+
+def test_features_that_cannot_be_predicted():
+    made, _ = forest(1)
+    with pytest.raises(InvalidInputError, match="Give rows of retained_conv1"):
+        made.predict(np.zeros((2, 5)))
+    with pytest.raises(InvalidInputError, match="finite"):
+        made.predict(np.full((1, 6), math.nan))
