@@ -32,3 +32,8 @@ if "coinfer_gym/LAIM-v0" not in registry:  # importing twice must not warn
         entry_point="coinfer_gym.envs.laim:LAIMEnv",
         vector_entry_point="coinfer_gym.envs.vector:LAIMVectorEnv",
     )
+    register(
+        id="coinfer_gym/Layerwise-v0",
+        entry_point="coinfer_gym.envs.layerwise:LayerwiseEnv",
+        vector_entry_point="coinfer_gym.envs.layerwise:LayerwiseVectorEnv",
+    )

@@ -242,7 +242,7 @@ def fit(
     InvalidInputError
         If the name is unknown or the data cannot be used.
     """
-    _check_word("regressor", name, REGRESSORS)
+    _check_word("regressor", name, makers)
     _check_data(X, y, names)
     regressor = makers[name](seed)
     regressor.fit(X, y)

@@ -7,14 +7,16 @@ on which the trees are fitted: they keep its precision, and trees are fast and a
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -30,7 +32,6 @@ LESSONS = 6000
 _LESSONS_SEED = 1_000_003  # apart from the designs that are measured
 _LEAST = 0.1  # accuracy of guessing
 _MARGIN = 0.02  # the loss is counted from so much above the best measured accuracy
-_ALL = 12.0  # more than the logarithm of any number of channels sent: no codec
 
 Array = NDArray[np.float64]
 
@@ -62,14 +63,19 @@ class TaughtTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Fit the process to measured designs, and the trees to the process."""
         network = load_network(self.network)
         highest = float(np.max(y)) + _MARGIN
-        kernel = ConstantKernel(1.0) * RBF(np.full(_smooth(network, X[:1]).shape[1], 3.0)) + WhiteKernel(0.1)
+        smooth = _smooth(network, X)
+        # Of losses the square roots: those of lightly pruned designs differ by little, and matter most.
+        kernel = ConstantKernel(1.0) * Matern(np.full(smooth.shape[1], 3.0), nu=1.5) + WhiteKernel(0.1)
         teacher = make_pipeline(StandardScaler(), GaussianProcessRegressor(kernel, normalize_y=True))
-        teacher.fit(_smooth(network, X), np.log(highest - y))
+        with warnings.catch_warnings():
+            # A feature without effect has a length at the end of its range.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            teacher.fit(smooth, np.sqrt(highest - y))
         lessons = _lessons(network, self.noisy)
-        answers = np.clip(highest - np.exp(teacher.predict(_smooth(network, lessons))), _LEAST, highest)
+        losses = np.maximum(teacher.predict(_smooth(network, lessons)), 0.0) ** 2
         self.student_ = GradientBoostingRegressor(
             n_estimators=100, learning_rate=0.3, max_depth=3, subsample=0.5, random_state=self.seed
-        ).fit(lessons, answers)
+        ).fit(lessons, np.maximum(highest - losses, _LEAST))
         return self
 
     def predict(self, X: Array) -> Array:
@@ -78,20 +84,29 @@ class TaughtTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _smooth(network: Network, features: Array) -> Array:
-    """The features with ratios and numbers of channels on scales on which accuracy is smooth."""
-    groups = len(network.groups)
-    cuts = network.tables.cuts[features[:, groups].astype(np.int64)]
-    compressed = features[:, groups + 1] < 1.0
-    sent = np.where(compressed, features[:, groups + 2] - np.log2(np.maximum(cuts["area"], 1.0)), _ALL)
+    """What accuracy is a smooth function of: logarithms of ratios truly kept, and of channels that are not sent."""
+    groups, tables = len(network.groups), network.tables
+    cuts = tables.cuts[features[:, groups].astype(np.int64)]
+    kept = np.array([network.kept(retained) for retained in features[:, :groups]], np.float64)
+    codec = features[:, groups + 1] < 1.0
+    area = np.log2(np.maximum(cuts["area"], 1.0))
+    sent = features[:, groups + 2] - area
+    unpruned = np.append(1.0, tables.groups["channels"])[cuts["group"]]
+    behind = np.column_stack([np.ones(len(kept)), kept])[np.arange(len(kept)), cuts["group"]]
+    of_codec = [
+        np.ones(len(kept)),
+        features[:, groups],
+        np.log2(unpruned) - sent,
+        np.maximum(np.log2(behind) - sent, 0.0),
+        sent,
+        cuts["vector"],
+        area,
+    ]
     return np.column_stack(
         [
-            features,
-            np.log2(features[:, groups + 1]),
-            np.log(features[:, :groups]).mean(axis=1),
-            sent,
-            compressed,
-            compressed * cuts["vector"],
-            compressed * np.log2(np.maximum(cuts["area"], 1.0)),
+            np.log(kept / tables.groups["channels"]),
+            codec[:, None] * np.column_stack(of_codec),
+            features[:, groups + 3 :],
         ]
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.network import load_network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, load_regression_predictor
 
 pytest.importorskip("torch")
@@ -19,9 +20,13 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
 
 from coinfer_gym.models import regress
+from coinfer_gym.models.cifar import teacher
 from coinfer_gym.models.cifar.fit import MAX_BYTES, additive, main, make_predictor, read_measurements
+from coinfer_gym.models.cifar.teacher import TaughtTrees
 
-GROUPS, CUTS = ("conv1", "fc1"), 4
+NETWORK = load_network("alexnet")
+GROUPS, CUTS = tuple(group.name for group in NETWORK.groups), NETWORK.cuts
+REGRESSORS = (*regress.REGRESSORS, "TaughtTrees")
 
 
 def measured(count=60, noisy=False):
@@ -32,9 +37,11 @@ def measured(count=60, noisy=False):
         cut = 1 + int(rng.integers(CUTS - 2)) if noisy else int(rng.integers(CUTS))
         retained = np.round(rng.uniform(0.1, 1.0, len(GROUPS)), 4)
         compression = round(float(rng.uniform(0.05, 1.0)), 4)
-        values = 3072 if cut == 0 else 0 if cut == CUTS - 1 else max(1, round(64 * compression))
+        area = int(NETWORK.tables.cuts["area"][cut])
+        kept = NETWORK.values(retained)[cut] / max(area, 1)
+        values = 3072 if cut == 0 else 0 if cut == CUTS - 1 else area * max(1, math.floor(compression * kept + 0.5))
         snr_db = round(float(rng.uniform(0, 50)), 2)
-        accuracy = 0.86 * np.prod(1 - 0.4 * (1 - retained) ** 3) * (1 - 0.2 * math.exp(-values / 8) * (values > 0))
+        accuracy = 0.86 * np.prod(1 - 0.2 * (1 - retained) ** 3) * (1 - 0.2 * math.exp(-values / 8) * (values > 0))
         row = {"design": number, "cut": cut, **{f"retained_{g}": r for g, r in zip(GROUPS, retained, strict=True)}}
         row |= {"compression": compression, "sent_channels": values, "sent_values": values}
         row |= {"snr_db": snr_db if noisy else "", "accuracy": round(float(accuracy), 6), "seconds": 1.0}
@@ -53,9 +60,10 @@ def write(path, rows, description=None):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_shuffle():
-    """Cross-validation is done once instead of several times: its means are tested with `regress`."""
+    """Cross-validation is done once, with few lessons: its means are tested with `regress`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regress, "REPEATS", 1)
+        patch.setattr(teacher, "LESSONS", 300)
         yield
 
 
@@ -116,9 +124,9 @@ def test_the_best_that_can_be_shipped_is_written(fitted):
     with path.with_name("alexnet-designs-regressors.csv").open(newline="") as file:
         scores = list(csv.DictReader(file))
     assert [(row["scored"], row["regressor"]) for row in scores] == [
-        (how, name) for how in ("cross_validation", "in_sample") for name in regress.REGRESSORS
+        (how, name) for how in ("cross_validation", "in_sample") for name in REGRESSORS
     ]
-    ranked = sorted(scores[:6], key=lambda row: -float(row["adjusted_r2"]))
+    ranked = sorted(scores[: len(REGRESSORS)], key=lambda row: -float(row["adjusted_r2"]))
     best = next(row for row in ranked if row["regressor"] == made.regressor)
     before = [row["regressor"] for row in ranked[: ranked.index(best)]]
     assert set(before) <= {"AdaBoost", "RandomForest"}
@@ -127,8 +135,19 @@ def test_the_best_that_can_be_shipped_is_written(fitted):
     assert (made.name, made.network, made.unpruned, made.noisy) == ("alexnet", "alexnet", 0.87, False)
     assert output.stat().st_size <= MAX_BYTES
     assert "--seed 3" in made.made_by
-    in_sample = {row["regressor"]: float(row["mse"]) for row in scores[6:]}
+    in_sample = {row["regressor"]: float(row["mse"]) for row in scores[len(REGRESSORS) :]}
     assert in_sample["DecisionTree"] < 1e-20
+
+
+def test_trees_learn_from_a_smooth_teacher_what_few_designs_show(tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "LESSONS", 3000)
+    given = read_measurements(write(tmp_path / "few.csv", measured(80)))
+    other = read_measurements(write(tmp_path / "other.csv", measured(400)))
+    X, y = other.features[80:], other.accuracy[80:]
+    errors = {}
+    for name, regressor in (("alone", regress.DEFAULTS["GradientBoosting"](0)), ("taught", TaughtTrees("alexnet"))):
+        errors[name] = np.mean((regressor.fit(given.features, given.accuracy).predict(X) - y) ** 2)
+    assert errors["taught"] < 0.7 * errors["alone"]
 
 
 def test_the_fit_is_repeatable_and_its_scores_are_those_of_regress(fitted):
@@ -147,7 +166,7 @@ def test_noise_is_a_feature_where_it_was_measured(tmp_path):
     given = read_measurements(write(tmp_path / "noise.csv", rows))
     assert given.names[-1] == "snr_db"
     assert given.features[:, -1].tolist() == [row["snr_db"] for row in rows]
-    assert given.features[:, 2].tolist() == [row["cut"] for row in rows]
+    assert given.features[:, len(GROUPS)].tolist() == [row["cut"] for row in rows]
 
 
 @pytest.mark.parametrize(
