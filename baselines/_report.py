@@ -48,8 +48,15 @@ COLUMNS = {
     "violated": Column("violated %", "z.1f", 100.0),
     "return": Column("return", "z.4f"),
     "regret": Column("regret", "z.4f"),
+    "accuracy": Column("accuracy %", "z.2f", 100.0),
     "decision_us": Column("decision us", ",.0f"),
 }
+
+
+HEADLINES = {"delivered": Column("delivered quality", "z.4f"), "delay_s": Column("mean latency (ms)", "z.3f", 1e3)}
+"""How a metric is shown that is the first, and so what the comparison is about."""
+
+_LOGARITHMIC = ("delay_s", "decision_us")
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Report:
     command : str
         The command that made it.
     metrics : sequence of str
-        Names of the metrics.
+        Names of the metrics; the first is a key of `HEADLINES`.
     values : ndarray, shape (policies, worlds, metrics)
     estimate : Estimate of shape (policies, metrics)
     difference : Estimate of shape (policies, metrics), or None
@@ -84,6 +91,11 @@ class Report:
     def labels(self) -> list[str]:
         """The policies."""
         return list(self.config["policies"])
+
+    @property
+    def headline(self) -> Column:
+        """How the first metric is shown."""
+        return HEADLINES[self.metrics[0]]
 
     def show(self) -> None:
         """Print the table."""
@@ -106,15 +118,15 @@ class Report:
         worlds, reference = self.config["worlds"], self.config["reference"]
         table = Table(title=f"{self.config['title']}: mean over {worlds} worlds", title_justify="left")
         table.add_column("policy", no_wrap=True)
-        table.add_column("delivered quality", justify="right", no_wrap=True)
+        table.add_column(self.headline.title, justify="right", no_wrap=True)
         if self.difference is not None:
             table.add_column(f"less {reference!r}", justify="right", no_wrap=True)
         for name in self.metrics[1:]:
             table.add_column(COLUMNS[name].title, justify="right")
         for i, label in enumerate(self.labels):
-            cells = [_interval(self.estimate, i)]
+            cells = [_interval(self.estimate, i, self.headline)]
             if self.difference is not None:
-                cells.append("" if label == reference else _interval(self.difference, i, "+"))
+                cells.append("" if label == reference else _interval(self.difference, i, self.headline, "+"))
             cells += [_margin(self.estimate, i, k, COLUMNS[name]) for k, name in enumerate(self.metrics) if k > 0]
             table.add_row(label, *cells)
         return table
@@ -165,9 +177,9 @@ class Report:
         }
 
 
-def _interval(estimate: Estimate, i: int, sign: str = "") -> str:
+def _interval(estimate: Estimate, i: int, column: Column, sign: str = "") -> str:
     """First metric of policy `i`, its interval below."""
-    mean, low, high = (format(part[i, 0], f"{sign}z.4f") for part in estimate)
+    mean, low, high = (format(column.factor * part[i, 0], f"{sign}{column.form}") for part in estimate)
     return f"{mean}\n[dim]\\[{low}, {high}][/dim]"
 
 
@@ -178,7 +190,7 @@ def _margin(estimate: Estimate, i: int, k: int, column: Column) -> str:
 
 
 def draw(report: Report) -> dict[str, bytes]:
-    """Picture of a comparison: per policy its quality, what it violates and drops, and how long it thinks.
+    """Picture of a comparison: per policy its first metric, what it violates and drops, and how long it thinks.
 
     Parameters
     ----------
@@ -195,7 +207,7 @@ def draw(report: Report) -> dict[str, bytes]:
         figure = Figure(figsize=(11.0, 1.9 + 0.42 * len(report.labels)))
         figure.set_layout_engine("constrained", wspace=0.06)
         axes = figure.subplots(1, 4, sharey=True, width_ratios=[3.2, 1.5, 1.5, 2.0])
-        for axis, name in zip(axes, ("delivered", "violated", "dropped", "decision_us"), strict=True):
+        for axis, name in zip(axes, (report.metrics[0], "violated", "dropped", "decision_us"), strict=True):
             _dots(axis, report, name)
         axes[0].set_yticks(range(len(report.labels)), report.labels)
         axes[0].set_ylim(len(report.labels) - 0.5, -0.5)  # the first policy on top
@@ -205,7 +217,8 @@ def draw(report: Report) -> dict[str, bytes]:
 
 def _dots(axis: Any, report: Report, name: str) -> None:
     """One metric of every policy, with its interval."""
-    k, column = list(report.metrics).index(name), COLUMNS[name]
+    k = list(report.metrics).index(name)
+    column = report.headline if k == 0 else COLUMNS[name]
     mean, low, high = (column.factor * part[:, k] for part in report.estimate)
     rows = np.arange(len(mean))
     is_reference = np.array([label == report.config["reference"] for label in report.labels])
@@ -214,13 +227,13 @@ def _dots(axis: Any, report: Report, name: str) -> None:
         axis.errorbar(
             mean[chosen], rows[chosen], xerr=error, fmt=marker, color=colour, markersize=6, capsize=3, zorder=3
         )
-    if name == "decision_us":
+    if name in _LOGARITHMIC:
         axis.set_xscale("log")
         axis.set_xlim(10.0 ** np.floor(np.log10(low.min())), 10.0 ** np.ceil(np.log10(high.max())))
         axis.xaxis.set_minor_formatter("")
     else:
         axis.set_xlim(*_limits(low, high))
-    if name == "delivered" and is_reference.any():
+    if k == 0 and is_reference.any():
         axis.axvline(mean[is_reference][0], color=VERMILION, linewidth=0.8, linestyle=":", zorder=1)
     axis.set_xlabel(column.title.replace(" us", " time, µs"))
     axis.grid(axis="x", color=GRID, linewidth=0.6)

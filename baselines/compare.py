@@ -13,7 +13,12 @@ A configuration says where, how often and who::
       agent: {policy: "agents.policy:load_agent", path: runs/bench/agent}
 
 Policies are the names in `baselines.registry.POLICIES`, or ``package.module:attribute`` from the packages of this
-project (`baselines.registry.TRUSTED`). Paths count from the folder that the command runs in.
+project (`baselines.registry.TRUSTED`). Paths count from the folder that the command runs in; ``${COINFER_DATA}`` in a
+keyword of the environment stands for the folder of recorded data, ``../shared/data`` where that variable is not set.
+
+In Layerwise-v0 the first metric is the mean latency, and there is no regret: no solver is exact for every task there in
+the time that a comparison has. What a policy loses to the best known one is its difference to a ``reference`` such as
+``layerwise_menu``.
 
 Every world that a policy has finished is noted in ``worlds.jsonl`` of the output folder, under a digest of all that the
 result depends on: scenario, policy, files that these name, and the source. A run that was interrupted goes on from
@@ -51,9 +56,22 @@ from baselines.registry import find_policy, make_policy
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError, solve_exact_batch
 from coinfer_gym.errors import nearest
+from coinfer_gym.layerwise.scenario import LayerwiseScenario
 from coinfer_gym.problem import BUDGET_TOLERANCE
 
-__all__ = ["METRICS", "CompareConfig", "Comparison", "compare", "load_config", "play"]
+__all__ = [
+    "DATA",
+    "LAYERWISE_METRICS",
+    "METRICS",
+    "CompareConfig",
+    "Comparison",
+    "compare",
+    "expand_data",
+    "is_layerwise",
+    "load_config",
+    "metrics_of",
+    "play",
+]
 
 METRICS = (
     "delivered",
@@ -67,13 +85,31 @@ METRICS = (
     "regret",
     "decision_us",
 )
-"""What is measured of a policy in a world, see `play`."""
+"""What is measured of a policy in a world of LAIM-v0, see `play`."""
+
+LAYERWISE_METRICS = (
+    "delay_s",
+    "service_s",
+    "energy_j",
+    "violated",
+    "accuracy",
+    "delivered",
+    "on_time",
+    "dropped",
+    "return",
+    "decision_us",
+)
+"""What is measured in a world of Layerwise-v0; the latency comes first."""
 
 TIMES = ("decision_us",)
 """Metrics that differ from run to run."""
 
+DATA = "COINFER_DATA"
+"""Environment variable that names the folder of recorded data."""
+
 ROOT = Path(__file__).resolve().parent.parent
 _SHOWN_ONLY = ("_bootstrap.py", "_output.py", "_report.py")  # a change there leaves what was played as it was
+_DATA_FOLDER = "../shared/data"
 _TUNING_OFFSET = 10_000_000  # more worlds than anyone evaluates on
 _TUNING_WORLDS = 256
 _CHUNK = 10
@@ -105,6 +141,11 @@ class CompareConfig(pydantic.BaseModel):
     reference: str | None = None
     policies: dict[str, PolicyConfig] = Field(min_length=1)
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Those of the environment, with the folder of recorded data filled in."""
+        return expand_data(self.env)
+
 
 class Comparison(NamedTuple):
     """Outcome of a comparison.
@@ -112,13 +153,44 @@ class Comparison(NamedTuple):
     Attributes
     ----------
     values : ndarray, shape (policies, worlds, metrics)
-        In the order of the configuration and of `METRICS`.
+        In the order of the configuration and of `metrics`.
     tuned : dict
         Options that were searched for, by the label of the policy.
+    metrics : tuple of str
+        `METRICS` or `LAYERWISE_METRICS`.
     """
 
     values: NDArray[np.float64]
     tuned: dict[str, dict[str, Any]]
+    metrics: tuple[str, ...] = METRICS
+
+
+def is_layerwise(env: gym.Env[Any, Any]) -> bool:
+    """Whether an environment is Layerwise-v0, wrapped or not."""
+    return isinstance(cast("Any", env.unwrapped).scenario, LayerwiseScenario)
+
+
+def metrics_of(env: gym.Env[Any, Any]) -> tuple[str, ...]:
+    """What is measured in an environment."""
+    return LAYERWISE_METRICS if is_layerwise(env) else METRICS
+
+
+def expand_data(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of an environment with the folder of recorded data filled in.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such file in it.
+    """
+    found = dict(keywords)
+    for key, value in keywords.items():
+        if isinstance(value, str) and f"${{{DATA}}}" in value:
+            found[key] = value.replace(f"${{{DATA}}}", os.environ.get(DATA, _DATA_FOLDER))
+            if not os.path.exists(found[key]):
+                remedy = f"There is no such file: set the environment variable {DATA} to the folder of recorded data."
+                raise InvalidInputError(key, found[key], remedy)
+    return found
 
 
 def load_config(source: str | Path | Mapping[str, Any]) -> CompareConfig:
@@ -136,7 +208,8 @@ def load_config(source: str | Path | Mapping[str, Any]) -> CompareConfig:
     Raises
     ------
     InvalidInputError
-        If the file cannot be read, a key is unknown, a value is out of range, or there is no such policy.
+        If the file cannot be read, a key is unknown, a value is out of range, there is no such policy, or recorded data
+        are not there.
     """
     data = dict(source) if isinstance(source, Mapping) else _output.read_yaml(Path(source))
     config = check_model(CompareConfig, data, "config")
@@ -145,6 +218,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> CompareConfig:
     for entry in config.policies.values():
         _check_path(entry)
         find_policy(entry.policy)
+    expand_data(config.env)
     return config
 
 
@@ -154,7 +228,7 @@ def play(env: gym.Env[Any, Any], policy: Predictor, seed: int) -> dict[str, floa
     Parameters
     ----------
     env : gymnasium.Env
-        LAIM-v0 or one with the same ``info``, wrapped or not.
+        LAIM-v0 or Layerwise-v0, wrapped or not.
     policy : Predictor
         Bound to it, if it needs to be.
     seed : int
@@ -163,11 +237,13 @@ def play(env: gym.Env[Any, Any], policy: Predictor, seed: int) -> dict[str, floa
     Returns
     -------
     dict of float
-        The `METRICS`. Per task of the episode, lost ones included: ``delivered`` quality within both budgets,
-        ``on_time`` share of tasks done within the delay budget, ``dropped`` share that was never served, ``return``.
-        Per decision: ``delay_s`` with and ``service_s`` without the waiting time, ``energy_j``, ``violated`` share that
-        missed a budget, ``regret``, what the exact optimum of the same task (its true gain, the budgets that were left
-        of it) would have delivered beyond this. ``decision_us`` is the median time that the policy took for a decision.
+        The `METRICS` or `LAYERWISE_METRICS`. Per task of the episode, lost ones included: ``delivered`` quality within
+        both budgets, ``on_time`` share of tasks done within the delay budget, ``dropped`` share that was never served,
+        ``return``. Per decision: ``delay_s`` with and ``service_s`` without the waiting time, ``energy_j``,
+        ``violated`` share that missed a budget, ``regret``, what the exact optimum of the same task (its true gain, the
+        budgets that were left of it) would have delivered beyond this; in Layerwise-v0 instead ``accuracy``, the
+        predicted one, whose least value counts as a budget there. ``decision_us`` is the median time that the policy
+        took for a decision.
     """
     if hasattr(policy, "seed"):
         policy.seed(seed)
@@ -183,7 +259,11 @@ def play(env: gym.Env[Any, Any], policy: Predictor, seed: int) -> dict[str, floa
         rewards.append(float(reward))
         start, ended = np.zeros(1, np.bool_), terminated or truncated
     columns = {name: np.array([info[name] for info in infos]) for name in infos[0]}
-    measured = _measure(columns, np.array(rewards), exact_quality(env, columns))
+    measured = _measure(columns, np.array(rewards))
+    if is_layerwise(env):
+        measured["accuracy"] = float(columns["accuracy"].mean())
+    else:
+        measured["regret"] = float((exact_quality(env, columns) - columns["delivered"]).mean())
     return measured | {"decision_us": 1e6 * float(np.median(times))}
 
 
@@ -193,6 +273,7 @@ def exact_quality(env: gym.Env[Any, Any], columns: Mapping[str, NDArray[np.float
     Parameters
     ----------
     env : gymnasium.Env
+        Of LAIM-v0.
     columns : mapping of str to ndarray, shape (decisions,)
         The infos of an episode, by name.
 
@@ -212,10 +293,8 @@ def exact_quality(env: gym.Env[Any, Any], columns: Mapping[str, NDArray[np.float
     return np.where(rows["reason"] == 0, rows["quality"], 0.0)
 
 
-def _measure(
-    columns: Mapping[str, NDArray[np.float64]], rewards: NDArray[np.float64], exact: NDArray[np.float64]
-) -> dict[str, float]:
-    """Metrics of an episode without the times."""
+def _measure(columns: Mapping[str, NDArray[np.float64]], rewards: NDArray[np.float64]) -> dict[str, float]:
+    """Metrics that all environments have, of an episode, without the times."""
     dropped = columns["dropped"].sum()
     tasks = len(rewards) + dropped
     # A task given up by impatience or an empty battery may end before its deadline, but its quality is 0.
@@ -229,7 +308,6 @@ def _measure(
         "energy_j": columns["energy_j"].mean(),
         "violated": (columns["violated"] == 1.0).mean(),
         "return": rewards.sum() / tasks,
-        "regret": (exact - columns["delivered"]).mean(),
     }
     return {name: float(value) for name, value in measured.items()}
 
@@ -258,9 +336,10 @@ def compare(config: CompareConfig, folder: Path, jobs: int = 1, fresh: bool = Fa
     RuntimeError
         If two policies met different worlds under one seed.
     """
-    env = gym.make(config.environment, **config.env)
+    env = gym.make(config.environment, **config.keywords)
+    metrics = metrics_of(env)
     keys = {label: policy_key(config, entry, env) for label, entry in config.policies.items()}
-    journal = Journal(folder / "worlds.jsonl", fresh)
+    journal = Journal(folder / "worlds.jsonl", fresh, metrics)
     seeds = range(config.seed, config.seed + config.worlds)
     missing = {label: [seed for seed in seeds if (keys[label], seed) not in journal.worlds] for label in keys}
     tuned = {label: _tune(config, config.policies[label], keys[label], journal, bool(missing[label])) for label in keys}
@@ -272,14 +351,14 @@ def compare(config: CompareConfig, folder: Path, jobs: int = 1, fresh: bool = Fa
             _rehearse(env, policy, resolved[label])
             size = min(_CHUNK, -(-len(left) // (4 * jobs)))
             chunks += [
-                _Chunk(keys[label], policy, resolved[label], config.environment, config.env, left[i : i + size])
+                _Chunk(keys[label], policy, resolved[label], config.environment, config.keywords, left[i : i + size])
                 for i in range(0, len(left), size)
             ]
     _play_chunks(chunks, jobs, journal)
     records = [[journal.worlds[keys[label], seed] for seed in seeds] for label in keys]
     _check_worlds(records, list(keys), seeds)
-    values = np.array([[[record["metrics"][name] for name in METRICS] for record in row] for row in records])
-    return Comparison(values, {label: options for label, options in tuned.items() if options})
+    values = np.array([[[record["metrics"][name] for name in metrics] for record in row] for row in records])
+    return Comparison(values, {label: options for label, options in tuned.items() if options}, metrics)
 
 
 @dataclass(frozen=True)
@@ -302,6 +381,8 @@ class Journal:
     path : Path
     fresh : bool
         Begin with an empty file.
+    metrics : tuple of str
+        What a world must tell of.
 
     Attributes
     ----------
@@ -311,7 +392,8 @@ class Journal:
         Options that were searched for, by digest of the policy.
     """
 
-    def __init__(self, path: Path, fresh: bool = False) -> None:
+    def __init__(self, path: Path, fresh: bool = False, metrics: tuple[str, ...] = METRICS) -> None:
+        self._metrics = metrics
         self.worlds: dict[tuple[str, int], dict[str, Any]] = {}
         self.tuned: dict[str, dict[str, Any]] = {}
         self._path = path
@@ -336,7 +418,7 @@ class Journal:
             if "tuned" in record:
                 self.tuned[record["key"]] = record["tuned"]
             else:
-                record["metrics"] = {name: float(record["metrics"][name]) for name in METRICS}
+                record["metrics"] = {name: float(record["metrics"][name]) for name in self._metrics}
                 self.worlds[record["key"], record["seed"]] = {"world": record["world"], "metrics": record["metrics"]}
         except (KeyError, TypeError, ValueError):
             return False
@@ -369,9 +451,10 @@ def _file_digests(values: Iterable[Any]) -> list[str]:
 
 @cache
 def _source_digest(floor: str) -> str:
-    """Digest of a floor's code and data."""
-    files = (path for path in (ROOT / floor).rglob("*") if path.suffix in (".py", ".yaml"))
-    return _digest(ROOT, (path for path in files if path.name not in _SHOWN_ONLY and "figures" not in path.parts))
+    """Digest of a floor's code and data; agents are digested by their files, their cards tell of results."""
+    files = (path for path in (ROOT / floor).rglob("*") if path.suffix in (".py", ".yaml", ".json"))
+    skipped = {"figures", "trained"}
+    return _digest(ROOT, (path for path in files if path.name not in _SHOWN_ONLY and not skipped & set(path.parts)))
 
 
 def _digest(base: Path, paths: Iterable[Path]) -> str:
@@ -394,7 +477,7 @@ def _tune(
     """Options that a policy asks to be searched for, from the journal or by the search; None where it asks for none."""
     factory: Any = find_policy(entry.policy)
     if key not in journal.tuned and wanted and hasattr(factory, "tune"):
-        options = factory.tune(entry.options, config.environment, config.env, range(*_tuning_seeds(config)))
+        options = factory.tune(entry.options, config.environment, config.keywords, range(*_tuning_seeds(config)))
         if options != entry.options:
             journal.note([{"key": key, "tuned": options}])
     return journal.tuned.get(key)
@@ -405,7 +488,8 @@ def _rehearse(env: gym.Env[Any, Any], policy_name: str, options: Mapping[str, An
     policy = _make_bound(env, policy_name, options)
     observation, _ = env.reset(seed=0)
     *_, info = env.step(policy.predict(observation, deterministic=True)[0])
-    exact_quality(env, {name: np.array([value]) for name, value in info.items()})
+    if not is_layerwise(env):
+        exact_quality(env, {name: np.array([value]) for name, value in info.items()})
 
 
 def _make_bound(env: gym.Env[Any, Any], name: str, options: Mapping[str, Any]) -> Predictor:
@@ -495,7 +579,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config=config.model_dump(mode="json"),
         tuned=comparison.tuned,
         command=command,
-        metrics=METRICS,
+        metrics=comparison.metrics,
         values=comparison.values,
         estimate=estimate,
         difference=difference,

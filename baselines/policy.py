@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym import Decision, InvalidInputError, Problem
+from coinfer_gym import InvalidInputError, Problem
 
 __all__ = ["Basis", "Observation", "Policy", "Predictor", "ProblemPolicy", "State", "batch_shape"]
 
@@ -106,15 +106,21 @@ class Policy(abc.ABC):
 
 
 class ProblemPolicy(Policy):
-    """A policy that solves P1 of the task at hand: a subclass says how.
+    """A policy that solves the problem of the task at hand, P1 of LAIM-v0 or another: a subclass says how.
 
     Parameters
     ----------
     env : gymnasium.Env, optional
         The environment to act in; `bind` does the same later.
+
+    Attributes
+    ----------
+    solves : type
+        Kind of problem.
     """
 
     uses: ClassVar[Basis] = "problem"
+    solves: ClassVar[type] = Problem
 
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
         self._env: Any = None
@@ -122,16 +128,17 @@ class ProblemPolicy(Policy):
             self.bind(env)
 
     @abc.abstractmethod
-    def solve(self, problem: Problem) -> Decision:
+    def solve(self, problem: Any) -> Any:
         """Decision for a task.
 
         Parameters
         ----------
-        problem : Problem
+        problem : Problem or LayerwiseProblem
+            Of the kind that the policy `solves`.
 
         Returns
         -------
-        Decision
+        Decision or LayerwiseDecision
         """
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
@@ -140,15 +147,24 @@ class ProblemPolicy(Policy):
         Raises
         ------
         InvalidInputError
-            If the environment offers no ``problem()``, or a wrapper has given its actions another meaning.
+            If the environment offers no ``problem()`` or one of another kind, or a wrapper has given its actions
+            another meaning.
         """
         core = env.unwrapped
+        self.check(core)
         if not (hasattr(core, "problem") and hasattr(core, "action")):
             raise InvalidInputError("env", core, "This policy needs an environment with problem() and action().")
         if env.action_space != core.action_space:
             raise InvalidInputError("env", env, "A wrapper changes the action space; bind the environment inside it.")
         self._env = core
         return self
+
+    def check(self, env: Any) -> None:
+        """Raise `InvalidInputError` if the problem of an environment is of another kind than this policy solves."""
+        scenario = getattr(env, "scenario", None)
+        if scenario is not None and not isinstance(scenario.problem(1.0), self.solves):
+            home = "LAIM-v0" if self.solves is Problem else "Layerwise-v0"
+            raise InvalidInputError("env", str(env), f"{type(self).__name__} decides the tasks of coinfer_gym/{home}.")
 
     def predict(
         self,

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from baselines.clairvoyant import ClairvoyantPolicy
 from baselines.farsighted import Lyapunov, PredictiveControl, QueueBudget, Slowdown
+from baselines.layerwise.policies import LayerwiseMenu, LayerwiseReoptimize, LayerwiseRival, LayerwiseStatic
 from baselines.policy import Policy, Predictor
 from baselines.rules import ConstantAction, MyopicExact, MyopicSCA, RandomPolicy
 from baselines.search import MyopicQuantum
@@ -30,6 +31,10 @@ POLICIES: dict[str, type[Policy]] = {
     "predictive_control": PredictiveControl,
     "stochastic_dp": StochasticDP,
     "clairvoyant": ClairvoyantPolicy,
+    "layerwise_static": LayerwiseStatic,
+    "layerwise_rival": LayerwiseRival,
+    "layerwise_reoptimize": LayerwiseReoptimize,
+    "layerwise_menu": LayerwiseMenu,
 }
 """Policies by the names that configuration files use."""
 

@@ -1,0 +1,467 @@
+"""The optimization framework of Mu et al. (Sec. V): four parts, each of which can be replaced, find the best design.
+
+- Parameters generator: `ParametersGenerator`, from the unit cube to designs and back. What a scheme does not decide
+  is fixed in it, so that a scheme of fewer decisions is a generator.
+- Accuracy predictor: that of the problem (`coinfer_gym.layerwise.predictor.RegressionPredictor`).
+- Delay calculator: `DELAY_CALCULATOR` (eqs. 2-6), or `ENERGY_CALCULATOR`, which Sec. V-C names as its replacement.
+- Optimizer: `run_algorithm_1`, as printed; `search_each_cut`, which does not stop there; or any of
+  `baselines.search.OPTIMIZERS`.
+
+What is decided and what follows exactly
+----------------------------------------
+Power and clock are no variables: at a given design the fastest ones within the energy budget are known
+(`coinfer_gym.layerwise.optimum.solve_rows`); without a budget, as in the paper, these are the largest.
+
+The cut is a variable like all others, as printed. `search_each_cut` runs Algorithm 1 at each cut by itself instead.
+
+Feasible designs to start from
+------------------------------
+Algorithm 1 draws its first solutions uniformly, and few of those are accurate enough. The first of them here is the
+unpruned network without a codec at its best cut; the others are drawn until they are accurate enough, as line 12 has
+it for all samples.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import combinations, product
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, OptimizeResult
+
+from baselines._checks import check_count
+from baselines.quantum import Box, minimize_quantum
+from baselines.search import SearchProblem
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.optimum import solve_rows
+from coinfer_gym.layerwise.problem import LayerwiseProblem, LayerwiseSolution, Outcomes
+from coinfer_gym.problem import BUDGET_TOLERANCE
+
+__all__ = [
+    "DELAY_CALCULATOR",
+    "ENERGY_CALCULATOR",
+    "Calculator",
+    "Chosen",
+    "DesignSearch",
+    "Framework",
+    "Optimizer",
+    "ParametersGenerator",
+    "run_algorithm_1",
+    "search_each_cut",
+    "select_best",
+]
+
+Floats = NDArray[np.float64]
+Optimizer = Callable[[SearchProblem, int, int], OptimizeResult]
+"""From a search, a number of evaluations that it must not exceed, and a seed to a result as of `minimize_quantum`."""
+
+CODEC_SHARE = 0.9
+"""Part of the unit range in which the feature is compressed; in the rest there is no codec."""
+
+_CEILING = 1e6
+"""More seconds, and more joules, than any task takes."""
+
+_FINALISTS = 3
+_WIDTHS = (1.0, 0.3, 0.1, 0.03)
+_LEAST_GAIN = 1e-3
+_STEPS = np.array(list(product(np.linspace(-1.0, 1.0, 11), repeat=2)))
+"""Moves of two variables on a grid."""
+
+
+class Calculator(NamedTuple):
+    """What of a design's outcomes is minimised, and what is limited by a budget.
+
+    Attributes
+    ----------
+    objective : callable
+        From `Outcomes` to an array of shape (n,).
+    limited : tuple of str
+        Those of ``delay`` and ``energy`` that the problem's budgets limit. A minimised one need not be among them:
+        where its least value exceeds the budget, nothing meets it.
+    """
+
+    objective: Callable[[Outcomes], Floats]
+    limited: tuple[str, ...]
+
+
+DELAY_CALCULATOR = Calculator(attrgetter("delay"), ("energy",))
+ENERGY_CALCULATOR = Calculator(attrgetter("energy"), ("delay",))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a scheme chose.
+
+    Attributes
+    ----------
+    name : str
+        Of the scheme.
+    solution : LayerwiseSolution
+    evaluations : int
+        Designs looked at, those rejected included.
+    seconds : float
+        Wall-clock time.
+    history : tuple of (ndarray, ndarray)
+        Designs looked at at each improvement within the limits, and the objective there; empty where none are searched.
+    """
+
+    name: str
+    solution: LayerwiseSolution
+    evaluations: int
+    seconds: float
+    history: tuple[NDArray[np.int64], Floats] = field(default_factory=lambda: (np.empty(0, np.int64), np.empty(0)))
+
+
+class ParametersGenerator:
+    """Designs from points of mixed variables, and points from designs.
+
+    The mapping factor brings every variable to [0, 1]: a retained ratio linearly from the least one, the compression
+    by its logarithm from one channel of the widest group, since ratios of sizes matter; `CODEC_SHARE` of its range is
+    with a codec. The cut is a whole number and the first of the variables, where there is more than one.
+
+    Parameters
+    ----------
+    problem : LayerwiseProblem
+    cuts : tuple of int, optional
+        First and last cut; all of them where None. Equation (7) leaves out cut 0, the image sent as it is.
+    prune, compress : bool
+        Whether ratios and compression are free; fixed at 1 where not.
+
+    Attributes
+    ----------
+    box : Box
+        Bounds of the free variables.
+    cuts : range
+
+    Raises
+    ------
+    InvalidInputError
+        If the network does not have the cuts, or nothing is left free.
+    """
+
+    def __init__(
+        self,
+        problem: LayerwiseProblem,
+        *,
+        cuts: tuple[int, int] | None = None,
+        prune: bool = True,
+        compress: bool = True,
+    ) -> None:
+        last = problem.network.cuts - 1
+        first_cut, last_cut = (0, last) if cuts is None else cuts
+        if not 0 <= first_cut <= last_cut <= last:
+            raise InvalidInputError("cuts", cuts, f"Give a first and a last one of 0 to {last}.")
+        if not (prune or compress or first_cut < last_cut):
+            raise InvalidInputError("cuts", cuts, "Leave the cut, the ratios or the compression free.")
+        self._groups = len(problem.network.groups)
+        self._prune, self._compress = prune, compress
+        self._retained_min = problem.retained_min
+        self._log_least = -math.log(max(group.channels for group in problem.network.groups))
+        self.cuts = range(first_cut, last_cut + 1)
+        whole = [True] * (len(self.cuts) > 1) + [False] * (self._groups * prune + compress)
+        self.box = Box([(first_cut, last_cut) if each else (0.0, 1.0) for each in whole], whole)
+
+    def designs(self, points: Floats) -> Floats:
+        """Designs of points: shape (S, G + 4) for (n, S); power and clock are NaN."""
+        designs = self._unpruned(points.shape[1])
+        designs[:, 0] = points[0] if len(self.cuts) > 1 else self.cuts[0]
+        if self._prune:
+            first = int(len(self.cuts) > 1)
+            places = points[first : first + self._groups].T
+            designs[:, 1:-3] = self._retained_min + places * (1.0 - self._retained_min)
+        if self._compress:
+            shares = np.exp(self._log_least * (1.0 - points[-1] / CODEC_SHARE))
+            designs[:, -3] = np.where(points[-1] < CODEC_SHARE, shares, 1.0)
+        return designs
+
+    def points(self, designs: Floats) -> Floats:
+        """Points, shape (n, S), of designs, shape (S, G + 4), as far as its variables go."""
+        columns = []
+        if len(self.cuts) > 1:
+            columns.append(designs[:, :1])
+        if self._prune:
+            columns.append((designs[:, 1:-3] - self._retained_min) / (1.0 - self._retained_min))
+        if self._compress:
+            shares = designs[:, -3:-2]
+            places = CODEC_SHARE * (1.0 - np.log(shares) / self._log_least)
+            columns.append(np.where(shares < 1.0, places, 1.0))
+        return np.concatenate(columns, axis=1).T
+
+    def unpruned(self) -> Floats:
+        """The network as it is at each cut, shape (C, G + 4); power and clock are NaN."""
+        designs = self._unpruned(len(self.cuts))
+        designs[:, 0] = self.cuts
+        return designs
+
+    def _unpruned(self, count: int) -> Floats:
+        designs = np.ones((count, self._groups + 4))
+        designs[:, -2:] = math.nan
+        return designs
+
+
+class DesignSearch(SearchProblem):
+    """A problem as a search over the points of a generator.
+
+    Parameters
+    ----------
+    problem : LayerwiseProblem
+    generator : ParametersGenerator
+    calculator : Calculator
+
+    Attributes
+    ----------
+    start : ndarray, shape (C, n)
+        Points of the unpruned network at each cut, the best one first.
+    """
+
+    def __init__(self, problem: LayerwiseProblem, generator: ParametersGenerator, calculator: Calculator) -> None:
+        super().__init__(self._objective, generator.box, self._excess, _CEILING)
+        self._problem, self._generator, self._calculator = problem, generator, calculator
+        rows = complete(problem, generator.unpruned())
+        self.start = generator.points(rows[np.lexsort(assess(problem, rows, calculator))]).T
+
+    def rows(self, points: Floats) -> Floats:
+        """Designs that points, shape (n, S), stand for, with power and clock; shape (S, G + 4)."""
+        return complete(self._problem, self._generator.designs(points))
+
+    def _objective(self, points: Floats) -> Floats:
+        return assess(self._problem, self.rows(points), self._calculator)[0]
+
+    def _excess(self, points: Floats) -> Floats:
+        return assess(self._problem, self.rows(points), self._calculator)[1]
+
+
+def complete(problem: LayerwiseProblem, rows: Floats) -> Floats:
+    """The rows with the fastest power and clock within the energy budget."""
+    if math.isinf(problem.energy_budget):
+        rows[:, -2:] = problem.power_max, problem.frequency_device_max
+        return rows
+    return solve_rows(problem, rows)
+
+
+def assess(problem: LayerwiseProblem, rows: Floats, calculator: Calculator) -> tuple[Floats, Floats]:
+    """Objective of complete designs, and how far each misses the limits; 0 within them.
+
+    Accurate designs over a budget miss by less than 1, others by 1 and the accuracy missing: what misses by least is
+    accurate if anything is. A budget's excess up to `coinfer_gym.problem.BUDGET_TOLERANCE` counts as rounding.
+    """
+    outcomes = problem.evaluate_rows(rows)
+    excesses = np.zeros(len(rows))
+    for name in calculator.limited:
+        budget = getattr(problem, f"{name}_budget")
+        if budget < math.inf:
+            spent = getattr(outcomes, name)
+            over = np.where(spent > budget * (1.0 + BUDGET_TOLERANCE), 1.0 - budget / spent, 0.0)
+            excesses = np.maximum(excesses, over)
+    missing = problem.accuracy_min - outcomes.accuracy
+    return calculator.objective(outcomes), np.where(missing > 0.0, 1.0 + missing, excesses)
+
+
+def select_best(
+    problem: LayerwiseProblem, designs: Floats, calculator: Calculator = DELAY_CALCULATOR
+) -> NDArray[np.float64]:
+    """Best of some designs within the limits, with power and clock; the first of equals.
+
+    Parameters
+    ----------
+    problem : LayerwiseProblem
+    designs : ndarray, shape (n, G + 4)
+        Power and clock are overwritten.
+    calculator : Calculator
+
+    Returns
+    -------
+    ndarray, shape (G + 4,)
+        Where nothing is within the limits, what exceeds them by least.
+    """
+    rows = complete(problem, designs)
+    values, excesses = assess(problem, rows, calculator)
+    best = np.lexsort((values, excesses))[0]
+    return np.asarray(rows[best])
+
+
+def check_accuracy(problem: LayerwiseProblem, name: str, solution: LayerwiseSolution) -> LayerwiseSolution:
+    """The solution, if it is accurate enough.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not.
+    """
+    if solution.accuracy < problem.accuracy_min:
+        raise InvalidInputError(
+            "accuracy_min",
+            problem.accuracy_min,
+            f"{name} found no design that is predicted to reach it; the best one found has {solution.accuracy:.4f}.",
+        )
+    return solution
+
+
+def run_algorithm_1(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
+    """Algorithm 1 as printed: five groups, twenty scales that shrink by 1.3, rejection of what misses the limits.
+
+    Parameters
+    ----------
+    search : SearchProblem
+        A `DesignSearch` brings its best `start` along.
+    evaluations : int
+        Points to look at at most; the twenty scales are usually done long before.
+    seed : int
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As `baselines.quantum.minimize_quantum`, whose text says what the paper leaves open.
+    """
+    return _run(search, evaluations, seed, search.start[:1] if isinstance(search, DesignSearch) else None)
+
+
+def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
+    """Algorithm 1 at each cut by itself, then again and with exchanges at the best cuts.
+
+    Where a run ends, no ratio can fall by itself without too much accuracy lost, but one can if another rises. Grids
+    over two variables, wide ones first, find such exchanges.
+
+    Parameters
+    ----------
+    search : SearchProblem
+        Its first variable is the cut, and the only whole number.
+    evaluations, seed
+        As `run_algorithm_1`; the evaluations are spent.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        ``x``, ``fun``, ``maxcv``, ``nfev`` and ``history``, as those of `baselines.quantum.minimize_quantum`.
+    """
+    seeds = np.random.default_rng(seed)
+    best = OptimizeResult()
+    best.update(x=search.box.low, fun=math.inf, maxcv=math.inf, nfev=0, history=(np.empty(0, np.int64), np.empty(0)))
+    fixed, ends = [], []
+    for cut in np.arange(search.box.low[0], search.box.high[0] + 1.0):
+        fixed.append(_fix_cut(search, cut))
+        start = None
+        if isinstance(search, DesignSearch):
+            start = search.start[search.start[:, 0] == cut, 1:]
+        end = _run(fixed[-1], evaluations - best["nfev"], seeds, start)
+        ends.append((end.maxcv, end.fun))
+        _record(best, cut, end)
+        if best["nfev"] >= evaluations:
+            return best
+    finalists = sorted(range(len(ends)), key=ends.__getitem__)[:_FINALISTS]
+    cuts = search.box.low[0] + np.array(finalists)
+    while True:
+        for place, cut in zip(finalists, cuts, strict=True):
+            end = _run(fixed[place], evaluations - best["nfev"], seeds, None)
+            _exchange(fixed[place], end, evaluations - best["nfev"])
+            _record(best, cut, end)
+            if best["nfev"] >= evaluations:
+                return best
+
+
+def _run(
+    search: SearchProblem, evaluations: int, seed: int | np.random.Generator, start: Floats | None
+) -> OptimizeResult:
+    return minimize_quantum(
+        search.objective,
+        Bounds(search.box.low, search.box.high),
+        integrality=search.box.whole,
+        vectorized=True,
+        constraints=search.excess,
+        max_evaluations=evaluations,
+        start=start,
+        seed=seed,
+    )
+
+
+def _fix_cut(search: SearchProblem, cut: float) -> SearchProblem:
+    """The search without its first variable."""
+    box, excess = search.box, search.excess
+
+    def whole(points: Floats) -> Floats:
+        return np.concatenate([np.full((1, points.shape[1]), cut), points])
+
+    return SearchProblem(
+        lambda points: search.objective(whole(points)),
+        Box(np.stack([box.low, box.high], axis=1)[1:], box.whole[1:]),
+        None if excess is None else lambda points: excess(whole(points)),
+    )
+
+
+def _record(best: Any, cut: float, end: Any) -> None:
+    """Take over the end of a run at a cut where it is better, and count its evaluations."""
+    times, levels = end.history
+    new = levels < best.fun
+    best.history = np.append(best.history[0], best.nfev + times[new]), np.append(best.history[1], levels[new])
+    best.nfev += end.nfev
+    if (end.maxcv, end.fun) < (best.maxcv, best.fun):
+        best.update(x=np.append(cut, end.x), fun=end.fun, maxcv=end.maxcv)
+
+
+def _exchange(search: SearchProblem, result: Any, evaluations: int) -> None:
+    """Move a result within the limits to the best points of grids around it, until that gains little."""
+    before = math.inf
+    pairs = list(combinations(range(len(result.x)), 2))
+    while result.maxcv == 0.0 and result.fun < before * (1.0 - _LEAST_GAIN):
+        before = result.fun
+        for width, pair in product(_WIDTHS, pairs):
+            points = np.repeat(result.x[:, None], len(_STEPS), axis=1)
+            points[list(pair)] = np.clip(points[list(pair)] + width * _STEPS.T, 0.0, 1.0)
+            points = points[:, : max(0, evaluations - result.nfev)]
+            result.nfev += points.shape[1]
+            values = search.objective(points)
+            points, values = points[:, values < result.fun], values[values < result.fun]
+            if search.excess is not None and len(values):
+                within = search.excess(points) == 0.0
+                points, values = points[:, within], values[within]
+            if len(values):
+                result.x, result.fun = points[:, values.argmin()].copy(), float(values.min())
+                result.history = tuple(map(np.append, result.history, (result.nfev, result.fun)))
+            if result.nfev >= evaluations:
+                return
+
+
+@dataclass(frozen=True)
+class Framework:
+    """The four parts put together.
+
+    Attributes
+    ----------
+    generator : callable
+        From a problem to its `ParametersGenerator`.
+    calculator : Calculator
+    optimizer : callable
+        See `Optimizer`.
+    evaluations : int
+        Designs that the optimizer looks at at most.
+    name : str
+        Under which the result goes.
+    """
+
+    generator: Callable[[LayerwiseProblem], ParametersGenerator] = ParametersGenerator
+    calculator: Calculator = DELAY_CALCULATOR
+    optimizer: Optimizer = run_algorithm_1
+    evaluations: int = 20_000
+    name: str = "Proposed"
+
+    def optimize(self, problem: LayerwiseProblem, seed: int = 0) -> Chosen:
+        """The best design found.
+
+        Raises
+        ------
+        InvalidInputError
+            If no design found is accurate enough, or the seed is no whole number of at least 0.
+        """
+        seed = check_count("seed", seed, 0)
+        began = time.perf_counter()
+        search = DesignSearch(problem, self.generator(problem), self.calculator)
+        result = self.optimizer(search, self.evaluations, seed)
+        row = search.rows(result.x[:, None])[0]
+        solution = check_accuracy(problem, self.name, problem.evaluate(problem.decision(row)))
+        return Chosen(self.name, solution, int(result.nfev), time.perf_counter() - began, result.history)

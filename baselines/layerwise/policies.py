@@ -1,0 +1,284 @@
+"""Policies of Layerwise-v0: a scheme run once for the mean rate, the framework at every task, and a menu of designs."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, ClassVar, Self
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from baselines._checks import check_count
+from baselines.layerwise.framework import Framework, ParametersGenerator, run_algorithm_1, search_each_cut, select_best
+from baselines.layerwise.rivals import RIVALS
+from baselines.policy import ProblemPolicy
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
+from coinfer_gym.layerwise.scenario import LayerwiseScenario
+
+__all__ = ["LayerwiseMenu", "LayerwiseReoptimize", "LayerwiseRival", "LayerwiseStatic", "full_power_rates"]
+
+Floats = NDArray[np.float64]
+
+FIRST_SEED = 10_000_000
+"""Seed of the first world whose channel is measured where none are named."""
+
+_WORLDS = 64
+_SPAN = (0.005, 0.995)  # quantiles of the rates between which a menu has designs
+
+
+def full_power_rates(env: gym.Env[Any, Any], seeds: Iterable[int]) -> Floats:
+    """Uplink rates at full power in the blocks of some worlds.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        Of Layerwise-v0; it is reset.
+    seeds : iterable of int
+        Of the worlds.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        In bit/s (eq. 1).
+    """
+    core: Any = env.unwrapped
+    scenario: LayerwiseScenario = core.scenario
+    gains = []
+    for seed in seeds:
+        core.reset(seed=seed)
+        gains.append(core.world().gains)
+    snr = scenario.power_max * np.concatenate(gains) / (scenario.noise_density * scenario.bandwidth)
+    rates: Floats = scenario.bandwidth * np.log1p(snr) / math.log(2.0)
+    return rates
+
+
+def _problem_at(scenario: LayerwiseScenario, rate: float, margin: float = 0.0) -> LayerwiseProblem:
+    """The problem in which full power has a rate in bit/s, with a least accuracy raised by a margin."""
+    snr = math.expm1(rate * math.log(2.0) / scenario.bandwidth)
+    gain = snr * scenario.noise_density * scenario.bandwidth / scenario.power_max
+    problem = scenario.problem(gain)
+    return replace(problem, accuracy_min=problem.accuracy_min + margin)
+
+
+def _row(problem: LayerwiseProblem, solution: LayerwiseDecision) -> list[float]:
+    row: list[float] = problem.row(solution).tolist()
+    return row
+
+
+def _check_design(field: str, design: ArrayLike, env: gym.Env[Any, Any]) -> Floats:
+    """Designs as rows, if they are some of the environment's network."""
+    core: Any = env.unwrapped
+    rows = np.array(design, np.float64, ndmin=2)
+    core.scenario.problem(1.0).evaluate_rows(rows)
+    if not len(rows):
+        raise InvalidInputError(field, design, "Give at least one.")
+    return rows
+
+
+class _Prepared(ProblemPolicy):
+    """A policy whose designs are found once for a channel, and never during an episode."""
+
+    solves: ClassVar[type] = LayerwiseProblem
+    option: ClassVar[str]
+    """Name of the option that holds what was prepared."""
+
+    def __init__(self, env: gym.Env[Any, Any] | None, given: Any) -> None:
+        self._given = given
+        self._rows: Floats = np.empty((0, 0))
+        super().__init__(env)
+
+    @abc.abstractmethod
+    def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[Any]:
+        """Designs for a channel with such rates at full power in bit/s, as plain values of the option."""
+
+    @classmethod
+    def tune(
+        cls, options: Mapping[str, Any], environment: str, env: Mapping[str, Any], seeds: Iterable[int]
+    ) -> dict[str, Any]:
+        """Options with designs for the channel of some worlds, where they leave these open.
+
+        Parameters
+        ----------
+        options : mapping
+        environment : str
+        env : mapping
+            Keywords of the environment.
+        seeds : iterable of int
+            Of worlds to measure the channel in; keep them apart from those that are played.
+        """
+        if options.get(cls.option) is not None:
+            return dict(options)
+        made = gym.make(environment, **dict(env))
+        core: Any = made.unwrapped
+        policy = cls(**options)
+        policy.check(core)
+        return {**options, cls.option: policy.prepare(core.scenario, full_power_rates(made, islice(seeds, _WORLDS)))}
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Act in this environment from now on; prepares the designs where none were given.
+
+        Raises
+        ------
+        InvalidInputError
+            If the environment is not Layerwise-v0, or given designs are none of its network.
+        """
+        super().bind(env)
+        given = self._given
+        if given is None:
+            core: Any = env.unwrapped
+            # of its own: the caller's environment keeps its episode
+            other = gym.make(core.spec.id, **core.spec.kwargs)
+            given = self.prepare(core.scenario, full_power_rates(other, range(FIRST_SEED, FIRST_SEED + _WORLDS)))
+        self._rows = _check_design(self.option, given, env)
+        return self
+
+
+class LayerwiseRival(_Prepared):
+    """One design for all tasks: what a scheme of the paper chooses for the channel's mean rate.
+
+    Parameters
+    ----------
+    env : gymnasium.Env, optional
+    name : str
+        A key of `baselines.layerwise.rivals.RIVALS`.
+    seed : int
+        Of the scheme's search.
+    design : sequence of float, shape (G + 4,), optional
+        The design, if it is known already.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such scheme.
+    """
+
+    option: ClassVar[str] = "design"
+
+    def __init__(
+        self, name: str, seed: int = 0, design: Sequence[float] | None = None, env: gym.Env[Any, Any] | None = None
+    ) -> None:
+        if str(name) not in RIVALS:
+            raise InvalidInputError("name", name, nearest(str(name), RIVALS))
+        self._name, self._seed = str(name), check_count("seed", seed, 0)
+        super().__init__(env, design)
+
+    def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[float]:
+        """The design for the mean rate, within the scenario's energy budget."""
+        problem = _problem_at(scenario, float(rates.mean()))
+        return _row(problem, RIVALS[self._name](problem, self._seed).solution)
+
+    def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
+        """The design, whatever the task."""
+        return problem.decision(self._rows[0])
+
+
+class LayerwiseStatic(LayerwiseRival):
+    """One design for all tasks: that of the framework for the mean rate, as the paper deploys it.
+
+    Parameters
+    ----------
+    env : gymnasium.Env, optional
+    seed, design
+        As for `LayerwiseRival`.
+    """
+
+    def __init__(
+        self, seed: int = 0, design: Sequence[float] | None = None, env: gym.Env[Any, Any] | None = None
+    ) -> None:
+        super().__init__("Proposed", seed, design, env)
+
+
+class LayerwiseReoptimize(ProblemPolicy):
+    """Algorithm 1 at every task, with its gain and what is left of its budgets.
+
+    Parameters
+    ----------
+    env : gymnasium.Env, optional
+    evaluations : int
+        Designs that it looks at for a task at most.
+    seed : int
+        Of the search, the same for every task.
+    """
+
+    solves: ClassVar[type] = LayerwiseProblem
+
+    def __init__(self, evaluations: int = 1000, seed: int = 0, env: gym.Env[Any, Any] | None = None) -> None:
+        self._framework = Framework(
+            optimizer=run_algorithm_1,
+            evaluations=check_count("evaluations", evaluations, 1),
+            name="layerwise_reoptimize",
+        )
+        self._seed = check_count("seed", seed, 0)
+        super().__init__(env)
+
+    def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
+        """The best design found.
+
+        Raises
+        ------
+        InvalidInputError
+            If none is accurate enough.
+        """
+        return self._framework.optimize(problem, self._seed).solution
+
+
+class LayerwiseMenu(_Prepared):
+    """The best for each task of some designs that the framework found beforehand, with exact power and clock.
+
+    The unpruned network at each cut is always on the menu, so that something of it is accurate enough.
+
+    Parameters
+    ----------
+    env : gymnasium.Env, optional
+    rates : int
+        Rates to find a design for, on a logarithmic grid over those of the channel at full power.
+    evaluations : int
+        Designs that the framework looks at for each.
+    margin : float
+        Accuracy that the designs have beyond the least: room for the errors of an agent that imitates them.
+    seed : int
+        Of the searches.
+    designs : sequence of float, shape (n, G + 4), optional
+        The menu, if it is known already; power and clock are without effect.
+    """
+
+    option: ClassVar[str] = "designs"
+
+    def __init__(
+        self,
+        rates: int = 6,
+        evaluations: int = 100_000,
+        margin: float = 0.0,
+        seed: int = 0,
+        designs: Sequence[Sequence[float]] | None = None,
+        env: gym.Env[Any, Any] | None = None,
+    ) -> None:
+        self._count = check_count("rates", rates, 1)
+        self._evaluations = check_count("evaluations", evaluations, 1)
+        if not 0.0 <= margin < 1.0:
+            raise InvalidInputError("margin", margin, "Give a share of accuracy from 0 to below 1.")
+        self._margin, self._seed = float(margin), check_count("seed", seed, 0)
+        super().__init__(env, designs)
+
+    def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[list[float]]:
+        """Designs for a grid of rates, each once."""
+        framework = Framework(optimizer=search_each_cut, evaluations=self._evaluations, name="layerwise_menu")
+        found = []
+        low, high = np.quantile(rates, _SPAN).tolist()
+        for rate in np.geomspace(low, high, self._count):
+            problem = _problem_at(scenario, float(rate), self._margin)
+            found.append(_row(problem, framework.optimize(problem, self._seed).solution))
+        unpruned = ParametersGenerator(problem).unpruned()
+        unpruned[:, -2:] = problem.power_max, problem.frequency_device_max
+        known = {tuple(row[:-2]): row for row in [*found, *unpruned.tolist()]}
+        return list(known.values())
+
+    def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
+        """The fastest of the designs within accuracy and energy budget."""
+        return problem.decision(select_best(problem, self._rows.copy()))

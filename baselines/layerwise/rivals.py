@@ -1,0 +1,170 @@
+"""The schemes that Mu et al. compare their framework with (Sec. VI-B): each chooses a design of a problem.
+
+All choose among all cuts, the ends included, and must be accurate enough by the predictor. An auto-selection scheme is
+an exhaustive search of a grid, so that a scheme loses by its restrictions and not by its search.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.layerwise.cia import cia
+from baselines.layerwise.framework import (
+    Chosen,
+    Framework,
+    ParametersGenerator,
+    check_accuracy,
+    search_each_cut,
+    select_best,
+)
+from coinfer_gym.layerwise.predictor import RegressionPredictor
+from coinfer_gym.layerwise.problem import LayerwiseProblem
+
+__all__ = [
+    "RIVALS",
+    "all_local",
+    "all_server",
+    "bottlenet",
+    "cia",
+    "fpgm",
+    "neurosurgeon",
+    "proposed",
+    "prune_partition",
+    "two_step_pruning",
+]
+
+Floats = NDArray[np.float64]
+
+LEVELS = 46
+"""Retained ratios of an auto-selection scheme: steps of 0.02 where the least one is 0.1."""
+
+
+EVALUATIONS = 120_000
+"""Designs that the schemes look at at most which set ratios layer by layer."""
+
+
+def all_local(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
+    """The whole unpruned network on the device."""
+    return _select("All_Local", problem, lambda: _unpruned(problem)[-1:])
+
+
+def all_server(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
+    """The whole unpruned network on the server, to which the image is sent."""
+    return _select("All_Server", problem, lambda: _unpruned(problem)[:1])
+
+
+def neurosurgeon(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
+    """The unpruned network at its best cut."""
+    return _select("Neurosurgeon", problem, lambda: _unpruned(problem))
+
+
+def prune_partition(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
+    """Retained ratios layer by layer and the cut, without a codec, by the optimizer of `proposed`."""
+    return _search("Prune_Partition", problem, seed, compress=False)
+
+
+def two_step_pruning(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
+    """One retained ratio for the network, then at most as large a one for the group that leaves the cut (Shi et al.).
+
+    Both are of the same grid. A cut that hands on no group, as its two ends, has one step only.
+    """
+
+    def designs() -> Floats:
+        levels = np.linspace(problem.retained_min, 1.0, LEVELS)
+        first, second = levels[np.array(np.tril_indices(LEVELS))]
+        rows = []
+        for cut, group in enumerate(problem.network.tables.cuts["group"]):
+            rows.append(_uniform(problem, cut, first if group else levels))
+            if group:
+                rows[-1][:, group] = second
+        return np.concatenate(rows)
+
+    return _select("2_Step Pruning", problem, designs)
+
+
+def fpgm(problem: LayerwiseProblem, seed: int = 0, predictor: RegressionPredictor | None = None) -> Chosen:
+    """One retained ratio for all layers, whose filters are chosen by their geometric median (He et al., 2019).
+
+    Parameters
+    ----------
+    problem : LayerwiseProblem
+    seed : int
+        Without effect.
+    predictor : RegressionPredictor, optional
+        Of networks pruned in this way; without it, the problem's own, of those pruned by their weights' norms.
+    """
+    if predictor is not None:
+        problem = replace(problem, predictor=predictor)
+
+    def designs() -> Floats:
+        levels = np.linspace(problem.retained_min, 1.0, LEVELS)
+        return np.concatenate([_uniform(problem, cut, levels) for cut in range(problem.network.cuts)])
+
+    return _select("FPGM", problem, designs)
+
+
+def bottlenet(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
+    """The unpruned network with every number of channels that a codec can send, at every cut (Shao and Zhang)."""
+
+    def designs() -> Floats:
+        rows = []
+        for cut, group in enumerate(problem.network.tables.cuts["group"]):
+            channels = problem.network.groups[group - 1].channels if group else 1
+            sent = np.arange(1, channels + 1)
+            rows.append(_uniform(problem, cut, np.ones(channels)))
+            rows[-1][:, -3] = sent / channels
+        return np.concatenate(rows)
+
+    return _select("BottleNet++", problem, designs)
+
+
+def proposed(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
+    """All variables: retained ratios layer by layer, compression and cut."""
+    return _search("Proposed", problem, seed, compress=True)
+
+
+RIVALS: dict[str, Callable[[LayerwiseProblem, int], Chosen]] = {
+    "All_Local": all_local,
+    "All_Server": all_server,
+    "Neurosurgeon": neurosurgeon,
+    "Prune_Partition": prune_partition,
+    "2_Step Pruning": two_step_pruning,
+    "FPGM": fpgm,
+    "BottleNet++": bottlenet,
+    "CIA": cia,
+    "Proposed": proposed,
+}
+"""Schemes by the names of the paper, in its order. Each takes a problem and a seed."""
+
+
+def _uniform(problem: LayerwiseProblem, cut: int, ratios: Floats) -> Floats:
+    """Designs of a cut with one ratio for all groups, without a codec; power and clock are NaN."""
+    groups = len(problem.network.groups)
+    designs = np.ones((len(ratios), groups + 4))
+    designs[:, 0], designs[:, 1 : groups + 1], designs[:, -2:] = cut, ratios[:, None], np.nan
+    return designs
+
+
+def _unpruned(problem: LayerwiseProblem) -> Floats:
+    return ParametersGenerator(problem).unpruned()
+
+
+def _select(name: str, problem: LayerwiseProblem, designs: Callable[[], Floats]) -> Chosen:
+    """The best of a grid of designs."""
+    began = time.perf_counter()
+    rows = designs()
+    solution = problem.evaluate(problem.decision(select_best(problem, rows)))
+    return Chosen(name, check_accuracy(problem, name, solution), len(rows), time.perf_counter() - began)
+
+
+def _search(name: str, problem: LayerwiseProblem, seed: int, *, compress: bool) -> Chosen:
+    """The best design that Algorithm 1 finds, run at each cut and again at the best ones."""
+    generator = partial(ParametersGenerator, compress=compress)
+    framework = Framework(generator, optimizer=search_each_cut, evaluations=EVALUATIONS, name=name)
+    return framework.optimize(problem, seed)
