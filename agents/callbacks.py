@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.checkpoints import find_checkpoints, training_state
-from agents.held_out import SELECTION_SEED, Score, deterministic, play, regrets
+from agents.held_out import SELECTION_SEED, Score, deterministic, is_layerwise, play, regrets
 from agents.policy import is_actor
 from agents.tensor_files import save_tensors
 from agents.vec_env import NativeVecEnv, find_lagrangian, native_env
@@ -29,13 +29,15 @@ _LOGGED = {
     "violated": "violations",
     "dropped": "drops",
 }
-"""Scalars under ``laim/``, by the column of the infos that they are the mean of."""
+"""Scalars, by the column of the infos that they are the mean of."""
 
 _FOR_REGRET = ("gain_db", "delay_budget_s", "energy_budget_j", "delivered")
 
 
 class PhysicsCallback(BaseCallback):
     """Log what return hides: delivered quality, delay, energy, violations, drops, and the regret to the exact optimum.
+
+    In Layerwise-v0 that is ``layerwise/`` instead of ``laim/``, and the predicted accuracy instead of the regret.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ class PhysicsCallback(BaseCallback):
     def _on_step(self) -> bool:
         lanes = native_env(self.training_env)
         decisions = lanes.decisions
-        for name in {*_LOGGED, *_FOR_REGRET}:
+        for name in {*_LOGGED, *(("accuracy",) if is_layerwise(lanes) else _FOR_REGRET)}:
             self._columns.setdefault(name, []).append(decisions[name])
         self._gathered += lanes.num_envs
         if self._gathered >= self._every:
@@ -67,14 +69,18 @@ class PhysicsCallback(BaseCallback):
 
     def _flush(self) -> None:
         columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
+        lanes = native_env(self.training_env)
+        group = "layerwise" if is_layerwise(lanes) else "laim"
         for column, name in _LOGGED.items():
-            self.logger.record_mean(f"laim/{name}", float(columns[column].mean()))
-        regret = regrets(native_env(self.training_env), columns, self._solved)
-        self.logger.record_mean("laim/regret", float(regret.mean()))
+            self.logger.record_mean(f"{group}/{name}", float(columns[column].mean()))
+        if is_layerwise(lanes):
+            self.logger.record_mean(f"{group}/accuracy", float(columns["accuracy"].mean()))
+        else:
+            self.logger.record_mean(f"{group}/regret", float(regrets(lanes, columns, self._solved).mean()))
         self._columns, self._gathered = {}, 0
         penalties = find_lagrangian(self.training_env)
         if penalties is not None:
-            self.logger.record("laim/multiplier", penalties.multiplier)
+            self.logger.record(f"{group}/multiplier", penalties.multiplier)
 
 
 class EvaluationCallback(BaseCallback):

@@ -31,12 +31,25 @@ from baselines import compare
 from baselines._bootstrap import Estimate, paired_bootstrap
 from baselines._output import git_revision, versions, write_text
 from baselines._report import COLUMNS
+from baselines.clairvoyant import clairvoyant_optimum
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.scenario import Scenario, WorldScenario
+from coinfer_gym.world import World
 
 if TYPE_CHECKING:
     from agents.vec_env import NativeVecEnv
 
-__all__ = ["AGENT", "METRICS", "TRAINED", "Evaluation", "evaluate", "find_agent", "main", "play_worlds"]
+__all__ = [
+    "AGENT",
+    "METRICS",
+    "TRAINED",
+    "Evaluation",
+    "quality_bounds",
+    "evaluate",
+    "find_agent",
+    "main",
+    "play_worlds",
+]
 
 METRICS = ("delivered", "violated", "dropped", "delay_s", "energy_j")
 """What is measured in a world, as `baselines.compare.play` does."""
@@ -50,6 +63,12 @@ REFERENCES: dict[str, dict[str, Any]] = {
     "stochastic DP": {"policy": "stochastic_dp"},
 }
 """Policies beside the agent, by label; one that cannot act in an environment is left out."""
+
+LAYERWISE_REFERENCES: dict[str, dict[str, Any]] = {
+    "layerwise static": {"policy": "layerwise_static"},
+    "layerwise menu": {"policy": "layerwise_menu"},
+}
+"""Those in Layerwise-v0."""
 
 _KEPT = Path("runs", "references")
 
@@ -166,8 +185,11 @@ def evaluate(
     env, keywords = trained_for(agent)
     keywords |= env_kwargs or {}
     common = {"title": "references", "environment": env, "env": keywords, "worlds": worlds, "seed": seed}
-    configs = {label: compare.load_config(common | {"policies": {label: who}}) for label, who in REFERENCES.items()}
-    scaled = OwnScale(file).bind(gym.make(env, **keywords))  # tells at once if it cannot act there
+    single = gym.make(env, **keywords)
+    references = LAYERWISE_REFERENCES if compare.is_layerwise(single) else REFERENCES
+    metrics = compare.metrics_of(single)
+    configs = {label: compare.load_config(common | {"policies": {label: who}}) for label, who in references.items()}
+    scaled = OwnScale(file).bind(single)  # tells at once if it cannot act there
     lanes = make_native(env, worlds, agent.config.get("wrapper") or (), **keywords)
     act = deterministic(agent, lanes)
     played = {AGENT: play_worlds(lanes, lambda observations: act(scaled.see(observations)), seed)}
@@ -182,7 +204,7 @@ def evaluate(
         except InvalidInputError as error:
             notes.append(f"Without {label}: {error.remedy}")
             continue
-        played[label] = found[:, [compare.METRICS.index(name) for name in METRICS]]
+        played[label] = found[:, [metrics.index(name) for name in METRICS]]
     values = np.array(list(played.values()))
     estimate, less_agent = paired_bootstrap(values, reference=0)
     assert less_agent is not None, "there is a reference"
@@ -223,6 +245,17 @@ def play_worlds(
     tasks = decisions + sums[:, METRICS.index("dropped")]
     per_task = [name in ("delivered", "dropped") for name in METRICS]
     return sums / np.where(per_task, tasks[:, None], decisions[:, None])
+
+
+def quality_bounds(scenario: WorldScenario, world: World) -> tuple[float, float]:
+    """Bounds of what knowing a world's future could deliver per task, the lower one attainable.
+
+    In Layerwise-v0, whose clairvoyant optimum no solver finds, they are the ends of what can be delivered at all.
+    """
+    if not isinstance(scenario, Scenario):
+        return 0.0, 1.0
+    result = clairvoyant_optimum(scenario, world)
+    return result.lower, result.upper
 
 
 def find_agent(path: str | Path) -> Path:

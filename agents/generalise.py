@@ -50,6 +50,7 @@ from agents.own_scale import OwnScale
 from baselines import _output, compare
 from baselines._bootstrap import Estimate, paired_bootstrap
 from baselines._checks import check_model
+from baselines.compare import DATA
 from baselines.figures._common import finish_axis
 from baselines.figures.load import clairvoyant_bounds
 from baselines.rules import LAIM
@@ -58,10 +59,8 @@ from coinfer_gym.errors import InvalidInputError, nearest
 __all__ = ["BOUND", "DATA", "METRICS", "GeneraliseConfig", "Point", "generalise", "load_config", "main", "write"]
 
 BOUND = "clairvoyant bound"  # label of what no policy exceeds
-DATA = "COINFER_DATA"  # environment variable that names the folder of recorded data
 METRICS = ("delivered", "violated", "dropped")  # what is told of a player at a point
 
-_DATA_FOLDER = "../shared/data"
 _COLORS = (_output.BLUE, _output.VERMILION, _output.GREEN, _output.ORANGE)
 _DASHES: tuple[Any, ...] = ((0, (4, 1.5)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (8, 2)))
 _MARKERS = "sDv^"
@@ -106,7 +105,7 @@ class GeneraliseConfig(_Checked):
         content = {
             "title": self.title,
             "environment": self.environment,
-            "env": _expand(self.env | self.axes[axis].points[point]),
+            "env": compare.expand_data(self.env | self.axes[axis].points[point]),
             "worlds": self.worlds,
             "seed": self.seed,
             "policies": agents | {label: entry.model_dump() for label, entry in self.policies.items()},
@@ -138,18 +137,6 @@ class Point:
 
 def _text(name: float | str) -> str:
     return name if isinstance(name, str) else f"{name:g}"
-
-
-def _expand(keywords: dict[str, Any]) -> dict[str, Any]:
-    """The keywords with the folder of recorded data filled in."""
-    found = dict(keywords)
-    for key, value in keywords.items():
-        if isinstance(value, str) and f"${{{DATA}}}" in value:
-            found[key] = value.replace(f"${{{DATA}}}", os.environ.get(DATA, _DATA_FOLDER))
-            if not os.path.exists(found[key]):
-                remedy = f"There is no such file: set the environment variable {DATA} to the folder of recorded data."
-                raise InvalidInputError(key, found[key], remedy)
-    return found
 
 
 def load_config(source: str | Path | Mapping[str, Any]) -> GeneraliseConfig:

@@ -1,4 +1,4 @@
-"""How good an agent is on worlds that it never trained in, against the exact optimum of every single task."""
+"""How good an agent is on worlds that it never trained in, against what needs no learning."""
 
 from __future__ import annotations
 
@@ -12,11 +12,23 @@ from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks
 
 from agents.vec_env import Columns, NativeVecEnv
+from baselines.layerwise.framework import ParametersGenerator, select_best
 from baselines.policy import Predictor
 from coinfer_gym import Problem, solve_exact_batch
-from coinfer_gym.envs import spaces
+from coinfer_gym.envs import layerwise_dynamics, spaces
+from coinfer_gym.layerwise.scenario import LayerwiseScenario
 
-__all__ = ["SELECTION_SEED", "TEST_SEED", "Score", "exact_actions", "play", "regrets"]
+__all__ = [
+    "SELECTION_SEED",
+    "TEST_SEED",
+    "Score",
+    "exact_actions",
+    "is_layerwise",
+    "play",
+    "reference",
+    "regrets",
+    "unpruned_actions",
+]
 
 SELECTION_SEED = 1_000_000_000
 """Seed of the worlds on which the best agent of a run is chosen: training uses small seeds."""
@@ -110,6 +122,34 @@ def exact_actions(env: NativeVecEnv) -> NDArray[np.float32]:
     """Actions of the exact optimum of the task at the head of every lane, as if no other were to come."""
     inner: Any = env.env.unwrapped
     return spaces.encode_rows(inner.scenario.tables, solve_exact_batch(_problem(inner), *inner.lanes.tasks()))
+
+
+def unpruned_actions(env: NativeVecEnv) -> NDArray[np.float32]:
+    """Actions in Layerwise-v0 of the unpruned network at its best cut for the task at the head of every lane."""
+    inner: Any = env.env.unwrapped
+    scenario: LayerwiseScenario = inner.scenario
+    actions = []
+    for gain, delay, energy in zip(*(values.tolist() for values in inner.lanes.tasks()), strict=True):
+        problem = scenario.problem(gain, delay, energy)
+        best = problem.decision(select_best(problem, ParametersGenerator(problem).unpruned()))
+        actions.append(layerwise_dynamics.encode(problem.hardware, scenario.network.cuts, best))
+    return np.array(actions)
+
+
+def is_layerwise(env: NativeVecEnv) -> bool:
+    """Whether the lanes are those of Layerwise-v0."""
+    return isinstance(env.get_attr("scenario")[0], LayerwiseScenario)
+
+
+def reference(env: NativeVecEnv) -> tuple[str, Callable[[NDArray[np.float32]], NDArray[Any]]]:
+    """What an agent is compared with at once when its training ends: a name, and actions for the lanes' tasks.
+
+    That is the exact optimum of each task in LAIM-v0, and in Layerwise-v0 the unpruned network at its best cut;
+    `agents.evaluate` plays what takes longer to prepare.
+    """
+    if is_layerwise(env):
+        return "unpruned", lambda _: unpruned_actions(env)
+    return "myopic exact", lambda _: exact_actions(env)
 
 
 def regrets(env: NativeVecEnv, decisions: Columns, most: int) -> NDArray[np.float64]:

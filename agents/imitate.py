@@ -223,9 +223,7 @@ def _check(config: ImitationConfig) -> None:
     if run.algo not in _CLONEABLE:
         raise InvalidInputError("config: run.algo", run.algo, f"Clones are {', '.join(_CLONEABLE)}.")
     if run.layerwise and (config.noise > 0.0 or _layers(run)):
-        raise InvalidInputError(
-            "config: run.env", run.env, "It has no wrappers and takes no noise here: leave them out."
-        )
+        raise InvalidInputError("config: run.env", run.env, "It takes neither wrappers nor noise: leave them out.")
     for layer in _layers(run):
         if layer not in ("ExactWithin", "KeepBudgets"):
             remedy = "What a teacher does is known without wrappers, and in ExactWithin and KeepBudgets."
@@ -294,7 +292,7 @@ def _prepare(config: ImitationConfig, folder: Path) -> ImitationConfig:
         return config
     path = folder / "teacher" / f"{_key(config)}.json"
     if not path.exists():
-        seeds = range(config.first_world, _HELD_OUT)
+        seeds = range(config.first_world, config.first_world + config.worlds)
         options = factory.tune(teacher.options, run.env, run.env_kwargs, seeds)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(options) + "\n")

@@ -23,6 +23,7 @@ from agents.evaluate import find_agent
 from agents.own_scale import trained_for
 from agents.policy import load_agent
 from baselines._output import write_bytes
+from baselines.compare import is_layerwise
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.problem import BUDGET_TOLERANCE
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["LIMIT", "encode_gif", "main", "play"]
+
+Columns = tuple[tuple[str, str, float, str], ...]
 
 LIMIT = 1_000_000
 """Bytes of a GIF, at most."""
@@ -53,6 +56,16 @@ _COLUMNS = (
     ("quality", "quality", 1.0, "8.3f"),
 )
 """Of the printed table: title, key of ``info``, factor, format. ``device`` and ``server`` are retained ratios."""
+
+_LAYERWISE_COLUMNS = (
+    *_COLUMNS[:5],
+    ("sent", "sent_values", 1.0, "7.0f"),
+    ("accuracy", "accuracy", 1.0, "9.4f"),
+    *_COLUMNS[7:8],
+    ("delay ms", "delay_s", 1e3, "9.3f"),
+    *_COLUMNS[9:],
+)
+"""Those of Layerwise-v0: ``sent`` counts the values that the device uploads."""
 
 
 def play(
@@ -99,13 +112,14 @@ def play(
     try:
         observation, _ = env.reset(seed=seed)
         state, start, ended = None, np.ones(1, np.bool_), False
-        say(_head())
+        columns = _LAYERWISE_COLUMNS if is_layerwise(env) else _COLUMNS
+        say(_head(columns))
         while not ended and len(infos) < tasks:
             action, state = agent.predict(observation, state, start, deterministic=True)
             observation, _, terminated, truncated, info = env.step(action)
             start, ended = np.zeros(1, np.bool_), terminated or truncated
             infos.append(info)
-            say(_line(info))
+            say(_line(info, columns))
             if mode == "rgb_array" and (len(infos) - 1) % every == 0:
                 frames.append(env.render())
     finally:
@@ -155,14 +169,14 @@ def _summary(infos: Sequence[dict[str, Any]]) -> str:
     return f"{earned}, {missed:.1%} missed a budget, {lost:.0f} lost waiting"
 
 
-def _head() -> str:
+def _head(columns: Columns) -> str:
     """Titles of the columns."""
-    return " ".join(title.rjust(int(form.split(".")[0])) for title, _, _, form in _COLUMNS)
+    return " ".join(title.rjust(int(form.split(".")[0])) for title, _, _, form in columns)
 
 
-def _line(info: dict[str, Any]) -> str:
+def _line(info: dict[str, Any], columns: Columns) -> str:
     """A decision and what became of it."""
-    return " ".join(f"{factor * info[key]:{form}}" for _, key, factor, form in _COLUMNS) + f"  {_outcome(info)}"
+    return " ".join(f"{factor * info[key]:{form}}" for _, key, factor, form in columns) + f"  {_outcome(info)}"
 
 
 def _outcome(info: dict[str, Any]) -> str:
@@ -172,6 +186,7 @@ def _outcome(info: dict[str, Any]) -> str:
             ("given up", info["abandoned"] > 0.0),
             ("too late", info["cost_delay"] > BUDGET_TOLERANCE),
             ("too costly", info["cost_energy"] > BUDGET_TOLERANCE),
+            ("too inaccurate", info.get("cost_accuracy", 0.0) > 0.0),
         )
         if holds
     ]

@@ -32,7 +32,8 @@ __all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config"
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_FAMILY = "coinfer_gym/LAIM-"
+_LAYERWISE = "coinfer_gym/Layerwise-"
+_FAMILIES = ("coinfer_gym/LAIM-", _LAYERWISE)
 _MOST = 1_000_000_000  # seeds from here on belong to held-out worlds
 _OWN_FILES = ("config.yaml", "origin.yaml", "evaluations.csv", AGENT_FILE, "results.json")
 _OWN_FOLDERS = ("checkpoints", "tensorboard")
@@ -103,8 +104,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         find_algorithm(self.algo)
-        if not str(self.env).startswith(_FAMILY):
-            raise InvalidInputError("env", self.env, f"What is logged and compared are decisions of {_FAMILY}v0.")
+        if not str(self.env).startswith(_FAMILIES):
+            homes = " and ".join(f"{family}v0" for family in _FAMILIES)
+            raise InvalidInputError("env", self.env, f"What is logged and compared are decisions of {homes}.")
         for name in ("eval_freq", "eval_lanes", "test_lanes", "checkpoint_freq", "threads"):
             _check_count(name, getattr(self, name), 1)
         _check_count("seed", self.seed, 0)
@@ -120,6 +122,11 @@ class RunConfig:
         """Folder of the run."""
         short = self.env.rsplit("/", maxsplit=1)[-1]
         return Path(self.out or f"runs/{self.algo}-{short}-{self.seed}")
+
+    @property
+    def layerwise(self) -> bool:
+        """Whether the environment is Layerwise-v0."""
+        return self.env.startswith(_LAYERWISE)
 
     @property
     def wrappers(self) -> Wrappers:

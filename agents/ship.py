@@ -25,13 +25,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from agents.evaluate import AGENT, TRAINED, Evaluation, evaluate
+from agents.evaluate import AGENT, TRAINED, Evaluation, evaluate, quality_bounds
 from agents.hyperparameters import read_mapping
 from agents.policy import AGENT_FILE, read_agent
 from baselines._bootstrap import paired_bootstrap
-from baselines.clairvoyant import clairvoyant_optimum
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.scenario import Scenario
+from coinfer_gym.scenario import WorldScenario
 
 __all__ = ["LIMIT", "main", "read_training", "ship"]
 
@@ -170,15 +169,15 @@ def _check_worlds(training: Sequence[dict[str, Any]], frozen: range) -> None:
             raise InvalidInputError("seed", frozen.start, remedy)
 
 
-def _bounds(evaluation: Evaluation, scenario: Scenario, jobs: int) -> dict[str, Any]:
+def _bounds(evaluation: Evaluation, scenario: WorldScenario, jobs: int) -> dict[str, Any]:
     """What knowing the future could deliver: an upper bound, and what is surely attainable."""
     env = gym.make(evaluation.env, **evaluation.env_kwargs)
     drawn = []
     for world in range(evaluation.seed, evaluation.seed + evaluation.worlds):
         env.reset(seed=world)
         drawn.append(cast("Any", env.unwrapped).world())
-    results = joblib.Parallel(n_jobs=jobs)(joblib.delayed(clairvoyant_optimum)(scenario, world) for world in drawn)
-    values: NDArray[np.float64] = np.array([[[result.lower], [result.upper]] for result in results]).swapaxes(0, 1)
+    results = joblib.Parallel(n_jobs=jobs)(joblib.delayed(quality_bounds)(scenario, world) for world in drawn)
+    values: NDArray[np.float64] = np.array([[[lower], [upper]] for lower, upper in results]).swapaxes(0, 1)
     estimate, _ = paired_bootstrap(values)
     return {
         name: {part: float(value[i, 0]) for part, value in estimate._asdict().items()}
@@ -201,9 +200,15 @@ def _describe(card: dict[str, Any], evaluation: Evaluation) -> str:
     """Text of ``card.md``."""
     wrappers = ", ".join(f"`{json.dumps(layer)}`" for layer in card["wrapper"]) or "none"
     bounds = card["evaluation"]["clairvoyant"]
+    layerwise = evaluation.env.startswith("coinfer_gym/Layerwise-")
     share = float(evaluation.estimate.mean[evaluation.labels.index(AGENT), 0]) / bounds["upper"]["mean"]
     titles, *rows = evaluation.rows()
-    for name in ("lower", "upper"):
+    told = (
+        ""
+        if layerwise
+        else f" No policy can exceed the clairvoyant's upper bound; the agent delivers {share:.1%} of it."
+    )
+    for name in () if layerwise else ("lower", "upper"):
         text = "{mean:.4f} [{low:.4f}, {high:.4f}]".format(**bounds[name])
         rows.append([f"clairvoyant, {name} bound", text, *[""] * (len(titles) - 2)])
     table = [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows)]
@@ -219,8 +224,7 @@ def _describe(card: dict[str, Any], evaluation: Evaluation) -> str:
         "observation, info = env.reset(seed=0)\naction, _ = agent.predict(observation, deterministic=True)\n```",
         "## Result",
         f"Means over the frozen worlds `reset(seed={evaluation.seed})` to `reset(seed={last})`, in which no training "
-        "began, with 95 % intervals by the paired bootstrap over worlds. No policy can exceed the clairvoyant's upper "
-        f"bound; the agent delivers {share:.1%} of it.",
+        f"began, with 95 % intervals by the paired bootstrap over worlds.{'' if layerwise else told}",
         "\n".join(table),
         *evaluation.notes,
         f"Evaluated at revision `{card['evaluation']['git_revision']}`.",

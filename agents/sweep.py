@@ -49,7 +49,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from agents.evaluate import METRICS as PLAYED
-from agents.evaluate import play_worlds
+from agents.evaluate import play_worlds, quality_bounds
 from agents.held_out import SELECTION_SEED, deterministic
 from agents.hyperparameters import read_mapping
 from agents.policy import AGENT_FILE, load_agent, read_agent
@@ -58,7 +58,6 @@ from agents.train import train
 from baselines import compare
 from baselines._checks import check_model
 from baselines._output import csv_text, write_text
-from baselines.clairvoyant import clairvoyant_optimum
 from baselines.compare import CompareConfig, PolicyConfig
 from baselines.registry import make_policy
 from baselines.rules import LAIM
@@ -406,8 +405,7 @@ def _play_reference(
     if entry is None:
         for world in worlds:
             env.reset(seed=world)
-            result = clairvoyant_optimum(core.scenario, core.world())
-            values = (result.lower, result.upper)
+            values = quality_bounds(core.scenario, core.world())
             rows += [(name, world, value, "", "") for name, value in zip(BOUNDS, values, strict=True)]
         return rows
     policy: Any = make_policy(entry.policy, entry.options)
