@@ -9,7 +9,13 @@ from typing import Any, cast
 
 from baselines.clairvoyant import ClairvoyantPolicy
 from baselines.farsighted import Lyapunov, PredictiveControl, QueueBudget, Slowdown
-from baselines.layerwise.policies import LayerwiseMenu, LayerwiseReoptimize, LayerwiseRival, LayerwiseStatic
+from baselines.layerwise.policies import (
+    LayerwiseExact,
+    LayerwiseMenu,
+    LayerwiseReoptimize,
+    LayerwiseRival,
+    LayerwiseStatic,
+)
 from baselines.policy import Policy, Predictor
 from baselines.rules import ConstantAction, MyopicExact, MyopicSCA, RandomPolicy
 from baselines.search import MyopicQuantum
@@ -35,6 +41,7 @@ POLICIES: dict[str, type[Policy]] = {
     "layerwise_rival": LayerwiseRival,
     "layerwise_reoptimize": LayerwiseReoptimize,
     "layerwise_menu": LayerwiseMenu,
+    "layerwise_exact": LayerwiseExact,
 }
 """Policies by the names that configuration files use."""
 

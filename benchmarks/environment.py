@@ -1,11 +1,13 @@
-"""Steps per second of LAIM-v0, single and batched, against Gymnasium's own environments in the same run."""
+"""Steps per second of both environments, single and batched, against Gymnasium's own in the same run."""
 
 from __future__ import annotations
 
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -13,8 +15,12 @@ import numpy as np
 
 import coinfer_gym  # noqa: F401  registers the ids
 from benchmarks.measure import interleave
+from coinfer_gym.layerwise.network import load_network
+from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
 
 LANES = 4096
+TREES, DEPTH = 100, 3
+"""Size of the predictor of Layerwise-v0, that of gradient boosting as scikit-learn sets it."""
 _STEPS = 20_000
 _BATCHES = 200
 
@@ -28,15 +34,20 @@ def measure(repetitions: int = 7) -> dict[str, float]:
         },
         repetitions,
     )
-    vector = interleave(
-        {
-            "queueing": (_vector("coinfer_gym/LAIM-v0"), LANES * _BATCHES),
-            "one_at_a_time": (_vector("coinfer_gym/LAIM-v0", arrivals="one_at_a_time"), LANES * _BATCHES),
-            "queueing, all cores": (_vector("coinfer_gym/LAIM-v0", parallel=True), LANES * _BATCHES),
-            "CartPole-v1": (_vector("CartPole-v1"), LANES * _BATCHES),
-        },
-        repetitions,
-    )
+    batches = {
+        "CartPole-v1": _vector("CartPole-v1"),
+        "LAIM-v0 queueing": _vector("coinfer_gym/LAIM-v0"),
+        "LAIM-v0 one_at_a_time": _vector("coinfer_gym/LAIM-v0", arrivals="one_at_a_time"),
+        "LAIM-v0 queueing, all cores": _vector("coinfer_gym/LAIM-v0", parallel=True),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for network in ("alexnet", "regnet"):
+            file = Path(folder) / f"{network}.json"
+            file.write_text(_predictor(network).to_json(), encoding="utf-8")
+            world = {"scenario": f"{network}-rpi4b-4g", "predictor": str(file)}
+            for arrivals, options in (("queueing", {}), ("one_at_a_time", {"arrivals": "one_at_a_time"})):
+                batches[f"Layerwise-v0 {network} {arrivals}"] = _vector("coinfer_gym/Layerwise-v0", **world, **options)
+    vector = interleave({name: (run, LANES * _BATCHES) for name, run in batches.items()}, repetitions)
     cart = vector["CartPole-v1"].median
     figures = {
         "single: LAIM-v0, us/step": single["LAIM-v0"].median * 1e6,
@@ -44,11 +55,26 @@ def measure(repetitions: int = 7) -> dict[str, float]:
         "single: rate of LAIM-v0 to Pendulum-v1": single["Pendulum-v1"].median / single["LAIM-v0"].median,
         "vector 4096: CartPole-v1 native, M steps/s": 1e-6 / cart,
     }
-    for name in ("queueing", "one_at_a_time", "queueing, all cores"):
-        figures[f"vector 4096: LAIM-v0 {name}, M steps/s"] = 1e-6 / vector[name].median
-        figures[f"vector 4096: rate of LAIM-v0 {name} to CartPole-v1"] = cart / vector[name].median
+    for name in list(batches)[1:]:
+        figures[f"vector 4096: {name}, M steps/s"] = 1e-6 / vector[name].median
+        figures[f"vector 4096: rate of {name} to CartPole-v1"] = cart / vector[name].median
     figures["vector 4096: peak memory of the process, MB"] = _peak_memory()
     return figures
+
+
+def _predictor(network: str) -> RegressionPredictor:
+    """Full trees of random tests: what a prediction takes depends on their number and depth alone."""
+    generator, groups = np.random.default_rng(0), [group.name for group in load_network(network).groups]
+    features = feature_names(groups, noisy=False)
+    tree = [True]
+    for _ in range(DEPTH):  # in preorder: a test, what is below its first child, what is below its second
+        tree = [False, *tree, *tree]
+    is_leaf = np.array(tree * TREES)
+    tests = np.where(is_leaf, LEAF, generator.integers(0, len(features), is_leaf.size))
+    numbers = np.where(is_leaf, generator.normal(0.0, 1e-3, is_leaf.size), generator.random(is_leaf.size))
+    return RegressionPredictor(
+        "random", network, 0.85, features, "Trees", {}, 0.85, np.zeros(len(features)), tests, numbers
+    )
 
 
 def _single(name: str) -> Callable[[], None]:

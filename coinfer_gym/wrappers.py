@@ -1,4 +1,7 @@
-"""Other ways to act in LAIM-v0, and more to learn from it: a grid, cut apart, kept budgets, shares of them, regret."""
+"""Other ways to act in LAIM-v0, and more to learn from it: a grid, cut apart, kept budgets, shares of them, regret.
+
+`HybridActions` goes around Layerwise-v0 as well; the others solve problem P1, which is LAIM-v0's own.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from gymnasium import spaces as gym_spaces
 from numpy.typing import NDArray
 
 from coinfer_gym.envs import spaces
+from coinfer_gym.envs.interval import component_of_cut
 from coinfer_gym.envs.laim import LAIMEnv
+from coinfer_gym.envs.layerwise import LayerwiseEnv
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.optimum import solve_exact_batch, solve_within
 from coinfer_gym.problem import Decision, Problem
@@ -125,25 +130,26 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
 
 
 class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.RecordConstructorArgs):
-    """Give the cut as a whole number beside the five continuous controls.
+    """Give the cut as a whole number beside the continuous controls.
 
     For agents of mixed actions (P-DQN, H-PPO and other parametrised-action methods, RLlib's dictionary and tuple action
     distributions). Stable-Baselines3 has none: take the plain environment or `DiscreteActions` there.
 
     The action is ``{"cut": Discrete(J + 1), "controls": Box(-1, 1, (5,), float32)}`` or a tuple of the two, in this
-    order. The controls are the components 1 to 5 of the plain action.
+    order. The controls are the components 1 to 5 of the plain action. Around Layerwise-v0 there are as many cuts as it
+    has, and its controls are all components after the cut.
 
     Parameters
     ----------
     env : gymnasium.Env
-        LAIM-v0 with its own action space.
+        LAIM-v0 or Layerwise-v0 with its own action space.
     kind : {"dict", "tuple"}
         Kind of the space.
 
     Raises
     ------
     InvalidInputError
-        If there is no such kind, or the environment is not LAIM-v0.
+        If there is no such kind, or the environment is neither of the two.
     """
 
     def __init__(self, env: Environment, kind: str = "dict") -> None:
@@ -152,15 +158,16 @@ class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.Recor
         if kind not in ("dict", "tuple"):
             raise InvalidInputError("kind", kind, "Give 'dict' or 'tuple'.")
         self._kind = kind
-        self._cuts = _laim(env, type(self).__name__).scenario.workload.cuts
+        self._cuts = _count_cuts(env, type(self).__name__)
+        components = env.unwrapped.action_space.shape or ()
         cut = gym_spaces.Discrete(self._cuts)
-        controls = gym_spaces.Box(-1.0, 1.0, (len(spaces.ACTION_NAMES) - 1,), np.float32)
+        controls = gym_spaces.Box(-1.0, 1.0, (components[0] - 1,), np.float32)
         self.action_space = (
             gym_spaces.Dict(cut=cut, controls=controls) if kind == "dict" else gym_spaces.Tuple((cut, controls))
         )
 
     def action(self, action: Any) -> Action:
-        """Cut and controls as an action of LAIM-v0.
+        """Cut and controls as an action of the environment.
 
         Raises
         ------
@@ -170,7 +177,7 @@ class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.Recor
         cut, controls = (action["cut"], action["controls"]) if self._kind == "dict" else action
         if int(cut) != cut or not 0 <= cut < self._cuts:
             raise InvalidInputError("action: cut", cut, f"Give a whole number from 0 to {self._cuts - 1}.")
-        middle = (2.0 * float(cut) + 1.0) / self._cuts - 1.0
+        middle = component_of_cut(int(cut), self._cuts)
         return np.concatenate(([middle], np.ravel(controls)), dtype=np.float32)
 
 
@@ -386,9 +393,21 @@ def _unwrap(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
 def _laim(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
     """The environment inside all wrappers, if it is LAIM-v0 and none of them has changed its actions."""
     laim = _unwrap(env, wrapper)
-    if env.action_space != laim.action_space:
-        raise InvalidInputError(f"{wrapper}: env", env, "It goes inside a wrapper that changes the action space.")
+    _check_actions(env, wrapper)
     return laim
+
+
+def _count_cuts(env: gym.Env[Any, Any], wrapper: str) -> int:
+    """Number of cuts of an environment of this package, if no wrapper has changed its actions."""
+    if not isinstance(env.unwrapped, LayerwiseEnv):
+        return _laim(env, wrapper).scenario.workload.cuts
+    _check_actions(env, wrapper)
+    return env.unwrapped.scenario.network.cuts
+
+
+def _check_actions(env: gym.Env[Any, Any], wrapper: str) -> None:
+    if env.action_space != env.unwrapped.action_space:
+        raise InvalidInputError(f"{wrapper}: env", env, "It goes inside a wrapper that changes the action space.")
 
 
 def _pair(level: float | Sequence[float]) -> tuple[float, float]:

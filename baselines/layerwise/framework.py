@@ -67,6 +67,8 @@ CODEC_SHARE = 0.9
 _CEILING = 1e6
 """More seconds, and more joules, than any task takes."""
 
+_FIRST_SHARE = 0.5
+"""Share of the evaluations that go to the first run at every cut."""
 _FINALISTS = 3
 _WIDTHS = (1.0, 0.3, 0.1, 0.03)
 _LEAST_GAIN = 1e-3
@@ -344,12 +346,14 @@ def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> Optim
     best = OptimizeResult()
     best.update(x=search.box.low, fun=math.inf, maxcv=math.inf, nfev=0, history=(np.empty(0, np.int64), np.empty(0)))
     fixed, ends = [], []
+    # No cut may take what the others need: where little is accurate enough, a run ends late.
+    share = max(1, int(_FIRST_SHARE * evaluations / (search.box.high[0] - search.box.low[0] + 1.0)))
     for cut in np.arange(search.box.low[0], search.box.high[0] + 1.0):
         fixed.append(_fix_cut(search, cut))
         start = None
         if isinstance(search, DesignSearch):
             start = search.start[search.start[:, 0] == cut, 1:]
-        end = _run(fixed[-1], evaluations - best["nfev"], seeds, start)
+        end = _run(fixed[-1], min(share, evaluations - best["nfev"]), seeds, start)
         ends.append((end.maxcv, end.fun))
         _record(best, cut, end)
         if best["nfev"] >= evaluations:
@@ -358,7 +362,12 @@ def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> Optim
     cuts = search.box.low[0] + np.array(finalists)
     while True:
         for place, cut in zip(finalists, cuts, strict=True):
-            end = _run(fixed[place], evaluations - best["nfev"], seeds, None)
+            end = _run(
+                fixed[place],
+                min(share, evaluations - best["nfev"]),
+                seeds,
+                best["x"][1:] if cut == best["x"][0] else None,
+            )
             _exchange(fixed[place], end, evaluations - best["nfev"])
             _record(best, cut, end)
             if best["nfev"] >= evaluations:

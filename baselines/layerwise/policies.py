@@ -1,4 +1,4 @@
-"""Policies of Layerwise-v0: a scheme run once for the mean rate, the framework at every task, and a menu of designs."""
+"""Policies of Layerwise-v0: a scheme run once for the mean rate, an optimizer at every task, and a menu of optima."""
 
 from __future__ import annotations
 
@@ -14,14 +14,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from baselines._checks import check_count
-from baselines.layerwise.framework import Framework, ParametersGenerator, run_algorithm_1, search_each_cut, select_best
+from baselines.layerwise.framework import Framework, ParametersGenerator, run_algorithm_1, select_best
 from baselines.layerwise.rivals import RIVALS
 from baselines.policy import ProblemPolicy
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
 
-__all__ = ["LayerwiseMenu", "LayerwiseReoptimize", "LayerwiseRival", "LayerwiseStatic", "full_power_rates"]
+__all__ = [
+    "LayerwiseExact",
+    "LayerwiseMenu",
+    "LayerwiseReoptimize",
+    "LayerwiseRival",
+    "LayerwiseStatic",
+    "full_power_rates",
+]
 
 Floats = NDArray[np.float64]
 
@@ -228,8 +236,31 @@ class LayerwiseReoptimize(ProblemPolicy):
         return self._framework.optimize(problem, self._seed).solution
 
 
+class LayerwiseExact(ProblemPolicy):
+    """The proven optimum of every task, by branch and bound.
+
+    Parameters
+    ----------
+    env : gymnasium.Env, optional
+    tolerance : float
+        Relative distance from the optimum that is good enough.
+    """
+
+    solves: ClassVar[type] = LayerwiseProblem
+
+    def __init__(self, tolerance: float = 1e-3, env: gym.Env[Any, Any] | None = None) -> None:
+        if not 0.0 < tolerance < 1.0:
+            raise InvalidInputError("tolerance", tolerance, "Give a share above 0 and below 1.")
+        self._tolerance = float(tolerance)
+        super().__init__(env)
+
+    def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
+        """The optimum of the task."""
+        return solve_exact(problem, self._tolerance)[0]
+
+
 class LayerwiseMenu(_Prepared):
-    """The best for each task of some designs that the framework found beforehand, with exact power and clock.
+    """The best for each task of designs that are optimal at some rates, with exact power and clock.
 
     The unpruned network at each cut is always on the menu, so that something of it is accurate enough.
 
@@ -237,13 +268,9 @@ class LayerwiseMenu(_Prepared):
     ----------
     env : gymnasium.Env, optional
     rates : int
-        Rates to find a design for, on a logarithmic grid over those of the channel at full power.
-    evaluations : int
-        Designs that the framework looks at for each.
+        Rates to find the optimum of, on a logarithmic grid over those of the channel at full power.
     margin : float
         Accuracy that the designs have beyond the least: room for the errors of an agent that imitates them.
-    seed : int
-        Of the searches.
     designs : sequence of float, shape (n, G + 4), optional
         The menu, if it is known already; power and clock are without effect.
     """
@@ -252,28 +279,26 @@ class LayerwiseMenu(_Prepared):
 
     def __init__(
         self,
-        rates: int = 6,
-        evaluations: int = 100_000,
+        rates: int = 24,
         margin: float = 0.0,
-        seed: int = 0,
         designs: Sequence[Sequence[float]] | None = None,
         env: gym.Env[Any, Any] | None = None,
     ) -> None:
         self._count = check_count("rates", rates, 1)
-        self._evaluations = check_count("evaluations", evaluations, 1)
         if not 0.0 <= margin < 1.0:
             raise InvalidInputError("margin", margin, "Give a share of accuracy from 0 to below 1.")
-        self._margin, self._seed = float(margin), check_count("seed", seed, 0)
+        self._margin = float(margin)
         super().__init__(env, designs)
 
     def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[list[float]]:
-        """Designs for a grid of rates, each once."""
-        framework = Framework(optimizer=search_each_cut, evaluations=self._evaluations, name="layerwise_menu")
+        """Optimal designs for a grid of rates, each once."""
         found = []
         low, high = np.quantile(rates, _SPAN).tolist()
         for rate in np.geomspace(low, high, self._count):
             problem = _problem_at(scenario, float(rate), self._margin)
-            found.append(_row(problem, framework.optimize(problem, self._seed).solution))
+            solution = solve_exact(problem)[0]
+            if solution.accuracy >= problem.accuracy_min:
+                found.append(_row(problem, solution))
         unpruned = ParametersGenerator(problem).unpruned()
         unpruned[:, -2:] = problem.power_max, problem.frequency_device_max
         known = {tuple(row[:-2]): row for row in [*found, *unpruned.tolist()]}

@@ -132,9 +132,10 @@ class LAIMEnv(TaskEnv):
         return Decision(*values)
 
     def _build_viewer(self) -> Any:
+        from coinfer_gym.envs.subjects import LAIMSubject
         from coinfer_gym.envs.viewer import Viewer  # pictures need the extra "render"
 
-        return Viewer(self.scenario, self.metadata["render_fps"])
+        return Viewer(LAIMSubject(self.scenario), self.metadata["render_fps"])
 
 
 def _check_budgets(scenario: Scenario, constants: Constants) -> None:

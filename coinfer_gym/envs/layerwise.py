@@ -39,13 +39,20 @@ class LayerwiseLanes(Lanes):
     steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
 
     def __init__(self, scenario: LayerwiseScenario, count: int, parallel: bool = False) -> None:
-        groups = len(scenario.network.groups)
-        sizes = (groups + 4, groups + 1, len(scenario.predictor.features))
-        self._work = tuple(np.zeros((max(int(count), 0), size)) for size in sizes)
+        groups, features = len(scenario.network.groups), len(scenario.predictor.features)
+        self._columns = (
+            (groups + 4, np.float64),
+            (groups + 1, np.float64),
+            (features, np.float64),
+            (scenario.predictor.leaf_masks.masks.shape[1], np.uint64),
+        )
+        self._work: tuple[NDArray[Any], ...] = ()
         names = dynamics.action_names(scenario.network), dynamics.info_names(scenario.network)
         super().__init__(dynamics.build_constants(scenario), *names, count, parallel)
 
     def _own_arrays(self) -> tuple[NDArray[Any], ...]:
+        if not self._work:
+            self._work = tuple(np.zeros((len(self.state), width), kind) for width, kind in self._columns)
         return (*self._work, self.infos)
 
 
@@ -128,9 +135,10 @@ class LayerwiseEnv(TaskEnv):
         return problem.decision(design[0])
 
     def _build_viewer(self) -> Any:
+        from coinfer_gym.envs.subjects import LayerwiseSubject
         from coinfer_gym.envs.viewer import Viewer  # pictures need the extra "render"
 
-        return Viewer(self.scenario, self.metadata["render_fps"])
+        return Viewer(LayerwiseSubject(self.scenario), self.metadata["render_fps"])
 
 
 class LayerwiseVectorEnv(TaskVectorEnv):

@@ -15,7 +15,7 @@ from coinfer_gym.envs.interval import between, component, component_of_cut, cut_
 from coinfer_gym.envs.process import OUTCOME_NAMES, SHARED, SITUATION_NAMES, first_nan
 from coinfer_gym.layerwise.delay import calculate
 from coinfer_gym.layerwise.network import Network
-from coinfer_gym.layerwise.predictor import TreeTables, predict_row, write_features
+from coinfer_gym.layerwise.predictor import LeafMasks, TreeTables, predict_lane, write_features
 from coinfer_gym.layerwise.problem import LayerwiseDecision
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
 from coinfer_gym.problem import BUDGET_TOLERANCE
@@ -31,6 +31,7 @@ AIMS = np.dtype([("accuracy_min", np.float64), ("weight_accuracy", np.float64)])
 _NETWORK = slice(SHARED, SHARED + 4)
 _HARDWARE, _AIMS = SHARED + 4, SHARED + 5
 _TREES = slice(SHARED + 6, SHARED + 6 + len(TreeTables._fields))
+_MASKS = slice(_TREES.stop, _TREES.stop + len(LeafMasks._fields))
 _RETAINED = len(SITUATION_NAMES) + 1  # column of the first retained ratio in the infos
 
 
@@ -52,11 +53,12 @@ def info_names(network: Network) -> tuple[str, ...]:
 
 
 def build_constants(scenario: LayerwiseScenario) -> process.Constants:
-    """Constants of a scenario for compiled code; its model is the network, the hardware, the aims, and the trees."""
+    """Constants of a scenario for compiled code; its model is network, hardware, aims, and trees in both forms."""
     problem = scenario.problem(1.0)
     aims = np.zeros(1, AIMS)
     aims["accuracy_min"], aims["weight_accuracy"] = scenario.accuracy_min, scenario.weight_accuracy
-    model: tuple[Any, ...] = (*scenario.network.tables, problem.hardware, aims, *scenario.predictor.tables)
+    trees = (*scenario.predictor.tables, *scenario.predictor.leaf_masks)
+    model: tuple[Any, ...] = (*scenario.network.tables, problem.hardware, aims, *trees)
     return process.build_constants(scenario, model)
 
 
@@ -123,9 +125,9 @@ def step_lane(
     constants: Any, lanes: Any, i: int, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
 ) -> None:
     """Decide the task at the head of lane `i` by an action and move to the next task."""
-    network, hardware, aims, trees = constants[_NETWORK], constants[_HARDWARE], constants[_AIMS][0], constants[_TREES]
+    network, hardware, aims = constants[_NETWORK], constants[_HARDWARE], constants[_AIMS][0]
     scale, state, gains = constants[1], lanes[0], lanes[2]
-    designs, widths, features, columns = lanes[4:]
+    designs, widths, features, words, columns = lanes[4:]
     lane, r, row = state[i], constants[0][0], info[i]
     row.clipped = process.clip(actions, i)
     process.inform(lane, row)
@@ -135,7 +137,7 @@ def step_lane(
         network, hardware, designs, i, widths, gain
     )
     write_features(designs, i, values, 0.0, features)
-    row.accuracy = predict_row(trees, features, i)
+    row.accuracy = predict_lane(constants[_TREES], constants[_MASKS], features, i, words)
     row.cost_accuracy = max(0.0, 1.0 - (row.accuracy + BUDGET_TOLERANCE) / aims.accuracy_min)
     last = designs.shape[1] - 1
     row.cut, row.compression, row.sent_values = designs[i, 0], designs[i, last - 2], values

@@ -1,4 +1,4 @@
-"""What LAIM-v0 looks like: the last decision as a picture, in a window, or as a block of text."""
+"""What an environment looks like: the last decision as a picture, in a window, or as a block of text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
+from coinfer_gym.envs.subjects import Depiction, Info, Subject
 from coinfer_gym.physics import transmission_rate
-from coinfer_gym.scenario import Scenario
+from coinfer_gym.problem import BUDGET_TOLERANCE
 from coinfer_gym.world import World
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ _DEVICE_TINT, _SERVER_TINT = "#d3e6f2", "#fbecca"
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 
-Info = dict[str, Any]
+_UNDECIDED = Depiction(kept=(), device="", server="", upload_bits=0.0)
+
 Point = tuple[float, float]
 
 
@@ -43,13 +45,15 @@ class Viewer:
 
     Parameters
     ----------
-    scenario : Scenario
+    subject : Subject
+        The environment as it is shown.
     fps : float
         Frames per second of the window.
     """
 
-    def __init__(self, scenario: Scenario, fps: float) -> None:
-        self._scenario = scenario
+    def __init__(self, subject: Subject, fps: float) -> None:
+        self._subject = subject
+        scenario = subject.scenario
         self._fps = fps
         self._span = max(24.0 * scenario.delay_budget, 32.0 * scenario.block_duration)
         self._world: World | None = None
@@ -70,7 +74,7 @@ class Viewer:
         Parameters
         ----------
         info : dict of float
-            With the keys `coinfer_gym.envs.dynamics.INFO_NAMES`; its decision is zeros at a reset.
+            As the environment tells it; its decision is zeros at a reset.
         world : callable
             Gives the world of the episode; called once an episode.
         """
@@ -100,14 +104,14 @@ class Viewer:
             If Pillow is missing for a picture, or pygame for a window.
         """
         assert self._world is not None, "note() comes before draw()"
-        state = _State(self._scenario, self._world, self._gain_range, list(self._notes), self._decisions, self._span)
+        state = _State(self._subject, self._world, self._gain_range, list(self._notes), self._decisions, self._span)
         if mode == "ansi":
             return _write(state)
         picture = _paint(state)
         if mode == "rgb_array":
             return picture
         if self._window is None:
-            self._window = _Window(f"LAIM-v0: {self._scenario.name}", self._fps)
+            self._window = _Window(f"{self._subject.title}: {self._subject.scenario.name}", self._fps)
         self._window.show(picture)
         return None
 
@@ -153,14 +157,15 @@ class _State:
 
     def __init__(
         self,
-        scenario: Scenario,
+        subject: Subject,
         world: World,
         gain_range: tuple[float, float],
         notes: list[Info],
         decisions: int,
         span: float,
     ) -> None:
-        self.scenario = scenario
+        self.subject = subject
+        self.scenario = scenario = subject.scenario
         self.world = world
         self.gain_range = gain_range
         self.notes = notes
@@ -171,10 +176,9 @@ class _State:
         self.start = max(0.0, self.now - _PAST * span)
         self.end = self.start + span
         self.cut = int(info["cut"])
-        self.blocks = len(scenario.workload.blocks)
+        self.units = len(subject.flops)
+        self.depiction = subject.depict(info) if self.decided else _UNDECIDED
         self.has_queue = scenario.arrivals != "one_at_a_time"
-        self.has_battery = scenario.battery_capacity is not None
-        self.upload_bits = float(scenario.workload.upload_bits[self.cut])
         gain = 10.0 ** (info["gain_db"] / 10.0)
         self.rate = transmission_rate(info["power_w"], gain, scenario.bandwidth, scenario.noise_density)
         self.delay_budget: float = info["wait_s"] + info["delay_budget_s"]
@@ -225,28 +229,24 @@ class _State:
         if not self.decided:
             return "no decision yet"
         if not info["violated"]:
-            return "within both budgets"
-        if info["quality"] == 0.0:
+            return f"within {self.subject.limits[0]}"
+        if info["abandoned"]:
             return "given up: too late" if info["cost_delay"] > 0.0 else "given up: battery empty"
-        late, costly = info["cost_delay"] > 0.0, info["cost_energy"] > 0.0
-        return "late and over its energy" if late and costly else "late" if late else "over its energy"
+        reasons = {"delay": "late", "energy": "over its energy", "accuracy": "too inaccurate"}
+        *most, last = [word for cost, word in reasons.items() if info.get(f"cost_{cost}", 0.0) > 0.0]
+        return f"{', '.join(most)} and {last}" if most else last
 
     @property
     def power(self) -> str:
         """Transmit power."""
         return f"{10.0 * math.log10(1e3 * self.info['power_w']):.1f} dBm"
 
-    def side(self, name: str) -> str:
-        """Ratio and clock of a side."""
-        info = self.info
-        return f"keeps {100.0 * info[f'retained_{name}']:.0f} % at {1e-9 * info[f'frequency_{name}_hz']:.2f} GHz"
-
     @property
     def upload(self) -> tuple[str, str]:
         """Size of the upload and its rate."""
-        if self.upload_bits == 0.0:
+        if self.depiction.upload_bits == 0.0:
             return "nothing", "to send"
-        return _scaled(self.upload_bits, "bit"), _scaled(self.rate, "bit/s")
+        return _scaled(self.depiction.upload_bits, "bit"), _scaled(self.rate, "bit/s")
 
 
 def _is_decided(info: Info) -> bool:
@@ -287,7 +287,7 @@ def _write(state: _State) -> str:
     """The block of text of mode ``ansi``."""
     info, scenario = state.info, state.scenario
     lines = [
-        f"LAIM-v0 {scenario.name}   decision {state.decisions}   t {state.now:.3f} s   {state.status}   "
+        f"{state.subject.title} {scenario.name}   decision {state.decisions}   t {state.now:.3f} s   {state.status}   "
         f"quality {info['quality']:.3f}   delivered {info['delivered']:.3f}",
         f"channel {info['gain_db']:.1f} dB   {_spark(state)}",
     ]
@@ -297,13 +297,14 @@ def _write(state: _State) -> str:
         )
     if state.decided:
         size, rate = state.upload
-        upload = f"{size} at {rate}, {state.power}" if state.upload_bits > 0.0 else "nothing to send"
+        upload = f"{size} at {rate}, {state.power}" if state.depiction.upload_bits > 0.0 else "nothing to send"
         lines.append(
-            f"cut     {state.cut} of {state.blocks}   device {state.side('device')}   upload {upload}   "
-            f"server {state.side('server')}"
+            f"cut     {state.cut} of {state.units}   device {state.depiction.device}   upload {upload}   "
+            f"server {state.depiction.server}"
         )
+        lines.extend(state.depiction.remarks)
     else:
-        lines.append(f"cut     - of {state.blocks}")
+        lines.append(f"cut     - of {state.units}")
     lines.append(_account("delay", state.delays, ("wait", "device", "upload", "server"), state.delay_budget, "s"))
     lines.append(_account("energy", state.energies, ("device", "upload", "server"), state.energy_budget, "J"))
     if scenario.battery_capacity is not None:
@@ -423,7 +424,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _paint(state: _State) -> NDArray[np.uint8]:
     """The picture of the last decision."""
     canvas = _Canvas()
-    canvas.text(24, 27, f"LAIM-v0: {state.scenario.name}", 18)
+    canvas.text(24, 27, f"{state.subject.title}: {state.scenario.name}", 18)
     moment = f"decision {state.decisions} at {state.now:.2f} s" if state.decided else "start of the episode"
     canvas.text(_RIGHT, 27, moment, 15, _GREY, "rs")
     bottom = 184 if state.has_queue else 284
@@ -534,8 +535,9 @@ def _paint_time_axis(canvas: _Canvas, state: _State, top: float, bottom: float) 
             canvas.text(x, bottom + 15, f"{tick:g} s", 11, _GREY, "ms")
     x = _RIGHT
     y = top - 8 if not state.has_queue else 208
-    entries = [("missed a budget", 106), ("met both budgets", 112)]
-    for index, (text, width) in enumerate(entries):
+    every, one = state.subject.limits
+    for index, text in enumerate((f"missed {one}", f"met {every}")):
+        width = 16 + 6 * len(text)
         canvas.text(x, y, text, 11, _GREY, "rs")
         canvas.box(x - width, y - 9, 12, 9, _PAPER if index == 0 else _GOOD, _BAD if index == 0 else None)
         if index == 0:
@@ -549,53 +551,53 @@ def _paint_time_axis(canvas: _Canvas, state: _State, top: float, bottom: float) 
 
 
 def _paint_network(canvas: _Canvas, state: _State, top: float) -> None:
-    """The chain of blocks: their share of the FLOPs as width, the ratio kept of them as fill, the upload in between."""
+    """The chain of units: their share of the FLOPs as width, what is kept of them as fill, the upload in between."""
     height, left, right, gap = 56.0, 78.0, 936.0, 128.0
-    canvas.text(24, top - 14, f"Network {state.scenario.workload.name}", 13)
-    where = f"cut {state.cut} of {state.blocks}" if state.decided else f"{state.blocks} blocks, not cut yet"
-    canvas.text(right, top - 14, f"{where}   (width: FLOPs, fill: share of the weights kept)", 12, _GREY, "rs")
+    canvas.text(24, top - 14, f"Network {state.subject.network}", 13)
+    subject, decision = state.subject, state.depiction
+    where = f"cut {state.cut} of {state.units}" if state.decided else f"{state.units} {subject.units}, not cut yet"
+    legend = f"(width: FLOPs, fill: share of the {subject.fill} kept)"
+    canvas.text(right, top - 14, f"{where}   {legend}", 12, _GREY, "rs")
     canvas.box(24, top, 46, height, _PAPER, _DEVICE if state.decided else _GREY)
     canvas.text(47, top + 33, "input", 12, _GREY, "ms")
-    widths = _block_widths(state, right - left - (gap if state.decided else 0.0))
+    widths = _unit_widths(subject.flops, right - left - (gap if state.decided else 0.0))
     x, labelled = left, -math.inf
-    for block, width in enumerate(widths, start=1):
-        if state.decided and block == state.cut + 1:
+    for unit, width in enumerate(widths, start=1):
+        if state.decided and unit == state.cut + 1:
             _paint_upload(canvas, state, x, top, gap, height)
             x += gap
-        _paint_block(canvas, state, block, x, top, width, height)
+        _paint_unit(canvas, state, unit, x, top, width, height)
         middle = x + 0.5 * width
-        if middle - labelled > 24.0 or block == state.cut + 1:
-            canvas.text(middle, top + height + 14, f"{block}", 11, _GREY, "ms")
+        if middle - labelled > 24.0 or unit == state.cut + 1:
+            canvas.text(middle, top + height + 14, f"{unit}", 11, _GREY, "ms")
             labelled = middle
         x += width
-    if state.decided and state.cut == state.blocks:
+    if state.decided and state.cut == state.units:
         _paint_upload(canvas, state, x, top, gap, height)
     if state.decided:
-        device = f"device {state.side('device')}" if state.cut > 0 else "device sends the input as it is"
-        server = f"server {state.side('server')}" if state.cut < state.blocks else "server has nothing to do"
+        device = f"device {decision.device}" if state.cut > 0 else "device sends the input as it is"
+        server = f"server {decision.server}" if state.cut < state.units else "server has nothing to do"
         canvas.text(24, top + height + 34, device, 14, _DEVICE)
         canvas.text(right, top + height + 34, server, 14, "#9a6a00", "rs")  # orange dark enough to read
-        if state.upload_bits > 0.0:
+        if decision.upload_bits > 0.0:
             canvas.text(0.5 * (24 + right), top + height + 34, f"sends at {state.power}", 14, "#a04d7b", "ms")
 
 
-def _block_widths(state: _State, total: float) -> list[float]:
+def _unit_widths(flops: NDArray[np.float64], total: float) -> list[float]:
     """Widths by FLOPs, none too thin to be seen."""
-    flops = np.array([block.flops for block in state.scenario.workload.blocks])
     widths = np.maximum(flops / flops.sum() * total, min(5.0, 0.5 * total / flops.size))
     return list((widths * total / widths.sum()).tolist())
 
 
-def _paint_block(canvas: _Canvas, state: _State, block: int, x: float, top: float, width: float, height: float) -> None:
-    """One block, filled from below to the ratio kept."""
+def _paint_unit(canvas: _Canvas, state: _State, unit: int, x: float, top: float, width: float, height: float) -> None:
+    """One unit, filled from below to the share kept."""
     inner = width - (2.0 if width > 8.0 else 1.0)
     if not state.decided:
         canvas.box(x, top, inner, height, "#eeeeee")
         return
-    on_device = block <= state.cut
-    kept = state.info["retained_device" if on_device else "retained_server"]
+    on_device = unit <= state.cut
     canvas.box(x, top, inner, height, _DEVICE_TINT if on_device else _SERVER_TINT)
-    filled = kept * height
+    filled = state.depiction.kept[unit - 1] * height
     canvas.box(x, top + height - filled, inner, filled, _DEVICE if on_device else _SERVER)
 
 
@@ -603,12 +605,24 @@ def _paint_upload(canvas: _Canvas, state: _State, x: float, top: float, width: f
     """The upload as an arrow with its size above and its rate below."""
     middle, y = x + 0.5 * width, top + 0.5 * height
     size, rate = state.upload
-    sent = state.upload_bits > 0.0
+    sent = state.depiction.upload_bits > 0.0
     colour = _UPLOAD if sent else _FAINT
-    canvas.line([(x + 6, y), (x + width - 18, y)], colour, 5.0)
-    canvas.polygon([(x + width - 20, y - 9), (x + width - 20, y + 9), (x + width - 6, y)], colour)
+    start, end = x + 6, x + width - 6
+    if state.depiction.compression < 1.0:
+        _paint_codec(canvas, state.depiction.compression, x, top, width, height)
+        start, end = start + 16, end - 16
+    canvas.line([(start, y), (end - 12, y)], colour, 5.0)
+    canvas.polygon([(end - 14, y - 9), (end - 14, y + 9), (end, y)], colour)
     canvas.text(middle, y - 12, size, 14, _INK if sent else _GREY, "ms")
     canvas.text(middle, y + 23, rate, 14, _INK if sent else _GREY, "ms")
+
+
+def _paint_codec(canvas: _Canvas, compression: float, x: float, top: float, width: float, height: float) -> None:
+    """Encoder and decoder at both ends of an upload, as narrow inside as what is left of the feature."""
+    inset = 0.5 * height * (1.0 - max(compression, 0.1))
+    for outside, inside, colour in ((x + 2, x + 16, _DEVICE), (x + width - 4, x + width - 18, _SERVER)):
+        corners = [(outside, top), (inside, top + inset), (inside, top + height - inset), (outside, top + height)]
+        canvas.polygon(corners, colour)
 
 
 def _paint_bar(
@@ -654,7 +668,7 @@ def _paint_parts(
 
 
 def _paint_outcome(canvas: _Canvas, state: _State, left: float, top: float) -> None:
-    """Quality, what became of the task, and the battery."""
+    """Quality, what became of the task, the accuracy where one is asked for, and the battery."""
     info = state.info
     good = state.decided and not info["violated"]
     canvas.line([(left - 16, top - 20), (left - 16, HEIGHT - 18)], _FAINT)
@@ -665,9 +679,26 @@ def _paint_outcome(canvas: _Canvas, state: _State, left: float, top: float) -> N
     canvas.text(left, top + 46, state.status, 15, _GOOD if good else _BAD if state.decided else _GREY)
     if state.has_queue and info["dropped"] > 0.0:
         canvas.text(left, top + 66, f"{info['dropped']:.0f} waiting lost meanwhile", 13, _BAD)
+    least = state.subject.accuracy_min
+    if least is not None:
+        _paint_accuracy(canvas, state.depiction.accuracy, least, left, top + 82)
     if state.scenario.battery_capacity is not None:
         capacity = state.scenario.battery_capacity
-        canvas.text(left, top + 94, "Battery", 14)
-        canvas.text(_RIGHT, top + 94, f"{_digits(info['battery_j'])} of {_digits(capacity)} J", 13, _GREY, "rs")
-        canvas.box(left, top + 102, _RIGHT - left, 14, "#f1f1f1")
-        canvas.box(left, top + 102, (_RIGHT - left) * min(1.0, info["battery_j"] / capacity), 14, _GOOD)
+        y, height = (top + 94, 14) if least is None else (top + 109, 8)
+        canvas.text(left, y, "Battery", 14)
+        canvas.text(_RIGHT, y, f"{_digits(info['battery_j'])} of {_digits(capacity)} J", 13, _GREY, "rs")
+        canvas.box(left, y + 8, _RIGHT - left, height, "#f1f1f1")
+        canvas.box(left, y + 8, (_RIGHT - left) * min(1.0, info["battery_j"] / capacity), height, _GOOD)
+
+
+def _paint_accuracy(canvas: _Canvas, accuracy: float | None, least: float, left: float, y: float) -> None:
+    """The predicted accuracy as a bar, and a mark at the least one."""
+    canvas.text(left, y, "Accuracy", 14)
+    shown = "-" if accuracy is None else f"{accuracy:.3f}"
+    canvas.text(_RIGHT, y, f"{shown}, at least {least:.3f}", 13, _GREY, "rs")
+    canvas.box(left, y + 6, _RIGHT - left, 8, "#f1f1f1")
+    if accuracy is not None:
+        colour = _GOOD if accuracy >= least - BUDGET_TOLERANCE else _BAD
+        canvas.box(left, y + 6, (_RIGHT - left) * accuracy, 8, colour)
+    mark = left + (_RIGHT - left) * least
+    canvas.line([(mark, y + 3), (mark, y + 17)], _INK, 2.0)

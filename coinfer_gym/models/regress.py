@@ -472,7 +472,7 @@ def _words(rows: Sequence[Mapping[str, Any]], column: str, known: Sequence[str] 
     return words
 
 
-def _check_word(field: str, word: object, known: Sequence[str] | Mapping[str, int]) -> None:
+def _check_word(field: str, word: object, known: Sequence[str] | Mapping[str, Any]) -> None:
     if word not in known:
         raise InvalidInputError(field, word, nearest(str(word), known))
 

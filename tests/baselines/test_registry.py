@@ -45,5 +45,5 @@ def test_names_are_those_of_the_documentation():
     assert set(POLICIES) == {
         *("random", "constant", "myopic_exact", "myopic_sca", "quantum"),
         *("slowdown", "queue_budget", "lyapunov", "predictive_control", "stochastic_dp", "clairvoyant"),
-        *("layerwise_static", "layerwise_rival", "layerwise_reoptimize", "layerwise_menu"),
+        *("layerwise_static", "layerwise_rival", "layerwise_reoptimize", "layerwise_menu", "layerwise_exact"),
     }

@@ -17,7 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import BaggingRegressor, GradientBoostingRegressor, RandomForestRegressor
+from sklearn.ensemble import (
+    BaggingRegressor,
+    GradientBoostingRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestRegressor,
+)
 from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
 
@@ -176,7 +181,7 @@ def make_predictor(
 
 
 def _taught(measured: Measurements) -> Callable[[int], TaughtTrees]:
-    return lambda seed: TaughtTrees(measured.network, measured.names[-1] == "snr_db", seed)
+    return lambda seed: TaughtTrees(measured.network, measured.unpruned, measured.names[-1] == "snr_db", seed)
 
 
 def _describe(regressor: str, measured: Measurements, passed_over: Sequence[str]) -> str:
@@ -200,7 +205,7 @@ def additive(regressor: Any) -> Additive:
     if isinstance(regressor, LinearRegression):
         return float(regressor.intercept_), np.array(regressor.coef_), np.empty(0, np.int64), np.empty(0)
     if isinstance(regressor, TaughtTrees):
-        regressor = regressor.student_
+        return _additive_histogram(regressor.student_)
     whole = np.arange(regressor.n_features_in_)
     if isinstance(regressor, GradientBoostingRegressor):
         base = float(regressor.init_.constant_.item())
@@ -218,6 +223,22 @@ def additive(regressor: Any) -> Additive:
         )
     tests, numbers = zip(*(_preorder(tree.tree_, weight, columns) for tree, weight, columns in trees), strict=True)
     return base, np.zeros(len(whole)), np.concatenate(tests), np.concatenate(numbers)
+
+
+def _additive_histogram(regressor: HistGradientBoostingRegressor) -> Additive:
+    """The same of boosted trees on binned features, which scikit-learn keeps in another form."""
+    tests: list[int] = []
+    numbers: list[float] = []
+    for (tree,) in regressor._predictors:
+        waiting = [0]
+        while waiting:
+            node = tree.nodes[waiting.pop()]
+            tests.append(LEAF if node["is_leaf"] else int(node["feature_idx"]))
+            numbers.append(float(node["value"] if node["is_leaf"] else node["num_threshold"]))
+            if not node["is_leaf"]:
+                waiting += [int(node["right"]), int(node["left"])]
+    base = float(regressor._baseline_prediction.item())
+    return base, np.zeros(regressor.n_features_in_), np.array(tests, np.int64), np.array(numbers)
 
 
 def _preorder(tree: Any, weight: float, columns: Any) -> tuple[NDArray[np.int64], Array]:

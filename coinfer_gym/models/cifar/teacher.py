@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
@@ -23,11 +23,12 @@ from sklearn.preprocessing import StandardScaler
 from coinfer_gym.layerwise.delay import sent_channels
 from coinfer_gym.layerwise.network import Network, load_network
 from coinfer_gym.layerwise.predictor import feature_names, write_features
-from coinfer_gym.models.cifar.compress import Design
-from coinfer_gym.models.cifar.sweep import draw_design
+from coinfer_gym.models.cifar.sweep import HIGHEST_SNR, LEAST_RETAINED, UNCOMPRESSED, UNPRUNED
 
-LESSONS = 6000
+LESSONS = 12_000
 """Designs that the process predicts for the trees."""
+
+TREES = 100
 
 _LESSONS_SEED = 1_000_003  # apart from the designs that are measured
 _LEAST = 0.1  # accuracy of guessing
@@ -37,31 +38,40 @@ Array = NDArray[np.float64]
 
 
 class TaughtTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Gradient boosting of depth 3, fitted to what a Gaussian process predicts of drawn designs.
+    """Boosted trees of depth 3 that never fall where more is kept or sent, fitted to what a Gaussian process predicts.
+
+    An optimizer finds every hole of a predictor: without the constraint it would be sent where few designs were
+    measured and trees err by chance.
 
     Parameters
     ----------
     network : str
         Name of the network.
+    unpruned : float, optional
+        Accuracy of the network as it is, which every cut has without pruning, codec and noise.
     noisy : bool
         Whether the last feature is the ratio of signal to noise.
     seed : int
-        Of the trees.
+        Of the lessons.
 
     Attributes
     ----------
-    student_ : GradientBoostingRegressor
+    student_ : HistGradientBoostingRegressor
         The trees.
     """
 
-    def __init__(self, network: str, noisy: bool = False, seed: int = 0) -> None:
+    def __init__(self, network: str, unpruned: float | None = None, noisy: bool = False, seed: int = 0) -> None:
         self.network = network
+        self.unpruned = unpruned
         self.noisy = noisy
         self.seed = seed
 
     def fit(self, X: Array, y: Array) -> Self:
         """Fit the process to measured designs, and the trees to the process."""
         network = load_network(self.network)
+        if self.unpruned is not None and not self.noisy:
+            known = _features(network, _unpruned(network))
+            X, y = np.concatenate([X, known]), np.concatenate([y, np.full(len(known), self.unpruned)])
         highest = float(np.max(y)) + _MARGIN
         smooth = _smooth(network, X)
         # Of losses the square roots: those of lightly pruned designs differ by little, and matter most.
@@ -71,10 +81,12 @@ class TaughtTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             # A feature without effect has a length at the end of its range.
             warnings.simplefilter("ignore", ConvergenceWarning)
             teacher.fit(smooth, np.sqrt(highest - y))
-        lessons = _lessons(network, self.noisy)
+        lessons = _lessons(network, self.noisy, self.seed)
         losses = np.maximum(teacher.predict(_smooth(network, lessons)), 0.0) ** 2
-        self.student_ = GradientBoostingRegressor(
-            n_estimators=100, learning_rate=0.3, max_depth=3, subsample=0.5, random_state=self.seed
+        groups = len(network.groups)
+        rising = [1] * groups + [0] + [1] * (lessons.shape[1] - groups - 1)
+        self.student_ = HistGradientBoostingRegressor(
+            max_iter=TREES, max_depth=3, learning_rate=0.25, early_stopping=False, monotonic_cst=rising
         ).fit(lessons, np.maximum(highest - losses, _LEAST))
         return self
 
@@ -111,20 +123,37 @@ def _smooth(network: Network, features: Array) -> Array:
     )
 
 
-def _lessons(network: Network, noisy: bool) -> Array:
-    """Features of designs that are drawn as the measured ones were."""
-    designs = [draw_design(network, number, noise=noisy, seed=_LESSONS_SEED) for number in range(LESSONS)]
-    rows = np.array([[each.cut, *each.retained, each.compression, 0.0, 0.0] for each in designs])
-    features = np.empty((LESSONS, len(feature_names([group.name for group in network.groups], noisy))))
-    for i, each in enumerate(designs):
-        write_features(rows, i, _sent_values(network, each), each.snr_db or 0.0, features)
+def _lessons(network: Network, noisy: bool, seed: int) -> Array:
+    """Features of drawn designs: like the measured ones, but strongly pruned ones as often as light ones."""
+    generator, groups = np.random.default_rng([_LESSONS_SEED, seed]), len(network.groups)
+    severity = generator.random((LESSONS, 1))
+    retained = 1.0 - severity * generator.uniform(0.0, 1.0 - LEAST_RETAINED, (LESSONS, groups))
+    retained[generator.random((LESSONS, groups)) < UNPRUNED] = 1.0
+    cut = generator.integers(1, network.cuts - 1, LESSONS) if noisy else generator.integers(network.cuts, size=LESSONS)
+    channels = np.append(1.0, network.tables.groups["channels"])[network.tables.cuts["group"][cut]]
+    compression = channels ** -(severity[:, 0] * generator.random(LESSONS))
+    compression[generator.random(LESSONS) < UNCOMPRESSED] = 1.0
+    designs = np.column_stack([cut, retained, compression, np.zeros((LESSONS, 2))])
+    noise = generator.uniform(0.0, HIGHEST_SNR, LESSONS) if noisy else None
+    return _features(network, np.concatenate([designs, _unpruned(network)]) if not noisy else designs, noise)
+
+
+def _unpruned(network: Network) -> Array:
+    """Rows of the unpruned network at every cut."""
+    return np.column_stack(
+        [np.arange(network.cuts), np.ones((network.cuts, len(network.groups) + 1)), np.zeros((network.cuts, 2))]
+    )
+
+
+def _features(network: Network, designs: Array, snr_db: Array | None = None) -> Array:
+    """What a predictor reads of designs."""
+    cuts, inner = network.tables.cuts, (designs[:, 0] > 0) & (designs[:, 0] < network.cuts - 1)
+    names = feature_names([group.name for group in network.groups], snr_db is not None)
+    features = np.empty((len(designs), len(names)))
+    for i, row in enumerate(designs):
+        cut: Any = cuts[int(row[0])]
+        values = network.values(row[1:-3])[int(row[0])]
+        if inner[i]:
+            values = cut["area"] * sent_channels(row[-3], values / cut["area"])
+        write_features(designs, i, float(values), 0.0 if snr_db is None else snr_db[i], features)
     return features
-
-
-def _sent_values(network: Network, design: Design) -> float:
-    """Values that a design sends."""
-    cut: Any = network.tables.cuts[design.cut]
-    if not 0 < design.cut < network.cuts - 1:
-        return float(cut["area"])
-    kept = network.kept(design.retained)[cut["group"] - 1]
-    return float(cut["area"] * sent_channels(design.compression, float(kept)))

@@ -87,7 +87,7 @@ def test_menu_takes_the_fastest_accurate_design(env):
 
 
 def test_a_menu_is_found_for_the_channel():
-    tuned = find_policy("layerwise_menu").tune({"rates": 2, "evaluations": 400}, ENV, KEYWORDS, range(60, 62))
+    tuned = find_policy("layerwise_menu").tune({"rates": 2}, ENV, KEYWORDS, range(60, 62))
     rows = np.array(tuned["designs"])
     assert set(range(12)) <= set(rows[:, 0])  # the unpruned network at every cut is among them
     assert len({tuple(row) for row in rows[:, :-2].tolist()}) == len(rows)
