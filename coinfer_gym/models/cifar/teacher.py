@@ -83,8 +83,8 @@ class TaughtTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             teacher.fit(smooth, np.sqrt(highest - y))
         lessons = _lessons(network, self.noisy, self.seed)
         losses = np.maximum(teacher.predict(_smooth(network, lessons)), 0.0) ** 2
-        groups = len(network.groups)
-        rising = [1] * groups + [0] + [1] * (lessons.shape[1] - groups - 1)
+        # More kept means a smaller share of it sent for as many values: the compression alone has no direction.
+        rising = [1] * len(network.groups) + [0, 0] + [1] * (lessons.shape[1] - len(network.groups) - 2)
         self.student_ = HistGradientBoostingRegressor(
             max_iter=TREES, max_depth=3, learning_rate=0.25, early_stopping=False, monotonic_cst=rising
         ).fit(lessons, np.maximum(highest - losses, _LEAST))
