@@ -11,8 +11,15 @@ from pathlib import Path
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
 
-OF_REAL_NETWORKS = ("weights", "output_distortion", "pruned_weights")
-"""Figures that need the extra ``models``, networks with weights and recorded data: without them they are skipped."""
+OF_REAL_NETWORKS = (
+    "weights",
+    "output_distortion",
+    "pruned_weights",
+    "layerwise_noise",
+    "layerwise_accuracy",
+)
+"""Figures that need the extra ``models``, networks with weights and recorded data, or what is measured on them: without
+these they are skipped."""
 
 FIGURES = (
     "sca_convergence",
@@ -23,6 +30,10 @@ FIGURES = (
     "search",
     "load",
     "decision_time",
+    "layerwise_partition",
+    "layerwise_rates",
+    "layerwise_tradeoff",
+    "layerwise_optimizer",
     *OF_REAL_NETWORKS,
 )
 """Modules of this package whose ``make(folder)`` writes files there and says which claims hold."""

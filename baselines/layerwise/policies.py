@@ -270,7 +270,10 @@ class LayerwiseMenu(_Prepared):
     rates : int
         Rates to find the optimum of, on a logarithmic grid over those of the channel at full power.
     margin : float
-        Accuracy that the designs have beyond the least: room for the errors of an agent that imitates them.
+        Accuracy that the designs have beyond the least.
+    slack : float
+        What is added to every retained ratio, and to the logarithm of the compression: an optimum lies on the edge of
+        what is accurate enough, and an agent that imitates it needs room for its errors.
     designs : sequence of float, shape (n, G + 4), optional
         The menu, if it is known already; power and clock are without effect.
     """
@@ -281,13 +284,15 @@ class LayerwiseMenu(_Prepared):
         self,
         rates: int = 24,
         margin: float = 0.0,
+        slack: float = 0.0,
         designs: Sequence[Sequence[float]] | None = None,
         env: gym.Env[Any, Any] | None = None,
     ) -> None:
         self._count = check_count("rates", rates, 1)
-        if not 0.0 <= margin < 1.0:
-            raise InvalidInputError("margin", margin, "Give a share of accuracy from 0 to below 1.")
-        self._margin = float(margin)
+        for name, value in (("margin", margin), ("slack", slack)):
+            if not 0.0 <= value < 1.0:
+                raise InvalidInputError(name, value, "Give a share from 0 to below 1.")
+        self._margin, self._slack = float(margin), float(slack)
         super().__init__(env, designs)
 
     def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[list[float]]:
@@ -298,11 +303,16 @@ class LayerwiseMenu(_Prepared):
             problem = _problem_at(scenario, float(rate), self._margin)
             solution = solve_exact(problem)[0]
             if solution.accuracy >= problem.accuracy_min:
-                found.append(_row(problem, solution))
+                found.append(self._loosen(_row(problem, solution)))
         unpruned = ParametersGenerator(problem).unpruned()
         unpruned[:, -2:] = problem.power_max, problem.frequency_device_max
         known = {tuple(row[:-2]): row for row in [*found, *unpruned.tolist()]}
         return list(known.values())
+
+    def _loosen(self, row: list[float]) -> list[float]:
+        cut, *retained, compression, power, frequency = row
+        looser = [min(1.0, ratio + self._slack) for ratio in retained]
+        return [cut, *looser, min(1.0, compression * math.exp(self._slack)), power, frequency]
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
         """The fastest of the designs within accuracy and energy budget."""

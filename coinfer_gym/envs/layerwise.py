@@ -83,8 +83,9 @@ class LayerwiseEnv(TaskEnv):
 
     ## Rewards
     ``1 - age/T0 - w_E [E/E0 - 1]+ - w_A [1 - A/A_min]+ - w_drop drops`` at the default ``w_T = 1``, with the age of the
-    task at its end and its predicted accuracy A. The first term is ``quality - w_T [age/T0 - 1]+`` with the quality
-    ``[1 - age/T0]+``, so that the parts in ``info`` are those of LAIM-v0, and ``cost_accuracy`` beside them.
+    task at its end and its predicted accuracy A, of which 1e-5 too little is forgiven. The first term is
+    ``quality - w_T [age/T0 - 1]+`` with the quality ``[1 - age/T0]+``, so that the parts in ``info`` are those of
+    LAIM-v0, and ``cost_accuracy`` beside them.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.

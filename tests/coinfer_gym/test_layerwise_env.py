@@ -32,6 +32,7 @@ LAYERWISE = "coinfer_gym/Layerwise-v0"
 ROOT = Path(__file__).parents[2]
 LANES = 4
 SHORT = {"tasks": 12}
+FORGIVEN = 1e-5  # accuracy that may be missing, as every limit is met up to so much
 WORLDS = {
     "default": SHORT,
     "regnet, one at a time": SHORT | {"scenario": "regnet-rpi4b-5g", "arrivals": "one_at_a_time"},
@@ -393,9 +394,9 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
     truncated = False
     while not truncated:
         action = rng.uniform(-1.0, 1.0, env.action_space.shape)
-        action[[-2, -1]] = 1.0
         if rng.random() < 0.5:  # a design that may be fast and accurate enough
             action[1:-3], action[0] = rng.uniform(0.5, 1.0, len(action) - 4), rng.choice([-1.0, 0.8])
+            action[[-2, -1]] = 1.0
         problem, decision = env.problem(), decision_of(s, action)
         _, reward, _, truncated, info = env.step(action)
         delays, energies, values = phases_of(s, decision, 10.0 ** (info["gain_db"] / 10.0))
@@ -404,7 +405,7 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
         cut, retained, compression, power, frequency = decision
         expected = dict(zip(names, (cut, *retained, compression, power), strict=True))
         expected |= {"frequency_device_hz": frequency, "sent_values": values, "accuracy": accuracy}
-        shortfall = max(0.0, 1.0 - accuracy / s.accuracy_min)
+        shortfall = max(0.0, 1.0 - (accuracy + FORGIVEN) / s.accuracy_min)
         expected["cost_accuracy"] = shortfall
         budget = info["wait_s"] + info["delay_budget_s"]
         age = info["wait_s"] + sum(delays)
@@ -423,7 +424,7 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
         assert {name: info[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=2e-6)
         lost = info["dropped"] + info["abandoned"]
         paid = expected["quality"] - s.weight_delay * late - s.weight_energy * costly
-        assert reward == pytest.approx(paid - s.weight_accuracy * shortfall - s.weight_drop * lost, abs=1e-4)
+        assert reward == pytest.approx(paid - s.weight_accuracy * shortfall - s.weight_drop * lost, abs=1e-5)
         if not info["abandoned"]:
             aged = 1.0 - (info["wait_s"] + info["delay_s"]) / budget  # the formula of the docstring
             docstring = (
@@ -435,10 +436,10 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
             assert info["sent_values"] == outcome.sent_values[0]
             assert info["delay_s"] == pytest.approx(outcome.delay[0], rel=1e-12)
             assert info["energy_j"] == pytest.approx(outcome.energy[0], rel=1e-12)
-        if shortfall > 1e-5:
+        if shortfall > 0.0:
             assert (info["delivered"], info["violated"]) == (0.0, 1.0)
         seen["met"] += met and info["quality"] > 0.0
-        seen["short"] += shortfall > 1e-5 and not info["abandoned"]
+        seen["short"] += shortfall > 0.0 and not info["abandoned"]
         seen["abandoned"] += expected["abandoned"]
         seen["codec"] += 0 < values < s.network.values(retained)[cut]
     assert min(seen.values()) > 0, seen
