@@ -53,7 +53,7 @@ def draw_samples(count, rule, seed=0):
     tasks = np.tile([1e-10, 0.8, 0.06], (count, 1))
     shares = np.column_stack([rule(observations), np.ones(count)])
     nothing = np.empty((count, 0), np.float32)
-    return Samples(observations, tasks, shares, np.zeros((count, 6)), nothing, nothing)
+    return Samples(observations, tasks, shares, np.zeros((count, 6)), nothing, nothing, nothing)
 
 
 def equal_samples(first, second):

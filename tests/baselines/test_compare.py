@@ -372,5 +372,10 @@ def test_shipped_configurations_are_sound(path, monkeypatch):
     monkeypatch.setattr(cmp, "_check_path", lambda entry: None)  # its agent is trained first
     known = cmp.find_policy
     monkeypatch.setattr(cmp, "find_policy", lambda name: None if name.startswith("agents.") else known(name))
-    config = load_config(path)
-    gym.make(config.environment, **config.env)
+    try:
+        config = load_config(path)
+    except InvalidInputError as error:
+        if cmp.DATA not in str(error):
+            raise
+        pytest.skip(f"needs recorded data: {error}")
+    gym.make(config.environment, **config.keywords)
