@@ -35,6 +35,7 @@ def options(name):
         "layerwise_rival": {"name": "All_Local"},
         "layerwise_static": {"design": designs()[0]},
         "layerwise_menu": {"designs": designs()},
+        "layerwise_exact": {"tolerance": 0.01},
         "layerwise_reoptimize": {"evaluations": 60},
     }
     return found[name]
