@@ -121,7 +121,7 @@ class LayerwiseEnv(TaskEnv):
     def action(self, decision: LayerwiseDecision) -> NDArray[np.float32]:
         """Action that makes a decision (a solution is one), up to the rounding of float32."""
         problem = self.scenario.problem(1.0)
-        problem.evaluate(decision)  # refuses what is none
+        problem.check_rows(problem.row(decision)[None])
         return dynamics.encode(problem.hardware, self.scenario.network.cuts, decision)
 
     def decision(self, action: NDArray[np.float32]) -> LayerwiseDecision:

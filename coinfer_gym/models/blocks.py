@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -246,6 +247,16 @@ def _turn(name: str, first_turn: Mapping[str, int]) -> int:
     while name not in first_turn:
         name = name.rpartition(".")[0]
     return first_turn[name]
+
+
+def check_recipe(recipe: object, counts: Sequence[str]) -> None:
+    """Raise InvalidInputError unless a training's counts are at least 1, and rate, decay and seed at least 0."""
+    for name in counts:
+        check_positive(name, getattr(recipe, name))
+    for name in ("learning_rate", "weight_decay", "seed"):
+        value = getattr(recipe, name)
+        if not 0.0 <= value < math.inf:
+            raise InvalidInputError(name, value, "Give a finite number of at least 0.")
 
 
 def check_positive(field_name: str, value: object) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.models.blocks import check_positive
+from coinfer_gym.models.blocks import check_positive, check_recipe
 from coinfer_gym.models.files import csv_text, machine, read_csv, versions, write_bytes, write_text
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.squad import Question, Window, answer_spans, collate, make_windows, read_squad
@@ -55,12 +55,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
-            check_positive(name, getattr(self, name))
-        for name in ("learning_rate", "weight_decay", "seed"):
-            value = getattr(self, name)
-            if not 0.0 <= value < math.inf:
-                raise InvalidInputError(name, value, "Give a finite number of at least 0.")
+        check_recipe(self, ("epochs", "batch"))
 
 
 def span_loss(starts: Tensor, ends: Tensor, spans: Sequence[Sequence[tuple[int, int]]]) -> Tensor:

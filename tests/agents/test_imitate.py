@@ -12,6 +12,7 @@ import yaml
 
 from agents import imitate as imitation
 from agents.held_out import TEST_SEED, deterministic, play
+from agents.hyperparameters import ALGORITHMS
 from agents.imitate import FIRST_WORLD, Samples, fit, imitate, load_config, main, record
 from agents.policy import AGENT_FILE, load_agent, read_agent
 from agents.runs import build_env
@@ -304,4 +305,6 @@ def test_a_teacher_that_cannot_act_there_is_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "imitation").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configurations_can_be_read(path):
-    load_config(path)
+    config = load_config(path)
+    assert config.target.algo in ALGORITHMS
+    assert config.target.env in ("coinfer_gym/LAIM-v0", "coinfer_gym/Layerwise-v0")

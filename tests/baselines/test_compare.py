@@ -378,4 +378,6 @@ def test_shipped_configurations_are_sound(path, monkeypatch):
         if cmp.DATA not in str(error):
             raise
         pytest.skip(f"needs recorded data: {error}")
-    gym.make(config.environment, **config.keywords)
+    env = gym.make(config.environment, **config.keywords)
+    assert env.unwrapped.scenario.tasks == config.env["tasks"]
+    assert config.reference in config.policies

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.models.blocks import check_positive
+from coinfer_gym.models.blocks import check_positive, check_recipe
 from coinfer_gym.models.cifar.data import TEST, TRAIN, Images, augmented, data_folder, read_cifar10, scaled
 from coinfer_gym.models.cifar.networks import NAMES, Chain, make_network
 from coinfer_gym.models.files import csv_text, machine, read_csv, versions, write_bytes, write_text
@@ -61,12 +60,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("updates", "batch"):
-            check_positive(name, getattr(self, name))
-        for name in ("learning_rate", "weight_decay", "seed"):
-            value = getattr(self, name)
-            if not 0.0 <= value < math.inf:
-                raise InvalidInputError(name, value, "Give a finite number of at least 0.")
+        check_recipe(self, ("updates", "batch"))
 
 
 def tune(

@@ -12,6 +12,7 @@ from coinfer_gym.layerwise.network import Group, Layer, Network, Unit
 from coinfer_gym.layerwise.optimum import fastest, solve_exact, solve_given, solve_rows
 from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
+from tests.coinfer_gym.layerwise.hardware import CONSTANTS
 
 GROUPS = (Group("a", 4), Group("b", 8, 2), Group("c", 5))
 NETWORK = Network(
@@ -59,22 +60,8 @@ def make(seed=0, **changes):
         "delay_budget": math.inf,
         "energy_budget": math.inf,
         "accuracy_min": 0.7,
-        "flops_per_cycle_device": 0.25,
-        "flops_per_cycle_server": 8.0,
+        **CONSTANTS,
         "frequency_device_min": 1e5,
-        "frequency_device_max": 1e6,
-        "frequency_server": 3e6,
-        "pue_device": 1.1,
-        "pue_server": 1.4,
-        "kappa_device": 2e-18,
-        "kappa_server": 3e-19,
-        "bandwidth": 2e5,
-        "noise_density": 1e-9,
-        "power_min": 0.01,
-        "power_max": 0.5,
-        "input_value_bits": 8.0,
-        "feature_value_bits": 32.0,
-        "retained_min": 0.1,
     }
     return LayerwiseProblem(**(given | changes))
 

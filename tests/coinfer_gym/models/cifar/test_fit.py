@@ -148,6 +148,10 @@ def test_trees_learn_from_a_smooth_teacher_what_few_designs_show(tmp_path, monke
     for name, regressor in (("alone", regress.DEFAULTS["GradientBoosting"](0)), ("taught", TaughtTrees("alexnet"))):
         errors[name] = np.mean((regressor.fit(given.features, given.accuracy).predict(X) - y) ** 2)
     assert errors["taught"] < 0.7 * errors["alone"]
+    for group in range(len(GROUPS)):  # more kept, all else the same, is never predicted worse
+        more = X.copy()
+        more[:, group] = np.minimum(1.0, more[:, group] + 0.2)
+        assert (regressor.predict(more) >= regressor.predict(X) - 1e-12).all()
 
 
 def test_the_fit_is_repeatable_and_its_scores_are_those_of_regress(fitted):
