@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class LayerwiseLanes(Lanes):
             (groups + 4, np.float64),
             (groups + 1, np.float64),
             (features, np.float64),
-            (scenario.predictor.leaf_masks.masks.shape[1], np.uint64),
+            (features, np.uint64),
         )
         self._work: tuple[NDArray[Any], ...] = ()
         names = dynamics.action_names(scenario.network), dynamics.info_names(scenario.network)
@@ -52,7 +53,9 @@ class LayerwiseLanes(Lanes):
 
     def _own_arrays(self) -> tuple[NDArray[Any], ...]:
         if not self._work:
-            self._work = tuple(np.zeros((len(self.state), width), kind) for width, kind in self._columns)
+            threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # as many as there can ever be
+            rows = dynamics.WORK_STRIDE * threads
+            self._work = tuple(np.zeros((rows, width), kind) for width, kind in self._columns)
         return (*self._work, self.infos)
 
 
@@ -132,7 +135,7 @@ class LayerwiseEnv(TaskEnv):
         problem = self.scenario.problem(1.0)
         ratio = float(self._lanes.constants.rules["log_power_ratio"][0])
         design = np.empty_like(row)
-        dynamics.decode(problem.hardware, self.scenario.network.cuts, row, 0, ratio, design)
+        dynamics.decode(problem.hardware, self.scenario.network.cuts, row, 0, ratio, design, 0)
         return problem.decision(design[0])
 
     def _build_viewer(self) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numba import prange
+from numba.np.ufunc.parallel import get_thread_id
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
@@ -27,6 +28,9 @@ UNCOMPRESSED_FROM = 0.75
 
 AIMS = np.dtype([("accuracy_min", np.float64), ("weight_accuracy", np.float64)])
 """What is asked of the accuracy, and what a shortfall costs."""
+
+WORK_STRIDE = 8
+"""Rows between those in which two threads work: what is next to each other in memory, they would fight over."""
 
 _NETWORK = slice(SHARED, SHARED + 4)
 _HARDWARE, _AIMS = SHARED + 4, SHARED + 5
@@ -104,46 +108,52 @@ def compression_of(action: float) -> float:
 
 @kernel
 def decode(
-    hardware: Any, cuts: int, actions: NDArray[Any], i: int, log_power_ratio: float, designs: NDArray[np.float64]
+    hardware: Any,
+    cuts: int,
+    actions: NDArray[Any],
+    i: int,
+    log_power_ratio: float,
+    designs: NDArray[np.float64],
+    w: int,
 ) -> None:
-    """Write the design of row `i` of actions in [-1, 1] to row `i` of `designs`, see `coinfer_gym.layerwise.delay`.
+    """Write the design of row `i` of actions in [-1, 1] to row `w` of `designs`, see `coinfer_gym.layerwise.delay`.
 
     The cut is one of equal bins; ratios and clock are linear between their bounds, the power is linear in dB.
     """
     h = hardware[0]
     last = actions.shape[1] - 1
-    designs[i, 0] = cut_of(actions[i, 0], cuts)
+    designs[w, 0] = cut_of(actions[i, 0], cuts)
     for g in range(1, last - 2):
-        designs[i, g] = between(actions[i, g], h.retained_min, 1.0)
-    designs[i, last - 2] = compression_of(actions[i, last - 2])
-    designs[i, last - 1] = power_of(actions[i, last - 1], h.power_max, log_power_ratio)
-    designs[i, last] = between(actions[i, last], h.frequency_device_min, h.frequency_device_max)
+        designs[w, g] = between(actions[i, g], h.retained_min, 1.0)
+    designs[w, last - 2] = compression_of(actions[i, last - 2])
+    designs[w, last - 1] = power_of(actions[i, last - 1], h.power_max, log_power_ratio)
+    designs[w, last] = between(actions[i, last], h.frequency_device_min, h.frequency_device_max)
 
 
 @inlined_kernel
 def step_lane(
-    constants: Any, lanes: Any, i: int, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
+    constants: Any, lanes: Any, i: int, w: int, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
 ) -> None:
-    """Decide the task at the head of lane `i` by an action and move to the next task."""
+    """Decide the task at the head of lane `i` by an action and move to the next task; row `w` of the work is free."""
     network, hardware, aims = constants[_NETWORK], constants[_HARDWARE], constants[_AIMS][0]
     scale, state, gains = constants[1], lanes[0], lanes[2]
-    designs, widths, features, words, columns = lanes[4:]
+    designs, widths, features, rows, columns = lanes[4:]
     lane, r, row = state[i], constants[0][0], info[i]
     row.clipped = process.clip(actions, i)
     process.inform(lane, row)
-    decode(hardware, network[3].shape[0], actions, i, r.log_power_ratio, designs)
+    decode(hardware, network[3].shape[0], actions, i, r.log_power_ratio, designs, w)
     gain = process.gain_at(gains, i, lane.clock, r.block_duration)
     t_device, tau, t_server, e_device, e_upload, e_server, values = calculate(
-        network, hardware, designs, i, widths, gain
+        network, hardware, designs, w, widths, gain
     )
-    write_features(designs, i, values, 0.0, features)
-    row.accuracy = predict_lane(constants[_TREES], constants[_MASKS], features, i, words)
+    write_features(designs, w, values, 0.0, features)
+    row.accuracy = predict_lane(constants[_TREES], constants[_MASKS], features, w, rows)
     row.cost_accuracy = max(0.0, 1.0 - (row.accuracy + BUDGET_TOLERANCE) / aims.accuracy_min)
     last = designs.shape[1] - 1
-    row.cut, row.compression, row.sent_values = designs[i, 0], designs[i, last - 2], values
-    row.power_w, row.frequency_device_hz = designs[i, last - 1], designs[i, last]
+    row.cut, row.compression, row.sent_values = designs[w, 0], designs[w, last - 2], values
+    row.power_w, row.frequency_device_hz = designs[w, last - 1], designs[w, last]
     for g in range(1, last - 2):
-        columns[i, _RETAINED + g - 1] = designs[i, g]
+        columns[i, _RETAINED + g - 1] = designs[w, g]
     delays, energies = (t_device, tau, t_server), (e_device, e_upload, e_server)
     finished, duration, pause = process.spend(lane, r, delays, energies, row)
     left = max(0.0, 1.0 - (lane.wait + duration) / lane.delay_budget) if finished else 0.0
@@ -164,7 +174,7 @@ def step_lanes(
         return bad
     for i in range(actions.shape[0]):
         if not skipped[i]:
-            step_lane(constants, lanes, i, actions, observation, rewards, ends, info)
+            step_lane(constants, lanes, i, 0, actions, observation, rewards, ends, info)
     return -1
 
 
@@ -178,5 +188,6 @@ def step_lanes_parallel(
         return bad
     for i in prange(actions.shape[0]):
         if not skipped[i]:
-            step_lane(constants, lanes, i, actions, observation, rewards, ends, info)
+            w = WORK_STRIDE * get_thread_id()  # type: ignore[no-untyped-call]
+            step_lane(constants, lanes, i, w, actions, observation, rewards, ends, info)
     return -1

@@ -143,7 +143,7 @@ class NetworkTables(NamedTuple):
     Attributes
     ----------
     groups : ndarray of `GROUP`, shape (G,)
-    pairs : ndarray of int, shape (P, 2)
+    pairs : ndarray of unsigned int, shape (P, 2)
         Pairs of widths whose products make up the FLOPs; width 0 is the constant 1, width ``g + 1`` that of group g.
     prefix : ndarray, shape (N + 1, P)
         FLOPs of the units before each cut, by pair.
@@ -151,7 +151,7 @@ class NetworkTables(NamedTuple):
     """
 
     groups: NDArray[np.void]
-    pairs: NDArray[np.int64]
+    pairs: NDArray[np.uint64]
     prefix: NDArray[np.float64]
     cuts: NDArray[np.void]
 
@@ -217,7 +217,7 @@ class Network:
             )
         tables = NetworkTables(
             np.array([(group.channels, group.step) for group in self.groups], GROUP),
-            np.array(sorted(sums), np.int64),
+            np.array(sorted(sums), np.uint64),
             np.ascontiguousarray(np.stack([sums[pair] for pair in sorted(sums)], axis=1)),
             np.array([*cuts, (0, 0, 1)], CUT),
         )

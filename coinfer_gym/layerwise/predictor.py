@@ -47,6 +47,7 @@ _NUMBERS = ("unpruned", "base")
 _LISTS = ("features", "coefficients", "tests", "numbers")
 _KEYS = ("kind", "metric", *_TEXTS, *_NUMBERS, "scores", *_LISTS)
 _BYTE = 8
+_BUCKETS = 256
 _FOLDER = resources.files("coinfer_gym").joinpath("layerwise", "predictors")
 
 
@@ -97,13 +98,17 @@ class LeafMasks(NamedTuple):
 
     Attributes
     ----------
-    limits : ndarray, shape (d, K)
-        Numbers that each feature is tested against, ascending and filled up by infinity.
-    starts : ndarray of unsigned int, shape (d,)
-        Row of `masks` of each feature.
-    masks : ndarray of unsigned int, shape (R, W)
-        Row ``starts[f] + r`` has the leaves left where feature f is above r of its limits. No row where a tree has more
-        than eight leaves.
+    limits : ndarray, shape (L + d,)
+        Numbers that each feature is tested against, ascending, and infinity; those of one feature after another's.
+    low, scale : ndarray, shape (d,)
+        Feature f with value x lies in bucket ``(x - low[f]) * scale[f]``, rounded down and clipped.
+    places : ndarray of unsigned int, shape (d, B)
+        Place in `limits` of the first one that a value in the bucket may be not above.
+    most : int
+        Limits in one bucket at most.
+    masks : ndarray of unsigned int, shape ((L + d) W,)
+        W words for each of `limits`: the leaves left where the feature is above those before it. None where a tree has
+        more than eight leaves.
     values : ndarray, shape (64 W,)
         Of the eight leaves of each tree.
     first : ndarray of unsigned int, shape (256,)
@@ -111,7 +116,10 @@ class LeafMasks(NamedTuple):
     """
 
     limits: NDArray[np.float64]
-    starts: NDArray[np.uint64]
+    low: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    places: NDArray[np.uint64]
+    most: int
     masks: NDArray[np.uint64]
     values: NDArray[np.float64]
     first: NDArray[np.uint8]
@@ -235,30 +243,30 @@ class RegressionPredictor:
         """The trees as `predict_lane` reads them; read-only."""
         trees, is_leaf = self.tables, self.tests == LEAF
         limits = [np.unique(self.numbers[self.tests == f]) for f in range(len(self.features))]
-        padded = np.full((len(limits), max(map(len, limits))), math.inf)
-        starts = np.cumsum([0, *(len(row) + 1 for row in limits)])
+        rows = np.cumsum([0, *(len(numbers) + 1 for numbers in limits)])
+        low, scale, places, most = _find_buckets(limits, rows)
         before = np.cumsum(is_leaf) - is_leaf  # leaves that stand before a node
         tree = np.searchsorted(trees.roots, np.arange(len(self.tests)), side="right") - 1
         place = before - before[trees.roots[tree]] if len(tree) else before
         is_small = not (place >= _BYTE).any()
         words = -(-len(trees.roots) // _BYTE)
-        left = np.full((int(starts[-1]) if is_small else 0, _BYTE * words), 0xFF, np.uint8)
+        left = np.full((int(rows[-1]) if is_small else 0, _BYTE * words), 0xFF, np.uint8)
         values = np.zeros((_BYTE * words, _BYTE))
         if is_small:
             values[tree[is_leaf], place[is_leaf]] = self.numbers[is_leaf]
             for node in np.flatnonzero(~is_leaf).tolist():
                 feature = int(self.tests[node])
-                row = int(starts[feature]) + int(np.searchsorted(limits[feature], self.numbers[node])) + 1
+                row = int(rows[feature]) + int(np.searchsorted(limits[feature], self.numbers[node])) + 1
                 second = int(trees.ways[2 * node + 1])
                 left[row, tree[node]] &= 0xFF & ~((1 << int(place[second])) - (1 << int(place[node])))
-            for feature, numbers in enumerate(limits):
-                padded[feature, : len(numbers)] = numbers
-                rows = slice(int(starts[feature]), int(starts[feature + 1]))
-                left[rows] = np.bitwise_and.accumulate(left[rows], axis=0)
+            for own in map(slice, rows[:-1].tolist(), rows[1:].tolist()):
+                left[own] = np.bitwise_and.accumulate(left[own], axis=0)
+        ended = np.concatenate([np.append(numbers, math.inf) for numbers in limits])
         first = np.array([(byte & -byte).bit_length() - 1 if byte else 0 for byte in range(256)], np.uint8)
-        masks = LeafMasks(padded, starts[:-1].astype(np.uint64), left.view("<u8"), values.ravel(), first)
+        masks = LeafMasks(ended, low, scale, places, most, left.view("<u8").ravel(), values.ravel(), first)
         for table in masks:
-            table.flags.writeable = False
+            if isinstance(table, np.ndarray):
+                table.flags.writeable = False
         return masks
 
     def predict(self, features: ArrayLike) -> NDArray[np.float64]:
@@ -354,6 +362,25 @@ def shipped_regression_predictors() -> list[str]:
     return sorted(names)
 
 
+def _find_buckets(
+    limits: Sequence[NDArray[np.float64]], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint64], int]:
+    """`low`, `scale`, `places` and `most` of `LeafMasks`, by features' limits and the place of each one's first.
+
+    A larger value never lies in a lower bucket, so that a value is above all limits in buckets before its own.
+    """
+    low, scale = np.zeros(len(limits)), np.ones(len(limits))
+    places, most = np.zeros((len(limits), _BUCKETS), np.uint64), 0
+    for feature, numbers in enumerate(limits):
+        if len(numbers) > 1:
+            low[feature], scale[feature] = numbers[0], _BUCKETS / (numbers[-1] - numbers[0])
+        buckets = np.clip((numbers - low[feature]) * scale[feature], 0.0, _BUCKETS - 1.0).astype(np.int64)
+        held = np.bincount(buckets, minlength=_BUCKETS)
+        places[feature] = rows[feature] + np.cumsum(held) - held
+        most = max(most, int(held.max()))
+    return low, scale, places, most
+
+
 def _from_dict(content: Any, origin: str) -> RegressionPredictor:
     if isinstance(content, dict) and content.get("kind") != _KIND:
         raise InvalidInputError(f"{origin}: kind", content.get("kind"), f"Give a predictor of the kind {_KIND!r}.")
@@ -443,7 +470,7 @@ def predict_row(trees: TreeTables, features: NDArray[np.float64], i: int) -> flo
 
 @kernel
 def predict_lane(
-    trees: TreeTables, masks: LeafMasks, features: NDArray[np.float64], i: int, words: NDArray[np.uint64]
+    trees: TreeTables, masks: LeafMasks, features: NDArray[np.float64], i: int, rows: NDArray[np.uint64]
 ) -> float:
     """`predict_row` to the last bit, several times as fast where no tree has more than eight leaves.
 
@@ -454,28 +481,29 @@ def predict_lane(
         Of the same predictor.
     features : ndarray, shape (n, d)
     i : int
-    words : ndarray of unsigned int, shape (n, W)
+    rows : ndarray of unsigned int, shape (n, d)
         Row `i` is overwritten.
     """
-    limits, starts, left, values, first = masks
+    limits, low, scale, places, most, left, values, first = masks
     if left.shape[0] == 0:
         return predict_row(trees, features, i)
-    total, coefficients = trees[0], trees[1]
-    for w in range(left.shape[1]):
-        words[i, w] = ~np.uint64(0)
+    total, coefficients, highest = trees[0], trees[1], places.shape[1] - 1.0
+    width = np.uint64(values.shape[0] // (_BYTE * _BYTE))
     for f in range(coefficients.shape[0]):
         value = features[i, f]
         total += coefficients[f] * value
-        rank = 0
-        for k in range(limits.shape[1]):  # without a branch: a search by halves takes longer
-            rank += value > limits[f, k]
-        row = starts[f] + np.uint64(rank)
-        for w in range(left.shape[1]):
-            words[i, w] &= left[row, w]
-    for w in range(left.shape[1]):
-        word = words[i, w]
-        for tree in range(_BYTE * w, _BYTE * w + _BYTE):
-            total += values[np.uint64(_BYTE * tree) + np.uint64(first[word & np.uint64(255)])]
+        place = places[f, np.uint64(min(highest, max(0.0, (value - low[f]) * scale[f])))]
+        for _ in range(most):  # without a branch: after the last limit stands infinity
+            place += np.uint64(value > limits[place])
+        rows[i, f] = place * width
+    leaf = np.uint64(0)
+    for w in range(width):
+        word = ~np.uint64(0)
+        for f in range(coefficients.shape[0]):
+            word &= left[rows[i, f] + np.uint64(w)]
+        for _ in range(_BYTE):
+            total += values[leaf + np.uint64(first[word & np.uint64(255)])]
+            leaf += np.uint64(_BYTE)
             word >>= np.uint64(8)
     return min(1.0, max(0.0, total))
 

@@ -142,6 +142,13 @@ def layer_designs(network: Chain, criterion: str = "l1") -> list[Work]:
     return _twice(points)
 
 
+def uniform_designs(network: Chain, count: int, criterion: str = "l1") -> list[Work]:
+    """One retained ratio for all groups, from the least to 1 in equal steps, without a cut."""
+    units, groups = len(network.units), len(GROUPS[network.name])
+    ratios = np.linspace(LEAST_RETAINED, 1.0, count).round(4).tolist()
+    return [Work(number, Design(units, (ratio,) * groups, criterion=criterion)) for number, ratio in enumerate(ratios)]
+
+
 def chosen_designs(network: Chain, path: Path) -> list[Work]:
     """Designs that someone chose, each to be measured with the usual tuning and with a longer one.
 
@@ -303,6 +310,8 @@ def _settings(options: argparse.Namespace, source: Source) -> dict[str, Any]:
 def _kind(options: argparse.Namespace) -> str:
     if options.designs:
         return f"chosen, sha256 {hashlib.sha256(options.designs.read_bytes()).hexdigest()}"
+    if options.uniform:  # the steps depend on how many they are: a larger count cannot add to a smaller one
+        return f"uniform, {options.count} steps"
     return "layers" if options.layers else "noise" if options.noise else "random"
 
 
@@ -330,6 +339,8 @@ def _plan(options: argparse.Namespace, network: Chain) -> list[Work]:
         return chosen_designs(network, options.designs)
     if options.layers:
         return layer_designs(network, options.criterion)
+    if options.uniform:
+        return uniform_designs(network, options.count, options.criterion)
     drawn = {"noise": options.noise, "criterion": options.criterion, "seed": options.seed}
     table = load_network_table(network.name)
     return [Work(number, draw_design(table, number, **drawn)) for number in range(options.count)]
@@ -343,10 +354,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True, help="folder of a trained network")
     parser.add_argument("--data", type=Path, default=data_folder(), help=f"folder of {TRAIN} and {TEST}")
     parser.add_argument("--output", type=Path, required=True, help="CSV file of the results")
-    parser.add_argument("--count", type=int, default=300, help="random designs (default: 300)")
+    parser.add_argument("--count", type=int, default=300, help="random designs, or uniform ones (default: 300)")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--noise", action="store_true", help="random designs with a noisy channel")
     kinds.add_argument("--layers", action="store_true", help="single layers of alexnet instead of random designs")
+    kinds.add_argument("--uniform", action="store_true", help="one retained ratio for all groups, in equal steps")
     kinds.add_argument("--designs", type=Path, help="CSV file of chosen designs instead of random ones")
     parser.add_argument("--criterion", choices=CRITERIA, default="l1", help="of pruning (default: l1)")
     parser.add_argument("--seed", type=int, default=0, help="of the designs (default: 0)")

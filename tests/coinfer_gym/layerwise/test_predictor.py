@@ -14,6 +14,7 @@ from coinfer_gym.layerwise.predictor import (
     bound_box,
     feature_names,
     load_regression_predictor,
+    predict_lane,
     predict_row,
     shipped_regression_predictors,
     write_features,
@@ -220,3 +221,32 @@ def test_features_that_cannot_be_predicted():
         made.predict(np.zeros((2, 5)))
     with pytest.raises(InvalidInputError, match="finite"):
         made.predict(np.full((1, 6), math.nan))
+
+
+@pytest.mark.parametrize(("depth", "linear"), [(3, False), (2, True), (5, False), (0, False)])
+def test_a_lane_is_predicted_as_a_row_to_the_last_bit(depth, linear):
+    made, _ = forest(3, depth=depth, linear=linear)
+    rng = np.random.default_rng(3)
+    limits = [np.append(made.numbers[made.tests == f], [-1e9, 0.5, 1e9]) for f in range(len(made.features))]
+    near = np.column_stack([rng.choice(each, 500) for each in limits])
+    rows = np.concatenate([near, np.nextafter(near, np.inf), np.nextafter(near, -np.inf), rng.random(near.shape)])
+    work = np.zeros((1, rows.shape[1]), np.uint64)
+    predicted = [predict_lane(made.tables, made.leaf_masks, np.ascontiguousarray(row[None]), 0, work) for row in rows]
+    assert predicted == made.predict(rows).tolist()
+    assert depth == 0 or len(set(predicted)) > 10
+
+
+def test_a_lane_is_predicted_where_limits_lie_so_close_that_a_bucket_holds_many():
+    limits = [0.1, *np.linspace(0.5, 0.5 + 1e-9, 7).tolist(), 0.9]
+    tests, numbers = [], []
+    for limit in limits:
+        tests += [0, LEAF, LEAF]
+        numbers += [limit, 0.0, 0.1]
+    empty = np.zeros(1)
+    made = RegressionPredictor("close", "tiny", 1.0, ("x",), "None", {}, 0.0, empty, np.array(tests), np.array(numbers))
+    assert made.leaf_masks.most == 7
+    for limit in limits:
+        for value in (np.nextafter(limit, 0.0), limit, np.nextafter(limit, 1.0)):
+            row = np.array([[value]])
+            predicted = predict_lane(made.tables, made.leaf_masks, row, 0, np.zeros((1, 1), np.uint64))
+            assert predicted == pytest.approx(0.1 * sum(value > each for each in limits), abs=1e-12)

@@ -20,7 +20,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from coinfer_gym.layerwise.network import load_network  # noqa: E402
 from coinfer_gym.models.cifar.networks import GROUPS, make_network  # noqa: E402
-from coinfer_gym.models.cifar.sweep import LONGER, draw_design, layer_designs, main  # noqa: E402
+from coinfer_gym.models.cifar.sweep import LONGER, draw_design, layer_designs, main, uniform_designs  # noqa: E402
 from coinfer_gym.models.files import read_csv  # noqa: E402
 
 
@@ -157,3 +157,23 @@ def test_curves_prune_one_layer_and_compress_one_feature() -> None:
             assert (point.design.cut, point.design.retained) == (9, (1.0,) * 7)
     with pytest.raises(InvalidInputError, match="alexnet"):
         layer_designs(make_network("regnet"))
+
+
+def test_uniform_designs_keep_the_same_of_every_group() -> None:
+    work = uniform_designs(make_network("regnet"), 10, "geometric_median")
+    assert [each.number for each in work] == list(range(10))
+    np.testing.assert_allclose([each.design.retained for each in work], np.tile(np.linspace(0.1, 1.0, 10), (4, 1)).T)
+    assert {(each.design.cut, each.design.compression, each.design.criterion) for each in work} == {
+        (25, 1.0, "geometric_median")
+    }
+
+
+def test_uniform_designs_are_measured_and_belong_to_one_count(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "uniform.csv"
+    assert run(folder, output, "--uniform", "--count", "2") == 0
+    rows = read_csv(output)
+    assert [[row["retained_conv1"], row["retained_fc2"]] for row in rows] == [
+        ["0.1", "0.1"],
+        ["1.0", "1.0"],
+    ]
+    assert run(folder, output, "--uniform", "--count", "3") == 2
