@@ -263,7 +263,7 @@ def best_constant_action(
     if not seeds:
         raise InvalidInputError("seeds", seeds, "Give the seed of one world at least.")
     single: Any = gym.make(environment, **dict(env or {}))
-    cuts, controls = single.unwrapped.scenario.workload.cuts, single.action_space.shape[0] - 1
+    cuts, controls = single.unwrapped.scenario.cuts, single.action_space.shape[0] - 1
     generator = np.random.default_rng(search_seed)
     trial = _Trial(environment, dict(env or {}))
     few = seeds[::_TRIAL_SHARE]

@@ -198,6 +198,11 @@ class Scenario(WorldScenario):
         workload = load_workload(self.workload_name)
         return workload if self.input_bits is None else workload.with_input_bits(self.input_bits)
 
+    @property
+    def cuts(self) -> int:
+        """Number of cuts to choose from."""
+        return self.workload.cuts
+
     @cached_property
     def predictor(self) -> AccuracyPredictor | None:
         """What quality ``"accuracy"`` reads."""

@@ -400,7 +400,7 @@ def _laim(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
 def _count_cuts(env: gym.Env[Any, Any], wrapper: str) -> int:
     """Number of cuts of an environment of this package, if no wrapper has changed its actions."""
     if not isinstance(env.unwrapped, LayerwiseEnv):
-        return _laim(env, wrapper).scenario.workload.cuts
+        return _laim(env, wrapper).scenario.cuts
     _check_actions(env, wrapper)
     return env.unwrapped.scenario.network.cuts
 
@@ -432,7 +432,7 @@ def tabulate_decisions(
 ) -> NDArray[np.void]:
     """The decisions of `DiscreteActions` as records of `coinfer_gym.safety.DECISION`; parameters and errors are its."""
     ratios = [_pair(level) for level in retained_levels]
-    every_cut = range(scenario.workload.cuts)
+    every_cut = range(scenario.cuts)
     chosen = list(every_cut if cuts is None else cuts)
     _check_levels("retained_levels", [ratio for pair in ratios for ratio in pair])
     _check_levels("power_levels", power_levels)

@@ -119,7 +119,7 @@ class LAIMEnv(TaskEnv):
     def action(self, decision: Decision) -> NDArray[np.float32]:
         """Action that makes a decision (a solution is one), up to the rounding of float32."""
         check_decision(decision, self.scenario.workload)
-        return spaces.encode(self.scenario.tables.hardware, self.scenario.workload.cuts, decision)
+        return spaces.encode(self.scenario.tables.hardware, self.scenario.cuts, decision)
 
     def decision(self, action: NDArray[np.float32]) -> Decision:
         """Decision that an action makes, in SI units."""
@@ -128,7 +128,7 @@ class LAIMEnv(TaskEnv):
         if clipped.shape != (1, 6) or np.isnan(clipped).any():
             raise InvalidInputError("action", action, "Give 6 numbers in [-1, 1].")
         ratio = float(self._lanes.constants.rules["log_power_ratio"][0])
-        values = spaces.decode(hardware, self.scenario.workload.cuts, clipped, 0, ratio)
+        values = spaces.decode(hardware, self.scenario.cuts, clipped, 0, ratio)
         return Decision(*values)
 
     def _build_viewer(self) -> Any:

@@ -125,7 +125,7 @@ class LayerwiseEnv(TaskEnv):
         """Action that makes a decision (a solution is one), up to the rounding of float32."""
         problem = self.scenario.problem(1.0)
         problem.check_rows(problem.row(decision)[None])
-        return dynamics.encode(problem.hardware, self.scenario.network.cuts, decision)
+        return dynamics.encode(problem.hardware, self.scenario.cuts, decision)
 
     def decision(self, action: NDArray[np.float32]) -> LayerwiseDecision:
         """Decision that an action makes, in SI units."""
@@ -135,7 +135,7 @@ class LayerwiseEnv(TaskEnv):
         problem = self.scenario.problem(1.0)
         ratio = float(self._lanes.constants.rules["log_power_ratio"][0])
         design = np.empty_like(row)
-        dynamics.decode(problem.hardware, self.scenario.network.cuts, row, 0, ratio, design, 0)
+        dynamics.decode(problem.hardware, self.scenario.cuts, row, 0, ratio, design, 0)
         return problem.decision(design[0])
 
     def _build_viewer(self) -> Any:

@@ -80,6 +80,11 @@ class LayerwiseScenario(WorldScenario):
         """The network's layer table."""
         return load_network(self.network_name)
 
+    @property
+    def cuts(self) -> int:
+        """Number of cuts to choose from."""
+        return self.network.cuts
+
     @cached_property
     def predictor(self) -> RegressionPredictor:
         """What predicts the accuracy of its designs."""

@@ -212,6 +212,16 @@ def test_constant_action_is_checked():
         ConstantAction([0.0] * 5).bind(gym.make(LAIM, **ONE_AT_A_TIME))
 
 
+def test_best_constant_action_of_the_layerwise_world_beats_random_ones():
+    world = {"tasks": 4, "channel": "constant"}
+    action = best_constant_action(world, range(4), environment="coinfer_gym/Layerwise-v0", candidates=8)
+    lanes = gym.make_vec("coinfer_gym/Layerwise-v0", 101, vectorization_mode="vector_entry_point", **world)
+    lanes.reset(seed=[0] * 101)
+    rivals = np.random.default_rng(0).uniform(-1.0, 1.0, (100, len(action))).astype(np.float32)
+    total = sum(lanes.step(np.concatenate([action[None], rivals]))[1] for _ in range(4))
+    assert total[0] > total[1:].max()
+
+
 def test_best_constant_action_beats_random_ones():
     world = {"arrivals": "one_at_a_time", "tasks": 5}
     search = {"seeds": range(5000, 5064), "candidates": 24}

@@ -25,6 +25,7 @@ from sklearn.ensemble import (
 )
 from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
+from threadpoolctl import threadpool_limits
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names, write_features
@@ -282,7 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InvalidInputError("seed", options.seed, "Give a whole number of at least 0.")
         command = shlex.join(["python", "-m", "coinfer_gym.models.cifar.fit", *given])
         measured = read_measurements(options.measurements)
-        predictor, scores = make_predictor(measured, options.output.stem, options.seed, command)
+        with threadpool_limits(1):  # hundreds of small fits: threads wait for each other longer than they work
+            predictor, scores = make_predictor(measured, options.output.stem, options.seed, command)
     except InvalidInputError as error:
         print(f"coinfer_gym.models.cifar.fit: {error}", file=sys.stderr)
         return 2
