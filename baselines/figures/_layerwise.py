@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from baselines._output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, write_text
 from baselines.layerwise.framework import Chosen, Framework, ParametersGenerator, complete, run_algorithm_1, select_best
-from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm
+from baselines.layerwise.rivals import LEVELS, RIVALS
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.network import Network
 from coinfer_gym.layerwise.predictor import (
@@ -113,13 +113,11 @@ def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
     The accuracy of the unpruned network is measured, so that schemes that leave it as it is need no prediction, and the
     others may fall back on it where the predictor allows them nothing better.
     """
+    problem = _as_pruned(problem, method)
     if method in UNPRUNED:
         return _choice(problem, RIVALS[method](without_accuracy(problem), seed), problem.predictor.unpruned)
     try:
-        if method == "FPGM":
-            found = fpgm(problem, seed, own_predictor(problem.network.name, "fpgm"))
-        else:
-            found = RIVALS[method](problem, seed)
+        found = RIVALS[method](problem, seed)
         choice = _choice(problem, found, found.solution.accuracy)
     except InvalidInputError as error:
         if error.field != "accuracy_min":
@@ -129,6 +127,12 @@ def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
     if choice.delay <= unpruned.delay:
         return choice
     return unpruned._replace(evaluations=choice.evaluations, seconds=choice.seconds)
+
+
+def _as_pruned(problem: LayerwiseProblem, method: str) -> LayerwiseProblem:
+    """The problem with the predictor of networks that are pruned as the scheme prunes, where there is one."""
+    own = own_predictor(problem.network.name, "fpgm") if method == "FPGM" else None
+    return problem if own is None else replace(problem, predictor=own)
 
 
 def _choice(problem: LayerwiseProblem, found: Chosen, accuracy: float) -> Choice:
@@ -162,7 +166,7 @@ class Store:
 
     def choose(self, problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
         """As the function of that name."""
-        key = self._key(problem, method, seed)
+        key = self._key(_as_pruned(problem, method), method, seed)
         if key not in self._choices:
             choice = choose(problem, method, seed)
             self._choices[key] = [*choice[:-1], list(choice.design)]
@@ -209,8 +213,7 @@ def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int
         return search_design(
             problem, ParametersGenerator(problem, cuts=(cut, cut), compress=compress), evaluations, seed
         )
-    fitted = own_predictor(problem.network.name, "fpgm") if method == "FPGM" else None
-    asked = problem if fitted is None else replace(problem, predictor=fitted)
+    asked = _as_pruned(problem, method)
     return accurate(asked, select_best(asked, designs_at(problem, method, cut)))
 
 

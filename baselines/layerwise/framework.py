@@ -17,8 +17,8 @@ The cut is a variable like all others, as printed. `search_each_cut` runs Algori
 Feasible designs to start from
 ------------------------------
 Algorithm 1 draws its first solutions uniformly, and few of those are accurate enough. The first of them here is the
-unpruned network without a codec at its best cut; the others are drawn until they are accurate enough, as line 12 has
-it for all samples.
+unpruned network at its best cut with its best codec; the others are drawn until they are accurate enough, as line 12
+has it for all samples.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import combinations, product
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -70,10 +69,9 @@ _CEILING = 1e6
 _FIRST_SHARE = 0.5
 """Share of the evaluations that go to the first run at every cut."""
 _FINALISTS = 3
-_WIDTHS = (1.0, 0.3, 0.1, 0.03)
-_LEAST_GAIN = 1e-3
-_STEPS = np.array(list(product(np.linspace(-1.0, 1.0, 11), repeat=2)))
-"""Moves of two variables on a grid."""
+_BATCH, _PATIENCE = 256, 25
+_MOST_MUTATED = 3
+_LOG_STEPS = (-2.5, 0.0)
 
 
 class Calculator(NamedTuple):
@@ -164,7 +162,9 @@ class ParametersGenerator:
         self._groups = len(problem.network.groups)
         self._prune, self._compress = prune, compress
         self._retained_min = problem.retained_min
-        self._log_least = -math.log(max(group.channels for group in problem.network.groups))
+        self._channels = [group.channels for group in problem.network.groups]
+        self._log_least = -math.log(max(self._channels))
+        self._groups_sent = problem.network.tables.cuts["group"]
         self.cuts = range(first_cut, last_cut + 1)
         whole = [True] * (len(self.cuts) > 1) + [False] * (self._groups * prune + compress)
         self.box = Box([(first_cut, last_cut) if each else (0.0, 1.0) for each in whole], whole)
@@ -201,6 +201,16 @@ class ParametersGenerator:
         designs[:, 0] = self.cuts
         return designs
 
+    def compressed(self) -> Floats:
+        """The unpruned network at each cut with every codec, or with none; shape (n, G + 4), as `unpruned`."""
+        designs = []
+        for cut in self.cuts:
+            group = int(self._groups_sent[cut])
+            channels = self._channels[group - 1] if group and self._compress else 1
+            designs.append(self._unpruned(channels))
+            designs[-1][:, 0], designs[-1][:, -3] = cut, np.arange(1, channels + 1) / channels
+        return np.concatenate(designs)
+
     def _unpruned(self, count: int) -> Floats:
         designs = np.ones((count, self._groups + 4))
         designs[:, -2:] = math.nan
@@ -219,14 +229,17 @@ class DesignSearch(SearchProblem):
     Attributes
     ----------
     start : ndarray, shape (C, n)
-        Points of the unpruned network at each cut, the best one first.
+        Points of the unpruned network at each cut with its best codec, the best cut first.
     """
 
     def __init__(self, problem: LayerwiseProblem, generator: ParametersGenerator, calculator: Calculator) -> None:
         super().__init__(self._objective, generator.box, self._excess, _CEILING)
         self._problem, self._generator, self._calculator = problem, generator, calculator
-        rows = complete(problem, generator.unpruned())
-        self.start = generator.points(rows[np.lexsort(assess(problem, rows, calculator))]).T
+        rows = complete(problem, generator.compressed())
+        values, excesses = assess(problem, rows, calculator)
+        rows = rows[np.lexsort((values, excesses))]
+        _, first = np.unique(rows[:, 0], return_index=True)
+        self.start = generator.points(rows[np.sort(first)]).T
 
     def rows(self, points: Floats) -> Floats:
         """Designs that points, shape (n, S), stand for, with power and clock; shape (S, G + 4)."""
@@ -325,10 +338,10 @@ def run_algorithm_1(search: SearchProblem, evaluations: int, seed: int) -> Optim
 
 
 def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
-    """Algorithm 1 at each cut by itself, then again and with exchanges at the best cuts.
+    """Algorithm 1 at each cut by itself, then again and with mutations at the best cuts.
 
-    Where a run ends, no ratio can fall by itself without too much accuracy lost, but one can if another rises. Grids
-    over two variables, wide ones first, find such exchanges.
+    Where a run ends, no ratio can fall by itself without too much accuracy lost, but one can if another rises: such
+    exchanges are found by drawing points that differ in a few variables.
 
     Parameters
     ----------
@@ -360,18 +373,18 @@ def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> Optim
             return best
     finalists = sorted(range(len(ends)), key=ends.__getitem__)[:_FINALISTS]
     cuts = search.box.low[0] + np.array(finalists)
-    while True:
+    turn = 0
+    while best["nfev"] < evaluations:
         for place, cut in zip(finalists, cuts, strict=True):
-            end = _run(
-                fixed[place],
-                min(share, evaluations - best["nfev"]),
-                seeds,
-                best["x"][1:] if cut == best["x"][0] else None,
-            )
-            _exchange(fixed[place], end, evaluations - best["nfev"])
+            # Every other turn from nothing: what is best so far may have nothing better near it.
+            start = best["x"][1:] if turn % 2 == 0 and cut == best["x"][0] else None
+            end = _run(fixed[place], min(share, evaluations - best["nfev"]), seeds, start)
+            _mutate(fixed[place], end, evaluations - best["nfev"] - end.nfev, seeds)
             _record(best, cut, end)
             if best["nfev"] >= evaluations:
-                return best
+                break
+        turn += 1
+    return best
 
 
 def _run(
@@ -413,27 +426,29 @@ def _record(best: Any, cut: float, end: Any) -> None:
         best.update(x=np.append(cut, end.x), fun=end.fun, maxcv=end.maxcv)
 
 
-def _exchange(search: SearchProblem, result: Any, evaluations: int) -> None:
-    """Move a result within the limits to the best points of grids around it, until that gains little."""
-    before = math.inf
-    pairs = list(combinations(range(len(result.x)), 2))
-    while result.maxcv == 0.0 and result.fun < before * (1.0 - _LEAST_GAIN):
-        before = result.fun
-        for width, pair in product(_WIDTHS, pairs):
-            points = np.repeat(result.x[:, None], len(_STEPS), axis=1)
-            points[list(pair)] = np.clip(points[list(pair)] + width * _STEPS.T, 0.0, 1.0)
-            points = points[:, : max(0, evaluations - result.nfev)]
-            result.nfev += points.shape[1]
-            values = search.objective(points)
-            points, values = points[:, values < result.fun], values[values < result.fun]
-            if search.excess is not None and len(values):
-                within = search.excess(points) == 0.0
-                points, values = points[:, within], values[within]
-            if len(values):
-                result.x, result.fun = points[:, values.argmin()].copy(), float(values.min())
-                result.history = tuple(map(np.append, result.history, (result.nfev, result.fun)))
-            if result.nfev >= evaluations:
-                return
+def _mutate(search: SearchProblem, result: Any, evaluations: int, generator: np.random.Generator) -> None:
+    """Move a result within the limits to better points around it, until a series of batches holds none.
+
+    A point differs in up to `_MOST_MUTATED` variables by normal steps, whose size is drawn on a logarithmic scale.
+    """
+    variables, failed = len(result.x), 0
+    evaluations += result.nfev
+    while result.maxcv == 0.0 and failed < _PATIENCE and result.nfev < evaluations:
+        size = min(_BATCH, evaluations - result.nfev)
+        order = generator.random((variables, size)).argsort(axis=0)
+        chosen = order < generator.integers(1, _MOST_MUTATED + 1, size)
+        steps = generator.normal(size=(variables, size)) * 10.0 ** generator.uniform(*_LOG_STEPS, size)
+        points = np.clip(result.x[:, None] + chosen * steps, 0.0, 1.0)
+        result.nfev += size
+        values = search.objective(points)
+        points, values = points[:, values < result.fun], values[values < result.fun]
+        if search.excess is not None and len(values):
+            within = search.excess(points) == 0.0
+            points, values = points[:, within], values[within]
+        failed = 0 if len(values) else failed + 1
+        if len(values):
+            result.x, result.fun = points[:, values.argmin()].copy(), float(values.min())
+            result.history = tuple(map(np.append, result.history, (result.nfev, result.fun)))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ LEVELS = 46
 """Retained ratios of an auto-selection scheme: steps of 0.02 where the least one is 0.1."""
 
 
-EVALUATIONS = 120_000
+EVALUATIONS = 240_000
 """Designs that the schemes look at at most which set ratios layer by layer."""
 
 
@@ -111,17 +111,7 @@ def fpgm(problem: LayerwiseProblem, seed: int = 0, predictor: RegressionPredicto
 
 def bottlenet(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
     """The unpruned network with every number of channels that a codec can send, at every cut (Shao and Zhang)."""
-
-    def designs() -> Floats:
-        rows = []
-        for cut, group in enumerate(problem.network.tables.cuts["group"]):
-            channels = problem.network.groups[group - 1].channels if group else 1
-            sent = np.arange(1, channels + 1)
-            rows.append(_uniform(problem, cut, np.ones(channels)))
-            rows[-1][:, -3] = sent / channels
-        return np.concatenate(rows)
-
-    return _select("BottleNet++", problem, designs)
+    return _select("BottleNet++", problem, ParametersGenerator(problem, prune=False).compressed)
 
 
 def proposed(problem: LayerwiseProblem, seed: int = 0) -> Chosen:

@@ -1,11 +1,13 @@
 """The framework's parts: designs and points, limits, Algorithm 1 against other optimizers with ten times its budget."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from baselines.layerwise.framework import (
+    CODEC_SHARE,
     DELAY_CALCULATOR,
     ENERGY_CALCULATOR,
     DesignSearch,
@@ -79,13 +81,33 @@ def test_the_search_sees_what_the_problem_says():
         assert (excess == 0.0) == (solution.accuracy >= PROBLEM.accuracy_min)
 
 
-def test_the_starts_are_the_unpruned_network_best_cut_first():
-    search = DesignSearch(PROBLEM, ParametersGenerator(PROBLEM), DELAY_CALCULATOR)
+@pytest.mark.parametrize("compress", [False, True])
+def test_the_starts_are_the_unpruned_network_best_cut_first(compress):
+    search = DesignSearch(PROBLEM, ParametersGenerator(PROBLEM, compress=compress), DELAY_CALCULATOR)
     rows = search.rows(search.start.T)
-    assert (rows[:, 1:-2] == 1.0).all()
+    assert (rows[:, 1:-3] == 1.0).all()
+    assert compress or (rows[:, -3] == 1.0).all()
     assert sorted(rows[:, 0]) == list(range(12))
-    delays = [PROBLEM.evaluate(PROBLEM.decision(row)).delay for row in rows]
+    solutions = [PROBLEM.evaluate(PROBLEM.decision(row)) for row in rows]
+    accurate = [solution.accuracy >= PROBLEM.accuracy_min for solution in solutions]
+    assert accurate == sorted(accurate, reverse=True)
+    delays = [solution.delay for solution, enough in zip(solutions, accurate, strict=True) if enough]
     assert delays == sorted(delays)
+
+
+def test_a_start_has_the_best_codec_of_its_cut():
+    search = DesignSearch(PROBLEM, ParametersGenerator(PROBLEM), DELAY_CALCULATOR)
+    cuts = PROBLEM.network.tables.cuts["group"]
+    for row in search.rows(search.start.T):
+        found, tried = PROBLEM.evaluate(PROBLEM.decision(row)), [math.inf]
+        channels = PROBLEM.network.groups[cuts[int(row[0])] - 1].channels if cuts[int(row[0])] else 1
+        for sent in range(1, channels + 1):
+            row[-3] = sent / channels
+            solution = PROBLEM.evaluate(PROBLEM.decision(row))
+            if solution.accuracy >= PROBLEM.accuracy_min:
+                tried.append(solution.delay)
+        assert math.isinf(min(tried)) or found.delay == min(tried)
+    assert min(search.start[:, -1]) < CODEC_SHARE
 
 
 def test_no_scheme_starts_from_an_unreachable_accuracy():
