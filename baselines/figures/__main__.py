@@ -15,8 +15,8 @@ OF_REAL_NETWORKS = (
     "weights",
     "output_distortion",
     "pruned_weights",
-    "layerwise_noise",
     "layerwise_accuracy",
+    "layerwise_confirmed",
 )
 """Figures that need the extra ``models``, networks with weights and recorded data, or what is measured on them: without
 these they are skipped."""
@@ -33,6 +33,7 @@ FIGURES = (
     "layerwise_partition",
     "layerwise_rates",
     "layerwise_tradeoff",
+    "layerwise_noise",
     "layerwise_optimizer",
     *OF_REAL_NETWORKS,
 )

@@ -37,6 +37,8 @@ FIRST_SEED = 10_000_000
 """Seed of the first world whose channel is measured where none are named."""
 
 _WORLDS = 64
+_COMPRESSIONS = np.exp(np.linspace(-0.3, 0.3, 121))  # relative to the optimum's
+_WIDE = 8  # of these next to each other are room enough
 _SPAN = (0.005, 0.995)  # quantiles of the rates between which a menu has designs
 
 
@@ -272,8 +274,8 @@ class LayerwiseMenu(_Prepared):
     margin : float
         Accuracy that the designs have beyond the least.
     slack : float
-        What is added to every retained ratio, and to the logarithm of the compression: an optimum lies on the edge of
-        what is accurate enough, and an agent that imitates it needs room for its errors.
+        What is added to every retained ratio, if it is not 0; the compression then moves amid those that are accurate
+        enough. An optimum lies on the edge of these, and an agent that imitates it needs room for its errors.
     designs : sequence of float, shape (n, G + 4), optional
         The menu, if it is known already; power and clock are without effect.
     """
@@ -303,16 +305,25 @@ class LayerwiseMenu(_Prepared):
             problem = _problem_at(scenario, float(rate), self._margin)
             solution = solve_exact(problem)[0]
             if solution.accuracy >= problem.accuracy_min:
-                found.append(self._loosen(_row(problem, solution)))
+                found.append(self._loosen(problem, _row(problem, solution)))
         unpruned = ParametersGenerator(problem).unpruned()
         unpruned[:, -2:] = problem.power_max, problem.frequency_device_max
         known = {tuple(row[:-2]): row for row in [*found, *unpruned.tolist()]}
         return list(known.values())
 
-    def _loosen(self, row: list[float]) -> list[float]:
-        cut, *retained, compression, power, frequency = row
-        looser = [min(1.0, ratio + self._slack) for ratio in retained]
-        return [cut, *looser, min(1.0, compression * math.exp(self._slack)), power, frequency]
+    def _loosen(self, problem: LayerwiseProblem, row: list[float]) -> list[float]:
+        """The design with larger ratios, and a compression amid those with which it is accurate enough."""
+        looser = np.array(row)
+        looser[1:-3] = np.minimum(1.0, looser[1:-3] + self._slack)
+        if self._slack == 0.0 or looser[-3] == 1.0:
+            return looser.tolist()  # type: ignore[no-any-return]
+        rows = np.repeat(looser[None], len(_COMPRESSIONS), axis=0)
+        rows[:, -3] = np.minimum(1.0, rows[:, -3] * _COMPRESSIONS)
+        enough = problem.evaluate_rows(rows).accuracy >= problem.accuracy_min
+        ends = np.flatnonzero(np.diff(enough, prepend=False, append=False)).reshape(-1, 2)
+        widths = np.diff(ends)[:, 0]
+        wide = ends[widths >= min(_WIDE, widths.max(initial=0))]
+        return select_best(problem, rows[(wide.sum(axis=1) - 1) // 2]).tolist() if len(wide) else row
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
         """The fastest of the designs within accuracy and energy budget."""

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -154,10 +155,13 @@ def test_noise(tmp_path, monkeypatch):
     assert analog.rate == digital.rate
     with (tmp_path / "layerwise_noise.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    for snr_db in ("0.0", "50.0"):
-        delays = {row["scheme"]: float(row["delay"]) for row in rows if row["snr_db"] == snr_db}
-        assert delays["Proposed"] <= delays["Prune_Partition"]
+    for cuts, snr_db in product(layerwise_noise.FIRST_CUTS, ("0.0", "50.0")):
+        there = [row for row in rows if (row["cuts"], row["snr_db"]) == (cuts, snr_db)]
+        delays = {row["scheme"]: float(row["delay"]) for row in there}
+        assert delays["Proposed"] <= delays["Prune_Partition"] <= 1.01 * delays["Neurosurgeon"]
         assert delays["BottleNet++"] <= delays["Neurosurgeon"]
+        if cuts != "all cuts":
+            assert all(row["cut"] != "0" for row in there if row["scheme"] != "All_Server")
 
 
 def test_noise_needs_its_predictor(tmp_path, monkeypatch):
