@@ -1,9 +1,11 @@
 """Claims L1 to L11 and M1 to M8 of the papers on small runs; `make figures` judges them in full (docs/claims.md)."""
 
+import csv
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from baselines.figures import accuracy, cuts, regimes, sca_convergence, schemes
@@ -126,13 +128,92 @@ FIGURES_OF_MU = {
 }
 
 
+def stored(name):
+    """Verdict and table of a figure; the parts that fail stay in the table (docs/claims.md)."""
+    folder = ROOT / "docs" / "figures"
+    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), list(csv.DictReader(file))
+
+
 @pytest.mark.parametrize("name", FIGURES_OF_MU)
-def test_m1_to_m8_are_judged_as_stored(name):
-    summary = json.loads((ROOT / "docs" / "figures" / f"{name}.json").read_text(encoding="utf-8"))
+def test_m1_to_m8_are_judged(name):
+    summary, _ = stored(name)
     assert tuple(summary["claims"]) == FIGURES_OF_MU[name]
-    # Parts that fail stay in the table (docs/claims.md), as numbers beside the paper's.
     for claim in FIGURES_OF_MU[name]:
         assert any(part.startswith(claim) for part in summary["holds"])
+
+
+def test_m1_m2_follow_from_what_was_measured():
+    pytest.importorskip("sklearn")
+    from baselines.figures import layerwise_accuracy as figure
+
+    predictions = {}
+    for network in figure.NETWORKS:
+        scores = figure.read_scores(figure.MEASUREMENTS / f"{network}-{figure.SUFFIX}-regressors.csv")
+        predictions[network] = figure.Predictions(scores, "", np.zeros(300), np.zeros(300))
+    judged = figure.verdict(predictions, figure.read_curves(figure.MEASUREMENTS))
+    assert judged["holds"] == stored("layerwise_accuracy")[0]["holds"]
+
+
+QUICK = ("All_Local", "All_Server", "Neurosurgeon", "2_Step Pruning", "FPGM", "BottleNet++")
+
+
+@pytest.mark.parametrize(("network", "device"), [("alexnet", "rpi3b"), ("regnet", "tk1")])
+def test_m4_m5_grids_choose_as_stored_and_the_proposed_scheme_is_above_its_optimum(network, device):
+    from baselines.figures import layerwise_rates as figure
+    from baselines.figures._layerwise import choose, problem_at
+    from coinfer_gym.layerwise.optimum import solve_exact
+
+    summary, rows = stored("layerwise_rates")
+    rate = figure.RATES[5]
+    delays = {
+        row["scheme"]: float(row["delay"])
+        for row in rows
+        if (row["network"], row["device"], row["link"]) == (network, device, "")
+        and float(row["rate"]) == pytest.approx(rate)
+    }
+    problem = problem_at(network, device, rate)
+    for method in QUICK:
+        assert choose(problem, method).delay == pytest.approx(delays[method], rel=1e-6)
+    _, proof = solve_exact(problem)
+    assert delays["Proposed"] >= proof.delay_bound * (1.0 - 1e-6)
+    others = [delay for method, delay in delays.items() if method != "Proposed"]
+    judged = summary["measured"][f"{figure.CLAIMS[network]} ({figure.NETWORKS[network]}, {figure.DEVICES[device]})"]
+    assert judged["second"][5] == pytest.approx(min(others) / delays["Proposed"], rel=1e-6)
+    assert judged["worst"][5] == pytest.approx(max(others) / delays["Proposed"], rel=1e-6)
+
+
+def test_m6_points_give_the_stored_verdict_and_grids_the_stored_points():
+    from baselines.figures import layerwise_tradeoff as figure
+
+    summary, rows = stored("layerwise_tradeoff")
+    points = {}
+    for row in rows:
+        numbers = (float(row[name]) for name in ("flops_device", "bits_sent", "delay"))
+        points.setdefault(row["network"], {}).setdefault(row["scheme"], {})[int(row["cut"])] = figure.Point(*numbers)
+    assert figure.verdict(points)["holds"] == summary["holds"]
+    problem = figure.problem_at("regnet", figure.DEVICE, figure.LINKS[figure.LINK], figure.LINK)
+    for method, found in figure.compute(problem, QUICK[2:], 0).items():
+        for cut, point in found.items():
+            assert point == pytest.approx(points["regnet"][method][cut], rel=1e-6)
+
+
+def test_m7_choices_give_the_stored_verdict_and_grids_the_stored_choices():
+    from baselines.figures import layerwise_noise as figure
+
+    summary, rows = stored("layerwise_noise")
+    choices = {}
+    for row in rows:
+        design = (float(row["cut"]), float(row["compression"] or 1.0), 0.0, 0.0)
+        choice = figure.Choice(float(row["delay"]), int(row["cut"]), float(row["accuracy"]), 0, 0.0, design)
+        choices.setdefault(row["cuts"], {}).setdefault(row["scheme"], []).append(choice)
+    assert figure.verdict(choices, figure.SNRS_DB)["holds"] == summary["holds"]
+    noisy = figure.load_regression_predictor(figure.PREDICTOR)
+    digital, _ = figure.problems_at(figure.SNRS_DB[5], figure.REFERENCE_DB, noisy)
+    for title, first_cut in figure.FIRST_CUTS.items():
+        for method in QUICK[:-1]:
+            chosen = figure._choose_plain(digital, method, first_cut, 0, 0)
+            assert chosen.delay == pytest.approx(choices[title][method][5].delay, rel=1e-6)
 
 
 def test_m3_ratios_follow_from_the_wide_network():

@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines._output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, write_text
-from baselines.layerwise.framework import Chosen, Framework, ParametersGenerator, complete, run_algorithm_1, select_best
-from baselines.layerwise.rivals import LEVELS, RIVALS
+from baselines.layerwise.framework import Chosen, Framework, ParametersGenerator, complete, run_and_mutate, select_best
+from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.network import Network
 from coinfer_gym.layerwise.predictor import (
     RegressionPredictor,
     feature_names,
-    load_regression_predictor,
-    shipped_regression_predictors,
 )
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from coinfer_gym.layerwise.scenario import load_layerwise_scenario
@@ -101,12 +99,6 @@ def without_accuracy(problem: LayerwiseProblem, network: Network | None = None) 
     return replace(problem, network=network, predictor=constant, accuracy_min=0.0, snr_db=None)
 
 
-def own_predictor(network: str, suffix: str) -> RegressionPredictor | None:
-    """A shipped predictor of a network, None where there is none of that name."""
-    name = f"{network}-{suffix}"
-    return load_regression_predictor(name) if name in shipped_regression_predictors() else None
-
-
 def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
     """What a scheme of `RIVALS` chooses.
 
@@ -131,7 +123,7 @@ def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
 
 def _as_pruned(problem: LayerwiseProblem, method: str) -> LayerwiseProblem:
     """The problem with the predictor of networks that are pruned as the scheme prunes, where there is one."""
-    own = own_predictor(problem.network.name, "fpgm") if method == "FPGM" else None
+    own = fpgm_predictor(problem) if method == "FPGM" else None
     return problem if own is None else replace(problem, predictor=own)
 
 
@@ -220,21 +212,14 @@ def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int
 def search_design(
     problem: LayerwiseProblem, generator: ParametersGenerator, evaluations: int, seed: int = 0
 ) -> Floats | None:
-    """The best design of a generator that Algorithm 1 finds, begun anew until the evaluations are spent."""
-    best, left, generation = None, evaluations, 0
-    while left > 0:
-        framework = Framework(lambda _: generator, optimizer=run_algorithm_1, evaluations=left)
-        try:
-            found = framework.optimize(problem, seed + 1000 * generation)
-        except InvalidInputError as error:
-            if error.field != "accuracy_min":
-                raise
-            return None if best is None else best[1]
-        if best is None or found.solution.delay < best[0]:
-            best = found.solution.delay, problem.row(found.solution)
-        left -= max(1, found.evaluations)
-        generation += 1
-    return None if best is None else best[1]
+    """The best design of a generator that Algorithm 1 and mutations find; None where none is accurate enough."""
+    framework = Framework(lambda _: generator, optimizer=run_and_mutate, evaluations=evaluations)
+    try:
+        return problem.row(framework.optimize(problem, seed).solution)
+    except InvalidInputError as error:
+        if error.field != "accuracy_min":
+            raise
+        return None
 
 
 def accurate(problem: LayerwiseProblem, row: Floats) -> Floats | None:

@@ -138,21 +138,13 @@ def read_predictions(folder: Path, network: str) -> Predictions:
     from coinfer_gym.models import regress
     from coinfer_gym.models.cifar import fit
     from coinfer_gym.models.cifar.teacher import TaughtTrees
-    from coinfer_gym.models.files import read_csv
 
     path = folder / f"{network}-{SUFFIX}.csv"
     stored = folder / f"{network}-{SUFFIX}-regressors.csv"
     if not (path.is_file() and stored.is_file()):
         raise InvalidInputError("measurements", str(path), f"Make it first: {_commands(f'{network}-{SUFFIX}')}")
     measured = fit.read_measurements(path)
-    scores: Scores = {}
-    try:
-        for row in read_csv(stored):
-            scores.setdefault(row["scored"], {})[row["regressor"]] = {field: float(row[field]) for field in FIELDS}
-        if set(scores) != set(SCORED) or any(set(TABLE_IV) - set(part) for part in scores.values()):
-            raise ValueError("rows are missing")
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError("measurements", str(stored), f"The file is damaged: {error!r}") from error
+    scores = read_scores(stored)
     regressor = rank(scores["cross_validation"], "adjusted_r2")[0]
     noisy = measured.names[-1] == "snr_db"
     best = TaughtTrees(network, measured.unpruned, noisy) if regressor == EXTRA else regress.DEFAULTS[regressor](0)
@@ -161,6 +153,27 @@ def read_predictions(folder: Path, network: str) -> Predictions:
     rows = np.arange(len(measured.accuracy))
     predicted = cross_val_predict(best, measured.features, measured.accuracy, cv=folds, groups=rows)
     return Predictions(scores, regressor, measured.accuracy, np.asarray(predicted))
+
+
+def read_scores(path: Path) -> Scores:
+    """Scores of all regressors as `coinfer_gym.models.cifar.fit` stores them.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file is damaged.
+    """
+    from coinfer_gym.models.files import read_csv
+
+    scores: Scores = {}
+    try:
+        for row in read_csv(path):
+            scores.setdefault(row["scored"], {})[row["regressor"]] = {field: float(row[field]) for field in FIELDS}
+        if set(scores) != set(SCORED) or any(set(TABLE_IV) - set(part) for part in scores.values()):
+            raise ValueError("rows are missing")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError("measurements", str(path), f"The file is damaged: {error!r}") from error
+    return scores
 
 
 def _commands(stem: str, options: str = "") -> str:

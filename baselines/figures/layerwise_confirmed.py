@@ -7,6 +7,8 @@ choose; `coinfer_gym.models.cifar.sweep` with ``--designs DESIGNS.csv`` measures
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -147,12 +149,15 @@ def read(folder: Path, network: str) -> Confirmed:
         )
         raise InvalidInputError("measurements", str(results), f"Make it first: {commands}")
     try:
+        made_by = json.loads(results.with_suffix(".json").read_text(encoding="utf-8"))
+        if hashlib.sha256(designs.read_bytes()).hexdigest() not in made_by["designs"]:
+            raise ValueError("the designs have changed since")
         chosen = read_csv(designs)
         by_name = {row["curve"]: float(row["accuracy"]) for row in read_csv(results)}
         names = tuple(row["curve"] for row in chosen)
         predicted = np.array([float(row["predicted"]) for row in chosen])
         measured = {tuning: np.array([by_name[name + tuning] for name in names]) for tuning in TUNINGS}
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
             "measurements", str(results), f"It does not fit {designs.name}, measure these: {error!r}"
         ) from error

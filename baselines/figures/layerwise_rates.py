@@ -25,12 +25,12 @@ from baselines.figures._layerwise import (
     Choice,
     Floats,
     Store,
-    own_predictor,
     predictors_used,
     problem_at,
     range_text,
     ratio_range,
 )
+from baselines.layerwise.rivals import fpgm_predictor
 
 RATES = tuple(float(rate) for rate in np.geomspace(1e4, 1e8, 9))
 SLOW = "CIA"
@@ -107,8 +107,8 @@ def make(
         "CIA": {"rates": list(slow_rates), "links": list(slow_links)},
         "predictors": predictors_used(problems),
         "predictor of FPGM": {
-            network: "its own" if own_predictor(network, "fpgm") else "that of all other schemes"
-            for network in networks
+            network: "its own" if fpgm_predictor(problem) else "that of all other schemes"
+            for network, problem in problems.items()
         },
         "seed": seed,
     }

@@ -21,6 +21,7 @@ from baselines.layerwise.framework import (
     ParametersGenerator,
     assess,
     check_accuracy,
+    select_best,
 )
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.problem import LayerwiseProblem
@@ -75,7 +76,7 @@ class CompressionEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._shares = np.array([*least, 0.0, 0.0])
         self._places: list[float] = []
         self.judged, self.history = 0, list[tuple[int, float]]()
-        self.best = self._search.rows(self._search.start.T)[0]
+        self.best = select_best(problem, self._generator.unpruned())
         values, excesses = assess(problem, self.best[None], DELAY_CALCULATOR)
         self._reference = self._best_delay = float(values[0])
         self._least_excess = float(excesses[0])

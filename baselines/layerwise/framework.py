@@ -4,7 +4,7 @@
   is fixed in it, so that a scheme of fewer decisions is a generator.
 - Accuracy predictor: that of the problem (`coinfer_gym.layerwise.predictor.RegressionPredictor`).
 - Delay calculator: `DELAY_CALCULATOR` (eqs. 2-6), or `ENERGY_CALCULATOR`, which Sec. V-C names as its replacement.
-- Optimizer: `run_algorithm_1`, as printed; `search_each_cut`, which does not stop there; or any of
+- Optimizer: `run_algorithm_1`, as printed; `run_and_mutate` and `search_each_cut`, which do not stop there; or any of
   `baselines.search.OPTIMIZERS`.
 
 What is decided and what follows exactly
@@ -27,6 +27,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -52,6 +53,7 @@ __all__ = [
     "Optimizer",
     "ParametersGenerator",
     "run_algorithm_1",
+    "run_and_mutate",
     "search_each_cut",
     "select_best",
 ]
@@ -72,6 +74,7 @@ _FINALISTS = 3
 _BATCH, _PATIENCE = 256, 25
 _MOST_MUTATED = 3
 _LOG_STEPS = (-2.5, 0.0)
+_RAISED = (0.0, 0.0, 0.2, 0.6)  # share of the variables that go back to 1, chosen for each point
 
 
 class Calculator(NamedTuple):
@@ -228,18 +231,24 @@ class DesignSearch(SearchProblem):
 
     Attributes
     ----------
-    start : ndarray, shape (C, n)
-        Points of the unpruned network at each cut with its best codec, the best cut first.
+    looked_at : int
+        Designs looked at to find `start`.
     """
 
     def __init__(self, problem: LayerwiseProblem, generator: ParametersGenerator, calculator: Calculator) -> None:
         super().__init__(self._objective, generator.box, self._excess, _CEILING)
         self._problem, self._generator, self._calculator = problem, generator, calculator
-        rows = complete(problem, generator.compressed())
-        values, excesses = assess(problem, rows, calculator)
+        self.looked_at = 0
+
+    @cached_property
+    def start(self) -> Floats:
+        """Points, shape (C, n), of the unpruned network at each cut with its best codec, the best cut first."""
+        rows = complete(self._problem, self._generator.compressed())
+        self.looked_at += len(rows)
+        values, excesses = assess(self._problem, rows, self._calculator)
         rows = rows[np.lexsort((values, excesses))]
         _, first = np.unique(rows[:, 0], return_index=True)
-        self.start = generator.points(rows[np.sort(first)]).T
+        return self._generator.points(rows[np.sort(first)]).T
 
     def rows(self, points: Floats) -> Floats:
         """Designs that points, shape (n, S), stand for, with power and clock; shape (S, G + 4)."""
@@ -337,11 +346,35 @@ def run_algorithm_1(search: SearchProblem, evaluations: int, seed: int) -> Optim
     return _run(search, evaluations, seed, search.start[:1] if isinstance(search, DesignSearch) else None)
 
 
-def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
-    """Algorithm 1 at each cut by itself, then again and with mutations at the best cuts.
+def run_and_mutate(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
+    """Algorithm 1 as printed, then points that differ in a few variables from its end, and again until all are spent.
 
     Where a run ends, no ratio can fall by itself without too much accuracy lost, but one can if another rises: such
     exchanges are found by drawing points that differ in a few variables.
+
+    Parameters
+    ----------
+    search, evaluations, seed
+        As `run_algorithm_1`; the evaluations are spent.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        ``x``, ``fun``, ``maxcv``, ``nfev`` and ``history``, as those of `baselines.quantum.minimize_quantum`.
+    """
+    seeds = np.random.default_rng(seed)
+    start = search.start[:1] if isinstance(search, DesignSearch) else None
+    best = _run(search, evaluations, seeds, start)
+    _mutate(search, best, evaluations - best.nfev, seeds)
+    while best.nfev < evaluations:
+        end = _run(search, evaluations - best.nfev, seeds, None)
+        _mutate(search, end, evaluations - best.nfev - end.nfev, seeds)
+        _record(best, end.x, end)
+    return best
+
+
+def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
+    """Algorithm 1 at each cut by itself, then again and with mutations, as in `run_and_mutate`, at the best cuts.
 
     Parameters
     ----------
@@ -368,7 +401,7 @@ def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> Optim
             start = search.start[search.start[:, 0] == cut, 1:]
         end = _run(fixed[-1], min(share, evaluations - best["nfev"]), seeds, start)
         ends.append((end.maxcv, end.fun))
-        _record(best, cut, end)
+        _record(best, np.append(cut, end.x), end)
         if best["nfev"] >= evaluations:
             return best
     finalists = sorted(range(len(ends)), key=ends.__getitem__)[:_FINALISTS]
@@ -380,7 +413,7 @@ def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> Optim
             start = best["x"][1:] if turn % 2 == 0 and cut == best["x"][0] else None
             end = _run(fixed[place], min(share, evaluations - best["nfev"]), seeds, start)
             _mutate(fixed[place], end, evaluations - best["nfev"] - end.nfev, seeds)
-            _record(best, cut, end)
+            _record(best, np.append(cut, end.x), end)
             if best["nfev"] >= evaluations:
                 break
         turn += 1
@@ -416,14 +449,14 @@ def _fix_cut(search: SearchProblem, cut: float) -> SearchProblem:
     )
 
 
-def _record(best: Any, cut: float, end: Any) -> None:
-    """Take over the end of a run at a cut where it is better, and count its evaluations."""
+def _record(best: Any, x: Floats, end: Any) -> None:
+    """Take over the end of a run, which lies at `x`, where it is better, and count its evaluations."""
     times, levels = end.history
     new = levels < best.fun
     best.history = np.append(best.history[0], best.nfev + times[new]), np.append(best.history[1], levels[new])
     best.nfev += end.nfev
     if (end.maxcv, end.fun) < (best.maxcv, best.fun):
-        best.update(x=np.append(cut, end.x), fun=end.fun, maxcv=end.maxcv)
+        best.update(x=x, fun=end.fun, maxcv=end.maxcv)
 
 
 def _mutate(search: SearchProblem, result: Any, evaluations: int, generator: np.random.Generator) -> None:
@@ -438,7 +471,9 @@ def _mutate(search: SearchProblem, result: Any, evaluations: int, generator: np.
         order = generator.random((variables, size)).argsort(axis=0)
         chosen = order < generator.integers(1, _MOST_MUTATED + 1, size)
         steps = generator.normal(size=(variables, size)) * 10.0 ** generator.uniform(*_LOG_STEPS, size)
-        points = np.clip(result.x[:, None] + chosen * steps, 0.0, 1.0)
+        points = np.repeat(result.x[:, None], size, axis=1)
+        points[generator.random(points.shape) < generator.choice(_RAISED, size)] = 1.0
+        points = np.clip(points + chosen * steps, 0.0, 1.0)
         result.nfev += size
         values = search.objective(points)
         points, values = points[:, values < result.fun], values[values < result.fun]
@@ -463,7 +498,7 @@ class Framework:
     optimizer : callable
         See `Optimizer`.
     evaluations : int
-        Designs that the optimizer looks at at most.
+        Designs that the optimizer looks at at most, beside those that it starts from (`DesignSearch`).
     name : str
         Under which the result goes.
     """
@@ -488,4 +523,5 @@ class Framework:
         result = self.optimizer(search, self.evaluations, seed)
         row = search.rows(result.x[:, None])[0]
         solution = check_accuracy(problem, self.name, problem.evaluate(problem.decision(row)))
-        return Chosen(self.name, solution, int(result.nfev), time.perf_counter() - began, result.history)
+        evaluations = search.looked_at + int(result.nfev)
+        return Chosen(self.name, solution, evaluations, time.perf_counter() - began, result.history)

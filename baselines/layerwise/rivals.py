@@ -23,7 +23,11 @@ from baselines.layerwise.framework import (
     search_each_cut,
     select_best,
 )
-from coinfer_gym.layerwise.predictor import RegressionPredictor
+from coinfer_gym.layerwise.predictor import (
+    RegressionPredictor,
+    load_regression_predictor,
+    shipped_regression_predictors,
+)
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 
 __all__ = [
@@ -33,6 +37,7 @@ __all__ = [
     "bottlenet",
     "cia",
     "fpgm",
+    "fpgm_predictor",
     "neurosurgeon",
     "proposed",
     "prune_partition",
@@ -45,7 +50,7 @@ LEVELS = 46
 """Retained ratios of an auto-selection scheme: steps of 0.02 where the least one is 0.1."""
 
 
-EVALUATIONS = 240_000
+EVALUATIONS = 120_000
 """Designs that the schemes look at at most which set ratios layer by layer."""
 
 
@@ -97,8 +102,9 @@ def fpgm(problem: LayerwiseProblem, seed: int = 0, predictor: RegressionPredicto
     seed : int
         Without effect.
     predictor : RegressionPredictor, optional
-        Of networks pruned in this way; without it, the problem's own, of those pruned by their weights' norms.
+        Of networks pruned in this way; `fpgm_predictor` without it, or else the problem's own.
     """
+    predictor = fpgm_predictor(problem) if predictor is None else predictor
     if predictor is not None:
         problem = replace(problem, predictor=predictor)
 
@@ -107,6 +113,15 @@ def fpgm(problem: LayerwiseProblem, seed: int = 0, predictor: RegressionPredicto
         return np.concatenate([_uniform(problem, cut, levels) for cut in range(problem.network.cuts)])
 
     return _select("FPGM", problem, designs)
+
+
+def fpgm_predictor(problem: LayerwiseProblem) -> RegressionPredictor | None:
+    """The shipped predictor of the same trained network pruned by geometric median, None where there is none."""
+    name = f"{problem.network.name}-fpgm"
+    if name not in shipped_regression_predictors():
+        return None
+    own = load_regression_predictor(name)
+    return own if own.unpruned == problem.predictor.unpruned else None
 
 
 def bottlenet(problem: LayerwiseProblem, seed: int = 0) -> Chosen:

@@ -1,6 +1,7 @@
 """Chosen designs beside their measurements: what is chosen, what is read, and what a verdict says."""
 
 import csv
+import hashlib
 import json
 
 import numpy as np
@@ -19,7 +20,10 @@ def write(path, rows):
 
 def measured(folder, network="alexnet", losses=(0.0, 0.0)):
     """Two designs, predicted 0.82 and 0.83, and their measurements, lower by losses after the short tuning."""
-    write(folder / f"{network}-chosen-designs.csv", [["curve", "predicted"], ["a", 0.82], ["b", 0.83]])
+    designs = folder / f"{network}-chosen-designs.csv"
+    write(designs, [["curve", "predicted"], ["a", 0.82], ["b", 0.83]])
+    digest = hashlib.sha256(designs.read_bytes()).hexdigest()
+    (folder / f"{network}-chosen.json").write_text(json.dumps({"designs": f"chosen, sha256 {digest}"}))
     rows = [["a", 0.82 - losses[0]], ["b", 0.83 - losses[1]], ["a_long", 0.82], ["b_long", 0.83]]
     write(folder / f"{network}-chosen.csv", [["curve", "accuracy"], *rows])
 
@@ -62,6 +66,11 @@ def test_missing_and_other_measurements_give_one_clear_error(tmp_path):
     with pytest.raises(InvalidInputError, match=r"cifar\.sweep .*--designs"):
         figure.read(tmp_path, "alexnet")
     measured(tmp_path)
+    results = (tmp_path / "alexnet-chosen.csv").read_bytes()
     write(tmp_path / "alexnet-chosen.csv", [["curve", "accuracy"], ["other", 0.8]])
+    with pytest.raises(InvalidInputError, match=r"does not fit alexnet-chosen-designs\.csv"):
+        figure.read(tmp_path, "alexnet")
+    (tmp_path / "alexnet-chosen.csv").write_bytes(results)
+    write(tmp_path / "alexnet-chosen-designs.csv", [["curve", "predicted"], ["a", 0.81], ["b", 0.83]])
     with pytest.raises(InvalidInputError, match=r"does not fit alexnet-chosen-designs\.csv"):
         figure.read(tmp_path, "alexnet")

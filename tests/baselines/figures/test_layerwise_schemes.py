@@ -34,8 +34,6 @@ def made_up(network, device, rate, link="4g"):
 def made_up_problems(monkeypatch):
     for module in (layerwise_rates, layerwise_tradeoff, layerwise_noise, layerwise_optimizer):
         monkeypatch.setattr(module, "problem_at", made_up)
-    for module in (_layerwise, layerwise_rates):  # those that are shipped know other accuracies
-        monkeypatch.setattr(module, "own_predictor", lambda *_: None)
 
 
 def check_files(folder, name, holds):
