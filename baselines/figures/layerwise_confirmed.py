@@ -21,7 +21,7 @@ from tqdm import tqdm
 from baselines._output import BLUE, GREY, VERMILION, csv_text, render, style, write_text
 from baselines.figures._common import finish_axis, number_text, write_figure
 from baselines.figures._layerwise import LINKS, NETWORKS, OWN, choose, problem_at
-from baselines.figures.layerwise_accuracy import MEASUREMENTS
+from baselines.figures.layerwise_accuracy import MARGIN, MEASUREMENTS
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseProblem
@@ -36,8 +36,6 @@ LONG = "_long"
 """Ending of a curve's name after the longer tuning, see `coinfer_gym.models.cifar.sweep.chosen_designs`."""
 
 TUNINGS = {"": "short tuning", LONG: "longer tuning"}
-ERROR = 0.01
-"""Difference of accuracies that counts as none: about two standard errors on 5,000 images."""
 
 
 class Confirmed(NamedTuple):
@@ -87,7 +85,7 @@ def make(
     confirmed = {network: read(measurements, network) for network in networks}
     judged = verdict(confirmed)
     settings = {"designs": {network: len(part.names) for network, part in confirmed.items()}}
-    summary = {"claims": [], **judged, "limits": {"accuracy": ERROR}, "settings": settings}
+    summary = {"claims": [], **judged, "limits": {"accuracy": MARGIN}, "settings": settings}
     write_figure(folder, "layerwise_confirmed", table(confirmed), summary, draw(confirmed))
     holds: dict[str, bool] = judged["holds"]
     return holds
@@ -178,15 +176,15 @@ def verdict(confirmed: Mapping[str, Confirmed]) -> dict[str, Any]:
         title = NETWORKS[network]
         for tuning, how in TUNINGS.items():
             error = part.measured[tuning] - part.predicted
-            reached = part.measured[tuning] >= part.least - ERROR
+            reached = part.measured[tuning] >= part.least - MARGIN
             spread = math.sqrt(float(np.mean(error**2)))
-            holds[f"{title}, {how}: every chosen design has the least accuracy, within {100 * ERROR:g} point"] = bool(
+            holds[f"{title}, {how}: every chosen design has the least accuracy, within {100 * MARGIN:g} point"] = bool(
                 reached.all()
             )
             found.append(
                 f"{title}, {how}: measured less predicted {100 * error.mean():+.1f} points on average, "
                 f"{100 * error.min():+.1f} to {100 * error.max():+.1f}, root mean square {100 * spread:.1f}; "
-                f"{int(reached.sum())} of {len(error)} designs have the least accuracy, within {100 * ERROR:g} point."
+                f"{int(reached.sum())} of {len(error)} designs have the least accuracy, within {100 * MARGIN:g} point."
             )
             measured[f"{network}, {how}"] = {"mean": float(error.mean()), "rms": spread, "reached": int(reached.sum())}
     return {"holds": holds, "found": found, "measured": measured}

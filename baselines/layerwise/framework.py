@@ -335,7 +335,7 @@ def run_algorithm_1(search: SearchProblem, evaluations: int, seed: int) -> Optim
     search : SearchProblem
         A `DesignSearch` brings its best `start` along.
     evaluations : int
-        Points to look at at most; the twenty scales are usually done long before.
+        Points to look at at most; 20,000 end it after 18 of its twenty scales where little is accurate enough.
     seed : int
 
     Returns
@@ -355,7 +355,7 @@ def run_and_mutate(search: SearchProblem, evaluations: int, seed: int) -> Optimi
     Parameters
     ----------
     search, evaluations, seed
-        As `run_algorithm_1`; the evaluations are spent.
+        As `run_algorithm_1`; the evaluations are spent. No variable may be a whole number.
 
     Returns
     -------
@@ -462,7 +462,8 @@ def _record(best: Any, x: Floats, end: Any) -> None:
 def _mutate(search: SearchProblem, result: Any, evaluations: int, generator: np.random.Generator) -> None:
     """Move a result within the limits to better points around it, until a series of batches holds none.
 
-    A point differs in up to `_MOST_MUTATED` variables by normal steps, whose size is drawn on a logarithmic scale.
+    A point differs in up to `_MOST_MUTATED` variables by normal steps, whose size is drawn on a logarithmic scale; of
+    half the points some variables first go back to 1, which keeps all and gives accuracy for the others to spend.
     """
     variables, failed = len(result.x), 0
     evaluations += result.nfev

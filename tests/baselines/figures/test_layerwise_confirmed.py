@@ -57,7 +57,7 @@ def test_what_was_measured_is_read_and_judged(tmp_path):
     assert short["mean"] == pytest.approx(-0.02)
     assert short["rms"] == pytest.approx(np.sqrt((0.01**2 + 0.03**2) / 2.0))
     least = figure.read(tmp_path, "alexnet").least
-    assert short["reached"] == sum(value >= least - figure.ERROR for value in (0.81, 0.80))
+    assert short["reached"] == sum(value >= least - figure.MARGIN for value in (0.81, 0.80))
     assert [held for name, held in holds.items() if "longer" in name] == [True]
     assert (tmp_path / "out" / "layerwise_confirmed.png").read_bytes().startswith(b"\x89PNG")
 
