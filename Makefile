@@ -7,7 +7,7 @@ JOBS ?= 2
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
-FLOORS := $(patsubst %/__init__.py,%,$(wildcard coinfer_gym/__init__.py baselines/__init__.py agents/__init__.py))
+FLOORS := $(patsubst %/__init__.py,%,coinfer_gym/__init__.py baselines/__init__.py agents/__init__.py studies/__init__.py)
 
 # Numba does not notice changes in the files that a cached function calls into: one cache per state of the source.
 ifndef NUMBA_CACHE_DIR
@@ -48,7 +48,7 @@ bench: $(STAMP)  ## train an agent for a short while and compare it with every b
 	$(PY) -m baselines.compare configs/compare/quick.yaml
 
 figures: $(STAMP)  ## every figure, with its data and the verdict on its claims (a quarter of an hour)
-	$(PY) -m baselines.figures
+	$(PY) -m studies
 
 benchmarks: $(STAMP)  ## speed of the environments and the optimizers
 	$(PY) -m benchmarks

@@ -25,15 +25,16 @@ from rich.console import Console
 from rich.table import Table
 
 import coinfer_gym  # noqa: F401  registers the ids
-from agents.own_scale import OwnScale, trained_for
 from agents.policy import AGENT_FILE, load_agent
+from agents.rescaled import RescaledAgent, trained_for
 from baselines import compare
-from baselines._bootstrap import Estimate, paired_bootstrap
-from baselines._output import git_revision, versions, write_text
-from baselines._report import COLUMNS
+from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.clairvoyant import clairvoyant_optimum
+from baselines.output import git_revision, versions, write_text
+from baselines.report import COLUMNS
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.scenario import Scenario, WorldScenario
+from coinfer_gym.laim.scenario import Scenario
+from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import World
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def evaluate(
     references = LAYERWISE_REFERENCES if compare.is_layerwise(single) else REFERENCES
     metrics = compare.metrics_of(single)
     configs = {label: compare.load_config(common | {"policies": {label: who}}) for label, who in references.items()}
-    scaled = OwnScale(file).bind(single)  # tells at once if it cannot act there
+    scaled = RescaledAgent(file).bind(single)  # tells at once if it cannot act there
     lanes = make_native(env, worlds, agent.config.get("wrapper") or (), **keywords)
     act = deterministic(agent, lanes)
     played = {AGENT: play_worlds(lanes, lambda observations: act(scaled.see(observations)), seed)}

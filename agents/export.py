@@ -33,7 +33,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agents.evaluate import find_agent
 from agents.policy import Agent, actor_layers, find_actor, load_agent, read_agent
-from baselines._output import write_bytes
+from baselines.output import write_bytes
 from coinfer_gym.errors import InvalidInputError
 
 __all__ = ["TOLERANCE", "Check", "build_graph", "check_graph", "export", "main"]

@@ -15,7 +15,8 @@ from agents.vec_env import Columns, NativeVecEnv
 from baselines.layerwise.framework import ParametersGenerator, select_best
 from baselines.policy import Predictor
 from coinfer_gym import Problem, solve_exact_batch
-from coinfer_gym.envs import layerwise_dynamics, spaces
+from coinfer_gym.laim import spaces
+from coinfer_gym.layerwise import dynamics as layerwise_dynamics
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
 
 __all__ = [

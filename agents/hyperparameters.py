@@ -80,7 +80,7 @@ class Hyperparameters:
     policy : str
         Kind of policy.
     env_wrapper : list of dict
-        Wrappers of `coinfer_gym.wrappers` around every environment, see `agents.policy.check_wrappers`.
+        Wrappers of `coinfer_gym.laim.wrappers` around every environment, see `agents.policy.check_wrappers`.
     vec_env_wrapper : dict
         One of `PENALTIES` around the lanes in training, by name, and its arguments; empty for none.
     warmup : int
@@ -257,7 +257,7 @@ def check_actions(algo: str, action_space: spaces.Space[Any]) -> None:
     """Raise `InvalidInputError` unless an algorithm can choose such actions."""
     listed = isinstance(action_space, spaces.Discrete)
     if algo in _LISTED and not listed:
-        remedy = f"{_LISTED[algo]} chooses from a list: add coinfer_gym.wrappers.DiscreteActions to the wrappers."
+        remedy = f"{_LISTED[algo]} chooses from a list: add coinfer_gym.laim.wrappers.DiscreteActions to the wrappers."
         raise InvalidInputError("wrapper", action_space, remedy)
     if algo in _EXPLORING and listed:
         remedy = f"{algo.upper()} chooses real numbers: leave DiscreteActions out of the wrappers."

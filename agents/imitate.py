@@ -7,19 +7,20 @@ A configuration says who is cloned, into what, and how it is fitted::
     run:                                    # fields of `agents.runs.RunConfig`: environment, wrappers, networks
       algo: ppo
       env_kwargs: {scenario: bert-multimodal}
-      wrapper: [ExactWithin]
+      wrapper: [BudgetShareAction]
       hyperparams: {policy_kwargs: {net_arch: [128, 128], activation_fn: relu}}
     worlds: 1000                            # world k is env.reset(seed=first_world + k)
     epochs: 12
 
 What is noted of the teacher is what it lets each task take: the delay and the energy of its decision, as shares of what
 was left of the budgets. The exact optimum within these is the same decision where the teacher's decisions are such
-optima. So the shares themselves are what an agent learns that acts in `coinfer_gym.wrappers.ExactWithin`, and that
-optimum is what one learns that acts in LAIM-v0 itself. A teacher who tells what it weighed (``weighed``, as
-`baselines.stochastic.StochasticDP` does) teaches more: the agent learns to lose as little of that worth as it can,
-and not to copy a choice between times that are worth the same. An agent without `ExactWithin` never hits a budget
-exactly; what it learns is the optimum within budgets less a `margin`. In Layerwise-v0 what is learned are the
-teacher's actions themselves, and a teacher that has to prepare for the channel does so once.
+optima. So the shares themselves are what an agent learns that acts in
+`coinfer_gym.laim.wrappers.BudgetShareAction`, and that optimum is what one learns that acts in LAIM-v0 itself. A
+teacher who tells what it weighed (``weighed``, as `baselines.stochastic.StochasticDP` does) teaches more: the agent
+learns to lose as little of that worth as it can, and not to copy a choice between times that are worth the same. An
+agent without `BudgetShareAction` never hits a budget exactly; what it learns is the optimum within budgets less a
+`margin`. In Layerwise-v0 what is learned are the teacher's actions themselves, and a teacher that has to prepare for
+the channel does so once.
 
 Worlds that were played stay in the output folder, under a digest of all that they depend on: a second fit, or one that
 was interrupted, goes on from there. The clone is written as ``agent.safetensors``, for ``start`` of a training run, and
@@ -54,18 +55,18 @@ from agents.held_out import TEST_SEED, Score, deterministic, play
 from agents.hyperparameters import find_algorithm, read_mapping
 from agents.policy import AGENT_FILE, load_agent, save_agent
 from agents.runs import RunConfig, build_env, read_config
-from baselines._checks import check_model
-from baselines._output import git_revision, versions, write_bytes, write_text
+from baselines.checks import check_model
 from baselines.compare import CompareConfig, PolicyConfig, policy_key
+from baselines.output import git_revision, versions, write_bytes, write_text
 from baselines.policy import Predictor
 from baselines.registry import check_options, find_policy, make_policy
 from coinfer_gym import InvalidInputError
 from coinfer_gym._compile import kernel
-from coinfer_gym.envs import spaces
-from coinfer_gym.envs.dynamics import build_constants
-from coinfer_gym.problem import evaluate
-from coinfer_gym.scenario import Scenario
-from coinfer_gym.wrappers import act_within
+from coinfer_gym.laim import spaces
+from coinfer_gym.laim.dynamics import build_constants
+from coinfer_gym.laim.problem import evaluate
+from coinfer_gym.laim.scenario import Scenario
+from coinfer_gym.laim.wrappers import act_within
 
 __all__ = ["FIRST_WORLD", "ImitationConfig", "Samples", "fit", "imitate", "load_config", "record"]
 
@@ -97,7 +98,7 @@ class ImitationConfig(pydantic.BaseModel):
     noise : float
         Standard deviation of what is added to the teacher's share of time, so that it is seen in more states.
     margin : float
-        Share of both budgets that the targets of an agent without `ExactWithin` leave unused.
+        Share of both budgets that the targets of an agent without `BudgetShareAction` leave unused.
     epochs, batch_size, learning_rate
         Of Adam; the rate falls to 0 along a cosine.
     log_std : float
@@ -132,7 +133,7 @@ class ImitationConfig(pydantic.BaseModel):
     @property
     def shares(self) -> bool:
         """Whether the clone says what a task may take, instead of how it is served."""
-        return "ExactWithin" in _layers(self.target)
+        return "BudgetShareAction" in _layers(self.target)
 
 
 @dataclass(frozen=True)
@@ -225,8 +226,8 @@ def _check(config: ImitationConfig) -> None:
     if run.layerwise and (config.noise > 0.0 or _layers(run)):
         raise InvalidInputError("config: run.env", run.env, "It takes neither wrappers nor noise: leave them out.")
     for layer in _layers(run):
-        if layer not in ("ExactWithin", "KeepBudgets"):
-            remedy = "What a teacher does is known without wrappers, and in ExactWithin and KeepBudgets."
+        if layer not in ("BudgetShareAction", "KeepBudgets"):
+            remedy = "What a teacher does is known without wrappers, and in BudgetShareAction and KeepBudgets."
             raise InvalidInputError("config: run.wrapper", layer, remedy)
 
 
@@ -312,7 +313,7 @@ def _compare(config: ImitationConfig, folder: Path, held_out: Samples) -> dict[s
     run = config.target
     keeping = {"clone": run.wrappers}
     if not (_layers(run) or run.layerwise):
-        keeping["clone, budgets kept"] = [{"coinfer_gym.wrappers.KeepBudgets": {}}]
+        keeping["clone, budgets kept"] = [{"coinfer_gym.laim.wrappers.KeepBudgets": {}}]
     scores = {"teacher": held_out.score}
     for name, wrapper in keeping.items():
         env = build_env(read_config(config.run | {"wrapper": wrapper}, "config: run"), config.held_out_worlds)

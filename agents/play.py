@@ -20,12 +20,12 @@ from gymnasium.error import DependencyNotInstalled
 
 import coinfer_gym  # noqa: F401  registers the ids
 from agents.evaluate import find_agent
-from agents.own_scale import trained_for
 from agents.policy import load_agent
-from baselines._output import write_bytes
+from agents.rescaled import trained_for
 from baselines.compare import is_layerwise
+from baselines.output import write_bytes
+from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.problem import BUDGET_TOLERANCE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

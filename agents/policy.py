@@ -42,7 +42,7 @@ AGENT_FILE = "agent.safetensors"
 
 _FORMAT = 1
 _LOG_STD_LOW, _LOG_STD_HIGH = -20.0, 2.0  # as in the actors of SAC and TQC
-_WRAPPERS = "coinfer_gym.wrappers"
+_WRAPPERS = "coinfer_gym.laim.wrappers"
 # Arrays of no dimension: NumPy takes twice as long to make sense of a number.
 _ZERO, _LOW, _HIGH = (np.array(value, np.float32) for value in (0.0, -1.0, 1.0))
 
@@ -449,7 +449,7 @@ def save_agent(
     """
     from safetensors.numpy import save
 
-    from baselines._output import write_bytes
+    from baselines.output import write_bytes
 
     actor = actor_weights(algo, weights)
     about = {
@@ -527,7 +527,7 @@ def is_actor(algo: str, name: str) -> bool:
 
 
 def find_wrapper(name: str) -> type[gym.Wrapper[Any, Any, Any, Any]]:
-    """Wrapper of single environments by its name in `coinfer_gym.wrappers`, with the module's name or without.
+    """Wrapper of single environments by its name in `coinfer_gym.laim.wrappers`, with the module's name or without.
 
     Raises
     ------

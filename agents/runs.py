@@ -25,7 +25,7 @@ from agents.hyperparameters import (
 from agents.hyperparameters import read_mapping as _read_mapping
 from agents.policy import AGENT_FILE, Wrappers, check_wrappers
 from agents.vec_env import NativeVecEnv, make_native
-from baselines._output import git_revision, versions
+from baselines.output import git_revision, versions
 from coinfer_gym.errors import InvalidInputError, nearest
 
 __all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config"]
@@ -54,7 +54,7 @@ class RunConfig:
     train_kwargs : dict
         Keywords that hold in training only, such as steeper prices of missed budgets.
     wrapper : list of str or of dict, or None
-        Wrappers of `coinfer_gym.wrappers`, the innermost first, or mappings of one to its arguments; the
+        Wrappers of `coinfer_gym.laim.wrappers`, the innermost first, or mappings of one to its arguments; the
         hyperparameters' ``env_wrapper`` where not given, and an empty list for none.
     start : str
         File of an agent, or folder of its run, whose actor is the first of this one; of the same algorithm or one that

@@ -256,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         type=_value,
         metavar="NAME",
-        help="classes of coinfer_gym.wrappers, the innermost first, or 'NAME: {argument: value}'; none for no wrapper",
+        help="wrappers of coinfer_gym.laim.wrappers, innermost first, or 'NAME: {argument: value}'; none: no wrapper",
     )
     parser.add_argument("--start", help="agent file, or folder of a run, whose actor is the first of this one")
     parser.add_argument("--conf-file", help="YAML of hyperparameters, by default configs/agents/<algo>.yml")

@@ -6,7 +6,7 @@ A study says what a trial trains, and which hyperparameters are searched in whic
     run:                                    # fields of `agents.runs.RunConfig`, the same for all trials
       algo: ppo
       env_kwargs: {scenario: bert-multimodal}
-      wrapper: [ExactWithin]
+      wrapper: [BudgetShareAction]
       n_timesteps: 600000
       eval_freq: 60000
     trials: 40                              # finished ones, those before an interruption included
@@ -59,8 +59,8 @@ from agents.held_out import SELECTION_SEED, deterministic, play
 from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters, read_mapping
 from agents.runs import RunConfig, build_env, build_model, read_config
 from agents.vec_env import NativeVecEnv
-from baselines._checks import check_model
-from baselines._output import csv_text, git_revision, write_bytes, write_text
+from baselines.checks import check_model
+from baselines.output import csv_text, git_revision, write_bytes, write_text
 from coinfer_gym.errors import InvalidInputError, nearest
 
 __all__ = ["Space", "StudyConfig", "load_study", "main", "read_spaces", "tune"]

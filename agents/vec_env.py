@@ -360,9 +360,9 @@ def make_native(env_id: str, n_envs: int, wrappers: Any = (), **env_kwargs: Any)
     n_envs : int
         Number of lanes.
     wrappers : str, mapping, or sequence of these
-        Classes of `coinfer_gym.wrappers`, the innermost first, as `agents.policy.check_wrappers` takes them. Where each
-        has a class of the same name in `coinfer_gym.vector_wrappers`, these go around all lanes at once; otherwise
-        single environments are wrapped, and a step costs as much as these do.
+        Classes of `coinfer_gym.laim.wrappers`, innermost first, as `agents.policy.check_wrappers` takes them. Where
+        each has a class of the same name in `coinfer_gym.laim.vector_wrappers`, these go around all lanes at once;
+        otherwise single environments are wrapped, and a step costs as much as these do.
     **env_kwargs
         As for ``gym.make``.
 
@@ -419,7 +419,7 @@ def _vector_layers(wrappers: Wrappers) -> list[Any] | None:
     """The same wrappers for all lanes at once; None where one has no such form."""
     if not wrappers:
         return []
-    module = importlib.import_module("coinfer_gym.vector_wrappers")
+    module = importlib.import_module("coinfer_gym.laim.vector_wrappers")
     names = [(name.rsplit(".", maxsplit=1)[-1], options) for item in wrappers for name, options in item.items()]
     if not {name for name, _ in names} <= set(module.__all__):
         return None

@@ -52,7 +52,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines._recursion import (
+from baselines.policy import Basis, Observation, ProblemPolicy, State
+from baselines.recursion import (
     IMPOSSIBLE,
     NOTHING,
     STRIDE,
@@ -64,11 +65,11 @@ from baselines._recursion import (
     solve_queue,
     value_at,
 )
-from baselines.policy import Basis, Observation, ProblemPolicy, State
 from baselines.table import OptimumTable, build_table, upper_quality
 from coinfer_gym import Decision, InvalidInputError, Problem, Solution, load_scenario, solve_exact
-from coinfer_gym.problem import BUDGET_TOLERANCE, evaluate
-from coinfer_gym.scenario import Scenario
+from coinfer_gym.budgets import BUDGET_TOLERANCE
+from coinfer_gym.laim.problem import evaluate
+from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.world import World, draw
 
 __all__ = ["ClairvoyantPolicy", "ClairvoyantResult", "Service", "clairvoyant_optimum"]

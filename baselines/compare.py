@@ -48,16 +48,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
-from baselines import _output, _report
-from baselines._bootstrap import paired_bootstrap
-from baselines._checks import check_model
+from baselines import output as _output
+from baselines import report as _report
+from baselines.bootstrap import paired_bootstrap
+from baselines.checks import check_model
 from baselines.policy import Predictor
 from baselines.registry import find_policy, make_policy
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError, solve_exact_batch
+from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.errors import nearest
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
-from coinfer_gym.problem import BUDGET_TOLERANCE
 
 __all__ = [
     "DATA",

@@ -15,7 +15,7 @@ Taken in the durations ``t_d, tau, t_s`` instead of the clocks and the power, P1
   its series instead, ``k sigma (1 + z / 2 + z^2 (1 + Z / 4) / 6)`` with ``z = sigma / x`` and `Z` its largest value:
   each term is convex, and what is left out is below ``Z^3 / 150`` of it.
 
-The objective is concave and non-decreasing in the ratios (`baselines._objective`). One compiled problem serves all
+The objective is concave and non-decreasing in the ratios (`baselines.objective`). One compiled problem serves all
 cuts, gains, budgets and constants of one structure: they are its parameters.
 """
 
@@ -33,9 +33,9 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines._fixed_cut import FixedCut, Side, Structure, best, closest, fix_cut, repair
-from baselines._objective import Objective, quality_of
-from coinfer_gym.problem import Decision, Problem, Solution
+from baselines.fixed_cut import FixedCut, Side, Structure, best, closest, fix_cut, repair
+from baselines.objective import Objective, quality_of
+from coinfer_gym.laim.problem import Decision, Problem, Solution
 
 _atoms: Any = cp.atoms  # functions that carry no types
 

@@ -17,15 +17,15 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines._checks import check_count, check_number, check_positive
+from baselines.checks import check_count, check_number, check_positive
 from baselines.policy import Basis, Observation, ProblemPolicy, State
 from baselines.table import QualityGrid, build_grid
 from coinfer_gym import Decision, InvalidInputError, Problem, Solution
 from coinfer_gym._compile import kernel
 from coinfer_gym.envs.observation import OBSERVATION_NAMES
 from coinfer_gym.envs.process import intensity_high
-from coinfer_gym.optimum import solution_from_row, solve_within
-from coinfer_gym.scenario import Scenario
+from coinfer_gym.laim.optimum import solution_from_row, solve_within
+from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.world import build_world_tables, draw, gain_db_range, load_arrival_trace
 
 __all__ = [
@@ -344,7 +344,7 @@ class Lyapunov(FarsightedPolicy):
         return Choice(float(seconds[i]), energy, (late, view.wait))
 
     def _recall(self, memory: NDArray[np.float64] | None, scenario: Scenario) -> float:
-        """The virtual queue of lateness, the last task counted in."""
+        """The virtual queue of budget_residual, the last task counted in."""
         if memory is None:
             return 0.0
         late, wait, delay = memory

@@ -38,10 +38,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import Bounds, OptimizeResult
 
-from baselines._checks import check_count
+from baselines.checks import check_count
 from coinfer_gym._compile import kernel
+from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.workload import is_number
 
 __all__ = ["MESSAGES", "Box", "minimize_quantum"]
 

@@ -11,14 +11,14 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from baselines._checks import check_count
+from baselines.checks import check_count
 from baselines.policy import Observation, Policy, ProblemPolicy, State, batch_shape
 from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
 from coinfer_gym.envs.base import unit_box
-from coinfer_gym.envs.spaces import ACTION_NAMES
 from coinfer_gym.errors import nearest
-from coinfer_gym.problem import QUALITIES, check_cut
+from coinfer_gym.laim.problem import QUALITIES, check_cut
+from coinfer_gym.laim.spaces import ACTION_NAMES
 
 __all__ = ["LAIM", "ConstantAction", "MyopicExact", "MyopicSCA", "RandomPolicy", "best_constant_action"]
 

@@ -40,11 +40,11 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines._fixed_cut import FixedCut, Structure, best, closest, fix_cut, least_load, repair
-from baselines._objective import Objective, own_scale_quality
 from baselines.conic import number, solve_compiled, within_budget
+from baselines.fixed_cut import FixedCut, Structure, best, closest, fix_cut, least_load, repair
+from baselines.objective import Objective, own_scale_quality
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.problem import Decision, Problem, Solution
+from coinfer_gym.laim.problem import Decision, Problem, Solution
 
 _atoms: Any = cp.atoms  # functions that carry no types
 

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, OptimizeResult, differential_evolution, dual_annealing
 
-from baselines._checks import check_count
+from baselines.checks import check_count
 from baselines.quantum import MESSAGES, Box, minimize_quantum
 from baselines.rules import MyopicExact
 from coinfer_gym import Decision, Problem, Solution
 from coinfer_gym._compile import kernel
-from coinfer_gym.optimum import TableArrays
-from coinfer_gym.problem import check_cut, evaluate, model_quality
+from coinfer_gym.laim.optimum import TableArrays
+from coinfer_gym.laim.problem import check_cut, evaluate, model_quality
 
 __all__ = ["OPTIMIZERS", "P1Search", "MyopicQuantum", "SearchProblem", "solve_quantum"]
 

@@ -27,12 +27,12 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from baselines._checks import check_count
+from baselines.checks import check_count
 from baselines.farsighted import Choice, FarsightedPolicy, View, mean_arrival_rate
 from baselines.table import QualityGrid, build_grid
 from coinfer_gym import InvalidInputError, Problem
 from coinfer_gym._compile import kernel
-from coinfer_gym.scenario import Scenario
+from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.world import draw, gain_db_range
 from coinfer_gym.world.random import exponential, substream, uniform
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from coinfer_gym import Problem, solve_exact_batch
 from coinfer_gym._compile import inlined_kernel, kernel
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.problem import check_cut, evaluate
+from coinfer_gym.laim.problem import check_cut, evaluate
 
 __all__ = [
     "OptimumTable",

@@ -38,9 +38,9 @@ import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 
-from baselines._checks import check_model
-from baselines._output import read_yaml, write_text
+from baselines.checks import check_model
 from baselines.compare import METRICS, play
+from baselines.output import read_yaml, write_text
 from baselines.registry import check_options, find_policy, make_policy
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError

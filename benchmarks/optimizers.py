@@ -13,8 +13,8 @@ from baselines import solve_conic, solve_sca
 from benchmarks.measure import interleave
 from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
 from coinfer_gym._compile import kernel
-from coinfer_gym.distortion import QUALITIES
-from coinfer_gym.problem import model_quality
+from coinfer_gym.laim.distortion import QUALITIES
+from coinfer_gym.laim.problem import model_quality
 
 _MANY = 100_000
 _FEW = 2_000

@@ -4,10 +4,10 @@ from gymnasium.envs.registration import register, registry
 
 from coinfer_gym._version import __version__
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.optimum import solve_exact, solve_exact_batch
-from coinfer_gym.problem import Decision, Problem, Solution
-from coinfer_gym.scenario import Scenario, load_scenario, shipped_scenarios
-from coinfer_gym.workload import Block, Workload, load_workload, shipped_workloads
+from coinfer_gym.laim.optimum import solve_exact, solve_exact_batch
+from coinfer_gym.laim.problem import Decision, Problem, Solution
+from coinfer_gym.laim.scenario import Scenario, load_scenario, shipped_scenarios
+from coinfer_gym.laim.workload import Block, Workload, load_workload, shipped_workloads
 
 __all__ = [
     "Block",
@@ -29,11 +29,11 @@ __all__ = [
 if "coinfer_gym/LAIM-v0" not in registry:  # importing twice must not warn
     register(
         id="coinfer_gym/LAIM-v0",
-        entry_point="coinfer_gym.envs.laim:LAIMEnv",
-        vector_entry_point="coinfer_gym.envs.vector:LAIMVectorEnv",
+        entry_point="coinfer_gym.laim.env:LAIMEnv",
+        vector_entry_point="coinfer_gym.laim.env:LAIMVectorEnv",
     )
     register(
         id="coinfer_gym/Layerwise-v0",
-        entry_point="coinfer_gym.envs.layerwise:LayerwiseEnv",
-        vector_entry_point="coinfer_gym.envs.layerwise:LayerwiseVectorEnv",
+        entry_point="coinfer_gym.layerwise.env:LayerwiseEnv",
+        vector_entry_point="coinfer_gym.layerwise.env:LayerwiseVectorEnv",
     )

@@ -26,8 +26,8 @@ __all__ = [
     "costs_of",
     "delay_of",
     "energy_of",
-    "lateness",
-    "pace",
+    "budget_residual",
+    "price_at_budget",
     "spectral_span",
 ]
 
@@ -143,7 +143,7 @@ def energy_of(costs: tuple[float, float, float, float, float, float], rho_device
 
 
 @kernel
-def lateness(
+def budget_residual(
     theta: float,
     costs: tuple[float, float, float, float, float, float],
     rho_device: float,
@@ -163,7 +163,7 @@ def lateness(
 
 
 @kernel
-def pace(
+def price_at_budget(
     hardware: NDArray[np.void],
     cut: Any,
     gain: float,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
@@ -13,21 +11,17 @@ import pydantic
 import yaml
 from pydantic import Field, model_validator
 
+from coinfer_gym.checks import read_text
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.predictor import AccuracyPredictor, load_predictor
-from coinfer_gym.problem import Problem, Tables, build_tables, check_quality
-from coinfer_gym.workload import Workload, load_workload, read_text
 
 __all__ = [
     "Shipped",
     "Range",
-    "Scenario",
     "WorldScenario",
     "check_bounds",
-    "load_scenario",
+    "parse_scenario",
     "number",
     "read_model",
-    "shipped_scenarios",
 ]
 
 
@@ -126,6 +120,11 @@ class WorldScenario(pydantic.BaseModel):
         return self
 
     @property
+    def cuts(self) -> int:
+        """Number of cuts to choose from."""
+        raise NotImplementedError
+
+    @property
     def noise_power(self) -> float:
         """Noise power ``N0 B`` in W."""
         return self.noise_density * self.bandwidth
@@ -149,130 +148,6 @@ def check_bounds(scenario: WorldScenario, name: str) -> None:
         raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
 
 
-class Scenario(WorldScenario):
-    """The constants of a world of LAIM-v0. Every field is also a keyword of ``gym.make``.
-
-    Raises
-    ------
-    InvalidInputError
-        Through `load_scenario`: if a key is unknown or a value is out of range.
-    """
-
-    file_fields: ClassVar[tuple[str, ...]] = ("workload", "predictor", *WorldScenario.file_fields)
-
-    # the network and what its pruning costs
-    workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
-    input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; none takes the workload's", above=0)] = None
-    parameter_bits: Annotated[float, number("b", "bit", "bits per stored parameter", above=0, high=64)] = 32.0
-    quality: str = Field("rate_distortion", description="quality that the reward pays")
-    norm: str = Field("l1", description="norm of the rate-distortion bound")
-    quality_scale: str = Field("", description="log, linear, or empty for the quality's own")
-    predictor_name: str | None = Field(
-        None, description="quality 'accuracy': shipped predictor or path of a JSON file", alias="predictor"
-    )
-    retained_device_min: Annotated[float, number("rho_min", "1", "least ratio on the device", above=0, high=1)] = 0.05
-    retained_server_min: Annotated[float, number("rho_min", "1", "least ratio on the server", above=0, high=1)] = 0.05
-
-    # device and server
-    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "device's throughput", above=0)]
-    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "server's throughput", above=0)]
-    frequency_device_min: Annotated[float, number("f_d,min", "Hz", "lowest clock of the device", above=0)]
-    frequency_device_max: Annotated[float, number("f_d,max", "Hz", "highest clock of the device", above=0)]
-    frequency_server_min: Annotated[float, number("f_s,min", "Hz", "lowest clock of the server", above=0)]
-    frequency_server_max: Annotated[float, number("f_s,max", "Hz", "highest clock of the server", above=0)]
-    pue_device: Annotated[float, number("eta_d", "1", "power usage effectiveness of the device", low=1)] = 1.0
-    pue_server: Annotated[float, number("eta_s", "1", "power usage effectiveness of the server", low=1)]
-    kappa_device: Annotated[float, number("kappa_d", "W/Hz^3", "power coefficient of the device", above=0)]
-    kappa_server: Annotated[float, number("kappa_s", "W/Hz^3", "power coefficient of the server", above=0)]
-
-    @model_validator(mode="after")
-    def _check_model(self) -> Self:
-        check_quality(self)  # a workload or a predictor that cannot be read fails here, not at the first use
-        for name in ("frequency_device", "frequency_server"):
-            check_bounds(self, name)
-        return self
-
-    @cached_property
-    def workload(self) -> Workload:
-        """The network, fed with the scenario's raw sample."""
-        workload = load_workload(self.workload_name)
-        return workload if self.input_bits is None else workload.with_input_bits(self.input_bits)
-
-    @property
-    def cuts(self) -> int:
-        """Number of cuts to choose from."""
-        return self.workload.cuts
-
-    @cached_property
-    def predictor(self) -> AccuracyPredictor | None:
-        """What quality ``"accuracy"`` reads."""
-        return None if self.predictor_name is None else load_predictor(self.predictor_name)
-
-    @cached_property
-    def tables(self) -> Tables:
-        """The constants of P1 as compiled code reads them."""
-        return build_tables(self)
-
-    def problem(self, gain: float, delay_budget: float | None = None, energy_budget: float | None = None) -> Problem:
-        """P1 of one task in this world.
-
-        Parameters
-        ----------
-        gain : float
-            Channel power gain.
-        delay_budget, energy_budget : float, optional
-            Budgets in s and J; the scenario's where not given.
-
-        Returns
-        -------
-        Problem
-        """
-        shared = {name: getattr(self, name) for name in _PROBLEM_FIELDS}
-        problem = Problem(
-            gain=gain,
-            delay_budget=self.delay_budget if delay_budget is None else delay_budget,
-            energy_budget=self.energy_budget if energy_budget is None else energy_budget,
-            **shared,
-        )
-        vars(problem)["tables"] = self.tables  # the same constants: building them anew costs more than solving P1
-        return problem
-
-
-_PROBLEM_FIELDS = tuple(
-    name for name in Problem.__dataclass_fields__ if name not in ("gain", "delay_budget", "energy_budget")
-)
-
-
-def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> Scenario:
-    """Scenario by the name of a shipped one, the path of a YAML file, or its plain form.
-
-    Parameters
-    ----------
-    source : str, Path or mapping
-        For example ``"bert-multimodal"`` or ``"my/world.yaml"``.
-    **overrides
-        Fields to set otherwise, by name. Another ``workload`` brings its own raw sample and has no predictor,
-        unless ``input_bits`` and ``predictor`` are set too.
-
-    Returns
-    -------
-    Scenario
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such scenario, a key is unknown, or a value is out of range.
-    """
-    if "workload" in overrides:  # raw sample and measurements belong to the network
-        overrides = {"input_bits": None, "predictor": None} | overrides
-    return read_model(Scenario, _ShippedFiles(), source, overrides)
-
-
-def shipped_scenarios() -> list[str]:
-    """Names of the scenarios in the package, sorted."""
-    return _ShippedFiles().names()
-
-
 class Shipped(Protocol):
     """The scenarios of one class in the package."""
 
@@ -283,18 +158,6 @@ class Shipped(Protocol):
     def read(self, name: str) -> dict[str, Any]:
         """Fields of one of them."""
         ...
-
-
-class _ShippedFiles:
-    """The scenarios of LAIM-v0, a file each."""
-
-    def names(self) -> list[str]:
-        files = resources.files("coinfer_gym").joinpath("scenarios").iterdir()
-        return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
-
-    def read(self, name: str) -> dict[str, Any]:
-        file = resources.files("coinfer_gym").joinpath("scenarios", f"{name}.yaml")
-        return _content(file.read_text(encoding="utf-8"), name, self)
 
 
 def read_model(
@@ -356,7 +219,7 @@ def _read(source: str, shipped: Shipped, file_fields: tuple[str, ...]) -> tuple[
     path = Path(source)
     if not path.is_file():
         raise InvalidInputError("scenario", source, "There is no such file.")
-    data = _content(read_text(path, "scenario"), source, shipped)
+    data = parse_scenario(read_text(path, "scenario"), source, shipped)
     for key in file_fields:
         value = data.get(key)
         if isinstance(value, str) and value.endswith((".yaml", ".yml", ".csv", ".json")):
@@ -364,7 +227,7 @@ def _read(source: str, shipped: Shipped, file_fields: tuple[str, ...]) -> tuple[
     return origin, data
 
 
-def _content(text: str, source: str, shipped: Shipped) -> dict[str, Any]:
+def parse_scenario(text: str, source: str, shipped: Shipped) -> dict[str, Any]:
     """Fields that the text of a file sets; it may extend a shipped scenario and then says only what differs."""
     try:
         data = yaml.safe_load(text)

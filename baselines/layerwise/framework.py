@@ -35,13 +35,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, OptimizeResult
 
-from baselines._checks import check_count
+from baselines.checks import check_count
 from baselines.quantum import Box, minimize_quantum
 from baselines.search import SearchProblem
+from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.optimum import solve_rows
 from coinfer_gym.layerwise.problem import LayerwiseProblem, LayerwiseSolution, Outcomes
-from coinfer_gym.problem import BUDGET_TOLERANCE
 
 __all__ = [
     "DELAY_CALCULATOR",
@@ -273,7 +273,7 @@ def assess(problem: LayerwiseProblem, rows: Floats, calculator: Calculator) -> t
     """Objective of complete designs, and how far each misses the limits; 0 within them.
 
     Accurate designs over a budget miss by less than 1, others by 1 and the accuracy missing: what misses by least is
-    accurate if anything is. A budget's excess up to `coinfer_gym.problem.BUDGET_TOLERANCE` counts as rounding.
+    accurate if anything is. A budget's excess up to `coinfer_gym.budgets.BUDGET_TOLERANCE` counts as rounding.
     """
     outcomes = problem.evaluate_rows(rows)
     excesses = np.zeros(len(rows))

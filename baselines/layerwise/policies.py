@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from baselines._checks import check_count
+from baselines.checks import check_count
 from baselines.layerwise.framework import Framework, ParametersGenerator, run_algorithm_1, select_best
 from baselines.layerwise.rivals import RIVALS
 from baselines.policy import ProblemPolicy

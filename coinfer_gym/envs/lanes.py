@@ -18,7 +18,7 @@ from coinfer_gym.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class Steps:
-    """An environment's compiled steps of all lanes, on one core and on all; both as in `coinfer_gym.envs.dynamics`."""
+    """An environment's compiled steps of all lanes, on one core and on all; both as in `coinfer_gym.laim.dynamics`."""
 
     one_core: Callable[..., int]
     all_cores: Callable[..., int]
@@ -121,7 +121,7 @@ class Lanes:
             stricter than the device's own share of it).
         """
         gain, delay, energy = np.empty((3, len(self.state)))
-        process.tell_tasks(self._lane_arrays, self.constants.rules, gain, delay, energy)
+        process.write_task_view(self._lane_arrays, self.constants.rules, gain, delay, energy)
         return gain, delay, energy
 
     def step(

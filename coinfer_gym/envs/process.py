@@ -2,7 +2,7 @@
 
 A *lane* is one running episode. All arrays have one row per lane; the single environment is a batch of one lane, so
 that there is no second implementation to agree with. An environment's step is its own: `inform`, `spend` what a
-decision takes, `judge` what it gave, and `advance` to the next task.
+decision takes, `score_service` what it gave, and `advance` to the next task.
 
 Compiled functions take as `constants` the tuple of `Constants.arrays`, and as `lanes` ``(state, arrivals, gains,
 queue)`` and any arrays of the environment's own after these. Both tuples are flat: numba's parallel
@@ -20,9 +20,9 @@ from numba import prange
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
+from coinfer_gym.budgets import excess, meets
 from coinfer_gym.envs import reward as rw
 from coinfer_gym.envs.observation import OBSERVATION, budget_levels, write_observation
-from coinfer_gym.problem import meets
 from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import (
     CSI,
@@ -363,7 +363,7 @@ def reset_lanes_parallel(constants: Any, lanes: Any, chosen: Any, seeds: Any, ob
 
 
 @kernel
-def tell_tasks(lanes: Any, rules: Any, gain: Any, delay: Any, energy: Any) -> None:
+def write_task_view(lanes: Any, rules: Any, gain: Any, delay: Any, energy: Any) -> None:
     """Fill in what an agent can know of P1 of the task at hand in every lane: the gain, and both budgets left."""
     state, gains = lanes[0], lanes[2]
     for i in range(state.shape[0]):
@@ -461,7 +461,7 @@ def spend(
 
 
 @inlined_kernel
-def judge(lane: Any, finished: bool, duration: float, quality: float, info: Any) -> None:
+def score_service(lane: Any, finished: bool, duration: float, quality: float, info: Any) -> None:
     """Write what a service of `duration` seconds was worth, after `spend`; an abandoned task has quality 0."""
     age = lane.wait + duration
     in_budgets = finished and meets(age, lane.delay_budget) and meets(info.energy_j, lane.energy_budget)
@@ -469,8 +469,8 @@ def judge(lane: Any, finished: bool, duration: float, quality: float, info: Any)
     info.abandoned = 0.0 if finished else 1.0
     info.delivered = quality if in_budgets else 0.0
     info.violated = 0.0 if in_budgets else 1.0
-    info.cost_delay = rw.excess(age, lane.delay_budget)
-    info.cost_energy = rw.excess(info.energy_j, lane.energy_budget)
+    info.cost_delay = excess(age, lane.delay_budget)
+    info.cost_energy = excess(info.energy_j, lane.energy_budget)
 
 
 @inlined_kernel

@@ -6,12 +6,6 @@ from coinfer_gym._compile import kernel
 
 
 @kernel
-def excess(spent: float, budget: float) -> float:
-    """Relative excess of a budget, ``[spent / budget - 1]+``."""
-    return max(0.0, spent / budget - 1.0)
-
-
-@kernel
 def reward(
     quality: float,
     excess_delay: float,

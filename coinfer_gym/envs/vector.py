@@ -1,49 +1,188 @@
-"""LAIM-v0 as a native vector environment."""
+"""The class that the native vector environments derive from: thousands of lanes in one compiled step."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gymnasium.vector import AutoresetMode
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 
-from coinfer_gym.envs.laim import DEFAULT_SCENARIO, LAIMLanes
-from coinfer_gym.envs.vector_base import TaskVectorEnv
-from coinfer_gym.scenario import Scenario, load_scenario
+from coinfer_gym.envs.base import next_world_seed, unit_box
+from coinfer_gym.envs.lanes import Lanes
+from coinfer_gym.envs.observation import OBSERVATION_NAMES
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.scenario import WorldScenario
+
+Infos = dict[str, Any]
 
 
-class LAIMVectorEnv(TaskVectorEnv):
-    """Many lanes of `coinfer_gym.envs.laim.LAIMEnv`; lane `i` seeded ``s`` is the single environment seeded ``s + i``.
+class TaskVectorEnv(VectorEnv[Any, Any, Any]):
+    """Many lanes of a `coinfer_gym.envs.base.TaskEnv`, see there.
 
     Parameters
     ----------
-    num_envs : int
-        Number of lanes.
-    scenario : str
-        Name of a shipped scenario or path of a YAML file.
+    scenario : WorldScenario
+    lanes : Lanes
+        Of this scenario.
     autoreset_mode : AutoresetMode or str
-        ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
-        are reset by ``options={"reset_mask": mask}``).
-    parallel : bool
-        Spread the lanes over all cores: for a thousand lanes and more on cores that nothing else keeps busy.
-    **overrides
-        Fields of the scenario to set otherwise.
+        ``NextStep``, ``SameStep`` or ``Disabled``.
+    render_mode : None
+        Lanes have no picture.
 
     Raises
     ------
     InvalidInputError
-        If there is no lane, or the scenario cannot be used.
+        If there is no such mode.
     """
 
-    scenario: Scenario
+    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012  gymnasium's form
+
+    scenario: WorldScenario
 
     def __init__(
-        self,
-        num_envs: int = 1,
-        scenario: str = DEFAULT_SCENARIO,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: str | None = None,
-        parallel: bool = False,
-        **overrides: Any,
+        self, scenario: WorldScenario, lanes: Lanes, autoreset_mode: AutoresetMode | str, render_mode: str | None
     ) -> None:
-        loaded = load_scenario(scenario, **overrides)
-        super().__init__(loaded, LAIMLanes(loaded, num_envs, parallel), autoreset_mode, render_mode)
+        if render_mode is not None:
+            raise InvalidInputError("render_mode", render_mode, "Render the single environment with the same seed.")
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError as error:
+            modes = ", ".join(repr(mode.value) for mode in AutoresetMode)
+            raise InvalidInputError("autoreset_mode", autoreset_mode, f"Give one of {modes}.") from error
+        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.scenario = scenario
+        self.lanes = lanes
+        self.num_envs = num_envs = len(lanes.state)
+        self.render_mode = None
+        self.single_observation_space = unit_box(OBSERVATION_NAMES)
+        self.single_action_space = unit_box(lanes.action_names)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._generators: list[np.random.Generator] = []
+        self._ended = np.zeros(num_envs, np.bool_)
+        self._all = np.ones(num_envs, np.bool_)
+        self._none = np.zeros(num_envs, np.bool_)
+        self._started = False
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], Infos]:
+        """Draw new worlds.
+
+        Parameters
+        ----------
+        seed : int or list of int, optional
+            An int gives lane `i` the seed ``seed + i``.
+        options : dict, optional
+            ``reset_mask``, a bool array of the lanes to reset; others keep their episode. ``world_seed`` as in the
+            single environment.
+
+        Returns
+        -------
+        observations : ndarray of float32, shape (num_envs, 7)
+        infos : dict of ndarray
+
+        Raises
+        ------
+        InvalidInputError
+            If the seeds or the mask have the wrong length, or an option is unknown.
+        """
+        options = dict(options or {})
+        mask = np.asarray(options.pop("reset_mask", self._all))
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
+            raise InvalidInputError("options: reset_mask", mask, f"Give {self.num_envs} booleans, not all False.")
+        if not self._started and not mask.all():
+            raise InvalidInputError("options: reset_mask", mask, "The first reset must be of all lanes.")
+        self._seed(seed, mask)
+        self.lanes.replace_infos(self.lanes.infos.copy())
+        self._draw_worlds(np.flatnonzero(mask), options)
+        self._started = True
+        return self.lanes.observation.copy(), self._infos(mask)
+
+    def step(
+        self, actions: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Infos]:
+        """Decide the task at hand in every lane.
+
+        Parameters
+        ----------
+        actions : ndarray of float32
+            Of `action_space`.
+
+        Returns
+        -------
+        observations : ndarray of float32, shape (num_envs, 7)
+        rewards : ndarray of float64, shape (num_envs,)
+        terminations, truncations : ndarray of bool, shape (num_envs,)
+        infos : dict of ndarray
+
+        Raises
+        ------
+        InvalidInputError
+            If an action is malformed, or a lane's episode has not begun or (mode ``Disabled``) is over.
+        """
+        if not self._started:
+            raise InvalidInputError("step", "no running episode", "Call reset() first.")
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
+            raise InvalidInputError("step", np.flatnonzero(self._ended), "Reset these lanes first, by reset_mask.")
+        restart = self._ended
+        rewards, truncated = self.lanes.step(actions, restart, fresh_infos=True)
+        if restart.any():
+            self._draw_worlds(np.flatnonzero(restart), {})
+        self._ended = truncated.copy()
+        final: Infos = {}
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and truncated.any():
+            final = self._finish(truncated)
+        return self.lanes.observation.copy(), rewards, self._none.copy(), truncated, self._infos(self._all) | final
+
+    def _finish(self, ended: NDArray[np.bool_]) -> Infos:
+        """Reset the ended lanes at once, keeping their last observation and info."""
+        observations = np.full(self.num_envs, None, dtype=object)
+        chosen = np.flatnonzero(ended)
+        for i in chosen:
+            observations[i] = self.lanes.observation[i].copy()
+        infos = self._infos(ended)
+        self._draw_worlds(chosen, {})
+        self._ended = self._none
+        return {"final_obs": observations, "_final_obs": ended.copy(), "final_info": infos, "_final_info": ended.copy()}
+
+    def _seed(self, seed: int | list[int | None] | None, mask: NDArray[np.bool_]) -> None:
+        if seed is None or isinstance(seed, (int, np.integer)):
+            seeds: list[int | None] = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        else:
+            try:
+                seeds = list(seed)
+            except TypeError as error:
+                raise InvalidInputError("seed", seed, "Give a whole number, or one per lane.") from error
+        if len(seeds) != self.num_envs:
+            raise InvalidInputError("seed", f"{len(seeds)} seeds", f"Give one per lane, {self.num_envs}.")
+        if not self._generators:
+            self._generators = [seeding.np_random(value)[0] for value in seeds]
+            return
+        for i, value in enumerate(seeds):
+            if value is not None and mask[i]:
+                self._generators[i] = seeding.np_random(value)[0]
+
+    def _draw_worlds(self, chosen: NDArray[np.int64], options: dict[str, Any]) -> None:
+        generators = [self._generators[i] for i in chosen.tolist()]
+        if options:
+            seeds = [next_world_seed(generator, options) for generator in generators]
+        else:
+            seeds = [generator.bit_generator.random_raw() for generator in generators]
+        self.lanes.reset(chosen, np.array(seeds, np.uint64))
+        self._ended = self._ended.copy()
+        self._ended[chosen] = False
+
+    def _infos(self, present: NDArray[np.bool_]) -> Infos:
+        """Infos by name, beside the mask of the lanes that have them."""
+        values, present = self.lanes.infos, present.copy()
+        if self.autoreset_mode is not AutoresetMode.NEXT_STEP:  # there every step writes all of a new array
+            values = values.copy()
+        infos: Infos = {}
+        for column, name in enumerate(self.lanes.info_names):
+            infos[name] = values[:, column]
+            infos[f"_{name}"] = present
+        return infos

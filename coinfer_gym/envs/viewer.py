@@ -13,9 +13,9 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
+from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.envs.subjects import Depiction, Info, Subject
 from coinfer_gym.physics import transmission_rate
-from coinfer_gym.problem import BUDGET_TOLERANCE
 from coinfer_gym.world import World
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym._compile import kernel
+from coinfer_gym.checks import check_keys, read_text
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.workload import check_keys, read_text
 
 __all__ = ["Group", "Layer", "Network", "Unit", "load_network", "shipped_networks"]
 
@@ -301,7 +301,7 @@ def load_network(source: str | Path) -> Network:
             raise InvalidInputError("network", name, "There is no such file.")
         text = read_text(Path(name), "network")
     elif name in shipped_networks():
-        text = resources.files("coinfer_gym").joinpath("networks", f"{name}.yaml").read_text(encoding="utf-8")
+        text = resources.files("coinfer_gym.layerwise").joinpath("networks", f"{name}.yaml").read_text(encoding="utf-8")
     else:
         hint = nearest(name, shipped_networks())
         raise InvalidInputError("network", name, f"{hint} A file of your own ends in .yaml.")
@@ -314,7 +314,7 @@ def load_network(source: str | Path) -> Network:
 
 def shipped_networks() -> list[str]:
     """Names of the networks in the package, sorted."""
-    folder = resources.files("coinfer_gym").joinpath("networks")
+    folder = resources.files("coinfer_gym.layerwise").joinpath("networks")
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 

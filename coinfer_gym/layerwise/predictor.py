@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym._compile import kernel
+from coinfer_gym.checks import check_keys, is_number, read_text
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.workload import check_keys, is_number, read_text
 
 __all__ = [
     "LEAF",
@@ -48,7 +48,7 @@ _LISTS = ("features", "coefficients", "tests", "numbers")
 _KEYS = ("kind", "metric", *_TEXTS, *_NUMBERS, "scores", *_LISTS)
 _BYTE = 8
 _BUCKETS = 256
-_FOLDER = resources.files("coinfer_gym").joinpath("layerwise", "predictors")
+_FOLDER = resources.files("coinfer_gym.layerwise").joinpath("predictors")
 
 
 class TreeTables(NamedTuple):

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
+from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.delay import HARDWARE, HARDWARE_NAMES, OUTCOME_NAMES, calculate
 from coinfer_gym.layerwise.network import Network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, predict_row, write_features
-from coinfer_gym.problem import BUDGET_TOLERANCE, meets
 
 __all__ = ["LayerwiseDecision", "LayerwiseProblem", "LayerwiseSolution", "Outcomes"]
 
@@ -225,7 +225,7 @@ class LayerwiseProblem:
         return Outcomes(*outcomes.T)
 
     def meets_limits(self, outcomes: Outcomes) -> NDArray[np.bool_]:
-        """Whether designs meet accuracy, delay and energy, up to `coinfer_gym.problem.BUDGET_TOLERANCE`."""
+        """Whether designs meet accuracy, delay and energy, up to `coinfer_gym.budgets.BUDGET_TOLERANCE`."""
         return (
             (outcomes.accuracy >= self.accuracy_min - BUDGET_TOLERANCE)
             & np.array([meets(delay, self.delay_budget) for delay in outcomes.delay], np.bool_)

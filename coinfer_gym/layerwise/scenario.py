@@ -151,6 +151,6 @@ class _Shipped:
     def read(self, name: str) -> dict[str, Any]:
         content: dict[str, Any] = {"name": name}
         for part in ("base", *name.split("-")):
-            text = resources.files("coinfer_gym").joinpath("layerwise", "parts", f"{part}.yaml")
+            text = resources.files("coinfer_gym.layerwise").joinpath("parts", f"{part}.yaml")
             content |= yaml.safe_load(text.read_text(encoding="utf-8"))
         return content

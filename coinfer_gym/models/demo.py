@@ -22,14 +22,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, BertConfig, PreTrainedModel
 
+from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.workload import Workload
 from coinfer_gym.models.blocks import check_positive, raw_sample
 from coinfer_gym.models.build import workload_from_model
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model
 from coinfer_gym.models.split import check_cut, split
 from coinfer_gym.physics import compute_delay, upload_delay
-from coinfer_gym.workload import Workload, is_number
 
 TINY = "tiny-bert"
 _ADDRESS = "127.0.0.1"

@@ -24,8 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import csv_text, machine, read_csv, versions, write_bytes, write_text
 from coinfer_gym.models.blocks import check_positive, check_recipe
-from coinfer_gym.models.files import csv_text, machine, read_csv, versions, write_bytes, write_text
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.squad import Question, Window, answer_spans, collate, make_windows, read_squad
 

@@ -12,10 +12,10 @@ import numpy as np
 import yaml
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import csv_text, write_text
+from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor
+from coinfer_gym.laim.workload import Workload
 from coinfer_gym.models import regress
-from coinfer_gym.models.files import csv_text, write_text
-from coinfer_gym.predictor import LEVELS, AccuracyPredictor
-from coinfer_gym.workload import Workload
 
 _POINTS = 20_000
 _BASE = "minilm-squad"

@@ -28,10 +28,10 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.files import csv_text, machine, read_csv, versions, write_text
 from coinfer_gym.models import retrieval, squad, summaries
 from coinfer_gym.models.blocks import check_positive
 from coinfer_gym.models.build import workload_from_model
-from coinfer_gym.models.files import csv_text, machine, read_csv, versions, write_text
 from coinfer_gym.models.fit import Measurements, write_scenario
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model, load_tokenizer

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.models.blocks import find_blocks, raw_sample, trace_blocks, weights_by_block
 from coinfer_gym.models.split import Halves, check_cut, split
-from coinfer_gym.workload import is_number
 
 METHODS = ("magnitude", "random")
 SCOPES = ("global", "layerwise")

@@ -41,7 +41,7 @@ def save(folder, algo, wrapper=(), activation=None, seed=3, **policy_kwargs):
         ("ppo", [], {"net_arch": [32, 32]}),
         ("ppo", [], {"net_arch": []}),
         ("ppo", LISTED, {}),
-        ("a2c", ["ExactWithin"], {}),
+        ("a2c", ["BudgetShareAction"], {}),
         ("sac", [], {"net_arch": [32]}),
         ("tqc", [], {"net_arch": [32]}),
         ("td3", [], {"net_arch": [32]}),
@@ -49,7 +49,7 @@ def save(folder, algo, wrapper=(), activation=None, seed=3, **policy_kwargs):
         ("dqn", LISTED, {}),
         ("maskable_ppo", LISTED, {}),
         ("recurrent_ppo", [], {"lstm_hidden_size": 12, "n_lstm_layers": 1}),
-        ("recurrent_ppo", ["ExactWithin"], {"lstm_hidden_size": 8, "n_lstm_layers": 2, "net_arch": [16]}),
+        ("recurrent_ppo", ["BudgetShareAction"], {"lstm_hidden_size": 8, "n_lstm_layers": 2, "net_arch": [16]}),
     ],
 )
 def test_acts_as_the_agent(tmp_path, algo, wrapper, policy_kwargs):
@@ -84,7 +84,7 @@ def test_takes_batches(tmp_path, algo):
 
 
 def test_command_line(tmp_path, capsys):
-    save(tmp_path, "ppo", ["ExactWithin"])
+    save(tmp_path, "ppo", ["BudgetShareAction"])
     out = tmp_path / "agent.onnx"
     assert main([str(tmp_path), "--out", str(out)]) == 0
     text = capsys.readouterr().out
@@ -95,7 +95,7 @@ def test_command_line(tmp_path, capsys):
     told = {entry.key: entry.value for entry in model.metadata_props}
     assert told["algo"] == "ppo"
     assert json.loads(told["env_kwargs"]) == {"tasks": 5}
-    assert json.loads(told["wrapper"]) == ["ExactWithin"]
+    assert json.loads(told["wrapper"]) == ["BudgetShareAction"]
 
 
 def test_a_graph_that_acts_otherwise_is_not_written(tmp_path, capsys, monkeypatch):

@@ -60,7 +60,7 @@ def test_plain_form_comes_back():
         learning_rate="lin_1e-3",
         train_freq=[1, "step"],
         ent_coef="auto_0.1",
-        env_wrapper=["KeepBudgets", {"coinfer_gym.wrappers.DiscreteActions": {"cuts": [0, 12]}}],
+        env_wrapper=["KeepBudgets", {"coinfer_gym.laim.wrappers.DiscreteActions": {"cuts": [0, 12]}}],
         vec_env_wrapper={COMPRESS: {"scale": 0.25}},
         noise_type="normal",
         noise_std="1e-1",
@@ -69,7 +69,7 @@ def test_plain_form_comes_back():
     )
     assert parse_hyperparameters(given.plain(), "sac", "again") == given
     assert given.vec_env_wrapper == {COMPRESS: {"scale": 0.25}}
-    assert given.env_wrapper[0] == {"coinfer_gym.wrappers.KeepBudgets": {}}
+    assert given.env_wrapper[0] == {"coinfer_gym.laim.wrappers.KeepBudgets": {}}
     assert given.warmup == 1000
     arguments = given.build_arguments(Box(-1.0, 1.0, (2,)))
     assert arguments["train_freq"] == (1, "step")
@@ -88,10 +88,12 @@ def test_a_lagrangian_in_place_of_other_penalties():
 
 def test_the_command_line_chooses_the_wrappers():
     file = RunConfig(algo="ppo")
-    assert file.wrappers == [{"coinfer_gym.wrappers.ExactWithin": {}}]
+    assert file.wrappers == [{"coinfer_gym.laim.wrappers.BudgetShareAction": {}}]
     assert RunConfig(algo="ppo", wrapper=[]).wrappers == []
     chosen = RunConfig(algo="ppo", wrapper=["KeepBudgets"])
-    assert chosen.load_hyperparameters().env_wrapper == chosen.wrappers == [{"coinfer_gym.wrappers.KeepBudgets": {}}]
+    assert (
+        chosen.load_hyperparameters().env_wrapper == chosen.wrappers == [{"coinfer_gym.laim.wrappers.KeepBudgets": {}}]
+    )
     stored = RunConfig(**chosen.resolved())
     assert stored.wrappers == chosen.wrappers
     assert RunConfig(**file.resolved()).wrappers == file.wrappers
@@ -101,7 +103,7 @@ def test_the_command_line_chooses_the_wrappers():
     ("algo", "wrapper", "hint"),
     [
         ("dqn", [], "DiscreteActions"),
-        ("maskable_ppo", ["ExactWithin"], "DiscreteActions"),
+        ("maskable_ppo", ["BudgetShareAction"], "DiscreteActions"),
         ("sac", [{"DiscreteActions": {"cuts": [0]}}], "real numbers"),
     ],
 )
@@ -172,7 +174,7 @@ def test_nothing_is_evaluated(text):
         ({"vec_env_wrapper": {COMPRESS: {"scale": -1}}}, "CompressPenalties", "positive"),
         ({"lagrangian": {"rate": 0}}, "LagrangianPenalties", "positive"),
         ({"lagrangian": {"limits": 0.1}}, "LagrangianPenalties", "limit, rate"),
-        ({"env_wrapper": "coinfer_gym.wrappers.KeepBudget"}, "env_wrapper", "KeepBudgets"),
+        ({"env_wrapper": "coinfer_gym.laim.wrappers.KeepBudget"}, "env_wrapper", "KeepBudgets"),
         ({"warmup": -1}, "warmup", "whole number"),
         ({"noise_type": "normal", "noise_std": 0.1}, "hyperparameter of PPO", "noise_type|Known are|Did you mean"),
     ],

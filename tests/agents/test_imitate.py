@@ -19,8 +19,8 @@ from agents.runs import build_env
 from baselines.compare import play as play_one
 from baselines.registry import make_policy
 from coinfer_gym import InvalidInputError
-from coinfer_gym.scenario import load_scenario
-from coinfer_gym.wrappers import act_within
+from coinfer_gym.laim.scenario import load_scenario
+from coinfer_gym.laim.wrappers import act_within
 
 ROOT = Path(__file__).resolve().parents[2]
 LAIM = "coinfer_gym/LAIM-v0"
@@ -31,7 +31,7 @@ TINY = {
     "run": {
         "algo": "ppo",
         "env_kwargs": QUEUE,
-        "wrapper": ["ExactWithin"],
+        "wrapper": ["BudgetShareAction"],
         "hyperparams": {"policy_kwargs": {"net_arch": [16]}},
     },
     "worlds": 3,
@@ -41,7 +41,7 @@ TINY = {
 }
 
 
-def config(algo="ppo", wrapper=("ExactWithin",), env_kwargs=None, net_arch=(16,), **options):
+def config(algo="ppo", wrapper=("BudgetShareAction",), env_kwargs=None, net_arch=(16,), **options):
     hyperparams = {"policy_kwargs": {"net_arch": list(net_arch), "activation_fn": "relu"}}
     run = {"algo": algo, "env_kwargs": env_kwargs or QUEUE, "wrapper": list(wrapper), "hyperparams": hyperparams}
     return load_config(TINY | {"run": run} | options)
@@ -166,7 +166,7 @@ def test_records_what_the_teacher_lets_a_task_take(tmp_path):
     assert samples.score.delivered == pytest.approx(
         np.mean([play_one(env, teacher, FIRST_WORLD + k)["delivered"] for k in range(3)])
     )
-    # An agent in ExactWithin that says these shares plays the same episodes.
+    # An agent in BudgetShareAction that says these shares plays the same episodes.
     lanes = build_env(given.target, 3)
 
     def say(rows):  # what was said of the observation, which rounding moves a little

@@ -11,9 +11,9 @@ from agents import evaluate as evaluation
 from agents.held_out import TEST_SEED, deterministic, play, reference, unpruned_actions
 from agents.hyperparameters import load_hyperparameters
 from agents.imitate import imitate, load_config
-from agents.own_scale import OwnScale
 from agents.play import main as play_main
 from agents.policy import load_agent
+from agents.rescaled import RescaledAgent
 from agents.runs import ROOT, RunConfig
 from agents.train import main as train_main
 from agents.vec_env import make_native
@@ -112,7 +112,7 @@ def test_evaluation_and_another_scale(run, tmp_path, monkeypatch):
     assert not any("Without" in note for note in found.notes)
     env = gym.make(ENV, scenario="alexnet-rpi4b-5g")
     observation, _ = env.reset(seed=0)
-    action, _ = OwnScale(run).bind(env).predict(observation, deterministic=True)
+    action, _ = RescaledAgent(run).bind(env).predict(observation, deterministic=True)
     assert action.shape == (11,)
 
 

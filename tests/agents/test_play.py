@@ -21,7 +21,9 @@ WORLD = {"tasks": 6, "arrival_rate": 4.0}
 def agent(tmp_path):
     """File of an agent that lets tasks take about three quarters of what is left of their time."""
     weights = {"action_net.weight": np.full((1, 7), 0.01), "action_net.bias": np.array([0.5]), "log_std": np.zeros(1)}
-    save_agent(tmp_path / AGENT_FILE, "ppo", weights, {"env": LAIM, "env_kwargs": WORLD, "wrapper": "ExactWithin"})
+    save_agent(
+        tmp_path / AGENT_FILE, "ppo", weights, {"env": LAIM, "env_kwargs": WORLD, "wrapper": "BudgetShareAction"}
+    )
     return tmp_path / AGENT_FILE
 
 

@@ -20,7 +20,7 @@ from agents.vec_env import make_native
 from baselines.compare import play
 from baselines.registry import make_policy
 from coinfer_gym import InvalidInputError
-from coinfer_gym.wrappers import DiscreteActions, ExactWithin, KeepBudgets
+from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets
 
 LAIM = "coinfer_gym/LAIM-v0"
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,7 +162,7 @@ def test_refuses_other_environments_and_observations(tmp_path):
     agent = load_agent(save(make_model("sac"), tmp_path))
     assert agent.bind(gym.make(LAIM)) is agent
     assert agent.bind(make_native(LAIM, 1)) is agent
-    for wrapper in (ExactWithin, DiscreteActions):
+    for wrapper in (BudgetShareAction, DiscreteActions):
         with pytest.raises(InvalidInputError, match="learned with"):
             agent.bind(wrapper(gym.make(LAIM)))
     for wrong in (np.zeros(6), np.zeros((2, 3, 7)), 1.0):
@@ -173,11 +173,11 @@ def test_refuses_other_environments_and_observations(tmp_path):
 @pytest.mark.parametrize(
     ("algo", "wrappers"),
     [
-        ("ppo", ["ExactWithin"]),
+        ("ppo", ["BudgetShareAction"]),
         ("sac", ["KeepBudgets"]),
         ("dqn", ["KeepBudgets", *LISTED]),
         ("maskable_ppo", LISTED),
-        ("recurrent_ppo", ["ExactWithin", "Regret"]),
+        ("recurrent_ppo", ["BudgetShareAction", "Regret"]),
     ],
 )
 def test_acts_on_the_plain_environment_as_in_its_wrappers(tmp_path, algo, wrappers):
@@ -207,7 +207,7 @@ def test_acts_on_the_plain_environment_as_in_its_wrappers(tmp_path, algo, wrappe
 
 
 def test_configurations_name_it_by_its_path(tmp_path):
-    save(make_model("ppo", ["ExactWithin"]), tmp_path, wrapper=["ExactWithin"])
+    save(make_model("ppo", ["BudgetShareAction"]), tmp_path, wrapper=["BudgetShareAction"])
     agent = make_policy("agents.policy:load_agent", {"path": str(tmp_path)})
     env = gym.make(LAIM)
     assert play(env, agent.bind(env), 0)["delivered"] > 0.2
@@ -225,7 +225,7 @@ def test_wrappers_that_are_none_are_refused():
     ]:
         with pytest.raises(InvalidInputError, match=hint):
             check_wrappers(given)
-    assert check_wrappers("KeepBudgets") == check_wrappers([{"coinfer_gym.wrappers.KeepBudgets": None}])
+    assert check_wrappers("KeepBudgets") == check_wrappers([{"coinfer_gym.laim.wrappers.KeepBudgets": None}])
     assert find_wrapper("KeepBudgets") is KeepBudgets
 
 
@@ -318,7 +318,7 @@ def test_files_of_unknown_agents_are_refused(tmp_path):
 
 
 def test_needs_no_torch(tmp_path):
-    save(make_model("ppo", ["ExactWithin"]), tmp_path, wrapper=["ExactWithin"])
+    save(make_model("ppo", ["BudgetShareAction"]), tmp_path, wrapper=["BudgetShareAction"])
     code = (
         "import sys, gymnasium; from agents.policy import load_agent;"
         f"env = gymnasium.make('coinfer_gym:{LAIM}'); agent = load_agent({str(tmp_path)!r}).bind(env);"

@@ -318,7 +318,7 @@ def test_a_folder_is_not_overwritten_by_accident(tmp_path, capsys):
         (["--hyperparams", "gama=0.9"], "gamma"),
         (["--wrapper", "KeepBudget"], "KeepBudgets"),
         (["--wrapper", "DiscreteActions: {cut: [1]}"], "cuts"),
-        (["--algo", "dqn", "--wrapper", "ExactWithin"], "DiscreteActions"),
+        (["--algo", "dqn", "--wrapper", "BudgetShareAction"], "DiscreteActions"),
         (["--start", "nowhere"], "nowhere"),
         (["--eval-freq", "0"], "eval_freq"),
         (["--seed", "-1"], "seed"),

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from agents import evaluate as evaluation
-from agents import ship as shipping
 from agents.evaluate import AGENT, TRAINED, play_worlds
 from agents.held_out import deterministic
 from agents.policy import AGENT_FILE, load_agent, save_agent
 from agents.runs import RunConfig
-from agents.ship import LIMIT, main, read_training
 from agents.train import train
 from agents.vec_env import make_native
 from coinfer_gym import InvalidInputError
+from studies.agents import ship as shipping
+from studies.agents.ship import LIMIT, main, read_training
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = 25
@@ -128,7 +128,7 @@ def test_ships_what_the_tests_above_accept(run, trained):
     assert 0.0 < bounds["lower"]["mean"] <= bounds["upper"]["mean"]
     assert all(policy["delivered"]["mean"] <= bounds["upper"]["mean"] for policy in found["policies"].values())
     text = (trained / "mine" / "card.md").read_text(encoding="utf-8")
-    for part in ("ExactWithin", "clairvoyant, upper bound", "Seed 20000", "Seed 10000", "bursty requests"):
+    for part in ("BudgetShareAction", "clairvoyant, upper bound", "Seed 20000", "Seed 10000", "bursty requests"):
         assert part in text
 
 

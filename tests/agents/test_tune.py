@@ -28,7 +28,7 @@ SMALL = {
     "run": {
         "algo": "ppo",
         "env_kwargs": {"tasks": 20},
-        "wrapper": ["ExactWithin"],
+        "wrapper": ["BudgetShareAction"],
         "n_timesteps": 2000,
         "eval_freq": 500,
         "eval_lanes": 3,
@@ -90,7 +90,7 @@ def test_a_study_leaves_its_trials_and_the_best_hyperparameters(whole):
     assert read.arguments["learning_rate"] == chosen["learning_rate"]
     assert read.arguments["n_epochs"] == chosen["n_epochs"]
     assert read.policy_kwargs.items() >= chosen["policy_kwargs"].items()  # the rest is that of ppo.yml
-    assert read.env_wrapper == [{"coinfer_gym.wrappers.ExactWithin": {}}]
+    assert read.env_wrapper == [{"coinfer_gym.laim.wrappers.BudgetShareAction": {}}]
 
 
 def test_the_same_command_does_nothing_more(whole, capsys, monkeypatch):
@@ -240,7 +240,7 @@ def test_mistakes_in_a_space_end_with_one_line(tmp_path, capsys, search, hint):
         ({}, {"seed": 3}, "seed"),
         ({}, {"algo": "pppo"}, "ppo"),
         ({}, {"env_kwargs": {"arival_rate": 1.0}}, "arrival_rate"),
-        ({}, {"wrapper": ["ExactWithn"]}, "ExactWithin"),
+        ({}, {"wrapper": ["ExactWithn"]}, "BudgetShareAction"),
         ({}, {"eval_freq": 0}, "eval_freq"),
     ],
 )
@@ -264,7 +264,7 @@ def test_shipped_studies_can_be_run(path):
     assert config.run["algo"] == path.stem
     for end in (0, -1):
         run = config.trial_run({space.name: space.ends[end] for space in config.spaces})
-        assert run.load_hyperparameters().env_wrapper == [{"coinfer_gym.wrappers.ExactWithin": {}}]
+        assert run.load_hyperparameters().env_wrapper == [{"coinfer_gym.laim.wrappers.BudgetShareAction": {}}]
 
 
 def test_seeds_are_apart_from_all_others():

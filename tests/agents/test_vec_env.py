@@ -22,7 +22,7 @@ from agents.vec_env import (
     native_env,
 )
 from coinfer_gym import InvalidInputError
-from coinfer_gym.envs.vector import LAIMVectorEnv
+from coinfer_gym.laim.env import LAIMVectorEnv
 
 LAIM = "coinfer_gym/LAIM-v0"
 LANES = 5
@@ -180,8 +180,8 @@ def make_wrapped(lanes, *layers, **env_kwargs):
 @pytest.mark.parametrize(
     ("wrappers", "fast"),
     [
-        (["coinfer_gym.wrappers.KeepBudgets"], True),
-        (["ExactWithin"], True),
+        (["coinfer_gym.laim.wrappers.KeepBudgets"], True),
+        (["BudgetShareAction"], True),
         (["KeepBudgets", {"DiscreteActions": SMALL}], True),
         (["KeepBudgets", "Regret"], False),
         ([{"DiscreteActions": SMALL}, "Regret"], False),
@@ -302,7 +302,7 @@ def test_the_multiplier_follows_the_violations():
         multiplier = max(0.0, multiplier + 0.5 * (told["violated"].sum() - 0.1 * LANES))
         assert env.multiplier == dummy.multiplier == pytest.approx(multiplier)
     assert multiplier > 5.0
-    exact = LagrangianPenalties(make_native(LAIM, LANES, "ExactWithin", **ONE), limit=0.1, rate=0.5)
+    exact = LagrangianPenalties(make_native(LAIM, LANES, "BudgetShareAction", **ONE), limit=0.1, rate=0.5)
     exact.reset()
     for _ in range(6):
         exact.step(np.ones((LANES, 1), np.float32))

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from baselines._fixed_cut import fix_cut
-from coinfer_gym.distortion import BOUNDS, QUALITIES
-from coinfer_gym.problem import Problem
-from coinfer_gym.workload import Block, Workload
+from baselines.fixed_cut import fix_cut
+from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
+from coinfer_gym.laim.problem import Problem
+from coinfer_gym.laim.workload import Block, Workload
 
 RATES = (25.0, 40.0, 60.0, 90.0)
 

@@ -13,10 +13,10 @@ import yaml
 from rich.console import Console
 
 from baselines import compare as cmp
-from baselines._bootstrap import paired_bootstrap
-from baselines._report import COLUMNS, Report
+from baselines.bootstrap import paired_bootstrap
 from baselines.compare import METRICS, Journal, PolicyConfig, compare, load_config, main, play, policy_key
 from baselines.policy import ProblemPolicy
+from baselines.report import COLUMNS, Report
 from baselines.rules import MyopicExact, RandomPolicy
 from coinfer_gym import InvalidInputError, solve_exact
 
@@ -143,7 +143,7 @@ def test_everything_is_written(finished):
 
 
 def test_table_shows_every_interval_at_180_columns(monkeypatch, capsys):
-    monkeypatch.setattr("baselines._report.Console", lambda width=180: Console(width=180, force_terminal=False))
+    monkeypatch.setattr("baselines.report.Console", lambda width=180: Console(width=180, force_terminal=False))
     config = load_config(
         CONFIG | {"policies": {"myopic exact, long name": {"policy": "myopic_exact"}, "exact": {"policy": "random"}}}
     )

@@ -9,13 +9,13 @@ import pytest
 from scipy.optimize import minimize
 
 from baselines import solve_conic
-from baselines._fixed_cut import fix_cut
 from baselines.conic import INFEASIBLE, compile_form
+from baselines.fixed_cut import fix_cut
 from coinfer_gym import load_scenario, shipped_scenarios
-from coinfer_gym.distortion import BOUNDS, QUALITIES
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.optimum import solve_exact
-from coinfer_gym.problem import Decision
+from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
+from coinfer_gym.laim.optimum import solve_exact
+from coinfer_gym.laim.problem import Decision
 from tests.baselines.random_problems import random_problem, small_problem
 
 CONTROLS = ("retained_device", "retained_server", "power", "frequency_device", "frequency_server")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from baselines import solve_conic, solve_sca
-from baselines._fixed_cut import fix_cut, least_load
-from baselines._objective import own_scale_quality
+from baselines.fixed_cut import fix_cut, least_load
+from baselines.objective import own_scale_quality
 from baselines.sca import NO_START, _bound_product, _expand_link, compile_surrogate
-from coinfer_gym.distortion import QUALITIES
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.problem import Decision
+from coinfer_gym.laim.distortion import QUALITIES
+from coinfer_gym.laim.problem import Decision
 from tests.baselines.random_problems import random_problem, small_problem
 
 THRESHOLD = 1e-4

@@ -9,12 +9,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from baselines.figures import search as figure
-from baselines.figures.sca_convergence import draw_problems
 from baselines.quantum import Box
 from baselines.search import NOT_FOUND, OPEN_END, OPTIMIZERS, MyopicQuantum, P1Search, SearchProblem, solve_quantum
 from coinfer_gym import Decision, InvalidInputError, solve_exact
-from coinfer_gym.problem import BUDGET_TOLERANCE
+from coinfer_gym.budgets import BUDGET_TOLERANCE
+from studies.lyu.sca_convergence import draw_problems
+from studies.mu import search as figure
 from tests.baselines.random_problems import random_problem, small_problem
 
 EASY = small_problem()

@@ -7,7 +7,7 @@ import pytest
 
 from baselines.table import build_grid, build_table, fastest_delay, upper_quality
 from coinfer_gym import InvalidInputError, load_scenario, solve_exact, solve_exact_batch
-from coinfer_gym.distortion import QUALITIES
+from coinfer_gym.laim.distortion import QUALITIES
 
 GAINS = 10.0 ** np.linspace(-12.4, -8.5, 7)
 LONGEST = 0.9

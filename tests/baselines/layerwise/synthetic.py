@@ -9,7 +9,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 from coinfer_gym.layerwise.network import load_network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
-from coinfer_gym.models.cifar.fit import additive
+from studies.mu.cifar.fit import additive
 
 UNPRUNED = 0.86
 POWER_MAX, BANDWIDTH, NOISE_DENSITY = 0.2, 3.86e6, 2e-20

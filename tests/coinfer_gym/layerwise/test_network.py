@@ -13,7 +13,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.network import Group, Layer, Unit, load_network, shipped_networks
 
 ROOT = Path(__file__).resolve().parents[3]
-SCRIPT = ROOT / "scripts" / "build_networks.py"
+SCRIPT = ROOT / "studies" / "mu" / "build_networks.py"
 
 PLAIN = {
     "name": "tiny",
@@ -127,7 +127,7 @@ def test_weights_cost_what_torch_counts(name):
     pytest.importorskip("transformers")
     from torch.utils.flop_counter import FlopCounterMode
 
-    from coinfer_gym.models.cifar.networks import make_network
+    from studies.mu.cifar.networks import make_network
 
     table, module = load_network(name), make_network(name).eval()
     channels = {group.name: group.channels for group in table.groups}

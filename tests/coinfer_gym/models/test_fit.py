@@ -20,10 +20,10 @@ pytest.importorskip("sklearn")
 
 from scipy.interpolate import RegularGridInterpolator
 
+from coinfer_gym.laim.predictor import LEVELS, load_predictor
+from coinfer_gym.laim.workload import Block, Workload, load_workload
 from coinfer_gym.models.fit import Measurements, make_predictor, write_scenario
 from coinfer_gym.models.regress import REGRESSORS
-from coinfer_gym.predictor import LEVELS, load_predictor
-from coinfer_gym.workload import Block, Workload, load_workload
 
 BLOCKS, UNPRUNED = 3, 0.8
 GRID = np.linspace(0.0, 1.0, LEVELS)

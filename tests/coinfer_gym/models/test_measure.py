@@ -20,6 +20,8 @@ pytest.importorskip("sklearn")
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
 
+from coinfer_gym.laim.predictor import load_predictor  # noqa: E402
+from coinfer_gym.laim.workload import load_workload  # noqa: E402
 from coinfer_gym.models import measure as measuring  # noqa: E402
 from coinfer_gym.models import retrieval, squad  # noqa: E402
 from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
@@ -36,8 +38,6 @@ from coinfer_gym.models.measure import (  # noqa: E402
 )
 from coinfer_gym.models.prune import METHODS  # noqa: E402
 from coinfer_gym.models.split import split  # noqa: E402
-from coinfer_gym.predictor import load_predictor  # noqa: E402
-from coinfer_gym.workload import load_workload  # noqa: E402
 
 WIDTH, INNER, TOKENS = 32, 64, 18
 SMALL = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": INNER}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from coinfer_gym.distortion import magnitude_distortion, random_distortion
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.distortion import magnitude_distortion, random_distortion
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -1,1 +1,0 @@
-"""The figures of the papers that these baselines recompute: ``python -m baselines.figures``."""

@@ -1,0 +1,380 @@
+"""P1 at one cut as the convex solvers see it: what is free, how slow or fast it can go, and the repair of rounding."""
+
+# `Side` and `Link` repeat formulas of coinfer_gym.pricing on purpose (clock and power at a price of time): the conic
+# certificate and the approximation must not share an error with the optimum that they are held against.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from scipy.optimize import brentq
+
+from baselines.objective import objective_form
+from coinfer_gym.laim.problem import Decision, Problem, Solution, check_cut, evaluate
+
+SLOWEST = 1e6
+"""Delay budgets beyond this multiple of the fastest full inference are cut down to it: slower saves next to nothing."""
+
+FAINT = 1e-2
+"""SNR at full power below which the upload's energy is nearly the same at every power."""
+
+_PRICE_STEP = 1e-3
+
+
+class Freedom(NamedTuple):
+    """Which of the controls can be chosen; a control of a side without work cannot."""
+
+    retained: bool
+    clock: bool
+
+
+class Structure(NamedTuple):
+    """What tells one compiled problem from another: everything else is a parameter of it.
+
+    Attributes
+    ----------
+    objective : str
+        Form of the objective, see `baselines.objective.objective_form`.
+    blocks : int
+        Number of blocks that have parameters (0 where the objective does not look at blocks).
+    holds : tuple of bool
+        Whether device and server hold parameters.
+    works : tuple of bool
+        Whether device and server have FLOPs to run.
+    free : tuple of Freedom
+        For device and server, which controls have a range and not only a value.
+    uploads : bool
+        Whether anything is sent.
+    power : bool
+        Whether the transmit power can be chosen.
+    faint : bool
+        Whether the SNR stays below `FAINT`.
+    """
+
+    objective: str
+    blocks: int
+    holds: tuple[bool, bool]
+    works: tuple[bool, bool]
+    free: tuple[Freedom, Freedom]
+    uploads: bool
+    power: bool
+    faint: bool
+
+
+@dataclass(frozen=True)
+class Side:
+    """Device or server at a cut.
+
+    Attributes
+    ----------
+    cycles : float
+        Cycles ``a = L / c`` of the unpruned side; 0 where it has no work.
+    parameters : float
+        Parameters it holds.
+    joules : float
+        ``eta kappa`` in W/Hz^3.
+    frequency_min, frequency_max : float
+        Bounds of its clock in Hz.
+    retained_min : float
+        Smallest retained ratio.
+    """
+
+    cycles: float
+    parameters: float
+    joules: float
+    frequency_min: float
+    frequency_max: float
+    retained_min: float
+
+    @property
+    def freedom(self) -> Freedom:
+        """Which of the side's two controls can be chosen."""
+        works = self.cycles > 0.0
+        return Freedom(bool(works and self.retained_min < 1.0), bool(works and self.frequency_min < self.frequency_max))
+
+    def price(self, frequency: float) -> float:
+        """Power price of time in W at which `frequency` is the best clock, ``2 eta kappa f^3``."""
+        return 2.0 * self.joules * frequency**3
+
+    def best_clock(self, price: float) -> float:
+        """Clock in Hz that minimises energy plus `price` times delay."""
+        if self.cycles == 0.0:
+            return 0.0
+        return min(max(math.cbrt(0.5 * price / self.joules), self.frequency_min), self.frequency_max)
+
+
+@dataclass(frozen=True)
+class Link:
+    """The upload at a cut.
+
+    Attributes
+    ----------
+    nats : float
+        ``S ln 2 / B`` in s: delay is this over ``ln(1 + SNR)``; 0 where nothing is sent.
+    snr_per_watt : float
+        ``g / (N0 B)`` in 1/W.
+    power_min, power_max : float
+        Bounds of the transmit power in W.
+    """
+
+    nats: float
+    snr_per_watt: float
+    power_min: float
+    power_max: float
+
+    def delay(self, power: float) -> float:
+        """Upload delay in s, infinite at power 0."""
+        return self.nats / math.log1p(self.snr_per_watt * power) if power > 0.0 else math.inf
+
+    def power(self, delay: float) -> float:
+        """Power in W that uploads within `delay`, clipped into its bounds."""
+        exponent = self.nats / delay
+        power = math.expm1(exponent) / self.snr_per_watt if exponent < 700.0 else math.inf
+        return min(max(power, self.power_min), self.power_max)
+
+    def price(self, power: float) -> float:
+        """Price of time in W at which `power` is the best one: ``((1 + snr) ln(1 + snr) - snr) / (g / N0 B)``."""
+        snr = self.snr_per_watt * power
+        return ((1.0 + snr) * math.log1p(snr) - snr) / self.snr_per_watt
+
+    def best_power(self, price: float) -> float:
+        """Power in W that minimises upload energy plus `price` times upload delay.
+
+        The inverse of `price`, by Newton: that function is convex in the power, so that steps from above its root
+        never leave it, and ``snr = c + sqrt(2 c)`` with ``c = price g / (N0 B)`` lies above.
+        """
+        if self.nats == 0.0:
+            return 0.0
+        target = price * self.snr_per_watt
+        snr = target + math.sqrt(2.0 * target)
+        for _ in range(60):
+            logarithm = math.log1p(snr)
+            step = ((1.0 + snr) * logarithm - snr - target) / logarithm
+            snr -= step
+            if step <= 1e-12 * snr:
+                break
+        return min(max(snr / self.snr_per_watt, self.power_min), self.power_max)
+
+
+@dataclass(frozen=True)
+class FixedCut:
+    """P1 at one cut, in SI units, with budgets that are finite.
+
+    Attributes
+    ----------
+    problem : Problem
+    cut : int
+    sides : tuple of Side
+        Device and server.
+    link : Link
+    delay_budget, energy_budget : float
+        `T0` and `E0`, cut down to the largest values that can matter (see `fix_cut`).
+    """
+
+    problem: Problem
+    cut: int
+    sides: tuple[Side, Side]
+    link: Link
+    delay_budget: float
+    energy_budget: float
+
+    @property
+    def structure(self) -> Structure:
+        """Key of the compiled problem that solves this one."""
+        device, server = self.sides
+        form = objective_form(self.problem)
+        blocks = sum(block.parameters > 0 for block in self.problem.workload.blocks)
+        return Structure(
+            objective=form,
+            blocks=blocks if form in ("parallel", "threshold") else 0,
+            holds=(device.parameters > 0.0, server.parameters > 0.0),
+            works=(device.cycles > 0.0, server.cycles > 0.0),
+            free=(device.freedom, server.freedom),
+            uploads=self.link.nats > 0.0,
+            power=self.link.nats > 0.0 and self.link.power_min < self.link.power_max,
+            faint=self.link.nats > 0.0 and self.link.snr_per_watt * self.link.power_max < FAINT,
+        )
+
+    def decide(self, retained: tuple[float, float], price: float) -> Decision:
+        """Decision with the two ratios whose clocks and power minimise energy plus `price` times delay."""
+        device, server = self.sides
+        return self._at(retained, self.link.best_power(price), device.best_clock(price), server.best_clock(price))
+
+    def fastest(self, retained: tuple[float, float]) -> Decision:
+        """Decision with the two ratios that takes the least time: everything at its largest value."""
+        clocks = [side.frequency_max if side.cycles > 0.0 else 0.0 for side in self.sides]
+        return self._at(retained, self.link.power_max if self.link.nats > 0.0 else 0.0, clocks[0], clocks[1])
+
+    def _at(self, retained: tuple[float, float], power: float, clock_device: float, clock_server: float) -> Decision:
+        device, server = (ratio if side.cycles else 1.0 for ratio, side in zip(retained, self.sides, strict=True))
+        return Decision(self.cut, device, server, power, clock_device, clock_server)
+
+    def spend(self, decision: Decision) -> tuple[float, ...]:
+        """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision (eqs. 2-9)."""
+        tables = self.problem.tables
+        parts: tuple[float, ...] = evaluate(
+            tables.hardware,
+            tables.cuts,
+            self.cut,
+            self.problem.gain,
+            decision.retained_device,
+            decision.retained_server,
+            decision.power,
+            decision.frequency_device,
+            decision.frequency_server,
+        )
+        return parts
+
+
+def fix_cut(problem: Problem, cut: int) -> FixedCut:
+    """P1 at one cut.
+
+    The energy budget is cut down to what the full model takes at full speed, which loses nothing. The delay budget
+    is cut down to `SLOWEST` times the delay of that, which keeps an unlimited budget within the solvers' numbers.
+
+    Raises
+    ------
+    InvalidInputError
+        If the workload does not have the cut.
+    """
+    s = check_cut(cut, problem.workload)
+    row = problem.tables.cuts[s]
+    sides = tuple(
+        Side(
+            cycles=float(row[f"flops_{name}"]) / getattr(problem, f"flops_per_cycle_{name}"),
+            parameters=float(row[f"parameters_{name}"]),
+            joules=getattr(problem, f"pue_{name}") * getattr(problem, f"kappa_{name}"),
+            frequency_min=getattr(problem, f"frequency_{name}_min"),
+            frequency_max=getattr(problem, f"frequency_{name}_max"),
+            retained_min=getattr(problem, f"retained_{name}_min"),
+        )
+        for name in ("device", "server")
+    )
+    link = Link(
+        nats=float(row["upload_bits"]) * math.log(2.0) / problem.bandwidth,
+        snr_per_watt=problem.gain / (problem.noise_density * problem.bandwidth),
+        power_min=problem.power_min,
+        power_max=problem.power_max,
+    )
+    fixed = FixedCut(problem, s, (sides[0], sides[1]), link, problem.delay_budget, problem.energy_budget)
+    parts = fixed.spend(fixed.fastest((1.0, 1.0)))
+    return replace(
+        fixed,
+        delay_budget=min(problem.delay_budget, SLOWEST * sum(parts[:3])),
+        energy_budget=min(problem.energy_budget, sum(parts[3:])),
+    )
+
+
+def least_load(fixed: FixedCut) -> Decision:
+    """Decision that comes closest to both budgets: it minimises ``max(T / T0, E / E0)``.
+
+    It takes the least ratios. Its clocks and power are the best ones for some price of time, in W: along the price
+    delay falls and energy rises, and the two relative loads cross at the minimum of the larger one. P1 is feasible
+    at this cut if and only if the decision is.
+
+    Parameters
+    ----------
+    fixed : FixedCut
+
+    Returns
+    -------
+    Decision
+        The fastest one where a budget is not positive.
+    """
+    ratios = (fixed.sides[0].retained_min, fixed.sides[1].retained_min)
+    if fixed.delay_budget <= 0.0 or fixed.energy_budget <= 0.0:
+        return fixed.fastest(ratios)
+
+    def imbalance(log_price: float) -> float:
+        parts = fixed.spend(fixed.decide(ratios, math.exp(log_price)))
+        return math.log(sum(parts[:3]) / fixed.delay_budget) - math.log(sum(parts[3:]) / fixed.energy_budget)
+
+    return fixed.decide(ratios, math.exp(_balance(imbalance, *_prices(fixed))))
+
+
+def _prices(fixed: FixedCut) -> tuple[float, float]:
+    """Logarithms of the prices of time at which everything runs at its slowest and at its fastest."""
+    ends = [(side.price(side.frequency_min), side.price(side.frequency_max)) for side in fixed.sides if side.cycles]
+    if fixed.link.nats > 0.0:
+        ends.append((fixed.link.price(fixed.link.power_min), fixed.link.price(fixed.link.power_max)))
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    return math.log(low) if low > 0.0 else -math.inf, math.log(high)
+
+
+def _balance(imbalance: Callable[[float], float], low: float, high: float) -> float:
+    """Root of the decreasing `imbalance` in ``[low, high]``, or the end nearest to it; `low` may be infinite."""
+    if imbalance(high) >= 0.0:
+        return high
+    above = high
+    while above > low:
+        below = max(above + math.log(_PRICE_STEP), low)
+        if imbalance(below) > 0.0:
+            root: float = brentq(imbalance, below, above, xtol=1e-12, rtol=1e-14)
+            return root
+        above = below
+    return low
+
+
+def repair(fixed: FixedCut, decision: Decision) -> Solution:
+    """The decision with its ratios scaled so that the tighter budget is met exactly, within the ratios' bounds.
+
+    At given clocks and power delay and energy are linear in the ratios, so that one factor takes away what a solver
+    left over or took too much. A ratio that ends at its lower bound stays there and the other one is scaled alone.
+
+    Parameters
+    ----------
+    fixed : FixedCut
+    decision : Decision
+        Within the bounds of its controls.
+
+    Returns
+    -------
+    Solution
+    """
+    ratios = [decision.retained_device, decision.retained_server]
+    movable = [index for index, side in enumerate(fixed.sides) if side.freedom.retained]
+    while movable:
+        parts = fixed.spend(replace(decision, retained_device=ratios[0], retained_server=ratios[1]))
+        factor = _scale_to_budgets(fixed, parts, movable)
+        for index in movable:
+            ratios[index] = min(max(factor * ratios[index], fixed.sides[index].retained_min), 1.0)
+        stuck = [index for index in movable if ratios[index] == fixed.sides[index].retained_min]
+        if factor >= 1.0 or not stuck:
+            break
+        movable = [index for index in movable if index not in stuck]
+    return fixed.problem.evaluate(replace(decision, retained_device=ratios[0], retained_server=ratios[1]))
+
+
+def _scale_to_budgets(fixed: FixedCut, parts: tuple[float, ...], movable: Iterable[int]) -> float:
+    """Factor on the movable sides' ratios at which the tighter budget is met exactly."""
+    factor = math.inf
+    for budget, shares in ((fixed.delay_budget, parts[:3]), (fixed.energy_budget, parts[3:])):
+        moved = sum(shares[2 * index] for index in movable)
+        if moved > 0.0:
+            factor = min(factor, max((budget - (sum(shares) - moved)) / moved, 0.0))
+    return factor
+
+
+def closest(fixed: FixedCut, reason: str) -> Solution:
+    """What is returned where no decision meets the budgets: the one of the least load, with the reason."""
+    solution = fixed.problem.evaluate(least_load(fixed))
+    return solution if solution.feasible else replace(solution, reason=reason)
+
+
+def load(problem: Problem, solution: Solution) -> float:
+    """Larger one of the relative uses of the two budgets; infinite where a budget is not positive."""
+    if problem.delay_budget <= 0.0 or problem.energy_budget <= 0.0:
+        return math.inf
+    return max(solution.delay / problem.delay_budget, solution.energy / problem.energy_budget)
+
+
+def best(problem: Problem, solutions: Iterable[Solution]) -> Solution:
+    """The feasible solution of the highest quality, or the one of the least load where none is feasible."""
+    candidates = list(solutions)
+    feasible = [solution for solution in candidates if solution.feasible]
+    if feasible:
+        return max(feasible, key=lambda solution: solution.quality)
+    return min(candidates, key=lambda solution: load(problem, solution))

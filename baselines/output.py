@@ -1,0 +1,91 @@
+"""What every command reads and leaves behind: configurations, files written whole, what made them, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import coinfer_gym
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import write_bytes as write_bytes
+from coinfer_gym.files import write_text as write_text
+
+PACKAGES = ("gymnasium", "numba", "numpy", "cvxpy", "clarabel", "stable-baselines3", "torch")
+
+# Okabe and Ito's colours keep apart under every common colour blindness.
+BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
+GRID = "#dddddd"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration file as it is; whoever reads it checks what it says."""
+    if not path.is_file():
+        raise InvalidInputError("config", str(path), "There is no such file.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InvalidInputError("config", str(path), f"The file is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise InvalidInputError("config", str(path), "The file must hold a mapping.")
+    return data
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows, the header among them, as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, as far as it is installed."""
+    found = {"python": platform.python_version(), "coinfer_gym": coinfer_gym.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Commit of the checkout, with ``-dirty`` where files differ from it; None outside a repository."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Settings that all pictures share; files of the same picture are the same bytes."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "coinfer_gym", "font.size": 10}):
+        yield
+
+
+def render(figure: Any, kind: str) -> bytes:
+    """A matplotlib figure as the bytes of a ``"png"`` or ``"svg"`` file."""
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"dpi": 150} if kind == "png" else {"metadata": {"Date": None}}
+    figure.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()

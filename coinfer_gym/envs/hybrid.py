@@ -1,0 +1,85 @@
+"""A wrapper for agents of mixed actions: the cut as a whole number beside continuous controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces as gym_spaces
+from numpy.typing import NDArray
+
+from coinfer_gym.envs.base import TaskEnv
+from coinfer_gym.envs.interval import component_of_cut
+from coinfer_gym.errors import InvalidInputError
+
+__all__ = ["HybridActions", "check_actions"]
+
+Observation = NDArray[np.float32]
+Action = NDArray[np.float32]
+
+
+class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.RecordConstructorArgs):
+    """Give the cut as a whole number beside the continuous controls.
+
+    For agents of mixed actions (P-DQN, H-PPO and other parametrised-action methods, RLlib's dictionary and tuple action
+    distributions). Stable-Baselines3 has none: take the plain environment or `DiscreteActions` there.
+
+    The action is ``{"cut": Discrete(J + 1), "controls": Box(-1, 1, (5,), float32)}`` or a tuple of the two, in this
+    order. The controls are the components 1 to 5 of the plain action. Around Layerwise-v0 there are as many cuts as it
+    has, and its controls are all components after the cut.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        LAIM-v0 or Layerwise-v0 with its own action space.
+    kind : {"dict", "tuple"}
+        Kind of the space.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such kind, or the environment is neither of the two.
+    """
+
+    def __init__(self, env: gym.Env[Observation, Action], kind: str = "dict") -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, kind=kind)
+        super().__init__(env)
+        if kind not in ("dict", "tuple"):
+            raise InvalidInputError("kind", kind, "Give 'dict' or 'tuple'.")
+        self._kind = kind
+        self._cuts = _count_cuts(env, type(self).__name__)
+        components = env.unwrapped.action_space.shape or ()
+        cut = gym_spaces.Discrete(self._cuts)
+        controls = gym_spaces.Box(-1.0, 1.0, (components[0] - 1,), np.float32)
+        self.action_space = (
+            gym_spaces.Dict(cut=cut, controls=controls) if kind == "dict" else gym_spaces.Tuple((cut, controls))
+        )
+
+    def action(self, action: Any) -> Action:
+        """Cut and controls as an action of the environment.
+
+        Raises
+        ------
+        InvalidInputError
+            If the cut is not one of ``0..J``.
+        """
+        cut, controls = (action["cut"], action["controls"]) if self._kind == "dict" else action
+        if int(cut) != cut or not 0 <= cut < self._cuts:
+            raise InvalidInputError("action: cut", cut, f"Give a whole number from 0 to {self._cuts - 1}.")
+        middle = component_of_cut(int(cut), self._cuts)
+        return np.concatenate(([middle], np.ravel(controls)), dtype=np.float32)
+
+
+def _count_cuts(env: gym.Env[Any, Any], wrapper: str) -> int:
+    """Number of cuts of an environment of this package, if no wrapper has changed its actions."""
+    if not isinstance(env.unwrapped, TaskEnv):
+        raise InvalidInputError(f"{wrapper}: env", env, "Wrap an environment of coinfer_gym.")
+    check_actions(env, wrapper)
+    return env.unwrapped.scenario.cuts
+
+
+def check_actions(env: gym.Env[Any, Any], wrapper: str) -> None:
+    """Raise `InvalidInputError` if a wrapper has changed the action space."""
+    if env.action_space != env.unwrapped.action_space:
+        raise InvalidInputError(f"{wrapper}: env", env, "It goes inside a wrapper that changes the action space.")

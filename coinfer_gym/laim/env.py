@@ -1,0 +1,193 @@
+"""LAIM-v0: co-inference of a large model over a fading channel with a queue of tasks, one decision per task."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from coinfer_gym.envs.base import TaskEnv
+from coinfer_gym.envs.lanes import Lanes, Steps
+from coinfer_gym.envs.process import Constants
+from coinfer_gym.envs.vector import TaskVectorEnv
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim import dynamics, spaces
+from coinfer_gym.laim.optimum import solve_exact
+from coinfer_gym.laim.problem import Decision, Problem, check_decision
+from coinfer_gym.laim.scenario import Scenario, load_scenario
+
+DEFAULT_SCENARIO = "bert-multimodal"
+
+
+class LAIMLanes(Lanes):
+    """Lanes of LAIM-v0.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    count : int
+        Number of lanes.
+    parallel : bool
+        Spread the lanes over all cores.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no lane, or no decision meets the largest budgets even in the best channel.
+    """
+
+    steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
+
+    def __init__(self, scenario: Scenario, count: int, parallel: bool = False) -> None:
+        super().__init__(dynamics.build_constants(scenario), spaces.ACTION_NAMES, dynamics.INFO_NAMES, count, parallel)
+        _check_budgets(scenario, self.constants)
+
+
+class LAIMEnv(TaskEnv):
+    """Cut, prune, clock and send one inference task after another.
+
+    ## Description
+    A device and an edge server run one neural network together. Tasks arrive over time and wait in a finite queue while
+    the channel fades; each step serves the task at the head. A decision that takes long gives a better answer and lets
+    the next task wait. The world (arrival times and channel path) is drawn at reset and does not depend on the actions:
+    two policies with the same seed meet the same world.
+
+    ## Action Space
+    ``Box(-1, 1, (6,), float32)``. A component outside is clipped and counted in ``info["clipped"]``; NaN is an error.
+
+    | index | name | -1 | 1 | scale |
+    |---|---|---|---|---|
+    | 0 | cut | 0, on the server | J, on the device | equal bins |
+    | 1 | retained_device | retained_device_min | 1 | linear |
+    | 2 | retained_server | retained_server_min | 1 | linear |
+    | 3 | power | power_min | power_max | linear in dB |
+    | 4 | frequency_device | frequency_device_min | frequency_device_max | linear |
+    | 5 | frequency_server | frequency_server_min | frequency_server_max | linear |
+
+    ## Observation Space
+    ``Box(-1, 1, (7,), float32)``, clipped; a quantity that does not vary in the scenario is constant.
+
+    | index | name | -1 | 1 |
+    |---|---|---|---|
+    | 0 | gain of the channel in dB as observed | lower end of its range | upper end |
+    | 1 | tasks waiting behind the head | 0 | queue_capacity |
+    | 2 | age of the task at the head | 0 | delay budget |
+    | 3 | estimate of the arrival rate | 0 | twice the highest rate |
+    | 4 | delay budget, logarithmic | lower end of its range | upper end |
+    | 5 | energy budget, logarithmic | lower end of its range | upper end |
+    | 6 | battery | empty | full, or mains power |
+
+    ## Rewards
+    ``quality - w_T [age/T0 - 1]+ - w_E [E/E0 - 1]+ - w_drop drops``, with the age of the task at its end (waiting and
+    service) and the tasks lost since the last decision: in the queue, or abandoned in service. The parts stand in
+    ``info`` as ``quality``, ``cost_delay``, ``cost_energy``, ``dropped`` and ``abandoned``, raw quantities in SI units
+    as listed in `coinfer_gym.laim.dynamics.INFO_NAMES`.
+
+    ## Starting State
+    The first task stands at the head of an otherwise empty queue.
+
+    ## Episode End
+    Truncation when all tasks of the episode were served or lost: the process would go on, so that the last observation
+    is of one more task. There is no termination.
+
+    ## Arguments
+    ``scenario`` names a shipped world or a YAML file of one's own; every field of
+    `coinfer_gym.laim.scenario.Scenario` is a keyword, for example ``quality="magnitude_pruning"``,
+    ``arrivals="one_at_a_time"`` or ``delay_budget=0.3``.
+
+    ## Vectorized environment
+    ``gym.make_vec("coinfer_gym/LAIM-v0", num_envs=1024, vectorization_mode="vector_entry_point")``. Lane `i` of a batch
+    seeded ``s`` equals the single environment seeded ``s + i``, exactly.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    scenario: Scenario
+
+    def __init__(self, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
+        loaded = load_scenario(scenario, **overrides)
+        super().__init__(loaded, LAIMLanes(loaded, 1), render_mode)
+
+    def problem(self) -> Problem:
+        """P1 of the task at the head, as far as the agent can know it, see `coinfer_gym.envs.lanes.Lanes.tasks`."""
+        self._lane()
+        gain, delay_budget, energy_budget = self._lanes.tasks()
+        return self.scenario.problem(float(gain[0]), float(delay_budget[0]), float(energy_budget[0]))
+
+    def action(self, decision: Decision) -> NDArray[np.float32]:
+        """Action that makes a decision (a solution is one), up to the rounding of float32."""
+        check_decision(decision, self.scenario.workload)
+        return spaces.encode(self.scenario.tables.hardware, self.scenario.cuts, decision)
+
+    def decision(self, action: NDArray[np.float32]) -> Decision:
+        """Decision that an action makes, in SI units."""
+        hardware = self.scenario.tables.hardware
+        clipped = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
+        if clipped.shape != (1, 6) or np.isnan(clipped).any():
+            raise InvalidInputError("action", action, "Give 6 numbers in [-1, 1].")
+        ratio = float(self._lanes.constants.rules["log_power_ratio"][0])
+        values = spaces.decode(hardware, self.scenario.cuts, clipped, 0, ratio)
+        return Decision(*values)
+
+    def _build_viewer(self) -> Any:
+        from coinfer_gym.envs.viewer import Viewer  # pictures need the extra "render"
+        from coinfer_gym.laim.picture import LAIMSubject
+
+        return Viewer(LAIMSubject(self.scenario), self.metadata["render_fps"])
+
+
+class LAIMVectorEnv(TaskVectorEnv):
+    """Many lanes of `LAIMEnv`; lane `i` seeded ``s`` is the single environment seeded ``s + i``.
+
+    Parameters
+    ----------
+    num_envs : int
+        Number of lanes.
+    scenario : str
+        Name of a shipped scenario or path of a YAML file.
+    autoreset_mode : AutoresetMode or str
+        ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
+        are reset by ``options={"reset_mask": mask}``).
+    parallel : bool
+        Spread the lanes over all cores: for a thousand lanes and more on cores that nothing else keeps busy.
+    **overrides
+        Fields of the scenario to set otherwise.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no lane, or the scenario cannot be used.
+    """
+
+    scenario: Scenario
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        scenario: str = DEFAULT_SCENARIO,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        parallel: bool = False,
+        **overrides: Any,
+    ) -> None:
+        loaded = load_scenario(scenario, **overrides)
+        super().__init__(loaded, LAIMLanes(loaded, num_envs, parallel), autoreset_mode, render_mode)
+
+
+def _check_budgets(scenario: Scenario, constants: Constants) -> None:
+    """Raise `InvalidInputError` if no decision meets the largest budgets even in the best channel."""
+    delay_budget = max(scenario.delay_budget_range or (scenario.delay_budget,))
+    energy_budget = max(scenario.energy_budget_range or (scenario.energy_budget,))
+    gain = 10.0 ** (float(constants.scale["gain_db_high"][0]) / 10.0)
+    best = solve_exact(scenario.problem(gain, delay_budget, energy_budget))
+    if best.feasible:
+        return
+    needs = {"delay_budget": (delay_budget, best.delay_needed), "energy_budget": (energy_budget, best.energy_needed)}
+    name = min(needs, key=lambda key: needs[key][1] / needs[key][0])
+    given, needed = needs[name]
+    remedy = "Raise both budgets." if math.isinf(needed) else f"In the best channel a task needs {needed:.4g}."
+    raise InvalidInputError(name, given, f"No decision can meet it together with the other budget. {remedy}")

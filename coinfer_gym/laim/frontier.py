@@ -1,0 +1,288 @@
+"""The exact optimum of P1 for a quality of which nothing is known but that it never falls when more is retained.
+
+Of one cut, the pairs of ratios that the budgets allow form a convex set that holds with every pair all smaller ones
+(see docs/mathematics.md). So an optimum lies on its frontier: the largest ratio ``F(x)`` of the server next to the
+ratio `x` of the device, a falling concave function. The price of time at a point of the frontier gives its tangent
+there, which lies above it. Along the tangent the interpolated quality is piecewise quadratic, and up to where it first
+exceeds the best value found by more than `TOLERANCE`, no point of the frontier can: the search goes there at once. What
+is left at the end is within `TOLERANCE` of the optimum, over all cuts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coinfer_gym._compile import kernel
+from coinfer_gym.laim.predictor import LEVELS, cell_of, interpolate
+from coinfer_gym.pricing import (
+    END,
+    HUGE,
+    ROUNDING,
+    budget_residual,
+    controls_at,
+    costs_of,
+    delay_of,
+    energy_of,
+    price_at_budget,
+    spectral_span,
+)
+
+__all__ = ["TOLERANCE", "solve_rising"]
+
+TOLERANCE = 1e-5
+"""How much better than the answer the optimum can be, in units of quality."""
+
+_SMALL = 1e-14
+_CLIMBS = 8
+
+
+@kernel
+def largest_ratio(
+    of_device: bool,
+    other: float,
+    hardware: NDArray[np.void],
+    cut: Any,
+    gain: float,
+    span: tuple[float, float, float, float],
+    budgets: tuple[float, float],
+    start: float,
+) -> tuple[float, float, float]:
+    """Largest ratio of one side next to the `other` side's that both budgets allow, and the price of time there.
+
+    Every price bounds the ratio from above; the least bound is reached where its ratios are in time. Returns the ratio,
+    negative where not even the least one is allowed; the logarithm of the price; and how much of the ratio a unit of
+    the other one costs.
+    """
+    h = hardware[0]
+    delay_budget, energy_budget = budgets
+    least = h.retained_device_min if of_device else h.retained_server_min
+    low, high = -math.inf, math.inf
+    gap_low, gap_high, last_side = 0.0, 0.0, 0
+    x, stride, ratio, exchange = start, 1.0, 0.0, 0.0
+    for _ in range(200):
+        theta = math.exp(x)
+        costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
+        price_device, price_server = theta * costs[0] + costs[1], theta * costs[2] + costs[3]
+        price, price_other = (price_device, price_server) if of_device else (price_server, price_device)
+        left = theta * (delay_budget - costs[4]) + (energy_budget - costs[5]) - price_other * other
+        if left < price * least:
+            return -1.0, x, 0.0
+        whole = price <= left
+        ratio = 1.0 if whole else left / price
+        exchange = 0.0 if whole else price_other / price
+        device, server = (ratio, other) if of_device else (other, ratio)
+        delay, energy = delay_of(costs, device, server), energy_of(costs, device, server)
+        if delay <= delay_budget * (1.0 + ROUNDING) and energy <= energy_budget * (1.0 + ROUNDING):
+            return ratio, x, exchange
+        if whole:
+            gap = 1.0 if delay > delay_budget else -1.0
+        else:
+            gap = budget_residual(theta, costs, device, server, delay_budget, energy_budget)
+        if gap > 0.0:
+            low, gap_low = x, gap
+            gap_high = 0.5 * gap_high if last_side == 1 else gap_high
+            last_side = 1
+        else:
+            high, gap_high = x, gap
+            gap_low = 0.5 * gap_low if last_side == -1 else gap_low
+            last_side = -1
+        if low == -math.inf or high == math.inf:
+            if abs(x) > END:  # every clock and power is at its end, and still one budget is missed
+                return -1.0, x, 0.0
+            x += stride if gap > 0.0 else -stride
+            stride *= 2.0
+            continue
+        width = high - low
+        if width <= 4e-15 * (1.0 + abs(x)):
+            break
+        x = low + width * gap_low / (gap_low - gap_high)
+        if not low < x < high:
+            x = 0.5 * (low + high)
+    return ratio, x, exchange
+
+
+@kernel
+def along_line(
+    table: NDArray[np.float64], x: float, y: float, slope: float, last: float, level: float
+) -> tuple[float, float, float]:
+    """Quality along the falling line from ``(x, y)`` to the device's ratio `last`.
+
+    Returns where it first exceeds `level` (infinity where it never does), where it is largest, and how large. Within a
+    cell of the table the quality along a line is a parabola.
+    """
+    step = 1.0 / (LEVELS - 1)
+    crossing, best_x, best = math.inf, x, interpolate(table, x, y)
+    while x < last - _SMALL:
+        i = cell_of(x + _SMALL)
+        # A line that falls leaves its cell downwards: on a grid line the cell below is meant.
+        j = cell_of(max(0.0, y - _SMALL)) if slope > 0.0 else cell_of(y)
+        run = min(last, (i + 1) * step) - x
+        if slope > 0.0:
+            run = min(run, (y - j * step) / slope)
+        run = max(run, _SMALL)
+        u, v = x / step - i, y / step - j
+        across, up = 1.0 / step, -slope / step
+        bottom = table[i, j] + u * (table[i + 1, j] - table[i, j])
+        top = table[i, j + 1] + u * (table[i + 1, j + 1] - table[i, j + 1])
+        rise_bottom, rise_top = table[i + 1, j] - table[i, j], table[i + 1, j + 1] - table[i, j + 1]
+        # a + b t + c t^2 at (x + t, y - slope t)
+        a = bottom + v * (top - bottom)
+        b = across * (rise_bottom + v * (rise_top - rise_bottom)) + up * (top - bottom)
+        c = across * up * (rise_top - rise_bottom)
+        at_end = a + run * (b + run * c)
+        peak, value = (run, at_end) if at_end > a else (0.0, a)
+        if c < 0.0 and 0.0 < -b / (2.0 * c) < run:
+            peak = -b / (2.0 * c)
+            value = a + peak * (b + peak * c)
+        if value > best:
+            best_x, best = x + peak, value
+        if crossing == math.inf and value > level:
+            crossing = x + _first_root(a - level, b, c, peak)
+        x, y = x + run, max(0.0, y - slope * run)
+    return crossing, best_x, best
+
+
+@kernel
+def _first_root(a: float, b: float, c: float, last: float) -> float:
+    """Where ``a + b t + c t^2``, negative at 0 and positive at `last`, changes its sign; it is monotone up to there."""
+    if a >= 0.0:
+        return 0.0
+    discriminant = max(0.0, b * b - 4.0 * a * c)
+    divisor = b + math.sqrt(discriminant)
+    return min(last, -2.0 * a / divisor) if divisor > 0.0 else last
+
+
+@kernel
+def _bound(
+    table: NDArray[np.float64],
+    x: float,
+    hardware: NDArray[np.void],
+    cut: Any,
+    gain: float,
+    span: tuple[float, float, float, float],
+    budgets: tuple[float, float],
+) -> float:
+    """Upper bound of a cut's quality at a price of time; negative where it proves the cut infeasible."""
+    h = hardware[0]
+    theta = math.exp(x)
+    costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
+    price_device, price_server = theta * costs[0] + costs[1], theta * costs[2] + costs[3]
+    worth = theta * (budgets[0] - costs[4]) + (budgets[1] - costs[5])
+    least_device, least_server = h.retained_device_min, h.retained_server_min
+    if price_device * least_device + price_server * least_server > worth:
+        return -1.0
+    if price_device + price_server <= worth:
+        return 1.0
+    if price_server == 0.0:
+        return interpolate(table, min(1.0, worth / price_device), 1.0)
+    if price_device == 0.0:
+        return interpolate(table, 1.0, min(1.0, worth / price_server))
+    first = max(least_device, (worth - price_server) / price_device)
+    last = min(1.0, (worth - price_server * least_server) / price_device)
+    server = min(1.0, (worth - price_device * first) / price_server)
+    return along_line(table, first, server, price_device / price_server, last, math.inf)[2]
+
+
+@kernel
+def _solve_cut(
+    table: NDArray[np.float64],
+    hardware: NDArray[np.void],
+    cut: Any,
+    gain: float,
+    span: tuple[float, float, float, float],
+    budgets: tuple[float, float],
+    start: float,
+    to_beat: float,
+) -> tuple[bool, float, float, float, float]:
+    """Optimum of one cut: whether it beats `to_beat`, quality, both ratios, logarithm of the price of time."""
+    h = hardware[0]
+    last, _, _ = largest_ratio(True, h.retained_server_min, hardware, cut, gain, span, budgets, start)
+    if last < 0.0:
+        return False, 0.0, 0.0, 0.0, start
+    device, price, exchange = largest_ratio(True, 1.0, hardware, cut, gain, span, budgets, start)
+    if device >= 0.0:  # up to there the server's ratio is 1
+        server, slope = 1.0, 1.0 / exchange if exchange > 0.0 else 0.0
+        if cut.flops_server == 0.0:
+            last = device
+    else:
+        device = h.retained_device_min
+        server, price, slope = largest_ratio(False, device, hardware, cut, gain, span, budgets, start)
+    quality, best_device, best_server, best_price = to_beat, 0.0, 0.0, start
+    found = False
+    while server >= 0.0:
+        value = interpolate(table, device, server)
+        if value > quality:
+            found, quality = True, value
+            best_device, best_server, best_price = device, server, price
+            # From tangent to tangent uphill, so that the search below has something to beat.
+            climb_device, climb_server, climb_price, climb_slope = device, server, price, slope
+            for _ in range(_CLIMBS):
+                target = along_line(table, climb_device, climb_server, climb_slope, last, math.inf)[1]
+                climb_server, climb_price, climb_slope = largest_ratio(
+                    False, target, hardware, cut, gain, span, budgets, climb_price
+                )
+                climb_device = target
+                value = interpolate(table, target, climb_server) if climb_server >= 0.0 else -1.0
+                if value <= quality:
+                    break
+                quality, best_device, best_server, best_price = value, climb_device, climb_server, climb_price
+        if device >= last:
+            break
+        device, _, _ = along_line(table, device, server, slope, last, quality + TOLERANCE)
+        if device > last:
+            break
+        server, price, slope = largest_ratio(False, device, hardware, cut, gain, span, budgets, price)
+    return found, quality, best_device, best_server, best_price
+
+
+@kernel
+def solve_rising(
+    hardware: NDArray[np.void],
+    cuts: NDArray[np.void],
+    gain: float,
+    delay_budget: float,
+    energy_budget: float,
+    first: int,
+    last: int,
+    guess: float,
+) -> tuple[bool, int, float, float, float, float]:
+    """Optimum over the cuts ``first..last-1``: found, cut, quality, both ratios, price of time; `guess` is a price."""
+    span = spectral_span(hardware, gain)
+    budgets = (delay_budget, energy_budget)
+    price, start, highest = math.log(guess), first, -1.0
+    for s in range(first, last):
+        bound = _bound(cuts[s].predicted, price, hardware, cuts[s], gain, span, budgets)
+        if bound > highest:
+            start, highest = s, bound
+    found, best, quality, device, server, delay = False, start, 0.0, 0.0, 0.0, math.inf
+    if highest < 0.0:
+        return False, best, 0.0, 0.0, 0.0, guess
+    for step in range(first, last + 1):
+        s = start if step == first else step - 1
+        if step > first and s == start:
+            continue
+        cut = cuts[s]
+        bound = _bound(cut.predicted, price, hardware, cut, gain, span, budgets)
+        if bound < 0.0 or (found and bound <= quality + TOLERANCE and quality < 1.0):
+            continue
+        whole, _, _ = largest_ratio(True, 1.0, hardware, cut, gain, span, budgets, price)
+        if whole >= 1.0:  # of the unpruned networks the fastest
+            theta = price_at_budget(hardware, cut, gain, span, 1.0, 1.0, energy_budget, False)
+            costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
+            if not found or quality < 1.0 or delay_of(costs, 1.0, 1.0) < delay:
+                found, best, quality, device, server, price = True, s, 1.0, 1.0, 1.0, math.log(theta)
+                delay = delay_of(costs, 1.0, 1.0)
+            continue
+        if quality >= 1.0:
+            continue
+        to_beat = quality if found else -HUGE
+        ok, value, own_device, own_server, own_price = _solve_cut(
+            cut.predicted, hardware, cut, gain, span, budgets, price, to_beat
+        )
+        if ok:
+            found, best, quality, device, server, price = True, s, value, own_device, own_server, own_price
+    return found, best, quality, device, server, math.exp(price)

@@ -1,0 +1,521 @@
+"""Problem P1 (Lyu et al., eq. 44): one task to cut, prune, clock and send within its budgets, and its solutions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coinfer_gym import physics
+from coinfer_gym._compile import kernel
+from coinfer_gym.budgets import meets
+from coinfer_gym.checks import is_number
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.laim import distortion as dst
+from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor, interpolate
+from coinfer_gym.laim.workload import Workload, prefix_sums, suffix_sums
+
+ACCURACY = len(dst.QUALITIES)
+
+QUALITIES = {**dst.QUALITIES, "accuracy": ACCURACY}
+"""Name of each quality and its code in compiled functions: the formulas of Sec. IV, and an accuracy predictor."""
+
+MOST_BITS = 64
+"""Widest parameter: the bounds fall by a factor of 2 per bit, and must stay within double precision."""
+
+
+HARDWARE = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            "bandwidth",
+            "noise_density",
+            "power_min",
+            "power_max",
+            "flops_per_cycle_device",
+            "flops_per_cycle_server",
+            "frequency_device_min",
+            "frequency_device_max",
+            "frequency_server_min",
+            "frequency_server_max",
+            "pue_device",
+            "pue_server",
+            "kappa_device",
+            "kappa_server",
+            "retained_device_min",
+            "retained_server_min",
+            "parameter_bits",
+        )
+    ]
+)
+"""Constants of device, server and link, as compiled code reads them; field names and units of `Problem`."""
+
+_HARDWARE_NAMES: tuple[str, ...] = HARDWARE.names or ()
+
+QUALITY = np.dtype(
+    [("kind", np.int64), ("log_scale", np.int64), ("log_distortion_zero", np.float64), ("parameters", np.float64)]
+)
+"""Which quality is meant, and its constants that hold for every cut."""
+
+CUT = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            "flops_device",
+            "flops_server",
+            "upload_bits",
+            "parameters_device",
+            "parameters_server",
+            "scale_device",
+            "scale_server",
+            "distortion_full",
+        )
+    ]
+    + [("predicted", np.float64, (LEVELS, LEVELS))]
+)
+"""One cut: sums over its two sides; `scale` is ``sum N_j / lambda_j``, `distortion_full` that of all ratios 1;
+`predicted` the predictor's table, where there is one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What compiled code needs of a problem beside gain and budgets.
+
+    Attributes
+    ----------
+    hardware : ndarray of `HARDWARE`, shape (1,)
+    quality : ndarray of `QUALITY`, shape (1,)
+    cuts : ndarray of `CUT`, shape (J + 1,)
+    blocks : ndarray of float64, shape (J, 2)
+        Parameters and Laplacian rate of each block.
+    """
+
+    hardware: NDArray[np.void]
+    quality: NDArray[np.void]
+    cuts: NDArray[np.void]
+    blocks: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is chosen for a task: the cut and the five controls of P1, in SI units.
+
+    A side without work (the device at cut 0, link and server at cut J) has ratio 1, clock 0 and power 0.
+
+    Attributes
+    ----------
+    cut : int
+        Blocks ``1..cut`` run on the device.
+    retained_device, retained_server : float
+        Retained ratios `rho_d`, `rho_s` in (0, 1].
+    power : float
+        Transmit power `p` in W.
+    frequency_device, frequency_server : float
+        Clock frequencies `f_d`, `f_s` in Hz.
+    """
+
+    cut: int
+    retained_device: float
+    retained_server: float
+    power: float
+    frequency_device: float
+    frequency_server: float
+
+
+def as_tuple(decision: Decision) -> tuple[int, float, float, float, float, float]:
+    """A decision as compiled code takes it."""
+    return (
+        int(decision.cut),
+        float(decision.retained_device),
+        float(decision.retained_server),
+        float(decision.power),
+        float(decision.frequency_device),
+        float(decision.frequency_server),
+    )
+
+
+@dataclass(frozen=True)
+class Solution(Decision):
+    """A decision, what it yields, and what is known about how good it is.
+
+    Attributes
+    ----------
+    delay, energy : float
+        `T` in s and `E` in J (eqs. 10, 11).
+    quality : float
+        In [0, 1], 1 for the unpruned model.
+    distortion : float
+        The distortion behind the quality, in units of the weights' norm.
+    feasible : bool
+        Whether both budgets are met.
+    reason : str
+        Empty, or, where infeasible, which budget no decision can meet: ``"time"``, ``"energy"``, or
+        ``"time and energy"`` (either alone could be met, or neither). The decision then meets one budget and exceeds
+        the other by least. An iterative solver that had to stop early says so here, too.
+    delay_needed, energy_needed : float
+        Where infeasible, the smallest delay budget that would do with this energy budget, and the other way round;
+        infinite where none would. NaN where feasible, and from solvers that do not look for them.
+    gap : float
+        Proven bound on how much better than `quality` the optimum can be; NaN where the solver proves none.
+    history : tuple of Solution
+        Iterates of an iterative solver, first to last.
+    """
+
+    delay: float
+    energy: float
+    quality: float
+    distortion: float
+    feasible: bool
+    reason: str = ""
+    delay_needed: float = math.nan
+    energy_needed: float = math.nan
+    gap: float = math.nan
+    history: tuple[Solution, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """P1 of one task: maximise quality over cut and controls under the budgets; frozen, SI units.
+
+    A raised lower bound restricts the problem: ``power_min=power_max`` fixes the power, ``retained_server_min=1``
+    prunes the device only.
+
+    Attributes
+    ----------
+    workload : Workload
+        The network.
+    gain : float
+        Channel power gain `g`, positive.
+    delay_budget, energy_budget : float
+        `T0` in s and `E0` in J.
+    bandwidth, noise_density : float
+        `B` in Hz and `N0` in W/Hz.
+    power_max, power_min : float
+        Bounds of the transmit power in W.
+    flops_per_cycle_device, flops_per_cycle_server : float
+        `c_d`, `c_s`.
+    frequency_device_max, frequency_server_max, frequency_device_min, frequency_server_min : float
+        Bounds of the clocks in Hz.
+    pue_device, pue_server : float
+        Power usage effectiveness `eta_d`, `eta_s`, at least 1.
+    kappa_device, kappa_server : float
+        Power coefficients of the chips in W/Hz^3.
+    retained_device_min, retained_server_min : float
+        Smallest retained ratios, in (0, 1].
+    parameter_bits : float
+        Bits `b` per stored parameter.
+    quality : str
+        One of `QUALITIES`.
+    norm : {"l1", "l2"}
+        Norm of the rate-distortion bound.
+    quality_scale : {"", "log", "linear"}
+        ``""`` takes the quality's own: log for the bounds, linear for the others.
+    predictor : AccuracyPredictor, optional
+        What quality ``"accuracy"`` reads. That it is of this workload is for the user to see to: what is checked is
+        the number of cuts.
+
+    Raises
+    ------
+    InvalidInputError
+        If a value is out of its range.
+    """
+
+    workload: Workload
+    gain: float
+    delay_budget: float
+    energy_budget: float
+    bandwidth: float
+    noise_density: float
+    power_max: float
+    flops_per_cycle_device: float
+    flops_per_cycle_server: float
+    frequency_device_max: float
+    frequency_server_max: float
+    pue_device: float
+    pue_server: float
+    kappa_device: float
+    kappa_server: float
+    power_min: float = 0.0
+    frequency_device_min: float = 0.0
+    frequency_server_min: float = 0.0
+    retained_device_min: float = 0.01
+    retained_server_min: float = 0.01
+    parameter_bits: float = 32.0
+    quality: str = "rate_distortion"
+    norm: str = "l1"
+    quality_scale: str = ""
+    predictor: AccuracyPredictor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gain", *_HARDWARE_NAMES):
+            value = getattr(self, name)
+            if not is_number(value):
+                raise InvalidInputError(name, value, "Give a number.")
+            may_be_zero = name in ("power_min", "frequency_device_min", "frequency_server_min")
+            if not math.isfinite(value) or value < 0.0 or (value == 0.0 and not may_be_zero):
+                raise InvalidInputError(name, value, "Give a finite positive number.")
+        for name in ("delay_budget", "energy_budget"):
+            value = getattr(self, name)
+            if not is_number(value) or math.isnan(value):
+                raise InvalidInputError(name, value, "Give a number.")
+        for name in ("pue_device", "pue_server"):
+            if getattr(self, name) < 1.0:
+                raise InvalidInputError(name, getattr(self, name), "A power usage effectiveness is at least 1.")
+        if self.parameter_bits > MOST_BITS:
+            raise InvalidInputError("parameter_bits", self.parameter_bits, f"Give at most {MOST_BITS}.")
+        for name in ("retained_device_min", "retained_server_min"):
+            if getattr(self, name) > 1.0:
+                raise InvalidInputError(name, getattr(self, name), "A retained ratio lies in (0, 1].")
+        for name in ("power", "frequency_device", "frequency_server"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low > high:
+                raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
+        check_quality(self)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The constants as compiled code reads them."""
+        return build_tables(self)
+
+    def evaluate(self, decision: Decision) -> Solution:
+        """What a decision yields, whether or not it meets the budgets.
+
+        Parameters
+        ----------
+        decision : Decision
+
+        Returns
+        -------
+        Solution
+            The same decision with delay, energy, quality, distortion and whether both budgets are met.
+
+        Raises
+        ------
+        InvalidInputError
+            If the cut is outside ``0..J``, a ratio is outside (0, 1], or a clock or the power is negative.
+        """
+        s = check_decision(decision, self.workload)
+        tables = self.tables
+        outcome = evaluate(
+            tables.hardware,
+            tables.cuts,
+            s,
+            self.gain,
+            decision.retained_device,
+            decision.retained_server,
+            decision.power,
+            decision.frequency_device,
+            decision.frequency_server,
+        )
+        delay, energy = sum(outcome[:3]), sum(outcome[3:])
+        ratios = (decision.retained_device, decision.retained_server)
+        return Solution(
+            **{entry.name: getattr(decision, entry.name) for entry in fields(Decision)},
+            delay=delay,
+            energy=energy,
+            quality=model_quality(tables.hardware, tables.quality, tables.cuts, tables.blocks, s, *ratios),
+            distortion=model_distortion(tables.hardware, tables.quality, tables.cuts, tables.blocks, s, *ratios),
+            feasible=bool(meets(delay, self.delay_budget) and meets(energy, self.energy_budget)),
+        )
+
+
+def check_cut(cut: int, workload: Workload) -> int:
+    """The cut, if the workload has it.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not a whole number in ``0..J``.
+    """
+    if not is_number(cut) or not math.isfinite(cut) or int(cut) != cut or not 0 <= cut < workload.cuts:
+        raise InvalidInputError("cut", cut, f"{workload.name!r} has the cuts 0 to {workload.cuts - 1}.")
+    return int(cut)
+
+
+def check_decision(decision: Decision, workload: Workload) -> int:
+    """The cut of a decision that means something: the bounds of a problem are not looked at.
+
+    Raises
+    ------
+    InvalidInputError
+        If the workload has no such cut, a ratio is outside (0, 1], or a clock or the power is negative or no number.
+    """
+    for name in ("retained_device", "retained_server"):
+        value = getattr(decision, name)
+        if not (is_number(value) and 0.0 < value <= 1.0):
+            raise InvalidInputError(name, value, "A retained ratio lies in (0, 1].")
+    for name in ("power", "frequency_device", "frequency_server"):
+        value = getattr(decision, name)
+        if not (is_number(value) and 0.0 <= value < math.inf):
+            raise InvalidInputError(name, value, "Give a finite number of at least 0, in SI units.")
+    return check_cut(decision.cut, workload)
+
+
+def check_quality(source: Any) -> None:
+    """Check what the quality of a problem or a scenario is made of.
+
+    Raises
+    ------
+    InvalidInputError
+        Unless quality, norm and scale exist together, and the predictor fits the workload.
+    """
+    quality, norm, scale = source.quality, source.norm, source.quality_scale
+    predictor: AccuracyPredictor | None = source.predictor
+    workload: Workload = source.workload
+    if quality not in QUALITIES:
+        raise InvalidInputError("quality", quality, nearest(quality, QUALITIES))
+    if norm not in ("l1", "l2") or (norm == "l2" and quality != "rate_distortion"):
+        raise InvalidInputError("norm", norm, "Give 'l1', or 'l2' with quality 'rate_distortion'.")
+    if scale not in ("", "log", "linear") or (scale == "log" and quality not in dst.BOUNDS):
+        raise InvalidInputError("quality_scale", scale, f"Give 'linear', or 'log' with one of {', '.join(dst.BOUNDS)}.")
+    if quality == "accuracy" and predictor is None:
+        raise InvalidInputError(
+            "predictor",
+            None,
+            "Quality 'accuracy' needs measurements of the network: take scenario 'minilm-squad', or measure your own "
+            "by python -m coinfer_gym.models.measure.",
+        )
+    if predictor is not None and len(predictor.quality) != workload.cuts:
+        raise InvalidInputError(
+            "predictor",
+            predictor.name,
+            f"It knows {len(predictor.quality)} cuts, workload {workload.name!r} has {workload.cuts}: give the "
+            "predictor of this network.",
+        )
+
+
+def build_tables(source: Any) -> Tables:
+    """Tables of anything that has the attributes of `Problem` (a problem, a scenario)."""
+    workload: Workload = source.workload
+    parameters = np.array([block.parameters for block in workload.blocks], dtype=np.float64)
+    rates = workload.laplacian_rates
+    hardware = np.zeros(1, HARDWARE)
+    for name in _HARDWARE_NAMES:
+        hardware[name] = getattr(source, name)
+    quality = np.zeros(1, QUALITY)
+    quality["kind"] = QUALITIES[source.quality]
+    quality["log_scale"] = (source.quality_scale or ("log" if source.quality in dst.BOUNDS else "linear")) == "log"
+    quality["parameters"] = parameters.sum()
+    if source.quality == "rate_distortion":
+        quality["log_distortion_zero"] = dst.log_distortion_zero(parameters, rates, source.norm)
+    else:
+        quality["log_distortion_zero"] = math.log((parameters / rates).sum())
+    blocks = np.stack([parameters, rates], axis=1)
+    cuts = np.zeros(workload.cuts, CUT)
+    for name in ("flops_device", "flops_server", "upload_bits", "parameters_device", "parameters_server"):
+        cuts[name] = getattr(workload, name)
+    cuts["scale_device"] = prefix_sums(parameters / rates)
+    cuts["scale_server"] = suffix_sums(parameters / rates)
+    if source.predictor is not None:
+        cuts["predicted"] = source.predictor.quality
+    for s in range(workload.cuts):
+        cuts["distortion_full"][s] = model_distortion(hardware, quality, cuts, blocks, s, 1.0, 1.0)
+    return Tables(hardware, quality, cuts, blocks)
+
+
+@kernel
+def evaluate(
+    hardware: NDArray[np.void],
+    cuts: NDArray[np.void],
+    s: int,
+    gain: float,
+    retained_device: float,
+    retained_server: float,
+    power: float,
+    frequency_device: float,
+    frequency_server: float,
+) -> tuple[float, float, float, float, float, float]:
+    """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision (eqs. 2-9)."""
+    h, cut = hardware[0], cuts[s]
+    c_d, c_s = h.flops_per_cycle_device, h.flops_per_cycle_server
+    delay_device = physics.compute_delay(retained_device, cut.flops_device, frequency_device, c_d)
+    delay_server = physics.compute_delay(retained_server, cut.flops_server, frequency_server, c_s)
+    energy_device = physics.compute_energy(
+        retained_device, cut.flops_device, frequency_device, c_d, h.pue_device, h.kappa_device
+    )
+    energy_server = physics.compute_energy(
+        retained_server, cut.flops_server, frequency_server, c_s, h.pue_server, h.kappa_server
+    )
+    delay_upload, energy_upload = 0.0, 0.0
+    if cut.upload_bits > 0.0:
+        rate = physics.transmission_rate(power, gain, h.bandwidth, h.noise_density)
+        delay_upload = physics.upload_delay(cut.upload_bits, rate)
+        energy_upload = physics.upload_energy(power, delay_upload)
+    return delay_device, delay_upload, delay_server, energy_device, energy_upload, energy_server
+
+
+@kernel
+def model_distortion(
+    hardware: NDArray[np.void],
+    quality: NDArray[np.void],
+    cuts: NDArray[np.void],
+    blocks: NDArray[np.float64],
+    s: int,
+    retained_device: float,
+    retained_server: float,
+) -> float:
+    """Distortion of the model cut at `s` and pruned to the two ratios, by the chosen quality (Sec. IV).
+
+    Of a predictor it is the share of the accuracy that is lost.
+    """
+    q, cut, bits = quality[0], cuts[s], hardware[0].parameter_bits
+    rate_device = bits * retained_device * cut.parameters_device
+    rate_server = bits * retained_server * cut.parameters_server
+    last = blocks.shape[0]
+    if q.kind == ACCURACY:
+        lost: float = 1.0 - interpolate(cut.predicted, retained_device, retained_server)
+        return lost
+    if q.kind == dst.RATE_DISTORTION:
+        return dst.rate_distortion_bound(q.log_distortion_zero, rate_device + rate_server, q.parameters)
+    if q.kind == dst.PARALLEL_JOINT:
+        return dst.parallel_distortion(rate_device + rate_server, blocks, 0, last)
+    if q.kind == dst.PARALLEL:
+        device = dst.parallel_distortion(rate_device, blocks, 0, s)
+        return device + dst.parallel_distortion(rate_server, blocks, s, last)
+    if q.kind == dst.MAGNITUDE:
+        device = dst.magnitude_distortion(retained_device, cut.scale_device)
+        return device + dst.magnitude_distortion(retained_server, cut.scale_server)
+    if q.kind == dst.MAGNITUDE_THRESHOLD:
+        device = dst.threshold_distortion(retained_device, blocks, 0, s)
+        return device + dst.threshold_distortion(retained_server, blocks, s, last)
+    device = dst.random_distortion(retained_device, cut.scale_device)
+    return device + dst.random_distortion(retained_server, cut.scale_server)
+
+
+@kernel
+def model_quality(
+    hardware: NDArray[np.void],
+    quality: NDArray[np.void],
+    cuts: NDArray[np.void],
+    blocks: NDArray[np.float64],
+    s: int,
+    retained_device: float,
+    retained_server: float,
+) -> float:
+    """Distortion normalised to a quality: 0 where nothing is kept, 1 where everything is.
+
+    On the log scale ``ln(D_0 / D) / ln(D_0 / D_1)``, on the linear scale ``(D_0 - D) / (D_0 - D_1)`` with `D_0` the
+    distortion of keeping nothing and `D_1` that of keeping everything.
+    """
+    q, cut = quality[0], cuts[s]
+    if q.kind == ACCURACY:
+        predicted: float = interpolate(cut.predicted, retained_device, retained_server)
+        return predicted
+    if q.kind == dst.RATE_DISTORTION and q.log_scale:  # the logarithm of eq. 41: the retained share of parameters
+        share: float = (
+            retained_device * cut.parameters_device + retained_server * cut.parameters_server
+        ) / q.parameters
+        return share
+    value = model_distortion(hardware, quality, cuts, blocks, s, retained_device, retained_server)
+    if q.log_scale:
+        level: float = (q.log_distortion_zero - math.log(value)) / (
+            q.log_distortion_zero - math.log(cut.distortion_full)
+        )
+        return level
+    zero, full = math.exp(q.log_distortion_zero), cut.distortion_full
+    part: float = (zero - value) / (zero - full)
+    return part

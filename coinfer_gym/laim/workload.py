@@ -1,0 +1,259 @@
+"""Workloads: a neural network as a chain of blocks that can be cut between any two of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from coinfer_gym.checks import check_keys, is_number, read_text
+from coinfer_gym.errors import InvalidInputError, nearest
+
+_BLOCK_KEYS = ("name", "flops", "parameters", "activation_bits", "laplacian_rate")
+_WORKLOAD_KEYS = ("name", "description", "input_bits", "flops", "parameters", "blocks")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the chain.
+
+    Attributes
+    ----------
+    name : str
+        Name of the block in its network.
+    flops : float
+        Floating-point operations of one forward pass, `L_j`.
+    parameters : int
+        Number of weights, `N_j`.
+    activation_bits : float
+        Size of the block's output in bits, `S_j`.
+    laplacian_rate : float
+        Rate `lambda_j` of the Laplacian that fits the block's weights, `1 / E|w|`.
+    """
+
+    name: str
+    flops: float
+    parameters: int
+    activation_bits: float
+    laplacian_rate: float
+
+    def __post_init__(self) -> None:
+        for field, value, low in (
+            ("flops", self.flops, 0.0),
+            ("parameters", self.parameters, 0),
+            ("activation_bits", self.activation_bits, 0.0),
+        ):
+            if not (is_number(value) and math.isfinite(value) and value >= low):
+                remedy = "Give a finite number of at least 0; YAML takes 1e9 for text, write 1.0e+9."
+                raise InvalidInputError(f"block {self.name!r}: {field}", value, remedy)
+        rate = self.laplacian_rate
+        if not (is_number(rate) and math.isfinite(rate) and rate > 0.0):
+            raise InvalidInputError(
+                f"block {self.name!r}: laplacian_rate", rate, "Give a positive number, 1 / mean |weight|."
+            )
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network of `J` blocks; cut `s` in `0..J` puts blocks `1..s` on the device.
+
+    Attributes
+    ----------
+    name : str
+        Name of the workload.
+    input_bits : float
+        Size of the raw sample in bits, `S_0`: what cut 0 uploads.
+    blocks : tuple of Block
+        The blocks in the order of the forward pass.
+    description : str
+        Where the numbers come from.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no block, or the network has no parameters or no FLOPs at all.
+    """
+
+    name: str
+    input_bits: float
+    blocks: tuple[Block, ...]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise InvalidInputError(f"workload {self.name!r}: blocks", self.blocks, "Give at least one block.")
+        if not (is_number(self.input_bits) and math.isfinite(self.input_bits) and self.input_bits >= 0.0):
+            raise InvalidInputError(
+                f"workload {self.name!r}: input_bits", self.input_bits, "Give the size of the raw sample in bits."
+            )
+        for field in ("flops", "parameters"):
+            if sum(getattr(block, field) for block in self.blocks) <= 0:
+                raise InvalidInputError(f"workload {self.name!r}: {field}", 0, "At least one block must have some.")
+
+    @property
+    def cuts(self) -> int:
+        """Number of cuts, `J + 1`."""
+        return len(self.blocks) + 1
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of the whole network."""
+        return float(self.flops_device[-1])
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the whole network, `N`."""
+        return sum(block.parameters for block in self.blocks)
+
+    @cached_property
+    def flops_device(self) -> NDArray[np.float64]:
+        """`L_d` of every cut, shape ``(J + 1,)``."""
+        return prefix_sums([block.flops for block in self.blocks])
+
+    @cached_property
+    def flops_server(self) -> NDArray[np.float64]:
+        """`L_s` of every cut, shape ``(J + 1,)``."""
+        return suffix_sums([block.flops for block in self.blocks])
+
+    @cached_property
+    def parameters_device(self) -> NDArray[np.float64]:
+        """`N_d` of every cut, shape ``(J + 1,)``."""
+        return prefix_sums([block.parameters for block in self.blocks])
+
+    @cached_property
+    def parameters_server(self) -> NDArray[np.float64]:
+        """`N_s` of every cut, shape ``(J + 1,)``."""
+        return suffix_sums([block.parameters for block in self.blocks])
+
+    @cached_property
+    def upload_bits(self) -> NDArray[np.float64]:
+        """Bits uploaded at every cut, shape ``(J + 1,)``: `S_0, S_1, ..., S_{J-1}, 0`."""
+        return _frozen(np.array([self.input_bits, *(block.activation_bits for block in self.blocks[:-1]), 0.0]))
+
+    @cached_property
+    def laplacian_rates(self) -> NDArray[np.float64]:
+        """`lambda_j` of every block, shape ``(J,)``."""
+        return _frozen(np.array([block.laplacian_rate for block in self.blocks], dtype=np.float64))
+
+    def with_input_bits(self, input_bits: float) -> Workload:
+        """The same network fed with a raw sample of another size."""
+        return replace(self, input_bits=input_bits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain form, as the YAML files hold it; totals included, so that a reader can check them."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "input_bits": self.input_bits,
+            "flops": self.flops,
+            "parameters": self.parameters,
+            "blocks": [{key: getattr(block, key) for key in _BLOCK_KEYS} for block in self.blocks],
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the workload to a YAML file that `load_workload` and the scenario field ``workload`` read."""
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.tmp")
+        temporary.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        os.replace(temporary, target)
+
+
+def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Workload:
+    """Workload from its plain form.
+
+    Parameters
+    ----------
+    data : mapping
+        ``name``, ``input_bits``, ``blocks`` (a list of mappings with the fields of `Block`), and optionally
+        ``description`` and the totals ``flops`` and ``parameters``.
+    origin : str
+        What to call the source in an error.
+
+    Returns
+    -------
+    Workload
+
+    Raises
+    ------
+    InvalidInputError
+        If a key is missing or unknown, a value is out of range, or a stated total is not the sum of the blocks.
+    """
+    check_keys(data, _WORKLOAD_KEYS, ("name", "input_bits", "blocks"), origin)
+    if not isinstance(data["blocks"], Sequence) or isinstance(data["blocks"], str):
+        raise InvalidInputError(f"{origin}: blocks", data["blocks"], "Give a list of blocks.")
+    blocks = []
+    for number, entry in enumerate(data["blocks"], 1):
+        check_keys(entry, _BLOCK_KEYS, _BLOCK_KEYS, f"{origin}: block {number}")
+        blocks.append(Block(**entry))
+    workload = Workload(str(data["name"]), data["input_bits"], tuple(blocks), str(data.get("description", "")))
+    for field in ("flops", "parameters"):
+        total = getattr(workload, field)
+        stated = data.get(field, total)
+        if not (is_number(stated) and math.isclose(stated, total, rel_tol=1e-9)):
+            raise InvalidInputError(
+                f"{origin}: {field}", stated, f"The blocks add up to {total:.12g}: correct the blocks or the total."
+            )
+    return workload
+
+
+def load_workload(source: str | Path) -> Workload:
+    """Workload by the name of a shipped one or by the path of a YAML file.
+
+    Parameters
+    ----------
+    source : str or Path
+        For example ``"bert-base"`` or ``"my/model.yaml"``.
+
+    Returns
+    -------
+    Workload
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such workload or file, or its content is not a valid workload.
+    """
+    if str(source).endswith((".yaml", ".yml")):
+        path = Path(source)
+        if not path.is_file():
+            raise InvalidInputError("workload", str(source), "There is no such file.")
+        text = read_text(path, "workload")
+    elif source in shipped_workloads():
+        text = resources.files("coinfer_gym.laim").joinpath("workloads", f"{source}.yaml").read_text(encoding="utf-8")
+    else:
+        raise InvalidInputError("workload", str(source), nearest(str(source), shipped_workloads()))
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInputError("workload", str(source), f"The file is not valid YAML: {error}") from error
+    return workload_from_dict(data, origin=f"workload {str(source)!r}")
+
+
+def shipped_workloads() -> list[str]:
+    """Names of the workloads in the package, sorted."""
+    folder = resources.files("coinfer_gym.laim").joinpath("workloads")
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def prefix_sums(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of the first 0, 1, ... all values, read-only."""
+    return _frozen(np.concatenate(([0.0], np.cumsum(np.array(values, dtype=np.float64)))))
+
+
+def suffix_sums(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of all values but the first 0, 1, ... of them, read-only."""
+    return _frozen(np.concatenate((np.cumsum(np.array(values[::-1], dtype=np.float64))[::-1], [0.0])))
+
+
+def _frozen(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    array.setflags(write=False)
+    return array

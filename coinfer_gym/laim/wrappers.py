@@ -1,0 +1,392 @@
+"""Other ways to act in LAIM-v0, and more to learn from it: a grid, cut apart, kept budgets, shares of them, regret.
+
+`HybridActions` goes around Layerwise-v0 as well; the others solve problem P1, which is LAIM-v0's own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces as gym_spaces
+from numpy.typing import NDArray
+
+from coinfer_gym.envs.hybrid import check_actions
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim import spaces
+from coinfer_gym.laim.env import LAIMEnv
+from coinfer_gym.laim.optimum import solve_exact_batch, solve_within
+from coinfer_gym.laim.problem import Decision, Problem
+from coinfer_gym.laim.safety import DECISION, decisions_that_meet, keep_budgets
+from coinfer_gym.laim.scenario import Scenario
+
+__all__ = ["BudgetShareAction", "DiscreteActions", "KeepBudgets", "Regret"]
+
+RETAINED_LEVELS: tuple[float | tuple[float, float], ...] = (
+    *(0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+    *((1.0, 0.1), (1.0, 0.4), (0.05, 1.0), (0.15, 1.0), (0.3, 1.0)),  # linear qualities fill one side first
+)
+POWER_LEVELS = (1.0,)  # a second level gains less than the same number of further ratios
+FREQUENCY_LEVELS = (0.45, 0.65, 0.9)
+
+Observation = NDArray[np.float32]
+Action = NDArray[np.float32]
+Environment = gym.Env[Observation, Action]
+
+
+class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.utils.RecordConstructorArgs):
+    """Give a finite list of actions: every combination of a cut, retained ratios, a power and a pace of the clocks.
+
+    For agents of discrete actions: DQN, QR-DQN, and PPO or A2C with a categorical policy; through `action_masks` for
+    MaskablePPO of sb3-contrib. Around `KeepBudgets` the coarse grid loses least: a combination that is too late or
+    costs too much is then trimmed to the budgets instead of lost.
+
+    Row ``n`` of the table, as `decision` tells it, runs through cuts first, then ratios, powers and paces:
+
+    | part | values | meaning |
+    |---|---|---|
+    | cut | `cuts`, all ``0..J`` by default | blocks on the device |
+    | retained ratios | `retained_levels` | a number for both sides, or a pair of device and server |
+    | power | `power_levels` | share of ``power_max`` |
+    | clocks | `frequency_levels` | share of ``frequency_device_max``; the server at the same price of time |
+
+    The server's clock follows from the device's: a second saved costs the same energy on both sides where
+    ``eta kappa f^3`` is equal, as in every optimum with both clocks inside their bounds. Every value is clipped to the
+    bounds of the scenario. By default there are 36 rows a cut: 468 for the 12 blocks of BERT-base, 1836 for the 50 of
+    ResNet-152.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        LAIM-v0 with its own action space.
+    retained_levels : sequence of float or of pairs of float
+        Retained ratios in (0, 1].
+    power_levels, frequency_levels : sequence of float
+        Shares in (0, 1].
+    cuts : sequence of int, optional
+        Cuts to choose from. Most scenarios have use for a few, which leaves room for more levels.
+
+    Raises
+    ------
+    InvalidInputError
+        If a level or a cut is out of range, none is given, or the environment is not LAIM-v0.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        retained_levels: Sequence[float | Sequence[float]] = RETAINED_LEVELS,
+        power_levels: Sequence[float] = POWER_LEVELS,
+        frequency_levels: Sequence[float] = FREQUENCY_LEVELS,
+        cuts: Sequence[int] | None = None,
+    ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(
+            self,
+            retained_levels=[list(_pair(level)) for level in retained_levels],
+            power_levels=list(power_levels),
+            frequency_levels=list(frequency_levels),
+            cuts=None if cuts is None else list(cuts),
+        )
+        super().__init__(env)
+        self._laim = _laim(env, type(self).__name__)
+        scenario = self._laim.scenario
+        self._table = tabulate_decisions(scenario, retained_levels, power_levels, frequency_levels, cuts)
+        self._actions = spaces.encode_rows(scenario.tables, self._table)
+        self.action_space = gym_spaces.Discrete(len(self._table))
+
+    def action(self, action: np.int64) -> Action:
+        """Row `action` of the table as an action of LAIM-v0.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such row.
+        """
+        if not self.action_space.contains(action):
+            raise InvalidInputError("action", action, f"Give a whole number from 0 to {len(self._table) - 1}.")
+        row: Action = self._actions[action]
+        return row
+
+    def decision(self, action: int) -> Decision:
+        """Decision that row `action` of the table stands for, in SI units."""
+        return Decision(*self._table[action].item())
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions meet both budgets of the task at hand, as far as the agent can know them.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            Where none does, the one that comes closest is True.
+        """
+        problem = self._laim.problem()
+        tables = self._laim.scenario.tables
+        return decisions_that_meet(tables, problem.gain, problem.delay_budget, problem.energy_budget, self._table)
+
+
+class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.utils.RecordConstructorArgs):
+    """Replace every action that misses a budget by the nearest one that meets both, wherever any can.
+
+    For every agent of LAIM-v0: PPO, SAC, TD3 and A2C, and the agents of `DiscreteActions` and `HybridActions`, which go
+    around it. `coinfer_gym.laim.safety` says what of an action is kept and what is changed: an action in budget passes
+    as it is, the exact optimum among them, and the cut changes only where it cannot be served at all. Where no decision
+    meets both budgets the action passes too.
+
+    The budgets are those of ``env.unwrapped.problem()``: a channel that is observed late or with noise can still make a
+    task miss them. ``info["kept"]`` is 1.0 where the action was replaced, else 0.0; ``info["clipped"]`` counts the
+    components outside [-1, 1] of the agent's own action either way.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        LAIM-v0 with its own action space.
+
+    Raises
+    ------
+    InvalidInputError
+        If the environment is not LAIM-v0.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self._laim = _laim(env, type(self).__name__)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Draw a new world; ``info["kept"]`` is 0.0."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, info | {"kept": 0.0}
+
+    def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Decide the task at the head of the queue within its budgets, where that is possible."""
+        kept = self.keep(action)
+        observation, reward, terminated, truncated, info = self.env.step(kept)
+        if kept is action:
+            return observation, reward, terminated, truncated, info | {"kept": 0.0}
+        clipped = float(np.count_nonzero(np.abs(action) > 1.0))  # the one that replaces it has none
+        return observation, reward, terminated, truncated, info | {"kept": 1.0, "clipped": clipped}
+
+    def keep(self, action: Action) -> Action:
+        """Action that is taken in place of `action`: itself where it is left as it is.
+
+        Parameters
+        ----------
+        action : ndarray, shape (6,)
+            One that is malformed is left for the environment to refuse.
+
+        Returns
+        -------
+        ndarray of float32, shape (6,)
+        """
+        if np.shape(action) != (len(spaces.ACTION_NAMES),) or np.isnan(action).any():
+            return action
+        problem = self._laim.problem()
+        wanted = self._laim.decision(action)
+        tables = self._laim.scenario.tables
+        kept = keep_budgets(tables, problem.gain, problem.delay_budget, problem.energy_budget, wanted)
+        if kept is wanted:
+            return action
+        replaced = self._laim.action(kept)
+        if kept.cut == wanted.cut:  # not even its place within the cut's bin moves
+            replaced[0] = np.clip(action[0], -1.0, 1.0)
+        return replaced
+
+
+class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.utils.RecordConstructorArgs):
+    """Let the agent say what a task may take; the exact optimum within that says how it is served.
+
+    For every agent of continuous actions. Of the six components of a decision five have a right answer once it is known
+    how much time and energy the task may take, and `coinfer_gym.solve_exact` has it. What is left to learn is what no
+    single task can tell: how much of its budgets to leave to those that wait.
+
+    The action is ``Box(-1, 1, (1,), float32)``: the share of the time that waiting has left of T0, from 0 to all of it.
+    With `energy` there is a second component, the share of the energy that may be spent. Where no decision is that
+    fast, the fastest within the energy is taken. A decision with what the agent can know of the channel may still miss
+    a budget where the channel is observed late or with noise: there the shares are also the agent's margins of safety,
+    and without that of energy every error of the gain costs a budget.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        LAIM-v0 with its own action space.
+    energy : bool, optional
+        Whether the agent says how much energy may be spent; where not given, it does with a battery.
+
+    Raises
+    ------
+    InvalidInputError
+        If the environment is not LAIM-v0.
+    """
+
+    def __init__(self, env: Environment, energy: bool | None = None) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, energy=energy)
+        super().__init__(env)
+        self._laim = _laim(env, type(self).__name__)
+        self._problem = self._laim.scenario.problem(1.0)
+        self.action_space = shares_space(self._laim.scenario, energy)
+
+    def action(self, action: Action) -> Action:
+        """The exact optimum within the shares as an action of LAIM-v0.
+
+        Raises
+        ------
+        InvalidInputError
+            If the action has another shape or a NaN.
+        """
+        problem = self._laim.problem()
+        task = (problem.gain, problem.delay_budget, problem.energy_budget)
+        row: Action = act_within(self._problem, np.array([task]).T, np.asarray(action, np.float64)[None])[0]
+        return row
+
+
+def shares_space(scenario: Scenario, energy: bool | None) -> Any:
+    """Action space of `BudgetShareAction`."""
+    with_energy = scenario.battery_capacity is not None if energy is None else energy
+    return gym_spaces.Box(-1.0, 1.0, (2 if with_energy else 1,), np.float32)
+
+
+def act_within(problem: Problem, tasks: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Exact optima within shares of the budgets, as actions of LAIM-v0.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives everything that is not varied.
+    tasks : ndarray, shape (3, n)
+        Gain, what is left of the delay budget in s, and the energy budget in J.
+    shares : ndarray, shape (n, 1) or (n, 2)
+        Of time and, where given, of energy, from -1 for nothing to 1 for all.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, 6)
+
+    Raises
+    ------
+    InvalidInputError
+        If a share is NaN.
+    """
+    if np.isnan(shares).any():
+        raise InvalidInputError("action", math.nan, "Give numbers in [-1, 1].")
+    part = 0.5 * (np.clip(shares, -1.0, 1.0) + 1.0)
+    energy = tasks[2] * part[:, 1] if shares.shape[1] > 1 else tasks[2]
+    rows = solve_within(problem, tasks[0], tasks[1], tasks[2], tasks[1] * part[:, 0], energy)
+    return spaces.encode_rows(problem.tables, rows)
+
+
+class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordConstructorArgs):
+    """Tell after every step how far the delivered quality stayed behind the exact optimum of the same task.
+
+    For every agent: it adds to ``info`` alone, and goes around or inside the other wrappers.
+    ``info["optimal_quality"]`` is the best quality that any decision could have delivered for the task within what
+    waiting had left of its budgets, knowing the true gain, 0 where none could deliver; a battery is not considered.
+    ``info["regret"]`` is that less ``info["delivered"]``. Both are 0.0 at reset.
+
+    A budget counts as met up to `coinfer_gym.budgets.BUDGET_TOLERANCE`, so that a decision may deliver better than the
+    optimum by about as much: its regret is 0.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        LAIM-v0, wrapped or not.
+
+    Raises
+    ------
+    InvalidInputError
+        If the environment is not LAIM-v0.
+    """
+
+    def __init__(self, env: gym.Env[Observation, Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        # The tables of P1 are built once and reused for every task.
+        self._problem = _unwrap(env, type(self).__name__).scenario.problem(1.0)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Draw a new world; no regret yet."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, info | {"optimal_quality": 0.0, "regret": 0.0}
+
+    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step the environment and solve the decided task exactly."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        best = self._optimal_quality(info)
+        regret = max(0.0, best - info["delivered"])
+        return observation, reward, terminated, truncated, info | {"optimal_quality": best, "regret": regret}
+
+    def _optimal_quality(self, info: dict[str, Any]) -> float:
+        gain = 10.0 ** (info["gain_db"] / 10.0)
+        solution = solve_exact_batch(
+            self._problem, gain, info["delay_budget_s"], info["energy_budget_j"], parallel=False
+        )
+        return float(solution["quality"]) if solution["reason"] == 0 else 0.0
+
+
+def _unwrap(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
+    """The environment inside all wrappers, if it is LAIM-v0."""
+    if not isinstance(env.unwrapped, LAIMEnv):
+        raise InvalidInputError(f"{wrapper}: env", env, "It goes around LAIM-v0.")
+    return env.unwrapped
+
+
+def _laim(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
+    """The environment inside all wrappers, if it is LAIM-v0 and none of them has changed its actions."""
+    laim = _unwrap(env, wrapper)
+    check_actions(env, wrapper)
+    return laim
+
+
+def _pair(level: float | Sequence[float]) -> tuple[float, float]:
+    """Ratios of device and server of one retained level."""
+    values = np.ravel(np.asarray(level, np.float64)).tolist()
+    if len(values) not in (1, 2):
+        raise InvalidInputError("retained_levels", level, "Give a number for both sides, or a pair.")
+    return values[0], values[-1]
+
+
+def _check_levels(name: str, levels: Sequence[float]) -> None:
+    if not levels or not all(0.0 < level <= 1.0 for level in levels):
+        raise InvalidInputError(name, levels, "Give at least one, each in (0, 1].")
+
+
+def tabulate_decisions(
+    scenario: Scenario,
+    retained_levels: Sequence[float | Sequence[float]] = RETAINED_LEVELS,
+    power_levels: Sequence[float] = POWER_LEVELS,
+    frequency_levels: Sequence[float] = FREQUENCY_LEVELS,
+    cuts: Sequence[int] | None = None,
+) -> NDArray[np.void]:
+    """The decisions of `DiscreteActions`, as records of `coinfer_gym.laim.safety.DECISION`; same parameters."""
+    ratios = [_pair(level) for level in retained_levels]
+    every_cut = range(scenario.cuts)
+    chosen = list(every_cut if cuts is None else cuts)
+    _check_levels("retained_levels", [ratio for pair in ratios for ratio in pair])
+    _check_levels("power_levels", power_levels)
+    _check_levels("frequency_levels", frequency_levels)
+    if not chosen or not set(chosen) <= set(every_cut):
+        raise InvalidInputError("cuts", cuts, f"Give some of the cuts 0 to {every_cut[-1]}.")
+    kappa_device = scenario.pue_device * scenario.kappa_device
+    kappa_server = scenario.pue_server * scenario.kappa_server
+    server_to_device = (kappa_device / kappa_server) ** (1.0 / 3.0)
+    table = np.zeros((len(chosen), len(ratios), len(power_levels), len(frequency_levels)), DECISION)
+    for index, (cut, pair, power, clock) in zip(
+        np.ndindex(table.shape), itertools.product(chosen, ratios, power_levels, frequency_levels), strict=True
+    ):
+        frequency = clock * scenario.frequency_device_max
+        table[index] = (
+            cut,
+            max(pair[0], scenario.retained_device_min),
+            max(pair[1], scenario.retained_server_min),
+            max(power * scenario.power_max, scenario.power_min),
+            max(frequency, scenario.frequency_device_min),
+            min(max(frequency * server_to_device, scenario.frequency_server_min), scenario.frequency_server_max),
+        )
+    return table.ravel()

@@ -1,0 +1,183 @@
+"""Layerwise-v0: co-inference of an image network pruned layer by layer, over a fading channel with a queue of tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from coinfer_gym.envs.base import TaskEnv
+from coinfer_gym.envs.lanes import Lanes, Steps
+from coinfer_gym.envs.vector import TaskVectorEnv
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise import dynamics
+from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
+from coinfer_gym.layerwise.scenario import LayerwiseScenario, load_layerwise_scenario
+
+DEFAULT_SCENARIO = "alexnet-rpi4b-4g"
+
+
+class LayerwiseLanes(Lanes):
+    """Lanes of Layerwise-v0.
+
+    Parameters
+    ----------
+    scenario : LayerwiseScenario
+    count : int
+        Number of lanes.
+    parallel : bool
+        Spread the lanes over all cores.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no lane.
+    """
+
+    steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
+
+    def __init__(self, scenario: LayerwiseScenario, count: int, parallel: bool = False) -> None:
+        groups, features = len(scenario.network.groups), len(scenario.predictor.features)
+        self._columns = (
+            (groups + 4, np.float64),
+            (groups + 1, np.float64),
+            (features, np.float64),
+            (features, np.uint64),
+        )
+        self._work: tuple[NDArray[Any], ...] = ()
+        names = dynamics.action_names(scenario.network), dynamics.info_names(scenario.network)
+        super().__init__(dynamics.build_constants(scenario), *names, count, parallel)
+
+    def _own_arrays(self) -> tuple[NDArray[Any], ...]:
+        if not self._work:
+            threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # as many as there can ever be
+            rows = dynamics.WORK_STRIDE * threads
+            self._work = tuple(np.zeros((rows, width), kind) for width, kind in self._columns)
+        return (*self._work, self.infos)
+
+
+class LayerwiseEnv(TaskEnv):
+    """Cut, prune layer by layer, compress, clock and send one image after another.
+
+    ## Description
+    The world of LAIM-v0 (arrivals, queue, channel, battery; drawn at reset, the same for all policies with one seed)
+    with the decisions of Mu et al.: where a network is cut, how strongly each group of its layers is pruned, and how
+    far an encoder compresses the feature that is sent. The aim is least latency; the predicted accuracy must stay
+    within ``accuracy_loss`` of the unpruned network's.
+
+    ## Action Space
+    ``Box(-1, 1, (G + 4,), float32)`` for G groups. A component outside is clipped and counted in ``info["clipped"]``;
+    NaN is an error.
+
+    | index | name | -1 | 1 | scale |
+    |---|---|---|---|---|
+    | 0 | cut | 0, on the server | N, on the device | equal bins |
+    | 1..G | retained_<group> | retained_min | 1 | linear |
+    | G + 1 | compression | 1/1024 of the channels | all, without a codec, from 0.75 on | logarithmic |
+    | G + 2 | power | power_min | power_max | linear in dB |
+    | G + 3 | frequency_device | frequency_device_min | frequency_device_max | linear |
+
+    ## Observation Space
+    ``Box(-1, 1, (7,), float32)``, as in `coinfer_gym.laim.env.LAIMEnv`: gain, queue, age of the task, arrival rate,
+    both budgets, battery.
+
+    ## Rewards
+    ``1 - age/T0 - w_E [E/E0 - 1]+ - w_A [1 - A/A_min]+ - w_drop drops`` at the default ``w_T = 1``, with the age of the
+    task at its end and its predicted accuracy A, of which 1e-5 too little is forgiven. The first term is
+    ``quality - w_T [age/T0 - 1]+`` with the quality ``[1 - age/T0]+``, so that the parts in ``info`` are those of
+    LAIM-v0, and ``cost_accuracy`` beside them.
+
+    ## Starting State
+    The first task stands at the head of an otherwise empty queue.
+
+    ## Episode End
+    Truncation when all tasks of the episode were served or lost. There is no termination.
+
+    ## Arguments
+    ``scenario`` names a shipped world, ``network-device-link`` (`coinfer_gym.layerwise.scenario`), or a YAML file of
+    one's own; every field of `coinfer_gym.layerwise.scenario.LayerwiseScenario` is a keyword, for example
+    ``channel="trace", channel_trace="my/trace.csv"``.
+
+    ## Vectorized environment
+    ``gym.make_vec("coinfer_gym/Layerwise-v0", num_envs=1024, vectorization_mode="vector_entry_point")``. Lane `i` of a
+    batch seeded ``s`` equals the single environment seeded ``s + i``, exactly.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    scenario: LayerwiseScenario
+
+    def __init__(self, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
+        loaded = load_layerwise_scenario(scenario, **overrides)
+        super().__init__(loaded, LayerwiseLanes(loaded, 1), render_mode)
+
+    def problem(self) -> LayerwiseProblem:
+        """The latency problem of the task at the head, as far as the agent can know it."""
+        self._lane()
+        gain, delay_budget, energy_budget = self._lanes.tasks()
+        return self.scenario.problem(float(gain[0]), float(delay_budget[0]), float(energy_budget[0]))
+
+    def action(self, decision: LayerwiseDecision) -> NDArray[np.float32]:
+        """Action that makes a decision (a solution is one), up to the rounding of float32."""
+        problem = self.scenario.problem(1.0)
+        problem.check_rows(problem.row(decision)[None])
+        return dynamics.encode(problem.hardware, self.scenario.cuts, decision)
+
+    def decision(self, action: NDArray[np.float32]) -> LayerwiseDecision:
+        """Decision that an action makes, in SI units."""
+        row = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
+        if row.shape[1:] != self.action_space.shape or np.isnan(row).any():
+            raise InvalidInputError("action", action, f"Give {len(self._lanes.action_names)} numbers in [-1, 1].")
+        problem = self.scenario.problem(1.0)
+        ratio = float(self._lanes.constants.rules["log_power_ratio"][0])
+        design = np.empty_like(row)
+        dynamics.decode(problem.hardware, self.scenario.cuts, row, 0, ratio, design, 0)
+        return problem.decision(design[0])
+
+    def _build_viewer(self) -> Any:
+        from coinfer_gym.envs.viewer import Viewer  # pictures need the extra "render"
+        from coinfer_gym.layerwise.picture import LayerwiseSubject
+
+        return Viewer(LayerwiseSubject(self.scenario), self.metadata["render_fps"])
+
+
+class LayerwiseVectorEnv(TaskVectorEnv):
+    """Many lanes of `LayerwiseEnv`; lane `i` seeded ``s`` is the single environment seeded ``s + i``.
+
+    Parameters
+    ----------
+    num_envs : int
+        Number of lanes.
+    scenario : str
+        Name of a shipped scenario or path of a YAML file.
+    autoreset_mode : AutoresetMode or str
+        ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
+        are reset by ``options={"reset_mask": mask}``).
+    parallel : bool
+        Spread the lanes over all cores: for a thousand lanes and more on cores that nothing else keeps busy.
+    **overrides
+        Fields of the scenario to set otherwise.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no lane, or the scenario cannot be used.
+    """
+
+    scenario: LayerwiseScenario
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        scenario: str = DEFAULT_SCENARIO,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        parallel: bool = False,
+        **overrides: Any,
+    ) -> None:
+        loaded = load_layerwise_scenario(scenario, **overrides)
+        super().__init__(loaded, LayerwiseLanes(loaded, num_envs, parallel), autoreset_mode, render_mode)

@@ -1,0 +1,1 @@
+"""Many trainings side by side, what they show, and the agents that are shipped."""

@@ -1,0 +1,329 @@
+"""What the folder of a sweep says, and intervals of it; `studies.agents.evidence` makes tables and pictures of both."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
+
+from coinfer_gym.errors import InvalidInputError
+from studies.agents.sweep import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, read_rows, selection_worlds
+
+__all__ = ["UPPER", "Curves", "Draw", "Evidence", "Floats", "Scores", "bootstrap", "front", "improvement", "read_sweep"]
+
+Floats = NDArray[np.float64]
+Measure = Callable[[Floats], Any]
+Draw = Literal["runs", "runs and worlds", "stratified"]
+
+SHARES = (0.90, 0.95, 0.99)
+"""Shares of the target's score that ``efficiency.csv`` asks for."""
+
+UPPER = BOUNDS[1]
+"""Label of what counts as 100 % of the clairvoyant optimum."""
+
+RESAMPLES = 2000
+_SWEEP_AGAIN = "Run the sweep again, it goes on where it stopped."
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Who earned what in the frozen worlds.
+
+    Attributes
+    ----------
+    delivered, violated, dropped : ndarray, shape (runs, worlds)
+        One row for a reference.
+    """
+
+    delivered: Floats
+    violated: Floats
+    dropped: Floats
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Evaluations of one entry during training.
+
+    Attributes
+    ----------
+    timesteps : ndarray, shape (evaluations,)
+        Decisions; of all runs together.
+    delivered : ndarray, shape (runs, evaluations)
+        Between the evaluations of a run on a straight line.
+    reached : dict of float to list of (decisions, seconds)
+        By the share of the target's score, for every run; infinite where it never got there.
+    """
+
+    timesteps: Floats
+    delivered: Floats
+    reached: dict[float, list[tuple[float, float]]]
+
+    @property
+    def quartiles(self) -> Floats:
+        """Lower quartile, median and upper one over runs, a row each."""
+        rows: Floats = np.percentile(self.delivered, [25, 50, 75], axis=0)
+        return rows
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A sweep, read.
+
+    Attributes
+    ----------
+    config : SweepConfig
+    runs : dict of list of Run
+        Finished runs by entry.
+    agents : dict of Scores
+        Of these, by entry.
+    references : dict of Scores
+        By label.
+    lower, upper : ndarray, shape (worlds,)
+        Bounds of the clairvoyant optimum.
+    curves : dict of Curves
+        By entry.
+    levels : dict of float
+        Means of references and bounds in the worlds of selection.
+    missing : list of str
+        Runs that are not finished.
+    """
+
+    config: SweepConfig
+    runs: dict[str, list[Run]]
+    agents: dict[str, Scores]
+    references: dict[str, Scores]
+    lower: Floats
+    upper: Floats
+    curves: dict[str, Curves]
+    levels: dict[str, float]
+    missing: list[str]
+
+    @property
+    def target(self) -> Scores:
+        """The reference that counts as 100 %."""
+        return self.references[self.config.target]
+
+    @property
+    def players(self) -> dict[str, Scores]:
+        """Entries and references."""
+        return self.agents | self.references
+
+    @property
+    def front(self) -> list[str]:
+        """Entries that no other one beats in quality without missing more budgets; see `front`."""
+        delivered, violated = ([getattr(s, name).mean() for s in self.agents.values()] for name in METRICS[:2])
+        marks = front(np.array(delivered), np.array(violated))
+        return [label for label, mark in zip(self.agents, marks.tolist(), strict=True) if mark]
+
+    @property
+    def ranked(self) -> list[str]:
+        """Entries, the one with the best interquartile mean first."""
+        return sorted(self.agents, key=lambda label: -aggregate_iqm(self.agents[label].delivered))
+
+
+def read_sweep(folder: Path) -> Evidence:
+    """Read the folder of a sweep.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Evidence
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no folder of a sweep, no run is finished, or a file is damaged.
+    """
+    if not (folder / "sweep.yaml").is_file():
+        remedy = "It is no folder of a sweep. Make one by: python -m studies.agents.sweep configs/sweeps/NAME.yaml"
+        raise InvalidInputError("folder", str(folder), remedy)
+    config = load_sweep(folder / "sweep.yaml")
+    reference = _read_reference(folder / "reference.csv")
+    selection = selection_worlds(config)
+    frozen = {label: _pick(reference, label, config.frozen, folder) for label in (*config.references, *BOUNDS)}
+    levels = {
+        label: float(_pick(reference, label, selection, folder).delivered.mean())
+        for label in (*config.references, *BOUNDS)
+    }
+    runs: dict[str, list[Run]] = {}
+    missing = []
+    for run in list_runs(config, folder):
+        if _is_finished(run):
+            runs.setdefault(run.label, []).append(run)
+        else:
+            missing.append(run.name)
+    if not runs:
+        raise InvalidInputError("folder", str(folder), f"No run of it is finished. {_SWEEP_AGAIN}")
+    runs = {label: runs[label] for label in config.entries if label in runs}
+    return Evidence(
+        config=config,
+        runs=runs,
+        agents={label: _read_scores(group, config.frozen) for label, group in runs.items()},
+        references={label: frozen[label] for label in config.references},
+        lower=frozen[BOUNDS[0]].delivered[0],
+        upper=frozen[UPPER].delivered[0],
+        curves={label: _read_curves(group, levels[config.target]) for label, group in runs.items()},
+        levels=levels,
+        missing=missing,
+    )
+
+
+def _is_finished(run: Run) -> bool:
+    folder = run.config.folder
+    return all((folder / name).exists() for name in ("results.json", "evaluations.csv", "evaluation.csv"))
+
+
+def _read_reference(path: Path) -> dict[str, dict[int, list[float]]]:
+    """Metrics by policy and world."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in read_rows(path):
+        found.setdefault(_text(row, "policy", path), {})[int(_number(row, "world", path))] = [
+            _number(row, name, path) for name in METRICS
+        ]
+    return found
+
+
+def _pick(found: Mapping[str, Mapping[int, list[float]]], label: str, worlds: range, folder: Path) -> Scores:
+    rows = found.get(label, {})
+    if any(world not in rows for world in worlds):
+        remedy = f"{label!r} has not played all worlds. {_SWEEP_AGAIN}"
+        raise InvalidInputError("file", str(folder / "reference.csv"), remedy)
+    return Scores(*np.array([rows[world] for world in worlds]).T[:, None, :])
+
+
+def _read_scores(runs: Sequence[Run], worlds: range) -> Scores:
+    tables = []
+    for run in runs:
+        path = run.config.folder / "evaluation.csv"
+        rows = read_rows(path)
+        if [int(_number(row, "world", path)) for row in rows] != list(worlds):
+            raise InvalidInputError("file", str(path), f"It is of other worlds. {_SWEEP_AGAIN}")
+        tables.append([[_number(row, name, path) for name in METRICS] for row in rows])
+    return Scores(*np.array(tables).transpose(2, 0, 1))
+
+
+def _read_curves(runs: Sequence[Run], target: float) -> Curves:
+    """Evaluations of some runs, and when each had the shares of the target's score."""
+    curves = []
+    reached: dict[float, list[tuple[float, float]]] = {share: [] for share in SHARES}
+    for run in runs:
+        path = run.config.folder / "evaluations.csv"
+        rows = read_rows(path)
+        steps, delivered = (np.array([_number(row, name, path) for row in rows]) for name in ("timesteps", "delivered"))
+        curves.append((steps, delivered))
+        seconds = _read_seconds(run.config.folder / "results.json")
+        for share in SHARES:
+            good = np.flatnonzero(delivered >= share * target)
+            decisions = float(steps[good[0]]) if good.size else math.inf
+            reached[share].append((decisions, decisions * seconds / max(steps[-1], 1.0)))
+    grid = np.unique(np.concatenate([steps for steps, _ in curves]))
+    grid = grid[grid <= min(steps[-1] for steps, _ in curves)]
+    return Curves(grid, np.array([np.interp(grid, *curve) for curve in curves]), reached)
+
+
+def _read_seconds(path: Path) -> float:
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InvalidInputError("file", str(path), "It is damaged: delete it, and sweep again.") from error
+
+
+def _text(row: Mapping[str, str], name: str, path: Path) -> str:
+    if name not in row:
+        raise InvalidInputError("file", str(path), f"It has no column {name!r}: delete it, and sweep again.")
+    return row[name]
+
+
+def _number(row: Mapping[str, str], name: str, path: Path) -> float:
+    """Number of a cell; NaN where it is empty."""
+    text = _text(row, name, path)
+    try:
+        return float(text) if text else math.nan
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{path}: {name}", text, "It is no number: delete the file, and sweep again."
+        ) from error
+
+
+def bootstrap(scores: Floats, measure: Measure, draw: Draw, seed: int = 0) -> tuple[Any, Any, Any]:
+    """A measure of scores and its 95 % percentile interval.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (runs, worlds)
+    measure : callable
+        Of such an array; a number or an array.
+    draw : {"runs", "runs and worlds", "stratified"}
+        What is drawn anew: whole runs, these and worlds, or runs for every world apart, as `rliable` does.
+    seed : int
+        Of the generator.
+
+    Returns
+    -------
+    value, low, high
+    """
+    generator = np.random.default_rng(seed)
+    runs, worlds = scores.shape
+    columns: NDArray[Any] = np.arange(worlds)
+    values = []
+    for _ in range(RESAMPLES):
+        rows = generator.integers(runs, size=(runs, worlds if draw == "stratified" else 1))
+        if draw == "runs and worlds":
+            columns = generator.integers(worlds, size=(worlds,))
+        values.append(measure(scores[rows, columns]))
+    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    return measure(scores), low, high
+
+
+def improvement(scores: Floats, other: Floats, seed: int = 0) -> tuple[float, float, float]:
+    """Probability that a run earns more than one of another algorithm in the same world, and its 95 % interval.
+
+    Parameters
+    ----------
+    scores, other : ndarray, shape (runs, worlds)
+        Equal scores count half.
+    seed : int
+        Of the generator.
+
+    Returns
+    -------
+    value, low, high
+    """
+    ahead = scores[:, None] - other[None]
+    wins = np.where(ahead > 0.0, 1.0, np.where(ahead < 0.0, 0.0, 0.5))
+    generator = np.random.default_rng(seed)
+    weights = [generator.multinomial(count, np.full(count, 1.0 / count), RESAMPLES) / count for count in wins.shape]
+    drawn = np.einsum("ri,rj,rij->r", weights[0], weights[1], np.tensordot(weights[2], wins, (1, 2)))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(wins.mean()), float(low), float(high)
+
+
+def front(quality: Floats, violated: Floats) -> NDArray[np.bool_]:
+    """Pareto front: which points no other one beats in one respect without being beaten in the other.
+
+    Parameters
+    ----------
+    quality : ndarray
+        The more, the better.
+    violated : ndarray
+        The less, the better.
+
+    Returns
+    -------
+    ndarray of bool
+        Equal points do not beat each other.
+    """
+    no_worse = (quality[:, None] >= quality) & (violated[:, None] <= violated)
+    better = (quality[:, None] > quality) | (violated[:, None] < violated)
+    marks: NDArray[np.bool_] = ~np.any(no_worse & better, axis=0)
+    return marks

@@ -1,0 +1,413 @@
+"""Policies against load: what foresight earns as tasks come faster, and what is left to the clairvoyant bound.
+
+The scenario is the shipped one; its mean arrival rate is swept, once with its bursts, whose two rates are scaled by a
+common factor, and once with Poisson arrivals. Rules with parameters have those that were tuned at the scenario's own
+mean rate, in either kind of arrivals, and keep them at all others: to tune anew at every load would take hours. What
+they lose far from that rate is therefore partly the tuning's.
+
+All policies meet the same worlds, so that differences are paired. A policy is *surely* better than another where the
+95 % interval of their mean difference lies above 0; with many loads a few such verdicts are due to chance.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import gymnasium as gym
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from baselines.bootstrap import Estimate, paired_bootstrap
+from baselines.clairvoyant import clairvoyant_optimum
+from baselines.compare import METRICS, ROOT, CompareConfig, PolicyConfig, compare, load_config, policy_key
+from baselines.farsighted import mean_arrival_rate
+from baselines.output import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GRID,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    render,
+    style,
+    write_text,
+)
+from coinfer_gym import InvalidInputError, load_scenario
+from studies.figure import finish_axis, log_ticks, write_figure
+
+SCENARIO = "bert-multimodal"
+RATES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+"""Mean arrival rates in 1/s."""
+
+WORLDS, TASKS = 40, 200
+TUNED = {"mmpp": ROOT / "configs/tuned/queueing.json", "poisson": ROOT / "configs/tuned/poisson.json"}
+"""Tuned options by kind of arrivals."""
+
+POLICIES = {
+    "myopic exact": (BLUE, "o", "-"),
+    "slowdown": (ORANGE, "v", ":"),  # lies on the myopic optimum where its cap does not bind
+    "queue budget": (PURPLE, "s", "-"),
+    "predictive control": (VERMILION, "D", "-"),
+    "stochastic DP": (GREEN, "^", "-"),
+}
+"""Colour, marker and line by policy."""
+
+BEST, MYOPIC = "stochastic DP", "myopic exact"
+SERIES = (*POLICIES, "clairvoyant", "clairvoyant bound")
+"""What `Sweep` holds: the policies, what the clairvoyant attains, and its bound from above."""
+
+ROUNDING = 1e-9
+"""How far rounding may lift a policy above the bound."""
+
+_UNTUNED = {MYOPIC: {"policy": "myopic_exact"}, BEST: {"policy": "stochastic_dp"}}
+_TITLES = {"mmpp": "bursts of tasks", "poisson": "Poisson arrivals"}
+_CHUNK = 5
+
+
+class Sweep(NamedTuple):
+    """One kind of arrivals at some mean rates.
+
+    Attributes
+    ----------
+    rates : ndarray, shape (rates,)
+        In 1/s.
+    delivered : ndarray, shape (series, worlds, rates)
+        Delivered quality per task, in the order of `SERIES`.
+    """
+
+    rates: NDArray[np.float64]
+    delivered: NDArray[np.float64]
+
+
+def settings(arrivals: str, rate: float, tasks: int) -> dict[str, Any]:
+    """Keyword arguments of the environment at a mean rate.
+
+    Parameters
+    ----------
+    arrivals : {"mmpp", "poisson"}
+    rate : float
+        In 1/s.
+    tasks : int
+        Tasks per episode.
+
+    Returns
+    -------
+    dict
+    """
+    env: dict[str, Any] = {"scenario": SCENARIO, "tasks": tasks, "arrivals": arrivals}
+    if arrivals == "poisson":
+        return env | {"arrival_rate": rate}
+    scenario = load_scenario(SCENARIO, arrivals=arrivals)
+    factor = rate / mean_arrival_rate(scenario)
+    return env | {"arrival_rate": factor * scenario.arrival_rate, "burst_rate": factor * scenario.burst_rate}
+
+
+def tuned_policies(path: Path) -> dict[str, dict[str, Any]]:
+    """The policies of `POLICIES` as a configuration names them, with the options that a tuning has found.
+
+    Parameters
+    ----------
+    path : Path
+        Result of ``python -m baselines.tune``.
+
+    Returns
+    -------
+    dict
+        Policy and options, by label.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such file, or it does not hold a rule.
+    """
+    if not path.is_file():
+        raise InvalidInputError("tuned", str(path), f"Run 'python -m baselines.tune configs/tune/{path.stem}.yaml'.")
+    rules = json.loads(path.read_text(encoding="utf-8"))["rules"]
+    policies = {}
+    for label in POLICIES:
+        if label not in _UNTUNED and label not in rules:
+            raise InvalidInputError("tuned", str(path), f"It holds no options for {label!r}.")
+        policies[label] = _UNTUNED.get(label) or {"policy": rules[label]["policy"], **rules[label]["options"]}
+    return policies
+
+
+def sweep(
+    arrivals: str,
+    work: Path,
+    *,
+    rates: Sequence[float] = RATES,
+    worlds: int = WORLDS,
+    tasks: int = TASKS,
+    seed: int = 0,
+    jobs: int = 1,
+) -> Sweep:
+    """Play all policies at all rates, and bound each episode, except what the folder holds already.
+
+    Parameters
+    ----------
+    arrivals : {"mmpp", "poisson"}
+    work : Path
+        Folder that remembers finished worlds.
+    rates : sequence of float
+        Mean arrival rates in 1/s.
+    worlds, tasks, seed : int
+        Number of worlds, tasks in each, and seed of the first.
+    jobs : int
+        Number of processes.
+
+    Returns
+    -------
+    Sweep
+    """
+    policies = tuned_policies(TUNED[arrivals])
+    parts = []
+    for rate in rates:
+        title = f"{SCENARIO}, {arrivals}, {rate:g} tasks per second"
+        env = settings(arrivals, rate, tasks)
+        config = load_config({"title": title, "env": env, "worlds": worlds, "seed": seed, "policies": policies})
+        played = compare(config, work, jobs).values[:, :, METRICS.index("delivered")]
+        parts.append(np.concatenate([played, clairvoyant_bounds(config, work, jobs)]))
+    return Sweep(np.array(rates, dtype=np.float64), np.stack(parts, axis=-1))
+
+
+def clairvoyant_bounds(config: CompareConfig, work: Path, jobs: int = 1) -> NDArray[np.float64]:
+    """Bounds of the clairvoyant optimum in the worlds of a comparison.
+
+    Parameters
+    ----------
+    config : CompareConfig
+    work : Path
+        Folder that remembers them, under a digest of all that they depend on.
+    jobs : int
+        Number of processes.
+
+    Returns
+    -------
+    ndarray, shape (2, worlds)
+        What the clairvoyant attains, and what no policy exceeds.
+    """
+    env = gym.make(config.environment, **config.env)
+    key = policy_key(config, PolicyConfig(policy="clairvoyant"), env)
+    path = work / f"bounds-{key}-{config.seed}-{config.worlds}.json"
+    if path.is_file():
+        return np.array(json.loads(path.read_text(encoding="utf-8")))
+    _bound(config, [config.seed])  # the other processes find the compiled code on disk
+    seeds = range(config.seed, config.seed + config.worlds)
+    chunks = [seeds[i : i + _CHUNK] for i in range(0, len(seeds), _CHUNK)]
+    tasks = (joblib.delayed(_bound)(config, chunk) for chunk in chunks)
+    bounds = np.concatenate(joblib.Parallel(n_jobs=min(jobs, len(chunks)))(tasks), axis=1)
+    work.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(bounds.tolist()))
+    return cast("NDArray[np.float64]", bounds)
+
+
+def _bound(config: CompareConfig, seeds: Sequence[int]) -> NDArray[np.float64]:
+    """Bounds in some worlds, shape (2, worlds)."""
+    env: Any = gym.make(config.environment, **config.env)
+    bounds = np.empty((2, len(seeds)))
+    for k, seed in enumerate(seeds):
+        env.reset(seed=seed)
+        result = clairvoyant_optimum(env.unwrapped.scenario, env.unwrapped.world())
+        bounds[:, k] = result.lower, result.upper
+    return bounds
+
+
+def make(
+    folder: Path,
+    *,
+    work: Path = Path("runs/figures/load"),
+    rates: Sequence[float] = RATES,
+    worlds: int = WORLDS,
+    tasks: int = TASKS,
+    seed: int = 0,
+    jobs: int | None = None,
+) -> dict[str, bool]:
+    """Compute and write ``load.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    work : Path
+        Folder that remembers finished worlds, so that an interrupted run goes on.
+    rates : sequence of float
+        Mean arrival rates in 1/s.
+    worlds, tasks, seed : int
+        Number of worlds at each rate, tasks in each, and seed of the first.
+    jobs : int, optional
+        Number of processes; one per core where not given.
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of the claim holds.
+    """
+    processes = jobs or os.cpu_count() or 1
+    options: dict[str, Any] = {"rates": rates, "worlds": worlds, "tasks": tasks, "seed": seed, "jobs": processes}
+    kinds = tqdm(TUNED, unit="kind of arrivals", disable=None)
+    sweeps = {arrivals: sweep(arrivals, work, **options) for arrivals in kinds}
+    judged = verdict(sweeps)
+    summary = {
+        "claim": "foresight pays under load, and no policy exceeds the clairvoyant bound",
+        **judged,
+        "policies": {arrivals: tuned_policies(path) for arrivals, path in TUNED.items()},
+        "settings": {"scenario": SCENARIO, "rates": list(rates), "worlds": worlds, "tasks": tasks, "seed": seed},
+    }
+    write_figure(folder, "load", table(sweeps), summary, draw(sweeps))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def estimates(swept: Sweep, reference: str) -> tuple[Estimate, Estimate]:
+    """Mean delivered quality, and its difference to one series in the same worlds, with 95 % intervals.
+
+    Parameters
+    ----------
+    swept : Sweep
+    reference : str
+        One of `SERIES`.
+
+    Returns
+    -------
+    estimate, difference : Estimate of shape (series, rates)
+    """
+    estimate, difference = paired_bootstrap(swept.delivered, SERIES.index(reference))
+    return estimate, cast("Estimate", difference)
+
+
+def verdict(sweeps: Mapping[str, Sweep]) -> dict[str, Any]:
+    """What the sweeps say.
+
+    Parameters
+    ----------
+    sweeps : mapping of str to Sweep
+        By kind of arrivals.
+
+    Returns
+    -------
+    dict
+        ``holds``, by part of the claim; ``exceptions``, where a part fails and by how much; ``measured``, by kind of
+        arrivals.
+    """
+    above: list[dict[str, Any]] = []
+    beaten: list[dict[str, Any]] = []
+    unpaid: list[dict[str, Any]] = []
+    measured = {}
+    for arrivals, swept in sweeps.items():
+        played, bound = swept.delivered[: len(POLICIES)], swept.delivered[-1]
+        excess = played - bound
+        for i, label in enumerate(POLICIES):
+            worst = excess[i].max(axis=0)
+            above += [
+                {"arrivals": arrivals, "rate": float(rate), "policy": label, "excess": float(worst[k])}
+                for k, rate in enumerate(swept.rates)
+                if worst[k] > ROUNDING
+            ]
+        mean, lead = estimates(swept, BEST)
+        for i, label in enumerate(POLICIES):
+            others = [_lead(arrivals, swept, label, lead, i, k) for k in range(len(swept.rates))]
+            beaten += [entry for entry in others if entry["low"] > 0.0]
+            unpaid += [entry for entry in others if label == MYOPIC and entry["high"] >= 0.0]
+        share = mean.mean / mean.mean[-1]
+        measured[arrivals] = {
+            "rates": swept.rates.tolist(),
+            "bound": mean.mean[-1].tolist(),
+            "largest_gap_of_bounds": float((mean.mean[-1] - mean.mean[-2]).max()),
+            "share_of_bound": {label: share[i].tolist() for i, label in enumerate(POLICIES)},
+            "largest_excess_over_bound": float(excess.max()),
+            "loads_where_surely_beaten_by_stochastic_dp": {
+                label: int((lead.high[i] < 0.0).sum()) for i, label in enumerate(POLICIES) if label != BEST
+            },
+        }
+    exceptions = {
+        "no policy exceeds the clairvoyant bound in any world": above,
+        "no rule is surely better than stochastic DP at any load": beaten,
+        "stochastic DP is surely better than the myopic optimum at every load": unpaid,
+    }
+    holds = {part: not found for part, found in exceptions.items()}
+    return {"holds": holds, "exceptions": exceptions, "measured": measured}
+
+
+def _lead(arrivals: str, swept: Sweep, label: str, lead: Estimate, i: int, k: int) -> dict[str, Any]:
+    """Lead of a policy over stochastic DP at one load."""
+    numbers = {name: float(part[i, k]) for name, part in lead._asdict().items()}
+    return {"arrivals": arrivals, "rate": float(swept.rates[k]), "policy": label, **numbers}
+
+
+def table(sweeps: Mapping[str, Sweep]) -> list[list[Any]]:
+    """The picture's data: the header, and a row per kind of arrivals, rate and series.
+
+    Parameters
+    ----------
+    sweeps : mapping of str to Sweep
+        By kind of arrivals.
+
+    Returns
+    -------
+    list of list
+        Mean delivered quality, and less the clairvoyant bound and less stochastic DP, with 95 % intervals.
+    """
+    names = [f"{what}{part}" for what in ("", "less_bound_", "less_stochastic_dp_") for part in Estimate._fields]
+    rows: list[list[Any]] = [["arrivals", "rate", "series", *names, "share_of_bound"]]
+    for arrivals, swept in sweeps.items():
+        (mean, to_bound), (_, to_best) = estimates(swept, SERIES[-1]), estimates(swept, BEST)
+        for k, rate in enumerate(swept.rates):
+            for i, label in enumerate(SERIES):
+                numbers = [part[i, k] for estimate in (mean, to_bound, to_best) for part in estimate]
+                numbers.append(mean.mean[i, k] / mean.mean[-1, k])
+                rows.append([arrivals, f"{rate:g}", label, *(f"{number:.6f}" for number in numbers)])
+    return rows
+
+
+def draw(sweeps: Mapping[str, Sweep]) -> dict[str, bytes]:
+    """Picture of the sweeps: delivered quality above, what is left to the clairvoyant bound below.
+
+    Parameters
+    ----------
+    sweeps : mapping of str to Sweep
+        By kind of arrivals.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(9.0, 7.0))
+        figure.set_layout_engine("constrained", wspace=0.06)
+        axes = figure.subplots(2, len(sweeps), sharex=True, sharey="row", squeeze=False)
+        for column, (arrivals, swept) in enumerate(sweeps.items()):
+            _panels(axes[:, column], swept)
+            axes[0, column].set_title(_TITLES[arrivals], fontsize=10)
+            axes[1, column].set_xlabel("mean arrival rate (1/s)")
+        axes[0, 0].set_ylabel("delivered quality per task (1)")
+        axes[1, 0].set_ylabel("delivered quality less the bound (1)")
+        worlds = next(iter(sweeps.values())).delivered.shape[1]
+        figure.suptitle(f"Quality against load, {SCENARIO}, {worlds} worlds, 95 % intervals", fontsize=11)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        return {f"load.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def _panels(axes: Any, swept: Sweep) -> None:
+    """Both panels of one kind of arrivals."""
+    mean, to_bound = estimates(swept, SERIES[-1])
+    for axis, estimate in zip(axes, (mean, to_bound), strict=True):
+        best = estimate.mean[: len(POLICIES)].max(axis=0)
+        shade = {"color": GRID, "alpha": 0.5, "linewidth": 0, "label": "left by the best policy"}
+        axis.fill_between(swept.rates, best, estimate.mean[-1], **shade)
+        axis.plot(swept.rates, estimate.mean[-1], color=BLACK, linestyle="--", linewidth=1.2, label=SERIES[-1])
+        for i, (name, (colour, marker, line)) in enumerate(POLICIES.items()):
+            axis.fill_between(swept.rates, estimate.low[i], estimate.high[i], color=colour, alpha=0.15, linewidth=0)
+            axis.plot(swept.rates, estimate.mean[i], line, color=colour, marker=marker, markersize=4, label=name)
+        log_ticks(axis, swept.rates.tolist())
+        finish_axis(axis)

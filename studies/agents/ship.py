@@ -1,0 +1,272 @@
+"""Put the agent of a run among the shipped ones: ``python -m studies.agents.ship RUN_FOLDER --name bert-multimodal``.
+
+``agents/trained/NAME/`` gets ``agent.safetensors``, ``card.json`` and ``card.md``: what the agent is, how it was
+trained and from what, its result on frozen worlds beside myopic exact, stochastic dynamic programming and the bounds of
+the clairvoyant optimum, and the checksum of its file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+import joblib
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from agents.evaluate import AGENT, TRAINED, Evaluation, evaluate, quality_bounds
+from agents.hyperparameters import read_mapping
+from agents.policy import AGENT_FILE, read_agent
+from baselines.bootstrap import paired_bootstrap
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.scenario import WorldScenario
+
+__all__ = ["LIMIT", "main", "read_training", "ship"]
+
+LIMIT = 1_000_000
+"""Bytes of a shipped file, at most."""
+
+_LINE = 112  # of 120, what stands before the call left out
+
+
+def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 1, overwrite: bool = False) -> Path:
+    """Copy the agent of a run, and write its card.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    name : str
+        Small letters, digits and hyphens.
+    worlds, seed, jobs : int
+        As for `agents.evaluate.evaluate`.
+    overwrite : bool
+        Replace a shipped agent of this name.
+
+    Returns
+    -------
+    Path
+        Folder of the shipped agent.
+
+    Raises
+    ------
+    InvalidInputError
+        If the run holds no agent or does not tell how it was trained, the name is taken or not one, training began in
+        one of the worlds, or a file would be too large.
+    """
+    target = TRAINED / name
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise InvalidInputError("name", name, "Use small letters, digits and hyphens.")
+    if target.exists() and not overwrite:
+        raise InvalidInputError("name", name, "Such an agent is shipped: give another, or --overwrite.")
+    _, about = read_agent(folder)
+    content = (folder / AGENT_FILE).read_bytes()
+    training = read_training(folder)
+    _check_worlds(training, range(seed, seed + worlds))
+    evaluation = evaluate(folder, worlds=worlds, seed=seed, jobs=jobs)
+    scenario = cast("Any", gym.make(evaluation.env, **evaluation.env_kwargs).unwrapped).scenario
+    bounds = _bounds(evaluation, scenario, jobs)
+    card = {
+        "name": name,
+        "file": AGENT_FILE,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "scenario": scenario.name,
+        "description": scenario.description,
+        **{key: about[key] for key in ("algo", "activation", "timesteps")},
+        "wrapper": about["config"].get("wrapper") or [],
+        "training": training,
+        "evaluation": evaluation.plain() | {"clairvoyant": bounds},
+    }
+    files = {
+        AGENT_FILE: content,
+        "card.json": (json.dumps(card, indent=1) + "\n").encode(),
+        "card.md": _describe(card, evaluation).encode(),
+    }
+    for file, part in files.items():
+        if len(part) > LIMIT:
+            raise InvalidInputError(f"{file}: bytes", len(part), f"At most {LIMIT}: train a smaller network.")
+    with tempfile.TemporaryDirectory(prefix=".", dir=TRAINED) as scratch:
+        draft = Path(scratch, "new")
+        draft.mkdir()
+        for file, part in files.items():
+            (draft / file).write_bytes(part)
+        if target.exists():
+            target.rename(Path(scratch, "old"))
+        draft.rename(target)
+    return target
+
+
+def read_training(folder: Path) -> list[dict[str, Any]]:
+    """Steps that led to the agent of a folder: the last one first, then those of the agent that it started from.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a run of `agents.train` or `agents.imitate`, or of a shipped agent.
+
+    Returns
+    -------
+    list of dict
+        With ``command``, ``config``, ``git_revision`` and ``versions`` each.
+
+    Raises
+    ------
+    InvalidInputError
+        If the folder does not tell.
+    """
+    if (folder / "card.json").is_file():
+        return list(_read_json(folder / "card.json")["training"])
+    if (folder / "imitation.json").is_file():
+        found = _read_json(folder / "imitation.json")
+        return [_portable({key: found[key] for key in ("command", "config", "git_revision", "versions")})]
+    if not (folder / "config.yaml").is_file() or not (folder / "origin.yaml").is_file():
+        remedy = "It must hold config.yaml and origin.yaml, imitation.json, or card.json, which tell of the training."
+        raise InvalidInputError("folder", str(folder), remedy)
+    config, origin = (read_mapping(folder / file) for file in ("config.yaml", "origin.yaml"))
+    told = {key: origin.get(key) for key in ("git_revision", "versions")}
+    step = _portable({"command": shlex.join(origin["command"]), "config": config} | told)
+    start = config.get("start")
+    if not start:
+        return [step]
+    return [step, *read_training(Path(start) if Path(start).is_dir() else Path(start).parent)]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InvalidInputError("file", str(path), "It is damaged.") from error
+
+
+def _portable(step: dict[str, Any]) -> dict[str, Any]:
+    """The same with paths that count from the checkout."""
+    text = json.dumps(step, default=str)
+    return dict(json.loads(text.replace(json.dumps(f"{TRAINED.parents[1]}{os.sep}")[1:-1], "")))
+
+
+def _check_worlds(training: Sequence[dict[str, Any]], frozen: range) -> None:
+    """Raise `InvalidInputError` if a step of the training has seen one of the frozen worlds."""
+    for step in training:
+        config = step["config"]
+        if "first_world" in config:
+            seen = range(config["first_world"], config["first_world"] + config["worlds"])
+        else:
+            seen = range(config["seed"], config["seed"] + config["hyperparams"].get("n_envs", 1))
+        if seen.start < frozen.stop and frozen.start < seen.stop:
+            remedy = f"Training began in worlds {seen.start} to {seen.stop - 1}: give --seed {seen.stop} or more."
+            raise InvalidInputError("seed", frozen.start, remedy)
+
+
+def _bounds(evaluation: Evaluation, scenario: WorldScenario, jobs: int) -> dict[str, Any]:
+    """What knowing the future could deliver: an upper bound, and what is surely attainable."""
+    env = gym.make(evaluation.env, **evaluation.env_kwargs)
+    drawn = []
+    for world in range(evaluation.seed, evaluation.seed + evaluation.worlds):
+        env.reset(seed=world)
+        drawn.append(cast("Any", env.unwrapped).world())
+    results = joblib.Parallel(n_jobs=jobs)(joblib.delayed(quality_bounds)(scenario, world) for world in drawn)
+    values: NDArray[np.float64] = np.array([[[lower], [upper]] for lower, upper in results]).swapaxes(0, 1)
+    estimate, _ = paired_bootstrap(values)
+    return {
+        name: {part: float(value[i, 0]) for part, value in estimate._asdict().items()}
+        for i, name in enumerate(("lower", "upper"))
+    }
+
+
+def _write_call(evaluation: Evaluation) -> str:
+    """The call that makes the environment, in the style of the sources."""
+    arguments = [f'"coinfer_gym:{evaluation.env}"']
+    for key, value in evaluation.env_kwargs.items():
+        arguments.append(f"{key}={json.dumps(value) if isinstance(value, str) else repr(value)}")
+    line = f"gym.make({', '.join(arguments)})"
+    if len(line) <= _LINE:
+        return line
+    return "gym.make(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
+
+
+def _describe(card: dict[str, Any], evaluation: Evaluation) -> str:
+    """Text of ``card.md``."""
+    wrappers = ", ".join(f"`{json.dumps(layer)}`" for layer in card["wrapper"]) or "none"
+    bounds = card["evaluation"]["clairvoyant"]
+    layerwise = evaluation.env.startswith("coinfer_gym/Layerwise-")
+    share = float(evaluation.estimate.mean[evaluation.labels.index(AGENT), 0]) / bounds["upper"]["mean"]
+    titles, *rows = evaluation.rows()
+    told = (
+        ""
+        if layerwise
+        else f" No policy can exceed the clairvoyant's upper bound; the agent delivers {share:.1%} of it."
+    )
+    for name in () if layerwise else ("lower", "upper"):
+        text = "{mean:.4f} [{low:.4f}, {high:.4f}]".format(**bounds[name])
+        rows.append([f"clairvoyant, {name} bound", text, *[""] * (len(titles) - 2)])
+    table = [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows)]
+    last = evaluation.seed + evaluation.worlds - 1
+    parts = [
+        f"# {card['name']}",
+        f"{card['description']}",
+        f"An agent of {card['algo'].upper()} for `{evaluation.env}`, scenario `{card['scenario']}`, kept after "
+        f"{card['timesteps']:,} decisions of training. Wrappers, the innermost first: {wrappers}; `bind` builds them.",
+        "```python\nimport gymnasium as gym\n\nfrom agents.policy import load_agent\n\n"
+        f"env = {_write_call(evaluation)}\n"
+        f'agent = load_agent("agents/trained/{card["name"]}").bind(env)\n'
+        "observation, info = env.reset(seed=0)\naction, _ = agent.predict(observation, deterministic=True)\n```",
+        "## Result",
+        f"Means over the frozen worlds `reset(seed={evaluation.seed})` to `reset(seed={last})`, in which no training "
+        f"began, with 95 % intervals by the paired bootstrap over worlds.{'' if layerwise else told}",
+        "\n".join(table),
+        *evaluation.notes,
+        f"Evaluated at revision `{card['evaluation']['git_revision']}`.",
+        "## Training",
+        *_describe_training(card["training"]),
+        "## File",
+        f"`{card['file']}`, {card['bytes']:,} bytes, weights only.\nSHA-256 `{card['sha256']}`.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _describe_training(training: Sequence[dict[str, Any]]) -> list[str]:
+    parts = []
+    for k, step in enumerate(training):
+        what = "It started from what this command made:" if k else "The command, from the root of the repository:"
+        config = yaml.safe_dump(step["config"], sort_keys=False).rstrip()
+        parts.append(f"{what}\n\n```bash\n{step['command']}\n```")
+        parts.append(f"Seed {step['config']['seed']}, revision `{step['git_revision']}`; the configuration in full:")
+        parts.append(f"```yaml\n{config}\n```")
+    return parts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m studies.agents.ship", description="Put an agent among the shipped ones."
+    )
+    parser.add_argument("folder", type=Path, help="of the run")
+    parser.add_argument("--name", required=True, help="of the shipped agent, such as bert-multimodal")
+    parser.add_argument("--worlds", type=int, default=200, help="frozen worlds to evaluate in (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first world (default: 0)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a shipped agent of this name")
+    options = parser.parse_args(arguments)
+    try:
+        target = ship(options.folder, options.name, options.worlds, options.seed, options.jobs, options.overwrite)
+    except InvalidInputError as error:
+        print(f"studies.agents.ship: {error}", file=sys.stderr)
+        return 2
+    print(f"shipped as {target.name}; its card is {target / 'card.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,531 @@
+"""Train many agents: ``python -m studies.agents.sweep configs/sweeps/queueing.yaml``, on all cores or on a Ray cluster.
+
+A sweep is a grid of runs, entries times seeds, all in one environment::
+
+    title: Bursts of tasks in a queue
+    env_kwargs: {scenario: bert-multimodal}
+    seeds: 10                                # runs per entry
+    evaluation: {worlds: 200, seed: 0}       # world k is env.reset(seed=seed + k)
+    target: stochastic DP                    # the reference that counts as 100 %
+    references:                              # label: policy and its options, as in a comparison
+      stochastic DP: {policy: stochastic_dp}
+    common: {eval_freq: 20000}               # fields of `agents.runs.RunConfig` for all entries
+    entries:                                 # label: further fields
+      PPO: {algo: ppo, wrapper: [BudgetShareAction], n_timesteps: 600000}
+
+Run `k` of an entry trains with seed ``10000 (k + 1)``: its lanes count on from there, so that runs share no world, and
+none trains in a frozen one. Every run has its own folder, ``LABEL/seed_SEED`` in that of the sweep: what `agents.train`
+writes, ``train.log``, and what the best agent earned in each frozen world, ``evaluation.csv``. The references play the
+same worlds and those on which training chooses the best agent; their results and the bounds of the clairvoyant optimum
+stand in ``reference.csv``.
+
+The same command goes on with a sweep that was interrupted: finished runs are left, started ones are resumed from their
+checkpoint. A run that cannot go on is told at the end; the others are trained regardless. On a cluster the folder must
+be on a file system that all machines share; references are played on the machine that starts the sweep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import hashlib
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+import joblib
+import numba
+import pydantic
+import yaml
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from pydantic import Field
+from tqdm import tqdm
+
+from agents.evaluate import METRICS as PLAYED
+from agents.evaluate import play_worlds, quality_bounds
+from agents.held_out import SELECTION_SEED, deterministic
+from agents.hyperparameters import read_mapping
+from agents.policy import AGENT_FILE, load_agent, read_agent
+from agents.runs import RunConfig, build_env, read_config
+from agents.train import train
+from baselines import compare
+from baselines.checks import check_model
+from baselines.compare import CompareConfig, PolicyConfig
+from baselines.output import csv_text, write_text
+from baselines.registry import make_policy
+from baselines.rules import LAIM
+from coinfer_gym.errors import InvalidInputError, nearest
+
+__all__ = [
+    "BOUNDS",
+    "METRICS",
+    "Run",
+    "SweepConfig",
+    "list_runs",
+    "load_sweep",
+    "main",
+    "read_rows",
+    "selection_worlds",
+    "sweep",
+]
+
+METRICS = PLAYED[:3]
+"""What is measured in a frozen world: quality per task, misses per decision, losses per task."""
+
+BOUNDS = ("clairvoyant lower", "clairvoyant upper")
+"""Labels of the bounds of the clairvoyant optimum among the references."""
+
+_STRIDE = 10_000  # between the seeds of two runs; more than lanes or frozen worlds
+_MOST_RUNS = 900  # seeds of tuning and of held-out worlds come after them
+_CHUNK = 8
+_OF_THE_SWEEP = ("env", "env_kwargs", "seed", "out")
+_DELETE = "Delete its folder to train it anew."
+
+
+class _Checked(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Evaluation(_Checked):
+    """The frozen worlds."""
+
+    worlds: int = Field(200, ge=2, le=_STRIDE)
+    seed: int = Field(0, ge=0)
+
+
+class SweepConfig(_Checked):
+    """What the file of a sweep says; `load_sweep` reads and checks one."""
+
+    title: str
+    env: str = LAIM
+    env_kwargs: dict[str, Any] = Field(default_factory=dict)
+    seeds: int = Field(ge=1, le=_MOST_RUNS)
+    evaluation: Evaluation
+    target: str
+    references: dict[str, PolicyConfig] = Field(min_length=1)
+    common: dict[str, Any] = Field(default_factory=dict)
+    entries: dict[str, dict[str, Any]] = Field(min_length=1)
+
+    @property
+    def frozen(self) -> range:
+        """Seeds of the frozen worlds."""
+        return range(self.evaluation.seed, self.evaluation.seed + self.evaluation.worlds)
+
+    def comparison(self) -> CompareConfig:
+        """The references in the frozen worlds."""
+        policies = {label: entry.model_dump() for label, entry in self.references.items()}
+        content = {"title": self.title, "environment": self.env, "env": self.env_kwargs, "policies": policies}
+        return compare.load_config(content | self.evaluation.model_dump())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep.
+
+    Attributes
+    ----------
+    label : str
+        Of its entry.
+    config : RunConfig
+        With the folder of the run.
+    """
+
+    label: str
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.label}, seed {self.config.seed}"
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a run: ``trained``, ``resumed``, ``evaluated`` or ``failed``."""
+
+    name: str
+    state: str
+    error: str = ""
+
+
+def load_sweep(path: str | Path) -> SweepConfig:
+    """Read and check the file of a sweep.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    SweepConfig
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be read, a key is unknown, or a value cannot be used, in an entry as well.
+    """
+    data = read_mapping(path)
+    config = check_model(SweepConfig, data, str(path))
+    if config.target not in config.references:
+        raise InvalidInputError(f"{path}: target", config.target, nearest(config.target, config.references))
+    if config.frozen.stop > _STRIDE:
+        remedy = f"Frozen worlds end before {_STRIDE}, where the seeds of training begin."
+        raise InvalidInputError(f"{path}: evaluation: seed", config.evaluation.seed, remedy)
+    for label in (*config.references, *config.entries):
+        if label in BOUNDS or not label.replace("_", "").replace("-", "").replace(" ", "").isalnum():
+            raise InvalidInputError(f"{path}: label", label, "Use letters, digits, spaces, '-' and '_'.")
+    twice = config.references.keys() & config.entries.keys()
+    if twice:
+        raise InvalidInputError(f"{path}: label", min(twice), "An entry and a reference need different labels.")
+    config.comparison()
+    for run in list_runs(config, Path(), str(path)):
+        run.config.load_hyperparameters()
+        if run.config.start:
+            read_agent(run.config.start)
+    return config
+
+
+def list_runs(config: SweepConfig, folder: Path, origin: str = "sweep") -> list[Run]:
+    """Runs of a sweep, the first ones of all entries before the second ones.
+
+    Parameters
+    ----------
+    config : SweepConfig
+    folder : Path
+        Of the sweep.
+    origin : str
+        Name of the file for errors.
+
+    Returns
+    -------
+    list of Run
+
+    Raises
+    ------
+    InvalidInputError
+        If an entry has an unknown field, lacks its algorithm, or sets what belongs to the sweep.
+    """
+    for label, entry in config.entries.items():
+        fields = config.common | entry
+        if "algo" not in fields:
+            raise InvalidInputError(f"{origin}: {label}: algo", None, "It must be given.")
+        for name in _OF_THE_SWEEP:
+            if name in fields:
+                raise InvalidInputError(f"{origin}: {label}: {name}", fields[name], "The sweep sets it for all runs.")
+        if "eval_lanes" in entry:
+            remedy = "Set it under 'common': all runs are evaluated in the same worlds."
+            raise InvalidInputError(f"{origin}: {label}: eval_lanes", entry["eval_lanes"], remedy)
+    seeds = [_STRIDE * (k + 1) for k in range(config.seeds)]
+    return [_make_run(config, folder, label, seed, origin) for seed in seeds for label in config.entries]
+
+
+def selection_worlds(config: SweepConfig) -> range:
+    """Seeds of the worlds in which training chooses the best agent of a run, see ``evaluations.csv``."""
+    lanes = list_runs(config, Path())[0].config.eval_lanes
+    return range(SELECTION_SEED, SELECTION_SEED + lanes)
+
+
+def _make_run(config: SweepConfig, folder: Path, label: str, seed: int, origin: str) -> Run:
+    fields = config.common | config.entries[label]
+    out = (folder / label.replace(" ", "_") / f"seed_{seed}").as_posix()
+    own = {"env": config.env, "env_kwargs": config.env_kwargs, "seed": seed, "out": out}
+    return Run(label, read_config(fields | own, f"{origin}: {label}"))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is missing, or not every row has all columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInputError("file", str(path), f"It cannot be read: {error}.") from error
+    if not rows or any(None in row or None in row.values() for row in rows):
+        raise InvalidInputError("file", str(path), "It is damaged: delete it, and sweep again.")
+    return rows
+
+
+def _is_finished(run: Run) -> bool:
+    """Whether a run has come to its end; False where it has not begun.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is damaged, or of another configuration.
+    """
+    folder = run.config.folder
+    if not (folder / "config.yaml").exists():
+        return False
+    stored = read_mapping(folder / "config.yaml")
+    wanted = yaml.safe_load(yaml.safe_dump(run.config.resolved()))
+    different = [name for name in wanted if name != "out" and stored.get(name) != wanted[name]]
+    if different:
+        remedy = f"The sweep now asks for {wanted[different[0]]!r}. {_DELETE} Or sweep to another --out."
+        raise InvalidInputError(f"{folder}: {different[0]}", stored.get(different[0]), remedy)
+    if not (folder / "results.json").exists():
+        return False
+    try:
+        seconds = float(json.loads((folder / "results.json").read_text(encoding="utf-8"))["seconds"])
+        trained = float(read_rows(folder / "evaluations.csv")[-1]["timesteps"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError("run", str(folder), f"Its results are damaged. {_DELETE}") from error
+    minutes = run.config.max_minutes
+    enough = trained >= wanted["hyperparams"]["n_timesteps"]
+    return enough or (minutes is not None and seconds >= 60.0 * minutes)
+
+
+def _evaluation_key(run: Run, comparison: CompareConfig, env: gym.Env[Any, Any]) -> str:
+    """Digest of all that the evaluation of a run depends on."""
+    agent = run.config.folder / AGENT_FILE
+    if not agent.exists():
+        raise InvalidInputError("run", str(run.config.folder), f"It holds no {AGENT_FILE}. {_DELETE}")
+    world = compare.policy_key(comparison, PolicyConfig(policy="agents.policy:load_agent"), env)
+    digest = hashlib.sha256(agent.read_bytes()).hexdigest()
+    content = [digest, run.config.wrappers, world, comparison.worlds, comparison.seed]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _is_evaluated(run: Run, key: str) -> bool:
+    """Whether the folder holds the evaluation of this digest."""
+    folder = run.config.folder
+    noted = folder / "evaluation.json"
+    return (folder / "evaluation.csv").exists() and noted.exists() and _read_json(noted).get("key") == key
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Content of a file of this sweep; nothing where it is damaged, so that it is made anew."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _complete(run: Run, comparison: CompareConfig) -> _Outcome:
+    """Train a run to its end, or go on with it, and evaluate its best agent; errors are told, not raised."""
+    folder = run.config.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        (folder / "train.log").open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        try:
+            state = _train(run)
+            _evaluate(run, comparison)
+        except Exception as error:
+            traceback.print_exc()
+            reason = str(error) if isinstance(error, InvalidInputError) else f"{type(error).__name__}: {error}"
+            return _Outcome(run.name, "failed", f"{reason} See {folder / 'train.log'}.")
+    return _Outcome(run.name, state)
+
+
+def _train(run: Run) -> str:
+    if _is_finished(run):
+        return "evaluated"
+    folder = run.config.folder
+    started = (folder / "config.yaml").exists()
+    train(run.config, ("--config", str(folder / "config.yaml"), "--overwrite"), resume=started)
+    if not _is_finished(run):
+        raise KeyboardInterrupt  # a signal had training save and stop
+    return "resumed" if started else "trained"
+
+
+def _evaluate(run: Run, comparison: CompareConfig) -> None:
+    """Have the best agent of a run play the frozen worlds, and write down what it earned in each."""
+    numba.set_num_threads(min(run.config.threads, numba.get_num_threads()))
+    folder = run.config.folder
+    key = _evaluation_key(run, comparison, gym.make(comparison.environment, **comparison.env))
+    if _is_evaluated(run, key):
+        return
+    env = build_env(run.config, comparison.worlds)
+    earned = play_worlds(env, deterministic(load_agent(folder), env), comparison.seed)[:, : len(METRICS)]
+    env.close()
+    worlds = range(comparison.seed, comparison.seed + comparison.worlds)
+    rows = [(world, *row) for world, row in zip(worlds, earned.tolist(), strict=True)]
+    write_text(folder / "evaluation.csv", csv_text([("world", *METRICS), *rows]))
+    write_text(folder / "evaluation.json", json.dumps({"key": key}) + "\n")
+
+
+def _make_references(config: SweepConfig, folder: Path, jobs: int) -> None:
+    """Play the references in the frozen worlds and in those of selection, except what ``reference.csv`` holds."""
+    env = gym.make(config.env, **config.env_kwargs)
+    comparison = config.comparison()
+    keys = {label: compare.policy_key(comparison, entry, env) for label, entry in config.references.items()}
+    bounds = compare.policy_key(comparison, PolicyConfig(policy="clairvoyant"), env)
+    keys |= dict.fromkeys(BOUNDS, bounds)
+    file, noted = folder / "reference.csv", folder / "reference.json"
+    old = _read_json(noted)
+    kept = read_rows(file) if file.exists() and old else []
+    rows = [tuple(row.values()) for row in kept if keys.get(row["policy"]) == old.get(row["policy"], "")]
+    seen = {(row[0], int(row[1])) for row in rows}
+    worlds = [*config.frozen, *selection_worlds(config)]
+    parts: list[tuple[PolicyConfig | None, str, list[int]]] = []
+    for label, entry in config.references.items():
+        parts.append((entry, label, [world for world in worlds if (label, world) not in seen]))
+    left = [world for world in worlds if any((label, world) not in seen for label in BOUNDS)]
+    parts += [(None, "", left[i : i + _CHUNK]) for i in range(0, len(left), _CHUNK)]
+    parts = [part for part in parts if part[2]]
+    if not parts:
+        return
+    write_text(file, _reference_text(rows))
+    write_text(noted, json.dumps(keys, indent=2) + "\n")
+    tasks = (joblib.delayed(_play_reference)(config.env, config.env_kwargs, *part) for part in parts)
+    with tqdm(total=sum(len(part[2]) for part in parts), desc="references", unit="world", disable=None) as bar:
+        for found in joblib.Parallel(n_jobs=min(jobs, len(parts)), return_as="generator_unordered")(tasks):
+            rows += found
+            write_text(file, _reference_text(rows))
+            bar.update(len({row[1] for row in found}))
+
+
+def _reference_text(rows: Sequence[tuple[Any, ...]]) -> str:
+    ordered = sorted(rows, key=lambda row: (row[0], int(row[1])))
+    return csv_text([("policy", "world", *METRICS), *ordered])
+
+
+def _play_reference(
+    env_id: str, env_kwargs: Mapping[str, Any], entry: PolicyConfig | None, label: str, worlds: Sequence[int]
+) -> list[tuple[Any, ...]]:
+    """Rows of ``reference.csv`` for some worlds: of a policy, or of the bounds where there is none."""
+    env = gym.make(env_id, **env_kwargs)
+    core = cast("Any", env.unwrapped)
+    rows: list[tuple[Any, ...]] = []
+    if entry is None:
+        for world in worlds:
+            env.reset(seed=world)
+            values = quality_bounds(core.scenario, core.world())
+            rows += [(name, world, value, "", "") for name, value in zip(BOUNDS, values, strict=True)]
+        return rows
+    policy: Any = make_policy(entry.policy, entry.options)
+    policy = policy.bind(env) if hasattr(policy, "bind") else policy
+    for world in worlds:
+        measured = compare.play(env, policy, world)
+        rows.append((label, world, *(measured[name] for name in METRICS)))
+    return rows
+
+
+class _Parallel(joblib.Parallel):  # type: ignore[misc]
+    """Runs in parallel under a progress bar; Ray's backend returns no generator that could be watched instead."""
+
+    def __init__(self, bar: tqdm[Any], jobs: int) -> None:
+        super().__init__(n_jobs=jobs, batch_size=1)
+        self._bar = bar
+
+    def print_progress(self) -> None:
+        self._bar.update(self.n_completed_tasks - self._bar.n)
+
+
+@contextlib.contextmanager
+def _backend(name: str) -> Iterator[None]:
+    """Have joblib use this machine's cores, or a Ray cluster."""
+    if name == "loky":
+        with joblib.parallel_config("loky", inner_max_num_threads=1):
+            yield
+        return
+    try:
+        importlib.import_module("ray.util.joblib").register_ray()
+    except ImportError as error:
+        raise InvalidInputError("backend", name, "Ray is missing here: pip install ray") from error
+    with joblib.parallel_config("ray"):
+        yield
+
+
+def sweep(config: SweepConfig, folder: Path, jobs: int, backend: str = "loky") -> list[_Outcome]:
+    """Bring all runs of a sweep to their end.
+
+    Parameters
+    ----------
+    config : SweepConfig
+    folder : Path
+    jobs : int
+        Runs at a time; -1 for as many as there are cores.
+    backend : {"loky", "ray"}
+
+    Returns
+    -------
+    list
+        Of what was done, errors included; runs that were finished before are left out.
+
+    Raises
+    ------
+    InvalidInputError
+        If the environment, a reference or the backend cannot be used.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    with _backend(backend):
+        pass  # a backend that is missing is told before the references are played
+    _make_references(config, folder, jobs if backend == "loky" else -1)
+    comparison = config.comparison()
+    left, outcomes = _unfinished(list_runs(config, folder), comparison)
+    with _backend(backend), tqdm(total=len(left), desc="runs", unit="run", disable=None) as bar:
+        outcomes += _Parallel(bar, jobs)(joblib.delayed(_complete)(run, comparison) for run in left)
+    return outcomes
+
+
+def _unfinished(runs: Sequence[Run], comparison: CompareConfig) -> tuple[list[Run], list[_Outcome]]:
+    """Runs that are left to do, and those that cannot go on."""
+    env = gym.make(comparison.environment, **comparison.env)
+    left, failed = [], []
+    for run in runs:
+        try:
+            done = _is_finished(run) and _is_evaluated(run, _evaluation_key(run, comparison, env))
+        except InvalidInputError as error:
+            failed.append(_Outcome(run.name, "failed", str(error)))
+            continue
+        if not done:
+            left.append(run)
+    return left, failed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser("python -m studies.agents.sweep", description="A grid of training runs.")
+    parser.add_argument("config", help="YAML file, such as configs/sweeps/queueing.yaml")
+    parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/sweeps/NAME OF THE CONFIG)")
+    parser.add_argument("--jobs", type=int, default=-1, help="runs at a time (default: one per core)")
+    parser.add_argument("--backend", choices=("loky", "ray"), default="loky", help="this machine, or a Ray cluster")
+    options = parser.parse_args(arguments)
+    folder = options.out or Path("runs", "sweeps", Path(options.config).stem)
+    try:
+        if options.jobs < 1 and options.jobs != -1:
+            raise InvalidInputError("jobs", options.jobs, "Give 1 or more, or -1 for one per core.")
+        config = load_sweep(options.config)
+        outcomes = sweep(config, folder, options.jobs, options.backend)
+    except InvalidInputError as error:
+        print(f"studies.agents.sweep: {error}", file=sys.stderr)
+        return 2
+    except TerminatedWorkerError:
+        print("studies.agents.sweep: a process was killed, perhaps for its memory; try fewer --jobs.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on in {folder}", file=sys.stderr)
+        return 130
+    return _tell(outcomes, len(config.entries) * config.seeds, folder)
+
+
+def _tell(outcomes: Sequence[_Outcome], total: int, folder: Path) -> int:
+    """Say what was done; returns the exit status."""
+    states = [outcome.state for outcome in outcomes]
+    counts = [f"{states.count(state)} {state}" for state in ("trained", "resumed", "evaluated", "failed")]
+    print(f"{total} runs in {folder}: {', '.join(counts)}, {total - len(outcomes)} finished before")
+    for outcome in outcomes:
+        if outcome.error:
+            print(f"studies.agents.sweep: {outcome.name}: {outcome.error}", file=sys.stderr)
+    return int("failed" in states)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,826 @@
+"""Designs in real F1 (Lyu et al., Figs. 4-6; claim L11): what the designs of P1 reach on a measured network.
+
+Scenario ``minilm-squad``. Every design is a decision of P1: a cut and two retained ratios among its controls. The
+network was cut and pruned so, by magnitude and at random, and answered the same questions each time:
+
+``python -m studies.lyu.accuracy --model FOLDER --data squad_eval.json.gz`` measures the designs (it needs the
+extra ``models``, and goes on where it was interrupted); `make` reads what it wrote, which the package holds.
+
+F1 is given as a share of the unpruned network's on the same questions. The file keeps the mean and its standard error
+alone, not the questions one by one, so errors of a difference are computed as if both had answered different questions.
+As hard questions are hard for both, that is more than the true error: differences found are safe, and some that exist
+count as none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, render, style
+from baselines.schemes import SCHEMES
+from coinfer_gym import InvalidInputError, Problem, Solution, load_scenario, load_workload, solve_exact
+from coinfer_gym.laim.predictor import load_predictor
+from studies.figure import Floats, finish_axis, log_ticks, mark_scenario, number_text, write_figure
+from studies.lyu.schemes import BUDGETS, RIVALS, Budget, find_onset
+
+SCENARIO = "minilm-squad"
+MEASUREMENTS = Path(__file__).parent / "measurements" / "minilm-squad-designs.csv"
+
+METHODS = ("magnitude", "random")
+FIXED_CUT = 3
+"""The middle of the six blocks."""
+
+POINTS = 6
+SPANS = {"delay": (0.2, 1.6), "energy": (0.1, 4.0)}
+"""Ends of the budgets, relative to the scenario's: from next to nothing kept to nearly all of it."""
+
+BOUND, ACCURACY, CLOSED_FORM = "rate_distortion", "accuracy", "magnitude_pruning"
+"""What a design maximises. The closed form of magnitude pruning stands for both kinds of pruning: that of random
+pruning is linear in the retained share, like the logarithm of the bound, and leads to nearly its designs."""
+
+CRITERIA = {BOUND: "the bound", ACCURACY: "predicted F1", CLOSED_FORM: "the closed form"}
+"""Names of what is maximised."""
+
+LINES = {
+    "joint": ("joint", BOUND),
+    "fixed_power": ("fixed_power", BOUND),
+    "fixed_frequency": ("fixed_frequency", BOUND),
+    "device_pruning": ("device_pruning", BOUND),
+    "server_pruning": ("server_pruning", BOUND),
+    "joint_accuracy": ("joint", ACCURACY),
+    "joint_closed_form": ("joint", CLOSED_FORM),
+}
+"""Scheme and quality of each line."""
+
+JOINT = ("joint", "joint_accuracy", "joint_closed_form")
+
+CUT_BUDGETS = ((1.0, 1.0), (0.4, 0.4))
+"""Delay and energy budgets relative to the scenario's at which every cut is solved; the first pair is its own."""
+
+PROMPTS = ("multimodal", "text")
+"""Raw samples: the scenario's picture of a page, or its text alone."""
+
+SURE = 2.0
+"""Standard errors by which a difference of F1 must exceed 0 to count as one."""
+
+_TICKS = {"delay": (0.2, 0.3, 0.5, 0.8, 1.2), "energy": (0.002, 0.005, 0.01, 0.02, 0.05)}
+_LOOKS: dict[str, dict[str, Any]] = {
+    "joint": {"color": BLACK, "linestyle": "-", "marker": "o"},
+    "fixed_power": {"color": BLUE, "linestyle": (0, (5, 2)), "marker": "s"},
+    "fixed_frequency": {"color": ORANGE, "linestyle": (0, (5, 1.5, 1, 1.5)), "marker": "D"},
+    "device_pruning": {"color": VERMILION, "linestyle": (0, (1.2, 1.2)), "marker": "^"},
+    "server_pruning": {"color": GREEN, "linestyle": (0, (8, 2.5)), "marker": "v"},
+    "joint_accuracy": {"color": PURPLE, "linestyle": "-", "marker": "P"},
+    "joint_closed_form": {"color": SKY, "linestyle": (0, (5, 2)), "marker": "X"},
+}
+_DODGE = 0.012  # between lines, relative to a budget, so that the bars of errors stand side by side
+_SAME = 1.5e-4  # ratios rounded to four decimals may fall either way on another processor
+_COLUMNS = ("cut", "retained_device", "retained_server", "f1", "error", "predicted")
+
+Panel = tuple[str, str]
+"""``("delay", "fixed")`` and the like: along that budget, with that cut. ``("text", "1 T0, 1 E0")`` and the like: every
+cut with that raw sample under those budgets."""
+
+
+class Setting(NamedTuple):
+    """What is measured of a design: cut, retained ratios rounded to four decimals, and kind of pruning."""
+
+    cut: int
+    retained_device: float
+    retained_server: float
+    method: str
+
+
+class Design(NamedTuple):
+    """One decision.
+
+    Attributes
+    ----------
+    panel : Panel
+        Where it stands.
+    method : {"magnitude", "random"}
+        Of pruning.
+    line : str
+        Key of `LINES`.
+    value : float
+        Budget in s or J, or the cut.
+    problem : Problem
+        What was solved, with the predictor of the method.
+    solution : Solution
+        The exact optimum.
+    """
+
+    panel: Panel
+    method: str
+    line: str
+    value: float
+    problem: Problem
+    solution: Solution
+
+    @property
+    def setting(self) -> Setting:
+        """What to measure; the unpruned network is the same for both kinds of pruning."""
+        ratios = (round(self.solution.retained_device, 4), round(self.solution.retained_server, 4))
+        return Setting(self.solution.cut, *ratios, METHODS[0] if ratios == (1.0, 1.0) else self.method)
+
+
+UNPRUNED = Setting(0, 1.0, 1.0, METHODS[0])
+"""What F1 is relative to."""
+
+
+class Measurements(NamedTuple):
+    """What was measured.
+
+    Attributes
+    ----------
+    f1 : dict of Setting to (float, float)
+        F1 and its standard error, relative to the unpruned network's F1.
+    unpruned, unpruned_error : float
+        F1 of the unpruned network and its standard error, as they are.
+    samples : int
+        Questions.
+    """
+
+    f1: dict[Setting, tuple[float, float]]
+    unpruned: float
+    unpruned_error: float
+    samples: int
+
+    def find(self, setting: Setting) -> tuple[float, float] | None:
+        """F1 and error of a setting, up to the rounding of its ratios; None where it was not measured."""
+        if setting in self.f1:
+            return self.f1[setting]
+        for other, value in self.f1.items():
+            apart = max(
+                abs(other.retained_device - setting.retained_device),
+                abs(other.retained_server - setting.retained_server),
+            )
+            if (other.cut, other.method) == (setting.cut, setting.method) and apart <= _SAME:
+                return value
+        return None
+
+
+class Curve(NamedTuple):
+    """One line of a panel; NaN, and cut -1, where the design is infeasible.
+
+    Attributes
+    ----------
+    value : ndarray, shape (points,)
+        Budget in s or J, or the cut.
+    cut : ndarray, shape (points,)
+    retained_device, retained_server : ndarray, shape (points,)
+    f1, error : ndarray, shape (points,)
+        Measured F1 and its standard error, relative to the unpruned network's F1.
+    predicted : ndarray, shape (points,)
+        What the predictor says.
+    """
+
+    value: Floats
+    cut: NDArray[np.int64]
+    retained_device: Floats
+    retained_server: Floats
+    f1: Floats
+    error: Floats
+    predicted: Floats
+
+
+Key = tuple[Panel, str, str]
+"""Panel, kind of pruning and line of a curve."""
+
+
+def base_problem(method: str) -> Problem:
+    """P1 of the scenario at its mean gain, without fading, with the predictor of one kind of pruning."""
+    scenario = load_scenario(SCENARIO)
+    problem = scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0))
+    return replace(problem, predictor=load_predictor(f"{SCENARIO}-{method}"))
+
+
+def cut_panel(prompt: str, pair: tuple[float, float]) -> Panel:
+    """Panel of a comparison of cuts."""
+    return prompt, f"{pair[0]:g} T0, {pair[1]:g} E0"
+
+
+def designs() -> list[Design]:
+    """Decisions along both budgets, and those of every cut.
+
+    Returns
+    -------
+    list of Design
+        Infeasible ones among them.
+    """
+    found = []
+    for method in METHODS:
+        problem = base_problem(method)
+        for budget, span in SPANS.items():
+            field = f"{budget}_budget"
+            for value in getattr(problem, field) * np.geomspace(*span, POINTS):
+                change: dict[str, Any] = {field: float(value)}
+                varied = replace(problem, **change)
+                found += [_solve((budget, "fixed"), method, line, value, varied, FIXED_CUT) for line in LINES]
+                found += [_solve((budget, "free"), method, line, value, varied, None) for line in JOINT]
+        for pair in CUT_BUDGETS:
+            delay, energy = problem.delay_budget * pair[0], problem.energy_budget * pair[1]
+            tight = replace(problem, delay_budget=delay, energy_budget=energy)
+            text = tight.workload.with_input_bits(load_workload(SCENARIO).input_bits)
+            for prompt, posed in zip(PROMPTS, (tight, replace(tight, workload=text)), strict=True):
+                found += [
+                    _solve(cut_panel(prompt, pair), method, line, cut, posed, cut)
+                    for line in ("joint", "joint_accuracy")
+                    for cut in range(posed.workload.cuts)
+                ]
+    return found
+
+
+def _solve(panel: Panel, method: str, line: str, value: float, problem: Problem, cut: int | None) -> Design:
+    """The exact optimum of a line."""
+    scheme, quality = LINES[line]
+    restricted = SCHEMES[scheme].restrict(replace(problem, quality=quality))
+    return Design(panel, method, line, float(value), restricted, solve_exact(restricted, cut))
+
+
+def settings(found: Iterable[Design]) -> list[Setting]:
+    """What the feasible designs need measured, each once, the unpruned network first."""
+    return list(dict.fromkeys([UNPRUNED, *(each.setting for each in found if each.solution.feasible)]))
+
+
+def read_measurements(source: Path) -> Measurements:
+    """Measured F1, of the rows with most questions.
+
+    Parameters
+    ----------
+    source : file
+        CSV file of `coinfer_gym.models.measure.measure`.
+
+    Returns
+    -------
+    Measurements
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such file, it lacks a column, or the unpruned network is not in it.
+    """
+    if not source.is_file():
+        raise InvalidInputError("measurements", str(source), f"There is no such file. {_remedy()}")
+    rows = list(csv.DictReader(io.StringIO(source.read_text(encoding="utf-8"))))
+    try:
+        samples = max((int(row["samples"]) for row in rows), default=0)
+        found = {
+            Setting(
+                int(row["cut"]), float(row["retained_device"]), float(row["retained_server"]), row["method"]
+            ): np.array([float(row["f1"]), float(row["f1_error"])])
+            for row in rows
+            if (int(row["samples"]), row["precision"], int(row["seed"])) == (samples, "fp16", 0)
+        }
+    except (KeyError, ValueError, TypeError) as error:
+        raise InvalidInputError("measurements", str(source), f"No measurements: {error!r}. {_remedy()}") from error
+    if UNPRUNED not in found or not found[UNPRUNED][0] > 0.0:
+        raise InvalidInputError("measurements", str(source), f"No F1 of the unpruned network. {_remedy()}")
+    whole, error_of_whole = (float(value) for value in found[UNPRUNED])
+    shares = {setting: (float(pair[0]) / whole, float(pair[1]) / whole) for setting, pair in found.items()}
+    return Measurements(shares, whole, error_of_whole, samples)
+
+
+def _remedy() -> str:
+    return (
+        "Measure the designs: python -m studies.lyu.accuracy --model FOLDER --data squad_eval.json.gz, with a "
+        "network that python -m coinfer_gym.models.finetune has made."
+    )
+
+
+def compute(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Curve], dict[Key, Curve]]:
+    """Put designs and their measured F1 together.
+
+    Parameters
+    ----------
+    found : sequence of Design
+        From `designs`.
+    measured : Measurements
+
+    Returns
+    -------
+    along_budgets, over_cuts : dict of (panel, method, line) to Curve
+
+    Raises
+    ------
+    InvalidInputError
+        If designs were not measured.
+    """
+    needed = settings(found)
+    missing = [setting for setting in needed if measured.find(setting) is None]
+    if missing:
+        what = f"{len(missing)} of {len(needed)} configurations are missing"
+        raise InvalidInputError("measurements", what, _remedy())
+    by_key: dict[Key, list[tuple[float, ...]]] = {}
+    for each in found:
+        row: tuple[float, ...] = (each.value, -1.0, *[np.nan] * 5)
+        pair = measured.find(each.setting)
+        if each.solution.feasible and pair is not None:
+            s = each.solution
+            predicted = replace(each.problem, quality=ACCURACY).evaluate(s).quality
+            row = (each.value, s.cut, s.retained_device, s.retained_server, *pair, predicted)
+        by_key.setdefault((each.panel, each.method, each.line), []).append(row)
+    along_budgets: dict[Key, Curve] = {}
+    over_cuts: dict[Key, Curve] = {}
+    for key, rows in by_key.items():
+        value, cut, *others = np.array(rows).T
+        (along_budgets if key[0][0] in SPANS else over_cuts)[key] = Curve(value, cut.astype(np.int64), *others)
+    return along_budgets, over_cuts
+
+
+def make(folder: Path, *, source: Path = MEASUREMENTS) -> dict[str, bool]:
+    """Write ``accuracy_budgets`` and ``accuracy_cuts``, each ``.csv``, ``.json``, ``.png`` and ``.svg``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    source : file, optional
+        CSV file of the measurements; that of the package where None.
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of claim L11 holds, within the errors.
+
+    Raises
+    ------
+    InvalidInputError
+        If designs were not measured.
+    """
+    measured = read_measurements(source)
+    budgets, cuts = compute(designs(), measured)
+    shared_settings = {
+        "scenario": SCENARIO,
+        "gain": "mean of the scenario, no fading",
+        "questions": measured.samples,
+        "f1_of_the_unpruned_network": measured.unpruned,
+        "its_standard_error": measured.unpruned_error,
+        "errors": "of differences as if both had answered different questions: more than the true ones",
+        "fixed_cut": FIXED_CUT,
+        "relative_budgets": SPANS,
+        "relative_budgets_of_cuts": list(CUT_BUDGETS),
+    }
+    holds: dict[str, bool] = {}
+    for name, of, judged, pictures in (
+        ("accuracy_budgets", budgets, verdict_budgets(budgets), draw_budgets(budgets)),
+        ("accuracy_cuts", cuts, verdict_cuts(cuts), draw_cuts(cuts)),
+    ):
+        limits = {"standard_errors": SURE}
+        summary = {"claims": ["L11"], **judged, "limits": limits, "settings": shared_settings}
+        write_figure(folder, name, table(of), summary, pictures)
+        holds |= judged["holds"]
+    return holds
+
+
+def margin(first: Floats, second: Floats) -> Floats:
+    """Difference of F1 that counts as none, from the standard errors of both."""
+    return SURE * np.hypot(first, second)
+
+
+def compare(first: Curve, second: Curve) -> dict[str, Any]:
+    """One line against another, point by point.
+
+    Parameters
+    ----------
+    first, second : Curve
+        Over the same values.
+
+    Returns
+    -------
+    dict
+        In how many points the first is ``better``, ``equal`` within the errors or ``worse``, and the latter's values,
+        ``worse_at``; a design that is feasible is better than none, and these points are in ``alone``, too. Then the
+        largest loss of the first, where both are feasible: ``loss``, ``loss_margin``, and its value, ``at``.
+    """
+    one, two = ~np.isnan(first.f1), ~np.isnan(second.f1)
+    loss, allowed = (second.f1 - first.f1)[one & two], margin(first.error, second.error)[one & two]
+    worst = int(loss.argmax()) if loss.size else -1
+    alone, lost = int((one & ~two).sum()), two & ~one
+    worse_at = [*first.value[lost].tolist(), *first.value[one & two][loss > allowed].tolist()]
+    return {
+        "better": int((loss < -allowed).sum()) + alone,
+        "equal": int((np.abs(loss) <= allowed).sum()),
+        "worse": len(worse_at),
+        "worse_at": sorted(worse_at),
+        "alone": alone,
+        "loss": float(loss[worst]) if loss.size else 0.0,
+        "loss_margin": float(allowed[worst]) if loss.size else 0.0,
+        "at": float(first.value[one & two][worst]) if loss.size else None,
+    }
+
+
+def largest_fall(curve: Curve) -> tuple[float, float]:
+    """The fall of F1 from one budget to any larger one that exceeds its margin by most, and that margin.
+
+    Where a design is infeasible, F1 is 0.
+    """
+    f1, error = np.nan_to_num(curve.f1), np.nan_to_num(curve.error)
+    fall, allowed = f1[:, None] - f1[None, :], margin(error[:, None], error[None, :])
+    excess = np.where(np.triu(np.ones_like(fall), 1) > 0, fall - allowed, -np.inf)
+    i, j = np.unravel_index(int(excess.argmax()), excess.shape)
+    return float(fall[i, j]), float(allowed[i, j])
+
+
+def verdict_budgets(curves: Mapping[Key, Curve]) -> dict[str, Any]:
+    """What the lines along the budgets say about L6 to L9 in F1, and whether the bound's design is the best one.
+
+    Parameters
+    ----------
+    curves : mapping of (panel, method, line) to Curve
+
+    Returns
+    -------
+    dict
+        ``holds``, ``found`` in words, ``measured``.
+    """
+    holds: dict[str, bool] = {}
+    found: list[str] = []
+    measured: dict[str, Any] = {}
+    for budget in BUDGETS:
+        onsets = _find_onsets(budget)
+        measured[f"{budget.name}: least budgets"] = onsets
+        of_joint, of_excluded = onsets["joint"], onsets[budget.excluded]
+        restriction = SCHEMES[budget.excluded].title
+        claim = f"L11 ({budget.tight}): at a tight {budget.name} budget {restriction} is infeasible, cut {FIXED_CUT}"
+        holds[claim] = of_joint["fixed"] < of_excluded["fixed"]
+        holds[f"L11 ({budget.tight}): there, {budget.cause}"] = of_joint["fixed"] < of_excluded["alone"]
+        amounts = ", ".join(f"{SCHEMES[name].title} {of['fixed']:.3g} {budget.unit}" for name, of in onsets.items())
+        found.append(f"Least {budget.name} budgets at cut {FIXED_CUT}: {amounts}.")
+    for method in METHODS:
+        for budget in BUDGETS:
+            parts = {key: part for key, part in curves.items() if key[0][0] == budget.name and key[1] == method}
+            _judge_budget(budget, method, parts, holds, found, measured)
+        for split in ("fixed", "free"):
+            _judge_bound(method, split, curves, holds, found, measured)
+        gaps = {
+            quality: np.concatenate(
+                [
+                    part.predicted - part.f1
+                    for key, part in curves.items()
+                    if key[1] == method and _quality(key) == quality
+                ]
+            )
+            for quality in CRITERIA
+        }
+        measured[f"{method}: predicted less measured F1, by what was designed for"] = {
+            CRITERIA[quality]: {"mean": float(np.nanmean(gap)), "rms": float(np.sqrt(np.nanmean(gap**2)))}
+            for quality, gap in gaps.items()
+        }
+    return {"holds": holds, "found": found, "measured": measured}
+
+
+def _find_onsets(budget: Budget) -> dict[str, dict[str, float]]:
+    """Least budgets at the fixed cut, by scheme; ``alone`` where the other budget is without limit."""
+    problem = replace(base_problem(METHODS[0]), quality=BOUND)
+    return {
+        name: {
+            "fixed": find_onset(budget, SCHEMES[name].restrict(problem), FIXED_CUT),
+            "alone": find_onset(budget, SCHEMES[name].restrict(problem), FIXED_CUT, np.inf),
+        }
+        for name in ("joint", *RIVALS)
+    }
+
+
+def _quality(key: Key) -> str:
+    """What a line's designs maximise."""
+    return LINES[key[2]][1]
+
+
+def _judge_budget(
+    budget: Budget,
+    method: str,
+    curves: Mapping[Key, Curve],
+    holds: dict[str, bool],
+    found: list[str],
+    measured: dict[str, Any],
+) -> None:
+    """L6 or L8 along one budget for one kind of pruning, and what a tight budget leaves (L7, L9)."""
+    rise = f"L11 ({budget.rise}), {method} pruning"
+    panel = (budget.name, "fixed")
+    for line in ("joint", "joint_accuracy"):
+        criterion = CRITERIA[LINES[line][1]]
+        falls = {key: largest_fall(part) for key, part in curves.items() if _quality(key) == LINES[line][1]}
+        fallen = {key: fall for key, fall in falls.items() if fall[0] > fall[1]}
+        claim = f"{rise}: F1 never falls as the {budget.name} budget grows, designed by {criterion}"
+        holds[claim] = not fallen
+        found += [
+            f"{rise}, cut {key[0][1]}, {_title(key[2])}: F1 falls by {fall[0]:.3f} (margin {fall[1]:.3f}) as the "
+            f"{budget.name} budget grows."
+            for key, fall in fallen.items()
+        ]
+        against = {name: compare(curves[panel, method, line], curves[panel, method, name]) for name in RIVALS}
+        claim = f"{rise}: the joint design by {criterion} is at least as good as each restriction, cut {FIXED_CUT}"
+        holds[claim] = not any(part["worse"] for part in against.values())
+        found += [
+            f"{rise}, cut {FIXED_CUT}: the joint design by {criterion} is worse than {SCHEMES[name].title} in "
+            f"{part['worse']} points, by at most {part['loss']:.3f} (margin {part['loss_margin']:.3f}, at "
+            f"{part['at']:.3g} {budget.unit})."
+            for name, part in against.items()
+            if part["worse"]
+        ]
+        measured[f"{rise}: the joint design by {criterion} against"] = against
+    excluded = np.isnan(curves[panel, method, budget.excluded].f1)
+    if excluded.any():
+        texts = [
+            f"{np.nan_to_num(curves[panel, method, line].f1)[excluded].max():.3f} by {CRITERIA[LINES[line][1]]}"
+            for line in JOINT
+        ]
+        found.append(
+            f"L11 ({budget.tight}), {method} pruning: at the {int(excluded.sum())} of {excluded.size} budgets where "
+            f"{SCHEMES[budget.excluded].title} is infeasible, the joint design's F1 is at most {', '.join(texts)}."
+        )
+
+
+def _judge_bound(
+    method: str,
+    split: str,
+    curves: Mapping[Key, Curve],
+    holds: dict[str, bool],
+    found: list[str],
+    measured: dict[str, Any],
+) -> None:
+    """Whether the design by the bound is as accurate as those by other criteria, over both budgets."""
+    where = f"cut {FIXED_CUT}" if split == "fixed" else "cut free"
+    against: dict[str, Any] = {}
+    for budget in BUDGETS:
+        bound, *others = (curves[(budget.name, split), method, line] for line in JOINT)
+        for line, other in zip(JOINT[1:], others, strict=True):
+            part = compare(bound, other)
+            against[f"{budget.name}: {CRITERIA[LINES[line][1]]}"] = part
+            places = ", ".join(f"{value:.3g}" for value in part["worse_at"])
+            found.append(
+                f"{method} pruning, {where}, along the {budget.name}: the design by the bound is better than that by "
+                f"{CRITERIA[LINES[line][1]]} in {part['better']}, equal in {part['equal']}, worse in {part['worse']} "
+                f"points{f' (at {places} {budget.unit})' if places else ''}; largest loss {part['loss']:.3f} (margin "
+                f"{part['loss_margin']:.3f})."
+            )
+    claim = f"L11 (bound), {method} pruning: minimising the bound maximises F1, {where}"
+    holds[claim] = not any(part["worse"] for part in against.values())
+    measured[f"{claim}; the design by the bound against"] = against
+
+
+def _title(line: str) -> str:
+    """A line's name in legends."""
+    scheme, quality = LINES[line]
+    return f"{SCHEMES[scheme].title}, by {CRITERIA[quality]}"
+
+
+def verdict_cuts(curves: Mapping[Key, Curve]) -> dict[str, Any]:
+    """What the cuts say about L10 in F1.
+
+    Parameters
+    ----------
+    curves : mapping of (panel, method, line) to Curve
+
+    Returns
+    -------
+    dict
+        ``holds``; ``found``, in words; ``measured``, by panel, kind of pruning and line.
+    """
+    measured = {key: judge_cuts(part) for key, part in curves.items()}
+    own = cut_panel("multimodal", CUT_BUDGETS[0])
+    holds = {
+        f"L11 (L10), {method} pruning: an inner cut beats both ends in F1, raw sample larger than an embedding, the "
+        f"scenario's budgets, designed by {CRITERIA[LINES[line][1]]}": part["best"] == "inner"
+        for (panel, method, line), part in measured.items()
+        if panel == own
+    }
+    found = [f"{_name(key)}: {_describe(part)}" for key, part in measured.items()]
+    return {"holds": holds, "found": found, "measured": {_name(key): part for key, part in measured.items()}}
+
+
+def judge_cuts(curve: Curve) -> dict[str, Any]:
+    """Ends and best inner cut of one comparison; an infeasible cut answers nothing.
+
+    The best inner cut is the best as measured, which favours it slightly.
+    """
+    f1, error = np.nan_to_num(curve.f1), np.nan_to_num(curve.error)
+    inner = int(f1[1:-1].argmax()) + 1
+    end = 0 if f1[0] >= f1[-1] else len(f1) - 1
+    lead, allowed = float(f1[inner] - f1[end]), float(margin(error[inner], error[end]))
+    name = "on_server" if end == 0 else "on_device"
+    return {
+        "on_server": float(curve.f1[0]),
+        "best_inner_cut": inner,
+        "inner": float(curve.f1[inner]),
+        "on_device": float(curve.f1[-1]),
+        "inner_leads_by": lead,
+        "margin": allowed,
+        "best": "inner" if lead > allowed else name if lead < -allowed else f"inner or {name}",
+    }
+
+
+def _describe(part: Mapping[str, Any]) -> str:
+    """The numbers of one comparison, in words."""
+    values = {name: part[name] for name in ("on_server", "inner", "on_device")}
+    server, inner, device = ("infeasible" if np.isnan(value) else f"{value:.3f}" for value in values.values())
+    return (
+        f"on the server {server}, cut {part['best_inner_cut']} {inner}, on the device {device}; margin "
+        f"{part['margin']:.3f}; best: {part['best'].replace('_', ' ')}."
+    )
+
+
+def _name(key: Key) -> str:
+    (prompt, pair), method, line = key
+    return f"{prompt}, {pair}, {method} pruning, by {CRITERIA[LINES[line][1]]}"
+
+
+def table(curves: Mapping[Key, Curve]) -> list[list[Any]]:
+    """All points, the header first.
+
+    Parameters
+    ----------
+    curves : mapping of (panel, method, line) to Curve
+
+    Returns
+    -------
+    list of list
+    """
+    rows: list[list[Any]] = [["along", "panel", "method", "scheme", "designed_by", "value", *_COLUMNS]]
+    for (panel, method, line), curve in curves.items():
+        for k, value in enumerate(curve.value):
+            numbers = (number_text(float(getattr(curve, name)[k])) for name in _COLUMNS[1:])
+            cut = "" if curve.cut[k] < 0 else int(curve.cut[k])
+            rows.append([*panel, method, *LINES[line], number_text(value), cut, *numbers])
+    return rows
+
+
+def draw_budgets(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
+    """A row per kind of pruning, a column per budget and cut, fixed or free.
+
+    Parameters
+    ----------
+    curves : mapping of (panel, method, line) to Curve
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    columns = [(budget, split) for budget in BUDGETS for split in ("fixed", "free")]
+    with style():
+        figure = Figure(figsize=(15.0, 7.6))
+        figure.set_layout_engine("constrained", hspace=0.03)
+        axes = figure.subplots(len(METHODS), len(columns), squeeze=False, sharey=True, sharex="col")
+        for row, method in enumerate(METHODS):
+            for column, (budget, split) in enumerate(columns):
+                axis = axes[row, column]
+                parts = {
+                    line: part
+                    for (panel, own, line), part in curves.items()
+                    if (panel, own) == ((budget.name, split), method)
+                }
+                for place, (line, part) in enumerate(parts.items()):
+                    shift = 1.0 + _DODGE * (place - (len(parts) - 1) / 2.0)
+                    _plot(axis, part.value * shift, part, line, predicted=line in JOINT)
+                never = [SCHEMES[LINES[line][0]].title for line, part in parts.items() if np.isnan(part.f1).all()]
+                if never:
+                    axis.text(
+                        0.02, 0.98, f"infeasible: {', '.join(never)}", transform=axis.transAxes, va="top", fontsize=7.5
+                    )
+                log_ticks(axis, _TICKS[budget.name])
+                mark = mark_scenario(axis, getattr(base_problem(method), budget.field))
+                axis.set_ylim(-0.03, 1.18)
+                finish_axis(axis)
+                if row == 0:
+                    axis.set_title(f"cut {FIXED_CUT}" if split == "fixed" else "cut free", fontsize=9)
+                if row == len(METHODS) - 1:
+                    axis.set_xlabel(f"{budget.name} budget ({budget.unit})", fontsize=9)
+            axes[row, 0].set_ylabel(f"{method} pruning\nF1 / F1 unpruned (1)", fontsize=9)
+        handles = [Line2D([], [], label=_title(line), markersize=4.5, **_LOOKS[line]) for line in LINES]
+        handles += [*_legend(), mark]
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        figure.suptitle("Designs in F1 on SQuAD along the budgets (after Lyu et al., Figs. 4 and 5)", fontsize=11)
+        return {f"accuracy_budgets.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def draw_cuts(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
+    """A row per kind of pruning, a column per raw sample and pair of budgets.
+
+    Parameters
+    ----------
+    curves : mapping of (panel, method, line) to Curve
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    columns = [cut_panel(prompt, pair) for pair in CUT_BUDGETS for prompt in PROMPTS]
+    lines = list(dict.fromkeys(key[2] for key in curves))
+    with style():
+        figure = Figure(figsize=(15.0, 6.8))
+        figure.set_layout_engine("constrained", hspace=0.03)
+        axes = figure.subplots(len(METHODS), len(columns), squeeze=False, sharey=True, sharex=True)
+        for row, method in enumerate(METHODS):
+            for column, panel in enumerate(columns):
+                axis = axes[row, column]
+                for place, line in enumerate(lines):
+                    part = curves[panel, method, line]
+                    _plot(axis, part.value + 0.08 * (place - 0.5), part, line, predicted=True)
+                axis.set_xticks(curves[panel, method, lines[0]].value)
+                axis.set_ylim(-0.03, 1.18)
+                finish_axis(axis)
+                if row == 0:
+                    pair = panel[1].replace("T0", "$T_0$").replace("E0", "$E_0$")
+                    axis.set_title(f"{panel[0]} prompt, {pair}", fontsize=9)
+                if row == len(METHODS) - 1:
+                    axis.set_xlabel("cut, blocks on the device", fontsize=9)
+            axes[row, 0].set_ylabel(f"{method} pruning\nF1 / F1 unpruned (1)", fontsize=9)
+        handles = [Line2D([], [], label=_title(line), markersize=4.5, **_LOOKS[line]) for line in lines]
+        figure.legend(handles=[*handles, *_legend()], loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        title = "Every cut's design in F1 on SQuAD, budgets relative to the scenario's (after Lyu et al., Fig. 6)"
+        figure.suptitle(title, fontsize=11)
+        return {f"accuracy_cuts.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def _plot(axis: Any, x: Floats, curve: Curve, line: str, *, predicted: bool) -> None:
+    """One line with its errors, and what was predicted for it."""
+    look = _LOOKS[line]
+    axis.errorbar(x, curve.f1, curve.error, linewidth=1.4, elinewidth=0.8, markersize=4.5, **look)
+    if predicted:
+        hollow = {"markerfacecolor": "none", "markersize": 3.5, "markeredgewidth": 0.7}
+        axis.plot(x, curve.predicted, color=look["color"], linewidth=0.6, linestyle=":", marker="o", **hollow)
+
+
+def _legend() -> list[Any]:
+    """What all lines share."""
+    from matplotlib.lines import Line2D
+
+    thin: dict[str, Any] = {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o"}
+    hollow: dict[str, Any] = {"markerfacecolor": "none", "markersize": 3.5, "markeredgewidth": 0.7}
+    bar: dict[str, Any] = {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9}
+    return [
+        Line2D([], [], label="dotted: predicted", **thin, **hollow),
+        Line2D([], [], label="bar: one standard error, unpaired", **bar),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what the designs need; returns the command's exit status."""
+    parser = argparse.ArgumentParser("python -m studies.lyu.accuracy", description="Measure the designs' F1.")
+    parser.add_argument("--model", required=True, help="folder of a network fine-tuned on SQuAD")
+    parser.add_argument("--data", type=Path, required=True, help="the questions")
+    parser.add_argument("--samples", type=int, default=200, help="size of the fixed subset, 0 for all (default: 200)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--output", type=Path, default=MEASUREMENTS, help="CSV file (%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        rows = _measure(options)
+    except (ImportError, InvalidInputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{rows} configurations are measured: {options.output}")
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    """Measure, and say beside the results what made them; returns the number of rows."""
+    from coinfer_gym.files import machine, versions, write_text
+    from coinfer_gym.models.measure import Configuration, measure
+
+    needed = settings(designs())
+    print(f"{len(needed)} configurations", flush=True)
+    rows = measure(
+        "squad",
+        options.model,
+        options.data,
+        [Configuration(*each, "fp16") for each in needed],
+        options.output,
+        samples=options.samples,
+        jobs=options.jobs,
+    )
+    words = ["--model", Path(options.model).name, "--data", options.data.name, "--samples", str(options.samples)]
+    made_by = {
+        "command": shlex.join(["python", "-m", "studies.lyu.accuracy", *words]),
+        "samples": int(rows[0]["samples"]),
+        "rows": len(rows),
+        "seconds": round(sum(float(row["seconds"]) for row in rows)),
+        "versions": versions(),
+        "machine": machine(),
+    }
+    write_text(options.output.with_suffix(".json"), json.dumps(made_by, indent=1) + "\n")
+    return len(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Regenerates the shipped workloads in coinfer_gym/workloads from the configurations of real networks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import (
+    AutoModelForImageClassification,
+    BartConfig,
+    BertConfig,
+    GPT2Config,
+    PreTrainedConfig,
+    ResNetConfig,
+    ViTConfig,
+)
+
+from coinfer_gym.laim.workload import Workload
+from coinfer_gym.models.build import workload_from_config
+
+FOLDER = Path(__file__).resolve().parents[2] / "coinfer_gym" / "laim" / "workloads"
+
+_HEADER = """\
+# Made by: python -m studies.lyu.build_workloads (change that script, not this file).
+# flops: 2 per multiply-add of every matrix product and convolution. activation_bits: 32 per value.
+# laplacian_rate: of a Laplacian as wide as the initialisation, a stand-in until trained weights are measured.
+"""
+
+
+def bert_base() -> Workload:
+    """BERT-base with its pooler, as `BertModel` has it."""
+    return workload_from_config(
+        BertConfig(),
+        name="bert-base",
+        description=(
+            "BERT-base (encoder and pooler), 128 tokens: 109.48 M parameters and 22.35 GFLOPs. The FLOPs are 21.743 G "
+            "of the encoder's linear layers, 0.604 G of its attention products and 0.001 G of the pooler. "
+            "Lyu et al. state 109.48 M and 21.77 GFLOPs: that is 2 x 85.05 M x 128 tokens, all encoder parameters "
+            "(biases and norms too) without attention products and pooler, 2.6 % below this count."
+        ),
+    )
+
+
+def bart_base() -> Workload:
+    """BART-base; only its encoder is cut."""
+    return workload_from_config(
+        BartConfig(
+            d_model=768,
+            encoder_layers=6,
+            decoder_layers=6,
+            encoder_attention_heads=12,
+            decoder_attention_heads=12,
+            encoder_ffn_dim=3072,
+            decoder_ffn_dim=3072,
+        ),
+        name="bart-base",
+        description=(
+            "BART-base without its output head, which is tied to the embedding and holds no parameters of its own; "
+            "128 tokens into the encoder and 128 into the decoder, one pass: 139.42 M parameters and 26.27 GFLOPs "
+            "(25.367 G of linear layers, 0.906 G of attention products; the head would add 9.882 G). Only the encoder "
+            "is cut: the decoder belongs to the last block. Lyu et al. state 139.42 M and 6.44 GFLOPs but no token "
+            "count. Encoder and decoder each apply 49.55 M linear weights to a token they read, and 2 x 49.55 M x 65 "
+            "= 6.44 G: 65 tokens on both sides together (such as 64 in, 1 out) at 2 FLOPs per multiply-add, or 65 on "
+            "each side at 1, without attention products. Their hidden size of 1024 is BART-large's; 139.42 M is what "
+            "768 gives, and 768 is taken here."
+        ),
+    )
+
+
+def gpt2() -> Workload:
+    """GPT-2, the smallest."""
+    return workload_from_config(
+        GPT2Config(),
+        name="gpt2",
+        description=(
+            "GPT-2 (small) without its output head, which is tied to the embedding and holds no parameters of its own; "
+            "128 tokens read in one pass: 124.44 M parameters and 22.35 GFLOPs. Attention is counted in full, as it is "
+            "computed, not halved for the causal mask."
+        ),
+    )
+
+
+def vit_base() -> Workload:
+    """ViT-B/16 with a classifier of 1000 classes."""
+    return workload_from_config(
+        _with_classes(ViTConfig(), 1000),
+        auto_class=AutoModelForImageClassification,
+        name="vit-base",
+        image_size=224,
+        description=(
+            "ViT-B/16 with its classifier of 1000 classes, an image of 224 x 224: 86.57 M parameters and 35.13 GFLOPs "
+            "(17.56 G multiply-adds)."
+        ),
+    )
+
+
+def resnet_152() -> Workload:
+    """ResNet-152 with a classifier of 1000 classes; a block is a residual layer."""
+    return workload_from_config(
+        _with_classes(
+            ResNetConfig(depths=[3, 8, 36, 3], hidden_sizes=[256, 512, 1024, 2048], layer_type="bottleneck"), 1000
+        ),
+        auto_class=AutoModelForImageClassification,
+        name="resnet-152",
+        image_size=224,
+        description=(
+            "ResNet-152 with its classifier of 1000 classes, an image of 224 x 224: 60.19 M parameters and 23.03 "
+            "GFLOPs (11.51 G multiply-adds). Its 50 residual layers are the blocks."
+        ),
+    )
+
+
+BUILDERS: tuple[Callable[[], Workload], ...] = (bert_base, bart_base, gpt2, vit_base, resnet_152)
+
+
+def to_yaml(workload: Workload) -> str:
+    """Text of a workload's file: the totals first, then one block per line."""
+    plain = _readable(workload.to_dict())
+    blocks, description = plain.pop("blocks"), plain.pop("description")
+    lines = [
+        _HEADER + f"name: {plain.pop('name')}",
+        "description: >-",
+        textwrap.indent(textwrap.fill(description, width=110, break_on_hyphens=False), "  "),
+        yaml.safe_dump(plain, sort_keys=False).rstrip("\n"),
+        "blocks:",
+        *(f"  - {_one_line(block)}" for block in blocks),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or an interruption, never meets half of it."""
+    draft = path.with_name(f"{path.name}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a shipped file differs")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are (default: the package's)")
+    options = parser.parse_args(arguments)
+    differing = 0
+    for build in BUILDERS:
+        workload = build()
+        path = options.folder / f"{workload.name}.yaml"
+        text = to_yaml(workload)
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        differing += 1
+        if options.check:
+            print(f"{path} differs from what is generated: run this script without --check", file=sys.stderr)
+        else:
+            write_atomically(path, text)
+            print(f"wrote {path}")
+    return 1 if options.check and differing else 0
+
+
+def _with_classes(config: PreTrainedConfig, classes: int) -> PreTrainedConfig:
+    config.num_labels = classes
+    return config
+
+
+def _readable(value: Any) -> Any:
+    """Whole numbers without a decimal point, others to the six digits that carry meaning."""
+    if isinstance(value, dict):
+        return {key: _readable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_readable(entry) for entry in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else float(f"{value:.6g}")
+    return value
+
+
+def _one_line(block: dict[str, Any]) -> str:
+    return yaml.safe_dump(block, sort_keys=False, default_flow_style=True, width=sys.maxsize).strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

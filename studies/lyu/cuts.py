@@ -1,0 +1,347 @@
+"""Quality against the cut for networks, prompts, qualities and budgets (Lyu et al., Fig. 6; claim L10)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from baselines.output import BLUE, GREEN, ORANGE, PURPLE, VERMILION, render, style
+from coinfer_gym import Problem, solve_exact, solve_exact_batch
+from studies.figure import (
+    NETWORKS,
+    PROMPTS,
+    QUALITY_TITLES,
+    TOLERANCE,
+    Floats,
+    base_problem,
+    feasible_values,
+    finish_axis,
+    group_coinciding,
+    group_title,
+    number_text,
+    run_sca,
+    sca_difference,
+    write_figure,
+)
+
+BUDGETS = ((1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.3, 0.3), (1.0, 0.08))
+"""Delay and energy budgets relative to the scenario's; the first pair is the scenario's own."""
+
+_SAMPLES = (1e-4, 1e4)  # sizes of a raw sample that the search for the break-even looks at, in embeddings
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": BLUE, "linestyle": "-", "marker": "o"},
+    {"color": VERMILION, "linestyle": (0, (5, 2)), "marker": "s"},
+    {"color": GREEN, "linestyle": (0, (8, 2.5)), "marker": "^"},
+    {"color": ORANGE, "linestyle": (0, (5, 1.5, 1, 1.5)), "marker": "D"},
+    {"color": PURPLE, "linestyle": (0, (1.2, 1.2)), "marker": "v"},
+)
+
+
+class Cuts(NamedTuple):
+    """Optimum of every cut for one network, prompt, quality and pair of budgets; NaN where infeasible.
+
+    Attributes
+    ----------
+    quality, distortion : ndarray, shape (J + 1,)
+        The exact optimum; the distortion is relative to keeping nothing.
+    sca_quality, sca_distortion : ndarray, shape (J + 1,)
+        What successive convex approximation finds.
+    break_even : float
+        Size of the raw sample, relative to an embedding, at which the server alone is as good as the best inner cut.
+    """
+
+    quality: Floats
+    distortion: Floats
+    sca_quality: Floats
+    sca_distortion: Floats
+    break_even: float
+
+
+Key = tuple[str, str, str, tuple[float, float]]
+"""Network, prompt, quality, and both budgets relative to the scenario's."""
+
+
+def make(
+    folder: Path,
+    *,
+    names: Sequence[str] = tuple(QUALITY_TITLES),
+    budgets: Sequence[tuple[float, float]] = BUDGETS,
+    jobs: int = 1,
+) -> dict[str, bool]:
+    """Compute and write ``cuts.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    names : sequence of str
+        The qualities.
+    budgets : sequence of (float, float)
+        Delay and energy budgets relative to the scenario's, at most as many as there are line styles.
+    jobs : int
+        Processes for successive convex approximation.
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of claim L10 holds.
+    """
+    cuts = compute(names, budgets, jobs)
+    judged = verdict(cuts)
+    settings = {
+        "scenarios": NETWORKS,
+        "prompts": {prompt: base_problem("BERT", names[0], prompt).workload.input_bits for prompt in PROMPTS},
+        "gain": "mean of the scenario, no fading; nothing is random",
+        "relative_budgets": list(budgets),
+    }
+    summary = {"claims": ["L10"], **judged, "limits": {"quality": TOLERANCE}, "settings": settings}
+    write_figure(folder, "cuts", table(cuts), summary, draw(cuts))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def compute(
+    names: Sequence[str] = tuple(QUALITY_TITLES), budgets: Sequence[tuple[float, float]] = BUDGETS, jobs: int = 1
+) -> dict[Key, Cuts]:
+    """Solve every cut.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The qualities.
+    budgets : sequence of (float, float)
+        Delay and energy budgets relative to the scenario's.
+    jobs : int
+        Processes for successive convex approximation.
+
+    Returns
+    -------
+    dict of (network, prompt, quality, budgets) to Cuts
+    """
+    keys: list[Key] = [
+        (network, prompt, name, pair)
+        for network in NETWORKS
+        for prompt in PROMPTS
+        for name in names
+        for pair in budgets
+    ]
+    problems = [_tighten(base_problem(network, name, prompt), pair) for network, prompt, name, pair in keys]
+    tasks = [(problem, cut) for problem in problems for cut in range(problem.workload.cuts)]
+    quality, distortion = run_sca(tasks, jobs, "cuts")
+    ends = np.cumsum([problem.workload.cuts for problem in problems])[:-1]
+    found = zip(np.split(quality, ends), np.split(distortion, ends), strict=True)
+    cuts: dict[Key, Cuts] = {}
+    for key, problem, sca in zip(keys, problems, found, strict=True):
+        exact = _exact(problem)
+        cuts[key] = Cuts(*exact, *sca, _break_even(problem, float(np.nan_to_num(exact[0][1:-1], nan=-1.0).max())))
+    return cuts
+
+
+def _tighten(problem: Problem, pair: tuple[float, float]) -> Problem:
+    """The problem with other budgets."""
+    delay, energy = problem.delay_budget * pair[0], problem.energy_budget * pair[1]
+    return replace(problem, delay_budget=delay, energy_budget=energy)
+
+
+def _exact(problem: Problem) -> tuple[Floats, Floats]:
+    """Quality and relative distortion of every cut's optimum."""
+    rows = [solve_exact_batch(problem, cut=cut) for cut in range(problem.workload.cuts)]
+    return feasible_values(problem, np.array(rows))
+
+
+def _break_even(problem: Problem, inner: float) -> float:
+    """Raw sample, in embeddings, above which the server alone is worse than `inner`; infinite where it never is."""
+
+    def server_wins(ratio: float) -> bool:
+        workload = problem.workload.with_input_bits(ratio * embedding)
+        solution = solve_exact(replace(problem, workload=workload), cut=0)
+        return solution.feasible and solution.quality >= inner
+
+    embedding = float(problem.workload.upload_bits[1])
+    low, high = _SAMPLES
+    if not server_wins(low) or server_wins(high):
+        return 0.0 if not server_wins(low) else math.inf
+    while high > low * (1.0 + 1e-6):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if server_wins(middle) else (low, middle)
+    return high
+
+
+def verdict(cuts: Mapping[Key, Cuts]) -> dict[str, Any]:
+    """What the cuts say about claim L10.
+
+    Parameters
+    ----------
+    cuts : mapping of (network, prompt, quality, budgets) to Cuts
+
+    Returns
+    -------
+    dict
+        ``holds``; ``found``, in words; ``measured``, by panel and budgets.
+    """
+    measured = {key: {**_measure(part.quality), "break_even": part.break_even} for key, part in cuts.items()}
+    multimodal = {key: part for key, part in measured.items() if key[1] == "multimodal"}
+    own = {key: part for key, part in multimodal.items() if key[3] == (1.0, 1.0)}
+    claim = "L10: an inner cut beats both ends, raw sample larger than an embedding, the scenario's budgets"
+    failed = {key: part for key, part in multimodal.items() if not part["inner_wins"]}
+    found = [f"{_name(key)}: {_describe(part)}" for key, part in failed.items()]
+    wins = sum(part["inner_wins"] for part in multimodal.values())
+    found.append(f"Multimodal prompts, all budgets: an inner cut beats both ends in {wins} of {len(multimodal)} cases.")
+    best = sorted({part["best_inner_cut"] for part in multimodal.values() if part["inner_wins"]})
+    found.append(f"The best inner cut is then among {best}; every inner cut of a network uploads the same bits.")
+    found += [
+        f"{network}, the scenario's budgets: an inner cut beats the server from a raw sample of {size} embeddings on."
+        for network, size in _describe_break_even(own).items()
+    ]
+    text = {key: part for key, part in measured.items() if key[1] == "text"}
+    ends = {name: sum(part["best"] == name for part in text.values()) for name in ("on_server", "inner", "on_device")}
+    found.append(
+        f"Text-only prompts, all budgets: best on the server in {ends['on_server']}, at an inner cut in "
+        f"{ends['inner']}, on the device in {ends['on_device']} of {len(text)} cases."
+    )
+    found += [f"{_name(key)}: {_describe(part)}" for key, part in text.items() if part["best"] != "on_server"]
+    found += [_describe_first_block(network) for network in dict.fromkeys(key[0] for key in cuts)]
+    compared = {
+        prompt: sca_difference(
+            *(
+                np.concatenate([getattr(part, field) for key, part in cuts.items() if key[1] == prompt])
+                for field in ("quality", "sca_quality")
+            )
+        )
+        for prompt in PROMPTS
+    }
+    return {
+        "holds": {claim: bool(own) and all(part["inner_wins"] for part in own.values())},
+        "found": found,
+        "measured": {"sca": compared, "cases": {_name(key): part for key, part in measured.items()}},
+    }
+
+
+def _measure(quality: Floats) -> dict[str, Any]:
+    """Ends and best inner cut of one case; an infeasible cut has no quality."""
+    inner = np.nan_to_num(quality[1:-1], nan=-1.0)
+    ends = {"on_server": float(quality[0]), "inner": float(inner.max()), "on_device": float(quality[-1])}
+    ranked = {name: -1.0 if np.isnan(value) else value for name, value in ends.items()}
+    lead = ranked["inner"] - max(ranked["on_server"], ranked["on_device"])
+    return {
+        "best_inner_cut": int(inner.argmax()) + 1,
+        **{name: value if value >= 0.0 else None for name, value in ranked.items()},
+        "inner_leads_by": lead,
+        "inner_wins": bool(lead > TOLERANCE),
+        "best": "inner" if lead > TOLERANCE else max(("on_server", "on_device"), key=lambda name: ranked[name]),
+    }
+
+
+def _describe(part: Mapping[str, Any]) -> str:
+    """The numbers of one case, in words."""
+    shown = {name: "infeasible" if part[name] is None else f"{part[name]:.4f}" for name in ("on_server", "on_device")}
+    inner = "infeasible" if part["inner"] is None else f"{part['inner']:.4f}"
+    return (
+        f"on the server {shown['on_server']}, cut {part['best_inner_cut']} {inner}, on the device {shown['on_device']}"
+    )
+
+
+def _describe_break_even(own: Mapping[Key, Mapping[str, Any]]) -> dict[str, str]:
+    """By network, the range of the break-even over the qualities."""
+    texts: dict[str, str] = {}
+    for network in dict.fromkeys(key[0] for key in own):
+        values = [part["break_even"] for key, part in own.items() if key[0] == network]
+        texts[network] = f"{min(values):.2f} to {max(values):.2f}"
+    return texts
+
+
+def _describe_first_block(network: str) -> str:
+    """What sets the first block apart: the embedding adds parameters that cost no operations."""
+    workload = base_problem(network, "rate_distortion").workload
+    parameters = workload.parameters_device[1] / workload.parameters
+    flops = workload.flops_device[1] / workload.flops
+    return f"{network}: block 1 holds {parameters:.1%} of the parameters at {flops:.1%} of the operations."
+
+
+def _name(key: Key) -> str:
+    network, prompt, quality, (delay, energy) = key
+    return f"{network}, {prompt}, {QUALITY_TITLES[quality]}, {delay:g} T0, {energy:g} E0"
+
+
+def table(cuts: Mapping[Key, Cuts]) -> list[list[Any]]:
+    """All cuts, the header first.
+
+    Parameters
+    ----------
+    cuts : mapping of (network, prompt, quality, budgets) to Cuts
+
+    Returns
+    -------
+    list of list
+    """
+    values = ["quality", "relative_distortion", "sca_quality", "sca_relative_distortion"]
+    rows: list[list[Any]] = [
+        ["network", "prompt", "quality_name", "relative_delay_budget", "relative_energy_budget", "cut", *values]
+    ]
+    for (network, prompt, quality, pair), part in cuts.items():
+        rows += [
+            [network, prompt, quality, *pair, cut, *(number_text(value) for value in of_cut)]
+            for cut, of_cut in enumerate(zip(*part[:4], strict=True))
+        ]
+    return rows
+
+
+def draw(cuts: Mapping[Key, Cuts]) -> dict[str, bytes]:
+    """A row of panels per network and prompt, a column per quality; qualities that coincide share one.
+
+    Parameters
+    ----------
+    cuts : mapping of (network, prompt, quality, budgets) to Cuts
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    names, pairs = list(dict.fromkeys(key[2] for key in cuts)), list(dict.fromkeys(key[3] for key in cuts))
+    of_quality = {
+        name: np.concatenate([part.quality for key, part in cuts.items() if key[2] == name]) for name in names
+    }
+    groups = group_coinciding(of_quality)
+    rows = [(network, prompt) for network in NETWORKS for prompt in PROMPTS]
+    with style():
+        figure = Figure(figsize=(1.0 + 3.5 * len(groups), 1.4 + 2.3 * len(rows)))
+        figure.set_layout_engine("constrained", hspace=0.03)
+        axes = figure.subplots(len(rows), len(groups), squeeze=False, sharey=True)
+        for row, (network, prompt) in enumerate(rows):
+            for column, (name, alike) in enumerate(groups.items()):
+                axis = axes[row, column]
+                for pair, look in zip(pairs, _LOOKS, strict=False):
+                    part = cuts[network, prompt, name, pair]
+                    x = np.arange(len(part.quality))
+                    axis.plot(x, part.quality, linewidth=1.5, markersize=3.5, **look)
+                    hollow = {"markerfacecolor": "none", "markersize": 7.5, "markeredgewidth": 0.7}
+                    axis.plot(x, part.sca_quality, color=look["color"], linestyle="", marker="o", **hollow)
+                axis.set_xticks(x)
+                axis.set_ylim(0.0, 1.04)
+                finish_axis(axis)
+                if row == 0:
+                    axis.set_title(group_title(alike), fontsize=9)
+                if row == len(rows) - 1:
+                    axis.set_xlabel("cut, blocks on the device", fontsize=9)
+            axes[row, 0].set_ylabel(f"{network}, {prompt} prompt\nquality (1)", fontsize=9)
+        handles = [
+            Line2D([], [], linewidth=1.5, markersize=3.5, label=f"{delay:g} $T_0$, {energy:g} $E_0$", **look)
+            for (delay, energy), look in zip(pairs, _LOOKS, strict=False)
+        ]
+        ring: dict[str, Any] = {"markerfacecolor": "none", "color": "black", "linestyle": "", "markersize": 7.5}
+        handles.append(Line2D([], [], marker="o", label="ring: SCA", **ring))
+        figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+        title = (
+            "Every cut's optimum under delay and energy budgets relative to the scenario's (after Lyu et al., Fig. 6)"
+        )
+        figure.suptitle(title, fontsize=11)
+        return {f"cuts.{kind}": render(figure, kind) for kind in ("png", "svg")}

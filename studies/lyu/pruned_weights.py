@@ -1,0 +1,333 @@
+"""Parameter distortion of real pruned weights against its bound and closed forms (Lyu et al., Sec. IV; claim L4)."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, render, style
+from coinfer_gym.laim.distortion import (
+    log_distortion_zero,
+    magnitude_distortion,
+    parallel_distortion,
+    parallel_rate,
+    random_distortion,
+    rate_distortion_bound,
+    rate_distortion_rate,
+    threshold_distortion,
+)
+from coinfer_gym.models.prune import prunable, prune
+from studies.figure import Floats, finish_axis, number_text, write_figure
+from studies.lyu.laplacian import fit_weights
+from studies.lyu.networks import Network, blocks_of, networks
+
+RATIOS = (0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Retained ratios; at 1 nothing moves, while the bound, of continuous weights in `BITS` bits, is above 0."""
+
+BITS = 32
+"""Bits of a weight: the rate of the paper is ``R = b rho N``."""
+
+ENTROPY_RATIOS = (0.3, 0.5, 0.7)
+"""Ratios at which blocks of different entropy are compared."""
+
+PRUNINGS = {
+    "magnitude by block": "one ratio in every block",
+    "magnitude, one threshold": "one threshold for the network",
+    "random": "at random",
+}
+
+_ROUNDING = 1e-6  # sums over single-precision weights
+_IN_ORDER = 0.95
+_CLOSE = 0.1  # error of a closed form, relative to the distortion of keeping nothing
+
+
+class Measured(NamedTuple):
+    """Distortions of one network over `RATIOS`.
+
+    Attributes
+    ----------
+    blocks : ndarray, shape (J, 2)
+        Prunable weights `N_j` and fitted rates `lambda_j` of the blocks.
+    entropies : ndarray, shape (J,)
+        Differential entropy of a block's weights in bits a weight, measured without a fitted distribution.
+    ratio : ndarray, shape (ratios,)
+    distortion : dict of str to ndarray, shape (ratios,)
+        ``||w - w_hat||_1``, by pruning.
+    closed : dict of str to ndarray, shape (ratios,)
+        The same by the closed form with the fitted rates.
+    bound, parallel : ndarray, shape (ratios,)
+        Theorem IV.1, and Proposition IV.1 over all blocks.
+    by_block : ndarray, shape (len(ENTROPY_RATIOS), J)
+        Distortion a weight of each block pruned by magnitude by itself.
+    """
+
+    blocks: Floats
+    entropies: Floats
+    ratio: Floats
+    distortion: dict[str, Floats]
+    closed: dict[str, Floats]
+    bound: Floats
+    parallel: Floats
+    by_block: Floats
+
+
+def make(
+    folder: Path, *, measured: Sequence[Network] | None = None, ratios: Sequence[float] = RATIOS
+) -> dict[str, bool]:
+    """Compute and write ``pruned_weights.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    measured : sequence of Network, optional
+        Those of `networks` when left out.
+    ratios : sequence of float
+        Retained ratios, below 1.
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of the verdict holds.
+    """
+    parts = {network.title: compute(network, ratios) for network in measured or networks()}
+    judged = verdict(parts)
+    summary = {"claims": ["L4"], **judged, "limits": {"rounding": _ROUNDING, "closed_form": _CLOSE}}
+    write_figure(folder, "pruned_weights", table(parts), {**summary, "settings": {"bits": BITS}}, draw(parts))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def compute(network: Network, ratios: Sequence[float] = RATIOS) -> Measured:
+    """Prune copies of a network and compare with what the fitted blocks predict."""
+    model = network.model
+    fits = [fit_weights(list(prunable(block))) for block in blocks_of(model)]
+    blocks = np.array([[fit.values, fit.laplacian_rate] for fit in fits])
+    total, scale = float(blocks[:, 0].sum()), float((blocks[:, 0] / blocks[:, 1]).sum())
+    log_zero = log_distortion_zero(blocks[:, 0], blocks[:, 1])
+    rows = [
+        [
+            rate_distortion_bound(log_zero, BITS * ratio * total, total),
+            parallel_distortion(BITS * ratio * total, blocks, 0, len(blocks)),
+            magnitude_distortion(ratio, scale),
+            threshold_distortion(ratio, blocks, 0, len(blocks)),
+            random_distortion(ratio, scale),
+        ]
+        for ratio in ratios
+    ]
+    bound, parallel, *closed = np.array(rows).T
+    measured = np.array([[_prune(model, name, ratio).sum() for ratio in ratios] for name in PRUNINGS])
+    by_block = np.array([_prune(model, "magnitude by block", ratio) for ratio in ENTROPY_RATIOS]) / blocks[:, 0]
+    return Measured(
+        blocks,
+        np.array([fit.entropy_bits for fit in fits]),
+        np.array(ratios),
+        dict(zip(PRUNINGS, measured, strict=True)),
+        dict(zip(PRUNINGS, closed, strict=True)),
+        bound,
+        parallel,
+        by_block,
+    )
+
+
+def _prune(model: Any, name: str, ratio: float) -> Floats:
+    """Distortion of a pruned copy: of each block where each is pruned by itself, else of the whole."""
+    blocks = blocks_of(copy.deepcopy(model))
+    if name == "magnitude by block":
+        return np.array([prune(block, ratio).distortion for block in blocks])
+    method = "random" if name == "random" else "magnitude"
+    return np.array([prune(blocks, ratio, method=method).distortion])
+
+
+def inverse_error(part: Measured, points: int = 41) -> float:
+    """Largest relative error of going from rate to distortion and back, for both bounds, down to 1 bit a weight."""
+    total = float(part.blocks[:, 0].sum())
+    log_zero = log_distortion_zero(part.blocks[:, 0], part.blocks[:, 1])
+    worst = 0.0
+    for rate in np.linspace(0.0, BITS, points)[1:] * total:
+        back = rate_distortion_rate(log_zero, rate_distortion_bound(log_zero, rate, total), total)
+        worst = max(worst, abs(back / rate - 1.0))
+    scales = 1.0 / part.blocks[:, 1]
+    for water in np.geomspace(scales.max() * 2.0**-BITS, scales.max(), points)[:-1]:
+        distortion = float((part.blocks[:, 0] * np.minimum(water, scales)).sum())
+        rate = parallel_rate(water, part.blocks, 0, len(part.blocks))
+        worst = max(worst, abs(parallel_distortion(rate, part.blocks, 0, len(part.blocks)) / distortion - 1.0))
+    return worst
+
+
+def pairs_in_order(entropies: Floats, distortions: Floats) -> float:
+    """Share of pairs of blocks in which the one of higher entropy has the larger distortion."""
+    pairs = itertools.combinations(range(len(entropies)), 2)
+    return float(np.mean([(entropies[i] - entropies[j]) * (distortions[i] - distortions[j]) > 0.0 for i, j in pairs]))
+
+
+def breaks_below(bits: float) -> float:
+    """Retained ratio below which pruned Laplacian weights fall under the bound when only ``b rho N`` bits count.
+
+    For small ratios ``1 - rho + rho ln rho < 2^(-b rho)`` as soon as ``rho < e 2^-b``: which weights are kept is
+    itself information, `N` times the binary entropy of `rho`, and the paper's rate leaves it out.
+    """
+    return math.e * math.exp2(-bits)
+
+
+def verdict(parts: Mapping[str, Measured]) -> dict[str, Any]:
+    """What the measurements say about claim L4.
+
+    Parameters
+    ----------
+    parts : mapping of str to Measured
+        By network.
+
+    Returns
+    -------
+    dict
+        ``holds``; ``not_reproduced``, what the paper says and was not found; ``found``, in words; ``measured``.
+    """
+    measured = {title: _measure(part) for title, part in parts.items()}
+    entropies = np.concatenate([part.entropies for part in parts.values()])
+    by_block = np.concatenate([part.by_block for part in parts.values()], axis=1)
+    order = {f"{ratio:g}": pairs_in_order(entropies, row) for ratio, row in zip(ENTROPY_RATIOS, by_block, strict=True)}
+    holds = {
+        "L4: R(D) and D(R) are inverse": all(part["inverse_error"] < 1e-9 for part in measured.values()),
+        "L4: the measured distortion is never below the bound": all(
+            value >= 1.0 - _ROUNDING for part in measured.values() for value in part["least_over_bound"].values()
+        ),
+        f"L4: the closed forms err by at most {_CLOSE} of the distortion of keeping nothing": all(
+            value <= _CLOSE for part in measured.values() for value in part["error"].values()
+        ),
+        f"L4: higher entropy, larger distortion, in at least {_IN_ORDER:.0%} of the pairs of blocks": (
+            min(order.values()) >= _IN_ORDER
+        ),
+    }
+    missed = []
+    if min(order.values()) < 1.0:
+        text = ", ".join(f"{1.0 - share:.1%} at ratio {ratio}" for ratio, share in order.items())
+        missed.append(f"Higher entropy, larger distortion: the order is the other way in some pairs of blocks: {text}.")
+    found = [
+        f"{title}: error of the closed forms, relative to keeping nothing: "
+        + ", ".join(f"{name} {value:.4f}" for name, value in part["error"].items())
+        + "; relative to the closed form at ratio 0.5: "
+        + ", ".join(f"{name} {value:+.3f}" for name, value in part["relative_error_at_half"].items())
+        for title, part in measured.items()
+    ]
+    found.append(
+        f"With {BITS} bits a weight the bound is far below: R counts no bits for which weights are kept. Below a ratio "
+        f"of e 2^-b, {breaks_below(BITS):.1e} ({breaks_below(8):.1e} with 8 bits), pruning would seem to beat it; so "
+        "it would next to ratio 1, where kept weights count as exact."
+    )
+    return {"holds": holds, "not_reproduced": missed, "found": found, "pairs_in_order": order, "measured": measured}
+
+
+def _measure(part: Measured) -> dict[str, Any]:
+    nothing = part.distortion["random"][0] / (1.0 - part.ratio[0])
+    inner = (part.ratio > 0.0) & (part.ratio < 1.0)
+    half = int(np.abs(part.ratio - 0.5).argmin())
+    bound = np.maximum(part.bound, part.parallel)
+    relative = {name: part.distortion[name] / closed - 1.0 for name, closed in part.closed.items()}
+    return {
+        "laplacian_rates": part.blocks[:, 1].tolist(),
+        "entropies_bits": part.entropies.tolist(),
+        "laplacian_entropies_bits": np.log2(2.0 * math.e / part.blocks[:, 1]).tolist(),
+        "inverse_error": inverse_error(part),
+        "least_over_bound": {name: float((value / bound).min()) for name, value in part.distortion.items()},
+        "error": {
+            name: float((np.abs(value - part.closed[name]) / nothing).max()) for name, value in part.distortion.items()
+        },
+        "relative_error_at_half": {name: float(value[half]) for name, value in relative.items()},
+        "largest_relative_error": {name: float(np.abs(value[inner]).max()) for name, value in relative.items()},
+        "pairs_in_order": {
+            f"{ratio:g}": pairs_in_order(part.entropies, row)
+            for ratio, row in zip(ENTROPY_RATIOS, part.by_block, strict=True)
+        },
+    }
+
+
+def table(parts: Mapping[str, Measured]) -> list[list[Any]]:
+    """All points, the header first."""
+    rows: list[list[Any]] = [["network", "pruning", "retained", "distortion", "closed_form", "bound", "parallel_bound"]]
+    for title, part in parts.items():
+        for name in PRUNINGS:
+            columns = (part.distortion[name], part.closed[name], part.bound, part.parallel)
+            for k, ratio in enumerate(part.ratio):
+                rows.append([title, name, f"{ratio:g}", *(number_text(column[k]) for column in columns)])
+    return rows
+
+
+_COLOURS = (BLUE, GREEN, VERMILION)
+_NETWORKS = (BLACK, BLUE, ORANGE, GREEN, PURPLE)
+
+
+def draw(parts: Mapping[str, Measured]) -> dict[str, bytes]:
+    """Distortion over the ratio above, the closed forms' error below, and entropy against distortion at the right.
+
+    Parameters
+    ----------
+    parts : mapping of str to Measured
+        By network.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(3.6 + 2.7 * len(parts), 6.2))
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots(2, len(parts) + 1, squeeze=False, sharey=False)
+        for column, (title, part) in enumerate(parts.items()):
+            _panels(axes[:, column], part)
+            axes[0, column].set_title(title, fontsize=10)
+            axes[1, column].set_xlabel("retained ratio", fontsize=9)
+            if column:
+                axes[0, column].sharey(axes[0, 0])
+                axes[1, column].sharey(axes[1, 0])
+        axes[0, 0].set_ylabel("distortion\nrelative to keeping nothing (1)", fontsize=9)
+        axes[1, 0].set_ylabel("measured over closed form (1)", fontsize=9)
+        # Limits that all panels of the row share.
+        axes[1, 0].autoscale(axis="y")
+        for row, axis in enumerate(axes[:, -1]):
+            ratio = ENTROPY_RATIOS[2 * row]
+            for (title, part), colour in zip(parts.items(), itertools.cycle(_NETWORKS)):
+                axis.plot(part.entropies, part.by_block[2 * row], "o", color=colour, markersize=4, label=title)
+            axis.set_yscale("log")
+            axis.set_title(f"blocks, magnitude, ratio {ratio:g}", fontsize=9)
+            axis.set_xlabel("entropy (bits a weight)", fontsize=9)
+            axis.set_ylabel("distortion a weight", fontsize=9)
+            finish_axis(axis)
+        axes[0, -1].legend(frameon=False, fontsize=7.5)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        figure.suptitle("Pruned weights: measured (markers), closed forms (lines) and bound", fontsize=11)
+        return {f"pruned_weights.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def _panels(axes: Any, part: Measured) -> None:
+    """Both panels of one network."""
+    above, below = axes
+    nothing = float(part.distortion["random"][0] / (1.0 - part.ratio[0]))
+    fine = np.linspace(0.0, 0.99, 100)
+    total, scale = float(part.blocks[:, 0].sum()), float((part.blocks[:, 0] / part.blocks[:, 1]).sum())
+    lines = (
+        [magnitude_distortion(ratio, scale) for ratio in fine],
+        [threshold_distortion(ratio, part.blocks, 0, len(part.blocks)) for ratio in fine],
+        [random_distortion(ratio, scale) for ratio in fine],
+    )
+    for (name, value), line, colour in zip(part.distortion.items(), lines, _COLOURS, strict=True):
+        above.plot(fine, np.array(line) / nothing, color=colour, linewidth=1.2, label=name)
+        above.plot(part.ratio, value / nothing, "o", color=colour, markersize=3.5)
+        below.plot(part.ratio, value / part.closed[name], "o-", color=colour, markersize=3.5, linewidth=1.0)
+    bound = [parallel_distortion(BITS * ratio * total, part.blocks, 0, len(part.blocks)) for ratio in fine]
+    above.plot(fine, np.array(bound) / nothing, color=GREY, linestyle=(0, (5, 2)), label=f"bound, {BITS} bits a weight")
+    above.set_yscale("log")
+    above.set_ylim(1e-4, 2.0)
+    below.axhline(1.0, color=GREY, linewidth=0.9)
+    for axis in axes:
+        finish_axis(axis)

@@ -1,0 +1,291 @@
+"""Which cut is best over channel gain and delay budget, for multimodal and text-only prompts (claim L10 as a map)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.output import BLACK, GREY, ORANGE, render, style
+from coinfer_gym import solve_exact_batch
+from studies.figure import (
+    PROMPTS,
+    QUALITY_TITLES,
+    TOLERANCE,
+    Floats,
+    base_problem,
+    feasible_values,
+    number_text,
+    write_figure,
+)
+
+NETWORK = "BERT"
+NAMES = ("rate_distortion", "magnitude_pruning")
+GAINS_DB = (-130.0, -85.0)
+DELAYS = (0.02, 3.0)  # s
+SHAPE = (61, 49)
+"""Gains and delay budgets of a map."""
+
+KINDS = ("infeasible", "on_server", "inner", "on_device", "unpruned")
+_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_ON_DEVICE = "#882255"  # apart from viridis and orange under every common colour blindness
+
+
+class Regimes(NamedTuple):
+    """Best cut and quality over a map of shape ``(delays, gains)``.
+
+    Attributes
+    ----------
+    gain_db, delay_budget : ndarray
+        The axes, in dB and s.
+    cut : ndarray of int
+        Best cut; -1 where none is feasible.
+    quality, on_server, on_device : ndarray
+        Quality of the best cut and of both ends, NaN where infeasible.
+    """
+
+    gain_db: Floats
+    delay_budget: Floats
+    cut: NDArray[np.int64]
+    quality: Floats
+    on_server: Floats
+    on_device: Floats
+
+
+Key = tuple[str, str]
+"""Prompt and quality of a map."""
+
+
+def make(folder: Path, *, names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dict[str, bool]:
+    """Compute and write ``regimes.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    names : sequence of str
+        The qualities.
+    shape : (int, int)
+        Number of gains and of delay budgets.
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of the claim holds.
+    """
+    maps = compute(names, shape)
+    judged = verdict(maps)
+    settings = {
+        "network": NETWORK,
+        "prompts": {prompt: base_problem(NETWORK, names[0], prompt).workload.input_bits for prompt in PROMPTS},
+        "gain_db": GAINS_DB,
+        "delay_budget": DELAYS,
+        "energy_budget": base_problem(NETWORK, names[0]).energy_budget,
+        "shape": shape,
+    }
+    summary = {"claims": ["L10"], **judged, "limits": {"quality": TOLERANCE}, "settings": settings}
+    write_figure(folder, "regimes", table(maps), summary, draw(maps))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def compute(names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dict[Key, Regimes]:
+    """Solve P1 over the maps, exactly.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The qualities.
+    shape : (int, int)
+        Number of gains and of delay budgets.
+
+    Returns
+    -------
+    dict of (prompt, quality) to Regimes
+    """
+    gain_db, delays = np.linspace(*GAINS_DB, shape[0]), np.geomspace(*DELAYS, shape[1])
+    gains, budgets = 10.0 ** (gain_db / 10.0), delays[:, None]
+    maps: dict[Key, Regimes] = {}
+    for prompt in PROMPTS:
+        for name in names:
+            problem = base_problem(NETWORK, name, prompt)
+            best, server, device = (
+                solve_exact_batch(problem, gain=gains, delay_budget=budgets, cut=cut)
+                for cut in (None, 0, problem.workload.cuts - 1)
+            )
+            cut = np.where(best["reason"] == 0, best["cut"], -1)
+            values = (feasible_values(problem, rows)[0] for rows in (best, server, device))
+            maps[prompt, name] = Regimes(gain_db, delays, cut, *values)
+    return maps
+
+
+def kinds(regimes: Regimes) -> NDArray[np.int64]:
+    """Which of `KINDS` each point of a map is.
+
+    An end counts as best where no inner cut is better by more than rounding; unpruned is a kind of its own, since
+    several cuts then share the optimum.
+    """
+    server, device = (np.nan_to_num(part, nan=-1.0) for part in (regimes.on_server, regimes.on_device))
+    quality = np.nan_to_num(regimes.quality, nan=-1.0)
+    inner = quality > np.maximum(server, device) + TOLERANCE
+    ends = np.where(server >= device, KINDS.index("on_server"), KINDS.index("on_device"))
+    kind = np.where(inner, KINDS.index("inner"), ends)
+    kind = np.where(quality >= 1.0 - TOLERANCE, KINDS.index("unpruned"), kind)
+    return np.where(regimes.cut < 0, KINDS.index("infeasible"), kind)
+
+
+def verdict(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
+    """What the maps say about claim L10.
+
+    Parameters
+    ----------
+    maps : mapping of (prompt, quality) to Regimes
+
+    Returns
+    -------
+    dict
+        ``holds``; ``found``, in words; ``measured``, by map.
+    """
+    measured = {key: _measure(regimes) for key, regimes in maps.items()}
+    names = list(dict.fromkeys(name for _, name in maps))
+    shares = {key: part["share_of_pruned"] for key, part in measured.items()}
+    more = {name: shares["multimodal", name]["inner"] - shares["text", name]["inner"] for name in names}
+    holds = {
+        "L10 (map): multimodal prompts have a region where an inner cut beats both ends": all(
+            shares["multimodal", name]["inner"] > 0.0 for name in names
+        ),
+        "L10 (map): that region is smaller for text-only prompts": all(value > 0.0 for value in more.values()),
+    }
+    found = [f"{prompt}, {QUALITY_TITLES[name]}: {_describe(part)}" for (prompt, name), part in measured.items()]
+    return {
+        "holds": holds,
+        "found": found,
+        "measured": {f"{prompt}, {QUALITY_TITLES[name]}": part for (prompt, name), part in measured.items()},
+    }
+
+
+def _measure(regimes: Regimes) -> dict[str, Any]:
+    """Shares of a map by kind, those of its feasible and pruned part, and the cuts that are best there."""
+    kind = kinds(regimes)
+    pruned = (kind != KINDS.index("infeasible")) & (kind != KINDS.index("unpruned"))
+    inner = kind == KINDS.index("inner")
+    ends = np.fmax(regimes.on_server, regimes.on_device)
+    lead = (regimes.quality - np.nan_to_num(ends, nan=0.0))[inner]
+    cuts, counts = np.unique(regimes.cut[pruned], return_counts=True)
+    total = max(int(pruned.sum()), 1)
+    return {
+        "share_of_map": {name: float((kind == k).mean()) for k, name in enumerate(KINDS)},
+        "share_of_pruned": {
+            name: float((kind == KINDS.index(name)).sum() / total) for name in ("on_server", "inner", "on_device")
+        },
+        "points_by_best_cut": {str(cut): int(count) for cut, count in zip(cuts, counts, strict=True)},
+        "largest_lead_of_inner": float(lead.max(initial=0.0)),
+    }
+
+
+def _describe(part: Mapping[str, Any]) -> str:
+    """Shares of a map, in words."""
+    share = part["share_of_pruned"]
+    return (
+        f"where the model must be pruned, an inner cut is best on {share['inner']:.1%} of the map, the server on "
+        f"{share['on_server']:.1%}, the device on {share['on_device']:.1%}; an inner cut leads both ends by up to "
+        f"{part['largest_lead_of_inner']:.3f}; points by best cut: {part['points_by_best_cut']}."
+    )
+
+
+def table(maps: Mapping[Key, Regimes]) -> list[list[Any]]:
+    """All points, the header first.
+
+    Parameters
+    ----------
+    maps : mapping of (prompt, quality) to Regimes
+
+    Returns
+    -------
+    list of list
+    """
+    rows: list[list[Any]] = [
+        ["prompt", "quality_name", "gain_db", "delay_budget", "cut", "quality", "on_server", "on_device"]
+    ]
+    for key, regimes in maps.items():
+        for (i, j), cut in np.ndenumerate(regimes.cut):
+            values = (regimes.quality[i, j], regimes.on_server[i, j], regimes.on_device[i, j])
+            numbers = ("" if math.isnan(value) else f"{value:.6g}" for value in values)
+            place = (number_text(float(regimes.gain_db[j])), f"{regimes.delay_budget[i]:.6g}")
+            rows.append([*key, *place, cut if cut >= 0 else "", *numbers])
+    return rows
+
+
+def draw(maps: Mapping[Key, Regimes]) -> dict[str, bytes]:
+    """A row of maps per prompt, a column per quality.
+
+    Parameters
+    ----------
+    maps : mapping of (prompt, quality) to Regimes
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    names = list(dict.fromkeys(name for _, name in maps))
+    last = base_problem(NETWORK, names[0]).workload.cuts - 1
+    inner = colormaps["viridis"](np.linspace(0.25, 1.0, last - 1))
+    colours = ListedColormap([ORANGE, *inner, _ON_DEVICE])
+    scale = BoundaryNorm(np.arange(-0.5, last + 1.0), last + 1)
+    with style():
+        figure = Figure(figsize=(1.4 + 4.0 * len(names), 7.4))
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots(len(PROMPTS), len(names), squeeze=False, sharex=True, sharey=True)
+        image: Any = None
+        for row, prompt in enumerate(PROMPTS):
+            for column, name in enumerate(names):
+                axis = axes[row, column]
+                image = _panel(axis, maps[prompt, name], colours, scale)
+                problem = base_problem(NETWORK, name, prompt)
+                place = (10.0 * math.log10(problem.gain), problem.delay_budget)
+                axis.plot(*place, marker="*", color="white", markeredgecolor=BLACK, markersize=11, linestyle="")
+                if row == 0:
+                    axis.set_title(QUALITY_TITLES[name], fontsize=10)
+                else:
+                    axis.set_xlabel("channel gain (dB)")
+            axes[row, 0].set_ylabel(f"{prompt} prompt\ndelay budget (s)")
+        bar = figure.colorbar(image, ax=axes, ticks=range(last + 1), pad=0.02)
+        labels = ["0, on the server", *(str(cut) for cut in range(1, last)), f"{last}, on the device"]
+        bar.ax.set_yticklabels(labels, fontsize=8.5)
+        bar.set_label("best cut, blocks on the device")
+        handles = [
+            Patch(facecolor="white", edgecolor=GREY, hatch="////", label="infeasible"),
+            *axes[0, 0].plot(
+                [], [], color=BLACK, linewidth=1.3, label="above: unpruned (several cuts tie, fastest shown)"
+            ),
+            *axes[0, 0].plot([], [], "*", color="white", markeredgecolor=BLACK, markersize=11, label="the scenario"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        figure.suptitle(f"{NETWORK}: which cut is best, at {problem.energy_budget:g} J", fontsize=11)
+        return {f"regimes.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def _panel(axis: Any, regimes: Regimes, colours: Any, scale: Any) -> Any:
+    """One map; the colours of its cuts are returned as an image for the colour bar."""
+    x, y = regimes.gain_db, regimes.delay_budget
+    axis.patch.set(facecolor="white", edgecolor=GREY, hatch="////")  # seen where no cut covers it
+    cut = np.ma.masked_less(regimes.cut, 0)
+    image = axis.pcolormesh(x, y, cut, cmap=colours, norm=scale, shading="nearest", rasterized=True)
+    unpruned = (kinds(regimes) == KINDS.index("unpruned")).astype(float)
+    if 0.0 < unpruned.mean() < 1.0:
+        axis.contour(x, y, unpruned, levels=[0.5], colors=BLACK, linewidths=1.3)
+    axis.set_yscale("log")
+    axis.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+    axis.set_yticks([], minor=True)
+    axis.tick_params(labelsize=8.5)
+    return image

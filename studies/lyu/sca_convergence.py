@@ -1,0 +1,379 @@
+"""What successive convex approximation leaves to the exact optimum, by iteration and by stopping threshold (claim L5).
+
+One long run per problem answers for every threshold: what an iteration does depends on the last iterate alone, so that
+a run with a coarser threshold is the beginning of the long one. Where a run has ended its last iterate stays.
+
+Gaps are differences of quality on the scale on which the algorithm measures its own progress.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from baselines.fixed_cut import fix_cut
+from baselines.objective import own_scale_quality
+from baselines.output import BLUE, GREY, GRID, VERMILION, csv_text, render, style, versions, write_bytes, write_text
+from baselines.sca import BROKEN, compile_surrogate, next_iterate, solve_sca
+from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
+from coinfer_gym.budgets import BUDGET_TOLERANCE
+from coinfer_gym.laim.distortion import QUALITIES
+from coinfer_gym.laim.problem import Solution
+
+SCENARIO = "bert-multimodal"
+COUNT = 60
+THRESHOLDS = tuple(10.0**-k for k in range(2, 9))
+FINEST = 1e-9
+"""Threshold of the runs themselves, and the accuracy of their convex solver."""
+
+MAX_ITERATIONS = 500
+QUANTILES = {"median": 0.5, "90 %": 0.9, "max": 1.0}
+GLOBAL = 1e-6
+"""A gap that counts as none at the end of a run: far above rounding, far below what quality is reported to."""
+
+ROUNDING = 1e-8
+"""A fall of the quality that counts as the convex solver's rounding: a few times its accuracy, and no more than the
+smallest threshold. The falls shrink with the solver's tolerance: at most 2e-7, 3e-8 and 3e-9 at 1e-6, 1e-7 and 1e-9."""
+
+DRAWN = {"rate_distortion": BLUE, "magnitude_pruning": VERMILION}
+ENDS = ("threshold", "worse iterate refused", "iterations exhausted", "solver broke down")
+
+_DECADES = {"gain": (-4.0, 1.0), "delay_budget": (-1.5, 1.0), "energy_budget": (-1.5, 1.5)}
+_STYLES = {"median": "-", "90 %": "--", "max": ":"}
+_FLOOR = 1e-12
+
+
+class ScaGaps(NamedTuple):
+    """Runs of the algorithm on some problems.
+
+    Attributes
+    ----------
+    gap : ndarray, shape (problems, iterations + 1)
+        To the optimum of the same cut, the start first; the last iterate of a shorter run is repeated.
+    iterations : ndarray of int, shape (problems,)
+        Length of each run.
+    stop : ndarray of int, shape (problems, thresholds)
+        Iteration at which the algorithm stops under each threshold.
+    stop_gap : ndarray, shape (problems, thresholds)
+        The gap there.
+    excess : ndarray, shape (problems,)
+        Largest share by which any iterate exceeds a budget, or leaves the bounds of a variable; at most 0 where none
+        does. Iterates are what the convex problems gave, scaled into the budgets.
+    rise : ndarray, shape (problems,)
+        Smallest change of the quality in a run's iterations: negative where an iterate was worse than the last.
+    end : ndarray of int, shape (problems,)
+        Why each run ended, see `ENDS`.
+    refused : ndarray, shape (problems,)
+        By how much the iterate that a run refused was worse than its last one; 0 where it refused none.
+    """
+
+    gap: NDArray[np.float64]
+    iterations: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    stop_gap: NDArray[np.float64]
+    excess: NDArray[np.float64]
+    rise: NDArray[np.float64]
+    end: NDArray[np.int64]
+    refused: NDArray[np.float64]
+
+
+def draw_problems(quality: str, count: int = COUNT, seed: int = 0) -> list[tuple[Problem, Solution]]:
+    """Feasible problems around the shipped scenario that no decision solves unpruned, each with its optimum.
+
+    Gains reach from a fade of 40 dB to 10 dB above the scenario's mean, delay budgets from a thirtieth of the
+    scenario's to ten times that, energy budgets from a thirtieth to thirty times, all uniform in the logarithm.
+
+    Parameters
+    ----------
+    quality : str
+    count : int
+    seed : int
+
+    Returns
+    -------
+    list of (Problem, Solution)
+    """
+    scenario = load_scenario(SCENARIO)
+    base = replace(scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0)), quality=quality)
+    generator = np.random.default_rng(seed)
+    values: dict[str, Any] = {name: np.empty(0) for name in _DECADES}
+    chosen = np.empty(0, dtype=np.int64)
+    while len(chosen) < count:
+        for name, (low, high) in _DECADES.items():
+            drawn = getattr(base, name) * 10.0 ** generator.uniform(low, high, 4 * count)
+            values[name] = np.concatenate([values[name], drawn])
+        rows = solve_exact_batch(base, **values, parallel=False)
+        chosen = np.flatnonzero((rows["reason"] == 0) & (rows["quality"] < 1.0))
+    cases: list[dict[str, Any]] = [{name: float(values[name][i]) for name in _DECADES} for i in chosen[:count]]
+    problems = [replace(base, **case) for case in cases]
+    return [(problem, solve_exact(problem)) for problem in problems]
+
+
+def sca_gaps(
+    quality: str,
+    count: int = COUNT,
+    *,
+    seed: int = 0,
+    thresholds: Sequence[float] = THRESHOLDS,
+    max_iterations: int = MAX_ITERATIONS,
+    tick: Callable[[], object] = lambda: None,
+) -> ScaGaps:
+    """Run the algorithm once on each drawn problem, at the best cut, and measure what each iterate lacks.
+
+    Parameters
+    ----------
+    quality : str
+    count : int
+        Number of problems.
+    seed : int
+    thresholds : sequence of float
+        None below `FINEST`.
+    max_iterations : int
+    tick : callable
+        Called after each problem.
+
+    Returns
+    -------
+    ScaGaps
+    """
+    runs: list[NDArray[np.float64]] = []
+    stop = np.zeros((count, len(thresholds)), dtype=np.int64)
+    excess, rise, refused = np.zeros(count), np.zeros(count), np.zeros(count)
+    end = np.zeros(count, dtype=np.int64)
+    for i, (problem, optimum) in enumerate(draw_problems(quality, count, seed)):
+        solution = solve_sca(problem, optimum.cut, threshold=FINEST, max_iterations=max_iterations)
+        levels = np.array([own_scale_quality(problem, iterate) for iterate in solution.history])
+        runs.append(own_scale_quality(problem, optimum) - levels)
+        stop[i] = [stopping_iteration(levels, threshold) for threshold in thresholds]
+        excess[i] = max(_excess(problem, iterate) for iterate in solution.history)
+        rise[i] = np.diff(levels).min(initial=np.inf)
+        end[i] = _end(solution, levels, max_iterations)
+        if ENDS[end[i]] == "worse iterate refused":
+            refused[i] = _refused_fall(problem, solution)
+        tick()
+    iterations = np.array([len(run) - 1 for run in runs])
+    width = int(iterations.max()) + 1
+    gap = np.stack([np.pad(run, (0, width - len(run)), mode="edge") for run in runs])
+    return ScaGaps(gap, iterations, stop, np.take_along_axis(gap, stop, axis=1), excess, rise, end, refused)
+
+
+def stopping_iteration(levels: NDArray[np.float64], threshold: float) -> int:
+    """Iteration after which the algorithm stops: the first that raises the quality by less than the threshold.
+
+    Parameters
+    ----------
+    levels : ndarray, shape (iterations + 1,)
+        Quality of the iterates, the start first.
+    threshold : float
+
+    Returns
+    -------
+    int
+        The last iteration where every one of them rises by more.
+    """
+    small = np.flatnonzero(np.diff(levels) < threshold)
+    return int(small[0]) + 1 if small.size else len(levels) - 1
+
+
+def _excess(problem: Problem, iterate: Solution) -> float:
+    """Largest relative violation of a budget or a bound; what a side or a link does not use is 0 or 1 and no matter."""
+    spent = problem.evaluate(iterate)
+    shares = [spent.delay / problem.delay_budget, spent.energy / problem.energy_budget]
+    for side in ("device", "server"):
+        ratio, clock = getattr(iterate, f"retained_{side}"), getattr(iterate, f"frequency_{side}")
+        shares += [ratio, getattr(problem, f"retained_{side}_min") / ratio]
+        if clock > 0.0:
+            shares += [clock / getattr(problem, f"frequency_{side}_max")]
+            shares += [getattr(problem, f"frequency_{side}_min") / clock]
+    if iterate.power > 0.0:
+        shares += [iterate.power / problem.power_max, problem.power_min / iterate.power]
+    return max(shares) - 1.0
+
+
+def _end(solution: Solution, levels: NDArray[np.float64], max_iterations: int) -> int:
+    """Which of `ENDS` it was."""
+    if solution.reason == BROKEN:
+        return 3
+    if len(levels) > 1 and levels[-1] - levels[-2] < FINEST:
+        return 0
+    return 2 if len(levels) > max_iterations else 1
+
+
+def _refused_fall(problem: Problem, solution: Solution) -> float:
+    """How much worse the iterate after the last one is: what the algorithm saw and did not take."""
+    fixed, last = fix_cut(problem, solution.cut), solution.history[-1]
+    following = next_iterate(compile_surrogate(fixed.structure), fixed, last)
+    if following is None:
+        return np.inf
+    return own_scale_quality(problem, last) - own_scale_quality(problem, following)
+
+
+def quantiles(values: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+    """Quantiles over the problems, the first axis, by name."""
+    return {name: np.quantile(values, q, axis=0) for name, q in QUANTILES.items()}
+
+
+def make(
+    folder: Path, *, names: Sequence[str] = tuple(QUALITIES), count: int = COUNT, seed: int = 0
+) -> dict[str, bool]:
+    """Compute and write ``sca_convergence.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    names : sequence of str
+        The qualities; those in `DRAWN` are drawn.
+    count : int
+        Problems per quality.
+    seed : int
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of claim L5 holds.
+    """
+    with tqdm(total=count * len(names), unit="problem", disable=None) as bar:
+        gaps = {name: sca_gaps(name, count, seed=seed, tick=partial(bar.update, 1)) for name in names}
+    folder.mkdir(parents=True, exist_ok=True)
+    judged = verdict(gaps)
+    settings = {"scenario": SCENARIO, "problems": count, "seed": seed, "threshold": FINEST, "decades": _DECADES}
+    limits = {"excess": BUDGET_TOLERANCE, "refused_fall": ROUNDING, "final_gap": GLOBAL, "above_optimum": FINEST}
+    summary = {"claim": "L5", **judged, "limits": limits, "settings": settings, "versions": versions()}
+    write_text(folder / "sca_convergence.csv", table(gaps))
+    write_text(folder / "sca_convergence.json", json.dumps(summary, indent=2) + "\n")
+    for name, content in draw(gaps).items():
+        write_bytes(folder / name, content)
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def verdict(gaps: Mapping[str, ScaGaps]) -> dict[str, Any]:
+    """What the runs say about claim L5.
+
+    The algorithm itself ends where an iterate would be infeasible or worse, so that those it returns meet the claim by
+    construction. What it refused counts, therefore: a fall by more than `ROUNDING` fails the claim. A fall
+    is less than any threshold of a rise and so stops the algorithm as the rule says.
+
+    Parameters
+    ----------
+    gaps : mapping of str to ScaGaps
+        By quality.
+
+    Returns
+    -------
+    dict
+        ``holds``, by part of the claim, and ``measured``, by quality.
+    """
+    measured = {
+        name: {
+            "runs": len(g.end),
+            "iterates": int((g.iterations + 1).sum()),
+            "largest_excess": float(g.excess.max()),
+            "smallest_rise": float(g.rise.min()),
+            "most_iterations": int(g.iterations.max()),
+            "largest_refused_fall": float(g.refused.max()),
+            "ends": {reason: int((g.end == k).sum()) for k, reason in enumerate(ENDS)},
+            "largest_final_gap": float(g.gap[:, -1].max()),
+            "smallest_gap": float(g.gap.min()),
+        }
+        for name, g in gaps.items()
+    }
+    everything = list(gaps.values())
+    holds = {
+        "every iterate is feasible": all((g.excess <= BUDGET_TOLERANCE).all() for g in everything),
+        "the objective never rises": all(((g.rise >= 0.0) & (g.refused <= ROUNDING)).all() for g in everything),
+        "it stops at the threshold": all((g.end <= 1).all() for g in everything),
+        "the gap tends to 0": all((np.abs(g.gap[:, -1]) <= GLOBAL).all() for g in everything),
+        "no iterate beats the optimum": all((g.gap >= -FINEST).all() for g in everything),
+    }
+    return {"holds": {part: bool(value) for part, value in holds.items()}, "measured": measured}
+
+
+def table(gaps: Mapping[str, ScaGaps]) -> str:
+    """Quantiles as CSV: a row per quality and iteration, and per quality and threshold.
+
+    Parameters
+    ----------
+    gaps : mapping of str to ScaGaps
+        By quality.
+
+    Returns
+    -------
+    str
+        A threshold's rows also hold quantiles of the iterations until it stops.
+    """
+    columns = [f"{what}_{name}" for what in ("gap", "iterations") for name in ("median", "90", "max")]
+    rows: list[list[Any]] = [["quality", "by", "value", *columns]]
+    for quality, g in gaps.items():
+        parts = quantiles(g.gap)
+        rows += [
+            [quality, "iteration", k, *(f"{part[k]:.6e}" for part in parts.values()), "", "", ""]
+            for k in range(g.gap.shape[1])
+        ]
+        parts, lengths = quantiles(g.stop_gap), quantiles(g.stop)
+        for k, threshold in enumerate(THRESHOLDS):
+            numbers = [f"{part[k]:.6e}" for part in parts.values()]
+            counts = [f"{part[k]:g}" for part in lengths.values()]
+            rows.append([quality, "threshold", f"{threshold:g}", *numbers, *counts])
+    return csv_text(rows)
+
+
+def draw(gaps: Mapping[str, ScaGaps]) -> dict[str, bytes]:
+    """Picture of the gaps of the qualities in `DRAWN`.
+
+    Parameters
+    ----------
+    gaps : mapping of str to ScaGaps
+        By quality.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(9.0, 4.4))
+        figure.set_layout_engine("constrained", wspace=0.06)
+        left, right = figure.subplots(1, 2, sharey=True)
+        for name, colour in DRAWN.items():
+            if name in gaps:
+                _curves(left, np.arange(gaps[name].gap.shape[1]), gaps[name].gap, name, colour, "")
+                _curves(right, np.array(THRESHOLDS), gaps[name].stop_gap, name, colour, "o")
+        right.plot(THRESHOLDS, THRESHOLDS, color=GREY, linewidth=0.8, zorder=1, label="gap = threshold")
+        left.set_yscale("log")
+        left.set_xscale("symlog", linthresh=1.0, linscale=0.3)
+        ticks = [0, *(k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if k < left.get_xlim()[1])]
+        left.set_xticks(ticks, [str(k) for k in ticks])
+        left.set_xticks([], minor=True)
+        left.set_xlim(left=0.0)
+        right.set_xscale("log")
+        right.invert_xaxis()
+        left.set_xlabel("iterations")
+        right.set_xlabel("stopping threshold, rise of the quality per iteration (1)")
+        left.set_ylabel("quality left to the exact optimum (1)")
+        for axis in (left, right):
+            axis.grid(color=GRID, linewidth=0.6)
+            axis.spines[["top", "right"]].set_visible(False)
+        figure.suptitle(f"Successive convex approximation, {SCENARIO}, best cut", fontsize=11)
+        handles, labels = right.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        return {f"sca_convergence.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def _curves(axis: Any, x: NDArray[Any], values: NDArray[np.float64], name: str, colour: str, marker: str) -> None:
+    """Quantiles of one quality; what is below rounding lies on the floor of the picture."""
+    for part, y in quantiles(values).items():
+        label = f"{name.replace('_', ' ')}, {part}"
+        style = {"color": colour, "linestyle": _STYLES[part], "marker": marker, "markersize": 4, "zorder": 3}
+        axis.plot(x, np.maximum(y, _FLOOR), label=label, **style)

@@ -1,0 +1,249 @@
+"""Weights of real networks against a Laplacian and a Gaussian (Lyu et al., Fig. 2 and Remark IV.2; claim L1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from baselines.output import BLACK, BLUE, GREY, SKY, VERMILION, render, style
+from coinfer_gym.models.prune import prunable
+from studies.figure import Floats, finish_axis, write_figure
+from studies.lyu.laplacian import WeightFit, block_matrices, fit_blocks, fit_weights
+from studies.lyu.networks import Network, blocks_of, networks
+
+_BINS = 201
+_REACH = 6.0  # half of a histogram's width, in standard deviations
+
+
+class Fits(NamedTuple):
+    """Fits of one network.
+
+    Attributes
+    ----------
+    pretrained : bool
+        Whether others trained it: the claim is about such networks.
+    whole, pruned : WeightFit
+        All matrices, and those that pruning touches: all but embeddings.
+    blocks, pruned_blocks : list of WeightFit
+        The same by block; the embeddings are in the first block, as in a workload.
+    matrices : list of dict of str to WeightFit
+        Every matrix that pruning touches, by block and name.
+    edges, density : ndarray
+        Histogram of the matrices that pruning touches.
+    """
+
+    pretrained: bool
+    whole: WeightFit
+    pruned: WeightFit
+    blocks: list[WeightFit]
+    pruned_blocks: list[WeightFit]
+    matrices: list[dict[str, WeightFit]]
+    edges: Floats
+    density: Floats
+
+
+def make(folder: Path, *, measured: Sequence[Network] | None = None) -> dict[str, bool]:
+    """Compute and write ``weights.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    measured : sequence of Network, optional
+        Those of `networks` when left out.
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of the verdict holds.
+    """
+    fits = {network.title: compute(network) for network in measured or networks()}
+    judged = verdict(fits)
+    write_figure(folder, "weights", table(fits), {"claims": ["L1"], **judged}, draw(fits))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def compute(network: Network) -> Fits:
+    """Fit all parts of a network."""
+    model = network.model
+    touched = prunable(model)
+    names = {weight: name for name, weight in model.named_parameters()}
+    pruned = fit_weights(list(touched))
+    half = _REACH * pruned.gaussian_deviation
+    edges = np.linspace(-half, half, _BINS + 1)
+    counts = sum(np.histogram(weight.detach().numpy(), edges)[0] for weight in touched)
+    density = np.asarray(counts, dtype=np.float64) / (pruned.values * (edges[1] - edges[0]))
+    return Fits(
+        network.pretrained,
+        fit_weights([matrix for block in block_matrices(model) for matrix in block]),
+        pruned,
+        fit_blocks(model),
+        [fit_weights(list(prunable(block))) for block in blocks_of(model)],
+        [{names[weight]: fit_weights(weight) for weight in prunable(block)} for block in blocks_of(model)],
+        edges,
+        density,
+    )
+
+
+def lead(fit: WeightFit) -> float:
+    """Log-likelihood of the Laplacian less that of the Gaussian, in nats a weight."""
+    return (fit.laplacian.log_likelihood - fit.gaussian.log_likelihood) / fit.values
+
+
+def verdict(fits: Mapping[str, Fits]) -> dict[str, Any]:
+    """What the fits say about claim L1.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fits
+        By network.
+
+    Returns
+    -------
+    dict
+        ``holds``; ``not_reproduced``, what the paper says and was not found; ``found``, in words; ``measured``.
+    """
+    large = {title: part for title, part in fits.items() if part.pretrained}
+    holds: dict[str, bool] = {}
+    if large:
+        holds = {
+            "L1: pre-trained network without its embeddings: the Laplacian is more likely, and nearer by KS": all(
+                part.pruned.laplacian_is_better and part.pruned.laplacian.ks < part.pruned.gaussian.ks
+                for part in large.values()
+            ),
+            "L1: the same in every block": all(
+                block.laplacian_is_better and block.laplacian.ks < block.gaussian.ks
+                for part in large.values()
+                for block in part.pruned_blocks
+            ),
+        }
+    missed, found = [], []
+    for title, part in fits.items():
+        single = [fit for block in part.matrices for fit in block.values()]
+        gaussian = sum(not fit.laplacian_is_better for fit in single)
+        found.append(
+            f"{title}: Laplacian less Gaussian {lead(part.whole):+.4f} nats a weight as a whole (KS "
+            f"{part.whole.laplacian.ks:.4f} against {part.whole.gaussian.ks:.4f}), {lead(part.pruned):+.4f} without "
+            f"embeddings (KS {part.pruned.laplacian.ks:.4f} against {part.pruned.gaussian.ks:.4f}); single matrices: "
+            f"the Gaussian is more likely in {gaussian} of {len(single)}."
+        )
+        if gaussian and part.pretrained:
+            missed.append(f"{title}: {gaussian} of {len(single)} single matrices fit a Gaussian better.")
+        if not part.whole.laplacian_is_better:
+            missed.append(f"{title}: as a whole, with embeddings, a Gaussian is more likely.")
+    measured = {
+        title: {
+            "whole": _numbers(part.whole),
+            "without_embeddings": _numbers(part.pruned),
+            "blocks": [_numbers(block) for block in part.blocks],
+            "blocks_without_embeddings": [_numbers(block) for block in part.pruned_blocks],
+        }
+        for title, part in fits.items()
+    }
+    return {"holds": holds, "not_reproduced": missed, "found": found, "measured": measured}
+
+
+def _numbers(fit: WeightFit) -> dict[str, Any]:
+    return {
+        "values": fit.values,
+        "mean": fit.mean,
+        "excess_kurtosis": fit.excess_kurtosis,
+        "laplacian_rate": fit.laplacian_rate,
+        "gaussian_deviation": fit.gaussian_deviation,
+        "entropy_bits": fit.entropy_bits,
+        "laplacian": fit.laplacian.__dict__,
+        "gaussian": fit.gaussian.__dict__,
+        "lead_nats_a_weight": lead(fit),
+    }
+
+
+def table(fits: Mapping[str, Fits]) -> list[list[Any]]:
+    """Every fit, the header first."""
+    goodness = ("log_likelihood", "ks", "aic")
+    columns = [f"{name}_{part}" for name in ("laplacian", "gaussian") for part in goodness]
+    first = ("values", "mean", "excess_kurtosis", "laplacian_rate", "gaussian_deviation", "entropy_bits")
+    rows: list[list[Any]] = [["network", "part", *first, *columns]]
+    for title, part in fits.items():
+        everything = {
+            "whole": part.whole,
+            "without embeddings": part.pruned,
+            **{f"block {number}": block for number, block in enumerate(part.blocks, 1)},
+            **{f"block {number} without embeddings": block for number, block in enumerate(part.pruned_blocks, 1)},
+            **{name: fit for block in part.matrices for name, fit in block.items()},
+        }
+        for name, fit in everything.items():
+            numbers = [getattr(fit, key) for key in first]
+            numbers += [getattr(each, key) for each in (fit.laplacian, fit.gaussian) for key in goodness]
+            rows.append([title, name, *(f"{number:.9g}" for number in numbers)])
+    return rows
+
+
+def draw(fits: Mapping[str, Fits]) -> dict[str, bytes]:
+    """Histograms with both fits above, what the Laplacian leads by in every part below.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fits
+        By network.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(0.6 + 3.0 * len(fits), 6.2))
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots(2, len(fits), squeeze=False, sharey="row")
+        for (title, part), (above, below) in zip(fits.items(), axes.T, strict=True):
+            _histogram(above, part)
+            above.set_title(title, fontsize=10)
+            above.set_xlabel("weight, in standard deviations", fontsize=9)
+            _leads(below, part)
+            below.set_xlabel("block", fontsize=9)
+        axes[0, 0].set_ylabel("density of the pruned matrices\n(1 / standard deviation)", fontsize=9)
+        axes[1, 0].set_ylabel("log-likelihood of the Laplacian\nless the Gaussian (nats a weight)", fontsize=9)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        more, names = axes[1, 0].get_legend_handles_labels()
+        figure.legend(
+            [*handles, *more], [*labels, *names], loc="outside lower center", ncols=6, frameon=False, fontsize=9
+        )
+        figure.suptitle("Weights and the distributions fitted to them (after Lyu et al., Fig. 2)", fontsize=11)
+        return {f"weights.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def _histogram(axis: Any, part: Fits) -> None:
+    fit = part.pruned
+    x = np.linspace(-_REACH, _REACH, 401)
+    rate = fit.laplacian_rate * fit.gaussian_deviation
+    axis.stairs(
+        part.density * fit.gaussian_deviation,
+        part.edges / fit.gaussian_deviation,
+        fill=True,
+        color=SKY,
+        alpha=0.6,
+        label="weights",
+    )
+    axis.plot(x, rate / 2.0 * np.exp(-rate * np.abs(x)), color=BLUE, label="Laplacian")
+    axis.plot(x, np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi), color=VERMILION, linestyle=(0, (5, 2)), label="Gaussian")
+    axis.set_yscale("log")
+    axis.set_ylim(1e-5, 2.0)
+    finish_axis(axis)
+
+
+def _leads(axis: Any, part: Fits) -> None:
+    blocks = np.arange(1, len(part.blocks) + 1)
+    places = np.repeat(blocks, [len(block) for block in part.matrices])
+    leads = [lead(fit) for block in part.matrices for fit in block.values()]
+    axis.axhline(0.0, color=GREY, linewidth=0.9)
+    axis.plot(places, leads, ".", color=GREY, markersize=5, label="single matrix")
+    axis.plot(blocks, [lead(fit) for fit in part.pruned_blocks], "o", color=BLUE, markersize=5, label="block")
+    axis.axhline(lead(part.whole), color=BLACK, linestyle=(0, (1, 2)), linewidth=1.1, label="whole network")
+    axis.set_xticks(blocks if len(blocks) <= 8 else blocks[1::3])
+    finish_axis(axis)

@@ -1,0 +1,419 @@
+"""Measures the accuracy of compressed networks on CIFAR-10, for an accuracy predictor to learn from.
+
+``python -m studies.mu.cifar.sweep --weights FOLDER --output NAME.csv --count 300`` draws designs at random,
+compresses the network as each says, and writes a row of its accuracy on all test images as soon as it is there.
+``NAME.json`` says what made them. It goes on where it was interrupted, and a larger count adds to a smaller one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import hashlib
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import csv_text, machine, read_csv, versions, write_text
+from coinfer_gym.layerwise.network import Network
+from coinfer_gym.layerwise.network import load_network as load_network_table
+from coinfer_gym.models.blocks import check_positive
+from studies.mu.cifar.compress import Design, Tuning, compress
+from studies.mu.cifar.data import TEST, TRAIN, Images, data_folder, read_cifar10
+from studies.mu.cifar.filters import CRITERIA
+from studies.mu.cifar.networks import GROUPS, Chain
+from studies.mu.cifar.training import WEIGHTS, Recipe, accuracy, load_network
+
+LEAST_RETAINED = 0.1
+UNPRUNED = 0.3  # share of the retained ratios that are 1
+UNCOMPRESSED = 0.3  # share of the designs without a codec
+HIGHEST_SNR = 50.0  # dB, as in Fig. 11
+
+CONV2_RETAINED = (0.05, 0.08, 0.11, 0.15, 0.2, 0.26, 0.35, 0.5, 0.7, 1.0)
+FC1_COMPRESSION = (1 / 1024, 0.002, 0.005, 0.01, 0.02, 0.04, 0.065, 0.1, 0.2, 0.5)
+LONGER = 4
+"""Times as many updates in the second tuning of every point of `layer_designs` and of every chosen design."""
+
+
+class Work(NamedTuple):
+    """One row to measure.
+
+    Attributes
+    ----------
+    number : int
+        Of the design, from 0; also of the seed of its tuning.
+    design : Design
+        What to measure.
+    curve : str
+        Which curve it is a point of; empty for random designs.
+    longer : int
+        Times as many updates in both steps of tuning.
+    """
+
+    number: int
+    design: Design
+    curve: str = ""
+    longer: int = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the designs are measured on.
+
+    Attributes
+    ----------
+    weights : Path
+        Folder of a trained network.
+    data : Path
+        Folder of the images.
+    tuning : Tuning
+        How a compressed network is tuned; the seeds are those of design 0.
+    """
+
+    weights: Path
+    data: Path
+    tuning: Tuning
+
+
+def draw_design(network: Network, number: int, *, noise: bool = False, criterion: str = "l1", seed: int = 0) -> Design:
+    """A random design, which depends on nothing but its number and the seed.
+
+    A severity is uniform in [0, 1]. Retained ratios are uniform from 1 down to that share of the way to 0.1, 30 % of
+    them 1. The cut is uniform; the compression is uniform in its logarithm, down to that share of the way to one
+    channel of the unpruned feature, and 1 for 30 % of the designs. With noise only inner cuts are drawn, and the ratio
+    of signal to noise is uniform in 0..50 dB.
+
+    Parameters
+    ----------
+    network : Network
+    number : int
+        Of the design, from 0.
+    noise : bool
+        Whether the channel has noise.
+    criterion : {"l1", "geometric_median"}
+        Of pruning.
+    seed : int
+        Of all designs.
+    """
+    generator = np.random.default_rng([seed, number])
+    groups, units = len(network.groups), len(network.units)
+    # Each design has a severity of its own: designs that lose little, the ones that are chosen, must not be rare.
+    severity = generator.random()
+    ratios = 1.0 - severity * generator.uniform(0.0, 1.0 - LEAST_RETAINED, groups)
+    ratios[generator.random(groups) < UNPRUNED] = 1.0
+    cut = int(generator.integers(1, units)) if noise else int(generator.integers(units + 1))
+    exponent, uncompressed = generator.random(2)
+    compression = 1.0
+    if 0 < cut < units and uncompressed >= UNCOMPRESSED:
+        channels = network.groups[network.tables.cuts["group"][cut] - 1].channels
+        compression = round(float(channels ** (-severity * exponent)), 5)
+    snr_db = round(float(generator.uniform(0.0, HIGHEST_SNR)), 2) if noise else None
+    return Design(cut, tuple(round(float(ratio), 4) for ratio in ratios), compression, snr_db, criterion)
+
+
+def layer_designs(network: Chain, criterion: str = "l1") -> list[Work]:
+    """AlexNet with its second convolution pruned alone, and with its first fully connected layer compressed alone.
+
+    Raises
+    ------
+    InvalidInputError
+        If the network is another: claim M1 is about AlexNet.
+    """
+    if network.name != "alexnet":
+        raise InvalidInputError("layers", network.name, "The single-layer curves are those of alexnet.")
+    names = [group.name for group in GROUPS[network.name]]
+    whole = (1.0,) * len(names)
+    second, after_fc1 = names.index("conv2"), list(network.units).index("fc1") + 1
+    pruned = [(*whole[:second], ratio, *whole[second + 1 :]) for ratio in CONV2_RETAINED]
+    points = [("conv2", Design(len(network.units), ratios, criterion=criterion)) for ratios in pruned]
+    points += [("fc1", Design(after_fc1, whole, share, criterion=criterion)) for share in FC1_COMPRESSION]
+    return _twice(points)
+
+
+def uniform_designs(network: Chain, count: int, criterion: str = "l1") -> list[Work]:
+    """One retained ratio for all groups, from the least to 1 in equal steps, without a cut."""
+    units, groups = len(network.units), len(GROUPS[network.name])
+    ratios = np.linspace(LEAST_RETAINED, 1.0, count).round(4).tolist()
+    return [Work(number, Design(units, (ratio,) * groups, criterion=criterion)) for number, ratio in enumerate(ratios)]
+
+
+def chosen_designs(network: Chain, path: Path) -> list[Work]:
+    """Designs that someone chose, each to be measured with the usual tuning and with a longer one.
+
+    Parameters
+    ----------
+    network : Chain
+    path : Path
+        CSV file with the columns ``curve``, what a design is called, ``cut``, ``retained_<group>`` of every group,
+        ``compression`` and ``criterion``; others are not looked at.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such file, or it holds no designs of this network.
+    """
+    if not path.is_file():
+        raise InvalidInputError("designs", str(path), "There is no such file.")
+    points = []
+    try:
+        for row in read_csv(path):
+            retained = tuple(float(row[f"retained_{group.name}"]) for group in GROUPS[network.name])
+            design = Design(int(row["cut"]), retained, float(row["compression"]), criterion=row["criterion"])
+            points.append((row["curve"], design))
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise InvalidInputError("designs", str(path), f"It holds no designs of {network.name}: {error!r}") from error
+    if not points:
+        raise InvalidInputError("designs", str(path), "Give one at least.")
+    return _twice(points)
+
+
+def _twice(points: Sequence[tuple[str, Design]]) -> list[Work]:
+    """Every point with the usual tuning and, under another name, with the longer one."""
+    long = [(f"{curve}_long", design) for curve, design in points]
+    return [
+        Work(number, design, curve, LONGER if number >= len(points) else 1)
+        for number, (curve, design) in enumerate([*points, *long])
+    ]
+
+
+def sweep(source: Source, work: Sequence[Work], output: Path, *, jobs: int = 1) -> list[dict[str, Any]]:
+    """Measure designs, and keep every result as soon as it is there.
+
+    Parameters
+    ----------
+    source : Source
+        Network and data.
+    work : sequence of Work
+        What to measure; numbers that the file has are not measured again.
+    output : Path
+        CSV file of the results.
+    jobs : int
+        Processes, each with one thread.
+
+    Returns
+    -------
+    list of dict
+        All rows of the file by number: ``curve`` where there is one, ``design``, ``cut``, ``retained_<group>``,
+        ``compression``, ``sent_channels`` and ``sent_values`` of one image (0 where nothing is sent), ``snr_db``
+        (empty without noise), ``accuracy`` on all test images, and ``seconds`` of processor time.
+
+    Raises
+    ------
+    InvalidInputError
+        If the network or the data cannot be read, or the file is damaged or holds other designs.
+    """
+    rows = _read_rows(output, work, _network(source.weights).name)
+    done = {int(row["design"]) for row in rows}
+    left = [each for each in work if each.number not in done]
+    calls = (delayed(_measure)(source, each) for each in left)
+    with tqdm(total=len(left), desc=output.stem, unit="design") as bar:
+        for row in Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
+            rows = sorted([*rows, row], key=lambda each: int(each["design"]))
+            write_text(output, csv_text(rows))
+            bar.update()
+    return rows
+
+
+def _measure(source: Source, work: Work) -> dict[str, Any]:
+    # One thread, so that the number of processes does not change a result by the order of its sums.
+    torch.set_num_threads(1)
+    network, images = _network(source.weights), _images(source.data / TRAIN)
+    test = _images(source.data / TEST)
+    start = time.process_time()
+    tuning = Tuning(
+        _own(source.tuning.prune, work, step=0),
+        _own(source.tuning.codec, work, step=1),
+    )
+    compressed = compress(network, work.design, images, tuning)
+    right = accuracy(compressed, test)
+    sent = compressed.sent_shape(test)
+    row = _columns(work, network.name)
+    return row | {
+        "sent_channels": sent[0] if sent else 0,
+        "sent_values": int(np.prod(sent)) if sent else 0,
+        "snr_db": "" if work.design.snr_db is None else work.design.snr_db,
+        "accuracy": round(right, 6),
+        "seconds": round(time.process_time() - start, 2),
+    }
+
+
+def _own(recipe: Recipe, work: Work, step: int) -> Recipe:
+    """Recipe with a seed of its own for every design and step, and as many updates as its curve asks for."""
+    return replace(recipe, updates=work.longer * recipe.updates, seed=recipe.seed + 2 * work.number + step)
+
+
+def _columns(work: Work, name: str) -> dict[str, Any]:
+    """What a row says of its design before it is measured."""
+    row: dict[str, Any] = {"curve": work.curve} if work.curve else {}
+    row |= {"design": work.number, "cut": work.design.cut}
+    row |= {f"retained_{group.name}": ratio for group, ratio in zip(GROUPS[name], work.design.retained, strict=True)}
+    return row | {"compression": work.design.compression}
+
+
+def _read_rows(path: Path, work: Sequence[Work], name: str) -> list[dict[str, Any]]:
+    by_number = {each.number: each for each in work}
+    try:
+        rows = read_csv(path) if path.is_file() else []
+        for row in rows:
+            measured = [float(row[key]) for key in ("sent_channels", "sent_values", "accuracy", "seconds")]
+            if not (0.0 <= measured[2] <= 1.0 and None not in row and None not in row.values()):
+                raise ValueError(f"row {row}")
+            planned = by_number.get(int(row["design"]))
+            for key, value in _columns(planned, name).items() if planned else ():
+                if row[key] != str(value):
+                    raise ValueError(f"{key} of design {row['design']} is {row[key]}, not {value}")
+        if len({row["design"] for row in rows}) < len(rows):
+            raise ValueError("a design stands there twice")
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise InvalidInputError(
+            "output", str(path), f"The file is damaged or holds other designs, give another: {error!r}"
+        ) from error
+    return rows
+
+
+@functools.cache
+def _network(weights: Path) -> Chain:
+    return load_network(weights)
+
+
+@functools.cache
+def _images(path: Path) -> Images:
+    return read_cifar10(path)
+
+
+def _settings(options: argparse.Namespace, source: Source) -> dict[str, Any]:
+    """What rows of one file have in common."""
+    return {
+        "network": _network(source.weights).name,
+        "weights": hashlib.sha256((source.weights / WEIGHTS).read_bytes()).hexdigest(),
+        "designs": _kind(options),
+        "criterion": options.criterion,
+        "seed": options.seed,
+        "tuning": asdict(source.tuning),
+        "train_images": len(_images(source.data / TRAIN).labels),
+        "test_images": len(_images(source.data / TEST).labels),
+    }
+
+
+def _kind(options: argparse.Namespace) -> str:
+    if options.designs:
+        return f"chosen, sha256 {hashlib.sha256(options.designs.read_bytes()).hexdigest()}"
+    if options.uniform:  # the steps depend on how many they are: a larger count cannot add to a smaller one
+        return f"uniform, {options.count} steps"
+    return "layers" if options.layers else "noise" if options.noise else "random"
+
+
+def _description_before(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the description of earlier rows says; empty without one."""
+    if not path.is_file():
+        return {}
+    try:
+        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in settings if before[key] != settings[key]]
+        float(before["accuracy"])
+        list(map(str, before["commands"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError("output", str(path), f"The file is damaged: {error!r}") from error
+    for key in differing:
+        raise InvalidInputError(
+            "output", str(path), f"It describes measurements with {key} {before[key]!r}: give another output."
+        )
+    return before
+
+
+def _plan(options: argparse.Namespace, network: Chain) -> list[Work]:
+    """What the command line asks to measure."""
+    if options.designs:
+        return chosen_designs(network, options.designs)
+    if options.layers:
+        return layer_designs(network, options.criterion)
+    if options.uniform:
+        return uniform_designs(network, options.count, options.criterion)
+    drawn = {"noise": options.noise, "criterion": options.criterion, "seed": options.seed}
+    table = load_network_table(network.name)
+    return [Work(number, draw_design(table, number, **drawn)) for number in range(options.count)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m studies.mu.cifar.sweep", description="Measure the accuracy of compressed networks."
+    )
+    parser.add_argument("--weights", type=Path, required=True, help="folder of a trained network")
+    parser.add_argument("--data", type=Path, default=data_folder(), help=f"folder of {TRAIN} and {TEST}")
+    parser.add_argument("--output", type=Path, required=True, help="CSV file of the results")
+    parser.add_argument("--count", type=int, default=300, help="random designs, or uniform ones (default: 300)")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--noise", action="store_true", help="random designs with a noisy channel")
+    kinds.add_argument("--layers", action="store_true", help="single layers of alexnet instead of random designs")
+    kinds.add_argument("--uniform", action="store_true", help="one retained ratio for all groups, in equal steps")
+    kinds.add_argument("--designs", type=Path, help="CSV file of chosen designs instead of random ones")
+    parser.add_argument("--criterion", choices=CRITERIA, default="l1", help="of pruning (default: l1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the designs (default: 0)")
+    parser.add_argument("--prune-updates", type=int, default=24, help="after pruning (default: 24)")
+    parser.add_argument("--codec-updates", type=int, default=12, help="with codec and noise (default: 12)")
+    parser.add_argument("--batch", type=int, default=256, help="images an update (default: 256)")
+    parser.add_argument("--prune-rate", type=float, default=0.06, help="peak of the learning rate (default: 0.06)")
+    parser.add_argument("--codec-rate", type=float, default=0.03, help="peak of the learning rate (default: 0.03)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, each with one thread (default: 1)")
+    options = parser.parse_args(arguments)
+    try:
+        _run(options, list(sys.argv[1:] if arguments is None else arguments))
+    except InvalidInputError as error:
+        print(f"studies.mu.cifar.sweep: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    check_positive("count", options.count)
+    check_positive("jobs", options.jobs)
+    if options.output.suffix != ".csv":
+        raise InvalidInputError("output", str(options.output), "Give a file that ends in .csv.")
+    if options.seed < 0:
+        raise InvalidInputError("seed", options.seed, "Give a whole number of at least 0.")
+    tuning = Tuning(
+        Recipe(options.prune_updates, options.batch, options.prune_rate, seed=options.seed),
+        Recipe(options.codec_updates, options.batch, options.codec_rate, seed=options.seed),
+    )
+    source = Source(options.weights, options.data, tuning)
+    network = _network(source.weights)
+    torch.set_num_threads(1)
+    work = _plan(options, network)
+    description = options.output.with_suffix(".json")
+    settings = _settings(options, source)
+    before = _description_before(description, settings)
+    if not before and options.output.is_file():
+        raise InvalidInputError("output", str(options.output), f"There is no {description.name} of it: give another.")
+    command = shlex.join(["python", "-m", "studies.mu.cifar.sweep", *arguments])
+    made_by = {
+        **settings,
+        "accuracy": before["accuracy"] if before else accuracy(network, _images(source.data / TEST)),
+        "versions": versions(),
+        "machine": machine(),
+        "commands": list(dict.fromkeys([*before.get("commands", []), command])),
+    }
+    write_text(description, json.dumps(made_by, indent=1) + "\n")
+    rows = sweep(source, work, options.output, jobs=options.jobs)
+    seconds = sum(float(row["seconds"]) for row in rows)
+    write_text(description, json.dumps({**made_by, "rows": len(rows), "seconds": round(seconds)}, indent=1) + "\n")
+    print(f"wrote {options.output}: {len(rows)} designs, {seconds / len(rows):.1f} s each")
+
+
+if __name__ == "__main__":
+    # By the module's name: the processes of --jobs look there for what they are to run, and find no __main__.
+    from studies.mu.cifar.sweep import main as run
+
+    sys.exit(run())

@@ -1,0 +1,159 @@
+"""Regression trees taught by a smooth model: a few hundred measured designs are too few for trees alone.
+
+Accuracy falls smoothly with every ratio and with the channels sent. A Gaussian process finds that from 300 designs;
+trees have to be shown each step. So the process is fitted to the measurements and predicts thousands of drawn designs,
+on which the trees are fitted: they keep its precision, and trees are fast and allow proofs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from coinfer_gym.layerwise.delay import sent_channels
+from coinfer_gym.layerwise.network import Network, load_network
+from coinfer_gym.layerwise.predictor import feature_names, write_features
+from studies.mu.cifar.sweep import HIGHEST_SNR, LEAST_RETAINED, UNCOMPRESSED, UNPRUNED
+
+LESSONS = 12_000
+"""Designs that the process predicts for the trees."""
+
+TREES = 100
+
+_LESSONS_SEED = 1_000_003  # apart from the designs that are measured
+_LEAST = 0.1  # accuracy of guessing
+_MARGIN = 0.02  # the loss is counted from so much above the best measured accuracy
+
+Array = NDArray[np.float64]
+
+
+class DistilledTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Boosted trees of depth 3 that never fall where more is kept or sent, fitted to what a Gaussian process predicts.
+
+    An optimizer finds every hole of a predictor: without the constraint it would be sent where few designs were
+    measured and trees err by chance.
+
+    Parameters
+    ----------
+    network : str
+        Name of the network.
+    unpruned : float, optional
+        Accuracy of the network as it is, which every cut has without pruning, codec and noise.
+    noisy : bool
+        Whether the last feature is the ratio of signal to noise.
+    seed : int
+        Of the lessons.
+
+    Attributes
+    ----------
+    student_ : HistGradientBoostingRegressor
+        The trees.
+    """
+
+    def __init__(self, network: str, unpruned: float | None = None, noisy: bool = False, seed: int = 0) -> None:
+        self.network = network
+        self.unpruned = unpruned
+        self.noisy = noisy
+        self.seed = seed
+
+    def fit(self, X: Array, y: Array) -> Self:
+        """Fit the process to measured designs, and the trees to the process."""
+        network = load_network(self.network)
+        if self.unpruned is not None and not self.noisy:
+            known = _features(network, _unpruned(network))
+            X, y = np.concatenate([X, known]), np.concatenate([y, np.full(len(known), self.unpruned)])
+        highest = float(np.max(y)) + _MARGIN
+        smooth = _smooth(network, X)
+        # Of losses the square roots: those of lightly pruned designs differ by little, and matter most.
+        kernel = ConstantKernel(1.0) * Matern(np.full(smooth.shape[1], 3.0), nu=1.5) + WhiteKernel(0.1)
+        teacher = make_pipeline(StandardScaler(), GaussianProcessRegressor(kernel, normalize_y=True))
+        with warnings.catch_warnings():
+            # A feature without effect has a length at the end of its range.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            teacher.fit(smooth, np.sqrt(highest - y))
+        lessons = _lessons(network, self.noisy, self.seed)
+        losses = np.maximum(teacher.predict(_smooth(network, lessons)), 0.0) ** 2
+        # More kept means a smaller share of it sent for as many values: the compression alone has no direction.
+        rising = [1] * len(network.groups) + [0, 0] + [1] * (lessons.shape[1] - len(network.groups) - 2)
+        self.student_ = HistGradientBoostingRegressor(
+            max_iter=TREES, max_depth=3, learning_rate=0.25, early_stopping=False, monotonic_cst=rising
+        ).fit(lessons, np.maximum(highest - losses, _LEAST))
+        return self
+
+    def predict(self, X: Array) -> Array:
+        """Accuracy of designs by their features."""
+        return np.asarray(self.student_.predict(X))
+
+
+def _smooth(network: Network, features: Array) -> Array:
+    """What accuracy is a smooth function of: logarithms of ratios truly kept, and of channels that are not sent."""
+    groups, tables = len(network.groups), network.tables
+    cuts = tables.cuts[features[:, groups].astype(np.int64)]
+    kept = np.array([network.kept(retained) for retained in features[:, :groups]], np.float64)
+    codec = features[:, groups + 1] < 1.0
+    area = np.log2(np.maximum(cuts["area"], 1.0))
+    sent = features[:, groups + 2] - area
+    unpruned = np.append(1.0, tables.groups["channels"])[cuts["group"]]
+    behind = np.column_stack([np.ones(len(kept)), kept])[np.arange(len(kept)), cuts["group"]]
+    of_codec = [
+        np.ones(len(kept)),
+        features[:, groups],
+        np.log2(unpruned) - sent,
+        np.maximum(np.log2(behind) - sent, 0.0),
+        sent,
+        cuts["vector"],
+        area,
+    ]
+    return np.column_stack(
+        [
+            np.log(kept / tables.groups["channels"]),
+            codec[:, None] * np.column_stack(of_codec),
+            features[:, groups + 3 :],
+        ]
+    )
+
+
+def _lessons(network: Network, noisy: bool, seed: int) -> Array:
+    """Features of drawn designs: like the measured ones, but strongly pruned ones as often as light ones."""
+    generator, groups = np.random.default_rng([_LESSONS_SEED, seed]), len(network.groups)
+    severity = generator.random((LESSONS, 1))
+    retained = 1.0 - severity * generator.uniform(0.0, 1.0 - LEAST_RETAINED, (LESSONS, groups))
+    retained[generator.random((LESSONS, groups)) < UNPRUNED] = 1.0
+    cut = generator.integers(1, network.cuts - 1, LESSONS) if noisy else generator.integers(network.cuts, size=LESSONS)
+    channels = np.append(1.0, network.tables.groups["channels"])[network.tables.cuts["group"][cut]]
+    compression = channels ** -(severity[:, 0] * generator.random(LESSONS))
+    compression[generator.random(LESSONS) < UNCOMPRESSED] = 1.0
+    designs = np.column_stack([cut, retained, compression, np.zeros((LESSONS, 2))])
+    noise = generator.uniform(0.0, HIGHEST_SNR, LESSONS) if noisy else None
+    return _features(network, np.concatenate([designs, _unpruned(network)]) if not noisy else designs, noise)
+
+
+def _unpruned(network: Network) -> Array:
+    """Rows of the unpruned network at every cut."""
+    return np.column_stack(
+        [np.arange(network.cuts), np.ones((network.cuts, len(network.groups) + 1)), np.zeros((network.cuts, 2))]
+    )
+
+
+def _features(network: Network, designs: Array, snr_db: Array | None = None) -> Array:
+    """What a predictor reads of designs."""
+    cuts, inner = network.tables.cuts, (designs[:, 0] > 0) & (designs[:, 0] < network.cuts - 1)
+    names = feature_names([group.name for group in network.groups], snr_db is not None)
+    features = np.empty((len(designs), len(names)))
+    for i, row in enumerate(designs):
+        cut: Any = cuts[int(row[0])]
+        values = network.values(row[1:-3])[int(row[0])]
+        if inner[i]:
+            values = cut["area"] * sent_channels(row[-3], values / cut["area"])
+        write_features(designs, i, float(values), 0.0 if snr_db is None else snr_db[i], features)
+    return features

@@ -1,0 +1,285 @@
+"""Trains the networks on CIFAR-10, and tunes what pruning and compression have changed.
+
+``python -m studies.mu.cifar.training --network alexnet --output FOLDER``
+writes the weights, the log of the training (``log.csv``) and what made them with their accuracy (``training.json``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import csv_text, machine, read_csv, versions, write_bytes, write_text
+from coinfer_gym.models.blocks import check_positive, check_recipe
+from studies.mu.cifar.data import TEST, TRAIN, Images, augmented, data_folder, read_cifar10, scaled
+from studies.mu.cifar.networks import NAMES, Chain, make_network
+
+_WARM = 0.15  # share of the updates in which the learning rate rises
+_SMOOTHING = 0.1  # of the labels
+_TEST_BATCH = 500
+WEIGHTS, DESCRIPTION, LOG, PROGRESS = "model.safetensors", "training.json", "log.csv", "progress.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained or tuned.
+
+    Attributes
+    ----------
+    updates : int
+        Steps of stochastic gradient descent with Nesterov's momentum 0.9, in 16-bit brain floats.
+    batch : int
+        Images an update.
+    learning_rate : float
+        Peak of the rate, which rises over the first 15 % of the updates and then falls linearly to 0.
+    weight_decay : float
+        Of every weight.
+    seed : int
+        Of the first weights, the order of the images, their shifts, and dropout.
+    """
+
+    updates: int = 9750
+    batch: int = 128
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_recipe(self, ("updates", "batch"))
+
+
+def tune(
+    network: nn.Module,
+    images: Images,
+    recipe: Recipe,
+    momentum: Sequence[Tensor] | None = None,
+    first: int = 0,
+) -> Iterator[float]:
+    """Train a network in place.
+
+    Parameters
+    ----------
+    network : nn.Module
+        From scaled images to logits.
+    images : Images
+        To learn from.
+    recipe : Recipe
+        How.
+    momentum : sequence of Tensor, optional
+        One buffer a parameter, updated in place, for a training that is to be resumed; zeros at the start.
+    first : int
+        Update to go on from. Update ``u`` draws the same whatever was run before it.
+
+    Yields
+    ------
+    float
+        The loss of every update, before it.
+    """
+    parameters = list(network.parameters())
+    buffers = [torch.zeros_like(weight) for weight in parameters] if momentum is None else list(momentum)
+    optimizer = torch.optim.SGD(parameters, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True)
+    for weight, buffer in zip(parameters, buffers, strict=True):
+        optimizer.state[weight]["momentum_buffer"] = buffer
+    each = min(recipe.batch, len(images.labels))
+    turns = len(images.labels) // each
+    network.train()
+    for update in range(first, recipe.updates):
+        generator = np.random.default_rng([recipe.seed, update])
+        order = np.random.default_rng([recipe.seed, 0, update // turns]).permutation(len(images.labels))
+        batch = images[torch.from_numpy(order[update % turns * each :][:each])]
+        rise = (update + 1) / max(_WARM * recipe.updates, 1.0)
+        fall = (recipe.updates - update) / ((1.0 - _WARM) * recipe.updates)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * min(rise, fall, 1.0)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator.integers(2**63)))  # dropout and the noise of a channel
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = network(scaled(augmented(batch.pixels, generator)))
+        loss = cross_entropy(logits.float(), batch.labels, label_smoothing=_SMOOTHING)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        yield float(loss.detach())
+    network.eval()
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, images: Images, seed: int = 0) -> float:
+    """Share of images that a network classifies rightly, in the precision it was tuned in.
+
+    Parameters
+    ----------
+    network : nn.Module
+        From scaled images to logits.
+    images : Images
+        With their true classes.
+    seed : int
+        Of a channel's noise.
+    """
+    network.eval()
+    right = 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for first in range(0, len(images.labels), _TEST_BATCH):
+            batch = images[slice(first, first + _TEST_BATCH)]
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = network(scaled(batch.pixels))
+            right += int((logits.argmax(dim=1) == batch.labels).sum())
+    return right / len(images.labels)
+
+
+def load_network(folder: Path) -> Chain:
+    """A network that `train` has written.
+
+    Raises
+    ------
+    InvalidInputError
+        If the folder holds no finished training, or a damaged one.
+    """
+    if not (folder / WEIGHTS).is_file():
+        raise InvalidInputError(
+            "weights",
+            str(folder),
+            f"There is no {WEIGHTS}: python -m studies.mu.cifar.training --output {folder} trains the network.",
+        )
+    try:
+        name = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["network"]
+        network = make_network(name)
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise InvalidInputError("weights", str(folder), f"The training is damaged, repeat it: {error!r}") from error
+    return network.eval()
+
+
+def train(name: str, data: Path, output: Path, recipe: Recipe, threads: int) -> dict[str, Any]:
+    """Train a network and write it with its log; goes on where it was interrupted, and does nothing twice.
+
+    Parameters
+    ----------
+    name : {"alexnet", "regnet"}
+    data : Path
+        Folder of `TRAIN` and `TEST`.
+    output : Path
+        Folder of the result.
+    recipe : Recipe
+        How.
+    threads : int
+        Threads of torch.
+
+    Returns
+    -------
+    dict
+        What made the network, and its ``accuracy`` on the test images.
+
+    Raises
+    ------
+    InvalidInputError
+        If the data cannot be read, or the folder holds a training with another recipe or a damaged one.
+    """
+    made_by = {"network": name, **asdict(recipe), "threads": threads, "versions": versions(), "machine": machine()}
+    description, log, progress = output / DESCRIPTION, output / LOG, output / PROGRESS
+    before = _description(description)
+    for key in ("network", *(field.name for field in fields(Recipe))):
+        if before and before.get(key) != made_by[key]:
+            raise InvalidInputError(
+                "output", str(output), f"It holds a training with {key} {before.get(key)!r}: give another folder."
+            )
+    if "accuracy" in before and (output / WEIGHTS).is_file():
+        print(f"{output} holds this training, finished: nothing is done again.")
+        return before
+    torch.set_num_threads(threads)
+    network = make_network(name, recipe.seed)
+    images, test = read_cifar10(data / TRAIN), read_cifar10(data / TEST)
+    momentum = [torch.zeros_like(weight) for weight in network.parameters()]
+    first = _resume(network, momentum, progress) if progress.is_file() else 0
+    rows = [row for row in read_csv(log) if int(row["update"]) < first] if first else []
+    write_text(description, json.dumps(made_by, indent=1) + "\n")
+    start, period = time.perf_counter(), len(images.labels) // recipe.batch
+    losses = tune(network, images, recipe, momentum, first)
+    for update, loss in enumerate(tqdm(losses, name, recipe.updates, unit="update", initial=first), start=first):
+        rows.append({"update": update, "loss": round(loss, 5), "seconds": round(time.perf_counter() - start, 1)})
+        if (update + 1) % period == 0:
+            _save_progress(network, momentum, update + 1, progress)
+            write_text(log, csv_text(rows))
+    made_by["accuracy"] = accuracy(network, test)
+    write_bytes(output / WEIGHTS, save(_state(network)))
+    write_text(log, csv_text(rows))
+    write_text(description, json.dumps(made_by, indent=1) + "\n")
+    progress.unlink(missing_ok=True)
+    return made_by
+
+
+def _description(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content)
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError("output", str(path), f"The file is damaged, remove it: {error!r}") from error
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.contiguous() for name, value in network.state_dict().items()}
+
+
+def _save_progress(network: nn.Module, momentum: Sequence[Tensor], update: int, path: Path) -> None:
+    tensors = {f"network.{name}": value for name, value in _state(network).items()}
+    tensors |= {f"momentum.{number}": buffer.contiguous() for number, buffer in enumerate(momentum)}
+    write_bytes(path, save(tensors, metadata={"update": str(update)}))
+
+
+def _resume(network: nn.Module, momentum: Sequence[Tensor], path: Path) -> int:
+    """Take weights and momentum from a file of `_save_progress`; returns the next update."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            update = int(file.metadata()["update"])
+        network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
+        for number, buffer in enumerate(momentum):
+            buffer.copy_(tensors[f"momentum.{number}"])
+    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise InvalidInputError(
+            "progress", str(path), f"The file is damaged or of another network, remove it: {error}"
+        ) from error
+    return update
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    parser = argparse.ArgumentParser("python -m studies.mu.cifar.training", description="Train a network on CIFAR-10.")
+    parser.add_argument("--network", choices=NAMES, required=True)
+    parser.add_argument("--data", type=Path, default=data_folder(), help=f"folder of {TRAIN} and {TEST}")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the result")
+    for field in fields(Recipe):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
+    options = vars(parser.parse_args(arguments))
+    try:
+        check_positive("threads", options["threads"])
+        recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
+        made_by = train(options["network"], options["data"], options["output"], recipe, options["threads"])
+    except InvalidInputError as error:
+        print(f"studies.mu.cifar.training: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {options['output']}: {100 * made_by['accuracy']:.2f} % of the test images")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""Whether chosen designs are as accurate as predicted: built, tuned, tested on CIFAR-10, beside their predictions.
+
+``python -m studies.mu.confirmed NETWORK DESIGNS.csv`` writes what the schemes and branch and bound
+choose; `studies.mu.cifar.sweep` with ``--designs DESIGNS.csv`` measures it. The figure reads both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from baselines.output import BLUE, GREY, VERMILION, csv_text, render, style, write_text
+from coinfer_gym import InvalidInputError
+from coinfer_gym.layerwise.optimum import solve_exact
+from coinfer_gym.layerwise.problem import LayerwiseProblem
+from studies.figure import finish_axis, number_text, write_figure
+from studies.mu.accuracy import MARGIN, MEASUREMENTS
+from studies.mu.schemes import LINKS, NETWORKS, OWN, choose, problem_at
+
+METHODS = ("Prune_Partition", "2_Step Pruning", "FPGM", "BottleNet++", OWN)
+"""Schemes whose designs are pruned or compressed; the accuracy of the others' is measured already."""
+
+OPTIMUM = "optimum"
+DEVICES = ("rpi3b", "rpi4b", "tk1")
+LINK = "4g"
+LONG = "_long"
+"""Ending of a curve's name after the longer tuning, see `studies.mu.cifar.sweep.chosen_designs`."""
+
+TUNINGS = {"": "short tuning", LONG: "longer tuning"}
+
+
+class Confirmed(NamedTuple):
+    """Designs of one network.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Who chose each first.
+    predicted : ndarray, shape (n,)
+        Accuracy.
+    measured : dict of str to ndarray, shape (n,)
+        Accuracy by tuning.
+    least : float
+        Accuracy that each was to have.
+    """
+
+    names: tuple[str, ...]
+    predicted: Any
+    measured: dict[str, Any]
+    least: float
+
+
+def make(
+    folder: Path, *, measurements: Path = MEASUREMENTS, networks: Sequence[str] = tuple(NETWORKS)
+) -> dict[str, bool]:
+    """Compute and write ``layerwise_confirmed.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    measurements : Path
+        Folder of what was measured.
+    networks : sequence of str
+
+    Returns
+    -------
+    dict of str to bool
+        What holds.
+
+    Raises
+    ------
+    InvalidInputError
+        If measurements are missing or damaged.
+    """
+    confirmed = {network: read(measurements, network) for network in networks}
+    judged = verdict(confirmed)
+    settings = {"designs": {network: len(part.names) for network, part in confirmed.items()}}
+    summary = {"claims": [], **judged, "limits": {"accuracy": MARGIN}, "settings": settings}
+    write_figure(folder, "layerwise_confirmed", table(confirmed), summary, draw(confirmed))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def choose_designs(network: str, devices: Sequence[str] = DEVICES, seed: int = 0) -> list[list[Any]]:
+    """Designs of schemes and optimum on some devices, each once, the header first.
+
+    Returns
+    -------
+    list of list
+        Columns ``curve`` (who chose it first), ``chosen_by``, ``cut``, ``retained_<group>``, ``compression``,
+        ``criterion``, ``predicted`` accuracy and ``delay`` in s.
+    """
+    found: dict[tuple[float, ...], list[Any]] = {}
+    places = [(device, method) for device in devices for method in (*METHODS, OPTIMUM)]
+    for device, method in tqdm(places, desc=network, unit="design", disable=None):
+        problem = problem_at(network, device, LINKS[LINK], LINK)
+        row, accuracy, delay = _choose(problem, method, seed)
+        if min(row[1:-2]) >= 1.0:
+            continue
+        criterion = "geometric_median" if method == "FPGM" else "l1"
+        name = f"{method}, {device}"
+        if (key := (*row[:-2], criterion == "l1")) in found:
+            found[key][1] += f"; {name}"
+        else:
+            found[key] = [name, name, int(row[0]), *row[1:-2], criterion, accuracy, delay]
+    retained = [f"retained_{group.name}" for group in problem.network.groups]
+    return [
+        ["curve", "chosen_by", "cut", *retained, "compression", "criterion", "predicted", "delay"],
+        *found.values(),
+    ]
+
+
+def _choose(problem: LayerwiseProblem, method: str, seed: int) -> tuple[tuple[float, ...], float, float]:
+    """Design row, predicted accuracy and delay."""
+    if method == OPTIMUM:
+        best, _ = solve_exact(problem)
+        return tuple(problem.row(best).tolist()), best.accuracy, best.delay
+    choice = choose(problem, method, seed)
+    return choice.design, choice.accuracy, choice.delay
+
+
+def read(folder: Path, network: str) -> Confirmed:
+    """Predictions and measurements of a network's chosen designs.
+
+    Raises
+    ------
+    InvalidInputError
+        If a file is missing, damaged, or of other designs.
+    """
+    from coinfer_gym.files import read_csv
+
+    designs, results = folder / f"{network}-chosen-designs.csv", folder / f"{network}-chosen.csv"
+    if not (designs.is_file() and results.is_file()):
+        commands = (
+            f"python -m studies.mu.confirmed {network} {designs.name}; python -m "
+            f"studies.mu.cifar.sweep --weights FOLDER --designs {designs.name} --output {results.name}"
+        )
+        raise InvalidInputError("measurements", str(results), f"Make it first: {commands}")
+    try:
+        made_by = json.loads(results.with_suffix(".json").read_text(encoding="utf-8"))
+        if hashlib.sha256(designs.read_bytes()).hexdigest() not in made_by["designs"]:
+            raise ValueError("the designs have changed since")
+        chosen = read_csv(designs)
+        by_name = {row["curve"]: float(row["accuracy"]) for row in read_csv(results)}
+        names = tuple(row["curve"] for row in chosen)
+        predicted = np.array([float(row["predicted"]) for row in chosen])
+        measured = {tuning: np.array([by_name[name + tuning] for name in names]) for tuning in TUNINGS}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            "measurements", str(results), f"It does not fit {designs.name}, measure these: {error!r}"
+        ) from error
+    return Confirmed(names, predicted, measured, problem_at(network, DEVICES[0], LINKS[LINK], LINK).accuracy_min)
+
+
+def verdict(confirmed: Mapping[str, Confirmed]) -> dict[str, Any]:
+    """What the measurements say about the predictions.
+
+    Returns
+    -------
+    dict
+        ``holds``; ``found``, in words; ``measured``, by network and tuning.
+    """
+    holds: dict[str, bool] = {}
+    found, measured = [], {}
+    for network, part in confirmed.items():
+        title = NETWORKS[network]
+        for tuning, how in TUNINGS.items():
+            error = part.measured[tuning] - part.predicted
+            reached = part.measured[tuning] >= part.least - MARGIN
+            spread = math.sqrt(float(np.mean(error**2)))
+            holds[f"{title}, {how}: every chosen design has the least accuracy, within {100 * MARGIN:g} point"] = bool(
+                reached.all()
+            )
+            found.append(
+                f"{title}, {how}: measured less predicted {100 * error.mean():+.1f} points on average, "
+                f"{100 * error.min():+.1f} to {100 * error.max():+.1f}, root mean square {100 * spread:.1f}; "
+                f"{int(reached.sum())} of {len(error)} designs have the least accuracy, within {100 * MARGIN:g} point."
+            )
+            measured[f"{network}, {how}"] = {"mean": float(error.mean()), "rms": spread, "reached": int(reached.sum())}
+    return {"holds": holds, "found": found, "measured": measured}
+
+
+def table(confirmed: Mapping[str, Confirmed]) -> list[list[Any]]:
+    """All designs, the header first."""
+    rows: list[list[Any]] = [["network", "design", "least", "predicted", *TUNINGS.values()]]
+    for network, part in confirmed.items():
+        for k, name in enumerate(part.names):
+            values = (part.least, part.predicted[k], *(part.measured[tuning][k] for tuning in TUNINGS))
+            rows.append([network, name, *map(number_text, values)])
+    return rows
+
+
+def draw(confirmed: Mapping[str, Confirmed]) -> dict[str, bytes]:
+    """Predicted and measured accuracy of every design, a panel per network.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+
+    most = max(len(part.names) for part in confirmed.values())
+    with style():
+        figure = Figure(figsize=(6.4 * len(confirmed), 1.6 + 0.3 * most))
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots(1, len(confirmed), squeeze=False)[0]
+        for axis, (network, part) in zip(axes, confirmed.items(), strict=True):
+            places = np.arange(len(part.names))[::-1]
+            for tuning, colour, marker in (("", BLUE, "o"), (LONG, VERMILION, "D")):
+                values = 100.0 * part.measured[tuning]
+                axis.plot(
+                    values, places, color=colour, marker=marker, linestyle="", label=f"measured, {TUNINGS[tuning]}"
+                )
+            axis.plot(
+                100.0 * part.predicted, places, "|", color="black", markersize=13, markeredgewidth=2, label="predicted"
+            )
+            axis.axvline(100.0 * part.least, color=GREY, linewidth=1.0, zorder=1, label="least accuracy asked for")
+            axis.set_yticks(places, part.names, fontsize=8)
+            axis.set_xlabel("test accuracy (%)", fontsize=9)
+            axis.set_title(NETWORKS[network], fontsize=10)
+            finish_axis(axis)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
+        figure.suptitle("Chosen designs, built, tuned and tested", fontsize=11)
+        return {f"layerwise_confirmed.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the designs that are to be measured; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m studies.mu.confirmed", description="Write the designs that schemes choose."
+    )
+    parser.add_argument("network", choices=tuple(NETWORKS))
+    parser.add_argument("output", type=Path, help="CSV file")
+    options = parser.parse_args(arguments)
+    try:
+        write_text(options.output, csv_text(choose_designs(options.network)))
+    except InvalidInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,314 @@
+"""Delay against the ratio of signal to noise, AlexNet on a Raspberry Pi 3B+ (Mu et al., Fig. 11, claim M7).
+
+The rate follows from the ratio by eq. (1); the paper does not print the bandwidth, which is set so that the 4G link's
+rate comes at `REFERENCE_DB`, the mean of the shipped 4G scenarios.
+
+What goes without a codec is sent as bits, without errors, and costs no accuracy. An encoder's output is sent as it is
+and arrives with noise: the accuracy of designs with a codec is read from a predictor of networks that were tuned with
+such noise. A scheme that has a codec takes the better of both.
+
+Every scheme is judged twice: with all cuts, and by eq. (7), in which only All_Server sends the image itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from baselines.layerwise.framework import ParametersGenerator, select_best
+from baselines.output import render, style
+from coinfer_gym import InvalidInputError
+from coinfer_gym.layerwise.delay import sent_channels
+from coinfer_gym.layerwise.predictor import (
+    RegressionPredictor,
+    load_regression_predictor,
+    shipped_regression_predictors,
+)
+from coinfer_gym.layerwise.problem import LayerwiseProblem
+from studies.figure import finish_axis, number_text, write_figure
+from studies.mu.rates import SAME, judge
+from studies.mu.schemes import (
+    DEVICES,
+    LINKS,
+    LOOKS,
+    METHODS,
+    OWN,
+    UNPRUNED,
+    Choice,
+    Floats,
+    accurate,
+    choose,
+    choose_at,
+    designs_at,
+    predictors_used,
+    problem_at,
+    range_text,
+    ratio_range,
+    search_design,
+    without_accuracy,
+)
+
+NETWORK, DEVICE = "alexnet", "rpi3b"
+PREDICTOR = f"{NETWORK}-noise"
+SNRS_DB = tuple(float(value) for value in range(0, 51, 5))
+REFERENCE_DB = 10.0
+SCHEMES = tuple(method for method in METHODS if method != "CIA")
+"""Those compared; CIA would have to learn anew for both predictors at every ratio."""
+
+EVALUATIONS = 10_000
+"""Designs with a codec that are looked at for each cut."""
+
+COMMANDS = (
+    f"python -m studies.mu.cifar.sweep --noise --weights FOLDER --output {PREDICTOR}.csv; "
+    f"python -m studies.mu.cifar.fit {PREDICTOR}.csv "
+    f"--output coinfer_gym/layerwise/predictors/{PREDICTOR}.json"
+)
+PAPER = {"second": (1.02, 1.5), "worst": (11.0, 25.5)}
+
+_WITHOUT = {OWN: "Prune_Partition", "BottleNet++": "Neurosurgeon"}
+"""What a scheme with a codec does without it."""
+
+FIRST_CUTS = {"all cuts": 0, "cuts of eq. (7)": 1}
+"""First cut of all schemes but All_Server."""
+
+Choices = dict[str, list[Choice]]
+"""By scheme, one for every ratio."""
+
+
+class _WithCodec(ParametersGenerator):
+    """Designs of one inner cut that send fewer channels than the least pruned feature has."""
+
+    def __init__(self, problem: LayerwiseProblem, cut: int) -> None:
+        super().__init__(problem, cuts=(cut, cut))
+        least = problem.network.kept(np.full(len(problem.network.groups), problem.retained_min)).min()
+        self._most = 1.0 - 0.51 / float(least)
+
+    def designs(self, points: Floats) -> Floats:
+        designs = super().designs(points)
+        designs[:, -3] = np.minimum(designs[:, -3], self._most)
+        return designs
+
+
+def make(
+    folder: Path,
+    *,
+    snrs_db: Sequence[float] = SNRS_DB,
+    reference_db: float = REFERENCE_DB,
+    evaluations: int = EVALUATIONS,
+    predictor: RegressionPredictor | None = None,
+    seed: int = 0,
+) -> dict[str, bool]:
+    """Compute and write ``layerwise_noise.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    snrs_db : sequence of float
+    reference_db : float
+        At which the rate is that of the 4G link.
+    evaluations : int
+        See `EVALUATIONS`.
+    predictor : RegressionPredictor, optional
+        Of the noisy channel; the shipped one where None.
+    seed : int
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of the claim holds.
+
+    Raises
+    ------
+    InvalidInputError
+        If no predictor of the noisy channel is shipped.
+    """
+    if predictor is None:
+        if PREDICTOR not in shipped_regression_predictors():
+            raise InvalidInputError("predictor", PREDICTOR, f"It is not there yet: {COMMANDS}")
+        predictor = load_regression_predictor(PREDICTOR)
+    choices = {
+        title: compute(snrs_db, reference_db, evaluations, predictor, seed, first_cut)
+        for title, first_cut in FIRST_CUTS.items()
+    }
+    judged = verdict(choices, snrs_db)
+    digital, analog = problems_at(snrs_db[0], reference_db, predictor)
+    settings = {
+        "bandwidth": digital.bandwidth,
+        "reference_db": reference_db,
+        "evaluations": evaluations,
+        "seed": seed,
+        "predictors": predictors_used({"without a codec": digital, "with a codec": analog}),
+    }
+    summary = {"claims": ["M7"], **judged, "limits": {"same": SAME}, "settings": settings}
+    write_figure(folder, "layerwise_noise", table(choices, snrs_db), summary, draw(choices, snrs_db))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def problems_at(
+    snr_db: float, reference_db: float, predictor: RegressionPredictor
+) -> tuple[LayerwiseProblem, LayerwiseProblem]:
+    """Problems at a ratio of signal to noise, of designs without a codec and with one."""
+    bandwidth = LINKS["4g"] / math.log2(1.0 + 10.0 ** (reference_db / 10.0))
+    base = problem_at(NETWORK, DEVICE, LINKS["4g"])
+    gain = 10.0 ** (snr_db / 10.0) * base.noise_density * bandwidth / base.power_max
+    digital = replace(base, bandwidth=bandwidth, gain=gain)
+    return digital, replace(digital, predictor=predictor, snr_db=snr_db)
+
+
+def compute(
+    snrs_db: Sequence[float],
+    reference_db: float,
+    evaluations: int,
+    predictor: RegressionPredictor,
+    seed: int = 0,
+    first_cut: int = 0,
+) -> Choices:
+    """What every scheme chooses at every ratio."""
+    found: Choices = {method: [] for method in SCHEMES}
+    for snr_db in tqdm(snrs_db, desc=f"noise, cuts from {first_cut}", unit="SNR", disable=None):
+        digital, analog = problems_at(snr_db, reference_db, predictor)
+        bits = {
+            method: _choose_plain(digital, method, first_cut, evaluations, seed)
+            for method in SCHEMES
+            if method not in _WITHOUT
+        }
+        for method, choices in found.items():
+            if method in _WITHOUT:
+                coded, plain = _choose_coded(analog, method, evaluations, seed), bits[_WITHOUT[method]]
+                choices.append(coded if coded.delay < plain.delay else plain)
+            else:
+                choices.append(bits[method])
+    return found
+
+
+def _choose_plain(problem: LayerwiseProblem, method: str, first_cut: int, evaluations: int, seed: int) -> Choice:
+    """The fastest accurate design without a codec from a cut on."""
+    if method in ("All_Local", "All_Server"):
+        return choose(problem, method, seed)
+    unpruned = without_accuracy(problem)
+    rows = [
+        choose_at(unpruned if method in UNPRUNED else problem, method, cut, evaluations, seed)
+        for cut in range(first_cut, problem.network.cuts)
+    ]
+    found = [row for row in rows if row is not None]
+    if not found:  # the unpruned network is always accurate enough
+        return _choose_plain(problem, "Neurosurgeon", first_cut, evaluations, seed)
+    row = min(found, key=lambda row: float(problem.evaluate_rows(row[None]).delay[0]))
+    outcome = problem.evaluate_rows(row[None])
+    accuracy = problem.predictor.unpruned if method in UNPRUNED else float(outcome.accuracy[0])
+    numbers = float(outcome.delay[0]), int(row[0]), accuracy
+    choice = Choice(*numbers, evaluations, math.nan, tuple(row.tolist()))
+    if method in UNPRUNED:
+        return choice
+    plain = _choose_plain(problem, "Neurosurgeon", first_cut, evaluations, seed)
+    return min(choice, plain, key=lambda each: each.delay)
+
+
+def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed: int) -> Choice:
+    """The fastest accurate design with a codec over all inner cuts; one of infinite delay where there is none."""
+    best = Choice(math.inf, -1, math.nan, 0, math.nan, ())
+    for cut in range(1, problem.network.cuts - 1):
+        place = int(problem.network.tables.cuts["group"][cut])
+        if not place:
+            continue
+        if method == OWN:
+            row = search_design(problem, _WithCodec(problem, cut), evaluations, seed)
+        else:
+            channels = problem.network.groups[place - 1].channels
+            rows = designs_at(problem, method, cut)
+            fewer = [sent_channels(share, channels) < channels for share in rows[:, -3]]
+            row = accurate(problem, select_best(problem, rows[fewer]))
+        if row is not None:
+            outcome = problem.evaluate_rows(row[None])
+            if outcome.delay[0] < best.delay:
+                numbers = float(outcome.delay[0]), cut, float(outcome.accuracy[0])
+                best = Choice(*numbers, evaluations, math.nan, tuple(row.tolist()))
+    return best
+
+
+def verdict(choices: Mapping[str, Choices], snrs_db: Sequence[float]) -> dict[str, Any]:
+    """What the choices say about claim M7; by eq. (7) All_Server is none of the others.
+
+    Returns
+    -------
+    dict
+        ``holds``; ``found``, in words; ``measured``, ratios by SNR beside the ranges of the paper.
+    """
+    holds: dict[str, bool] = {}
+    found, measured = [], {}
+    for title, by_method in choices.items():
+        values = {method: np.array([choice.delay for choice in parts]) for method, parts in by_method.items()}
+        server = values["All_Server"] if FIRST_CUTS[title] == 0 else values.pop("All_Server")
+        part = judge(values, snrs_db)
+        second, worst = ratio_range(part["second"]), ratio_range(part["worst"])
+        coded = [
+            snr for snr, choice in zip(snrs_db, by_method[OWN], strict=True) if choice.design and _has_codec(choice)
+        ]
+        holds |= {
+            f"M7 ({title}): the proposed scheme has the lowest delay at every SNR": second[0] >= 1.0 - SAME,
+            f"M7 ({title}): it leads the second best by the paper's least at every SNR": second[0]
+            >= PAPER["second"][0],
+            f"M7 ({title}): it leads the worst by the paper's least at every SNR": worst[0] >= PAPER["worst"][0],
+        }
+        found += [
+            f"M7 ({title}): over the second best {range_text(second)}; paper {range_text(PAPER['second'])}.",
+            f"M7 ({title}): over the worst {range_text(worst)}; paper {range_text(PAPER['worst'])}.",
+            f"M7 ({title}): over All_Server {range_text(ratio_range(server / values[OWN]))}.",
+            f"M7 ({title}): the proposed scheme uses a codec at {coded} dB.",
+        ]
+        measured[title] = part | {"paper": PAPER, "with_codec_at": coded}
+    return {"holds": holds, "found": found, "measured": measured}
+
+
+def _has_codec(choice: Choice) -> bool:
+    return choice.design[-3] < 1.0
+
+
+def table(choices: Mapping[str, Choices], snrs_db: Sequence[float]) -> list[list[Any]]:
+    """All choices, the header first."""
+    rows: list[list[Any]] = [["cuts", "scheme", "snr_db", "delay", "cut", "compression", "accuracy"]]
+    for title, by_method in choices.items():
+        for method, parts in by_method.items():
+            for snr_db, choice in zip(snrs_db, parts, strict=True):
+                share = number_text(choice.design[-3]) if choice.design else ""
+                numbers = number_text(choice.delay), choice.cut, share, number_text(choice.accuracy)
+                rows.append([title, method, snr_db, *numbers])
+    return rows
+
+
+def draw(choices: Mapping[str, Choices], snrs_db: Sequence[float]) -> dict[str, bytes]:
+    """Delays against the ratio of signal to noise, a panel for each choice of cuts.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(5.2 * len(choices), 5.2))
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots(1, len(choices), sharey=True, squeeze=False)[0]
+        for axis, (title, by_method) in zip(axes, choices.items(), strict=True):
+            for method, parts in by_method.items():
+                wide = {"linewidth": 4.0, "alpha": 0.45, "markersize": 7.0} if method == OWN else {"linewidth": 1.2}
+                values = [1e3 * choice.delay for choice in parts]
+                axis.plot(snrs_db, values, label=method, **{"markersize": 4.0} | LOOKS[method] | wide)
+            axis.set_yscale("log")
+            axis.set_xlabel("SNR (dB)", fontsize=9)
+            axis.set_title(title, fontsize=10)
+            finish_axis(axis)
+        axes[0].set_ylabel("delay (ms)", fontsize=9)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
+        figure.suptitle(f"AlexNet, {DEVICES[DEVICE]}, noisy channel (after Mu et al., Fig. 11)", fontsize=11)
+        return {f"layerwise_noise.{kind}": render(figure, kind) for kind in ("png", "svg")}

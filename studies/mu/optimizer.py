@@ -1,0 +1,404 @@
+"""How close Algorithm 1 of Mu et al. comes to the optimum, and what it costs by number of variables (claim M8).
+
+On shipped scenarios its delay stands beside the bound that branch and bound proves and beside other optimizers with ten
+times its evaluations. Its cost is measured on chains of convolutions, each of which has a retained ratio of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from baselines.layerwise.framework import (
+    DELAY_CALCULATOR,
+    DesignSearch,
+    Framework,
+    Optimizer,
+    ParametersGenerator,
+    run_algorithm_1,
+    search_each_cut,
+)
+from baselines.layerwise.rivals import EVALUATIONS as EACH_CUT_EVALUATIONS
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, render, style
+from baselines.search import OPTIMIZERS
+from coinfer_gym import InvalidInputError
+from coinfer_gym.layerwise.network import Group, Layer, Network, Unit
+from coinfer_gym.layerwise.optimum import solve_exact
+from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
+from coinfer_gym.layerwise.problem import LayerwiseProblem
+from studies.figure import finish_axis, number_text, write_figure
+from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, NETWORKS, Floats, predictors_used, problem_at
+from studies.mu.search import SLACK, exponent
+
+SCENARIOS = tuple(
+    (network, device, link)
+    for network in NETWORKS
+    for device, link in (("rpi3b", "3g"), ("rpi3b", "4g"), ("rpi4b", "4g"), ("tk1", "4g"))
+)
+EVALUATIONS = 20_000
+"""Designs that Algorithm 1 looks at at most, as printed."""
+
+TIMES_MORE = 10
+RIVALS = {
+    "CMA-ES": "cma_es",
+    "differential evolution": "differential_evolution",
+    "genetic algorithm": "genetic_algorithm",
+    "random search": "random_search",
+}
+PRINTED, EACH_CUT = "Algorithm 1, as printed", "Algorithm 1 at each cut"
+NODES = 300_000
+"""Boxes that branch and bound looks at at most, in each scenario."""
+
+TOLERANCE = 0.01
+"""Relative difference of delays within which a search is as good as another, and branch and bound stops."""
+
+SIZES = (2, 4, 8, 16, 32, 64)
+REPEATS = 3
+_CHAIN = {"channels": 16, "side": 8, "loss": 0.04}
+_UNLIMITED = 10**6
+_LOOKS = {
+    PRINTED: (SKY, "o"),
+    EACH_CUT: (VERMILION, "D"),
+    "CMA-ES": (GREEN, "^"),
+    "differential evolution": (BLUE, "v"),
+    "genetic algorithm": (PURPLE, "P"),
+    "random search": (GREY, "x"),
+}
+
+Key = tuple[str, str, str]
+"""Network, device, link."""
+
+
+class Search(NamedTuple):
+    """One search of one problem.
+
+    Attributes
+    ----------
+    delay : float
+        In s; NaN where nothing accurate enough was found.
+    evaluations : int
+    seconds : float
+        Of the processor.
+    """
+
+    delay: float
+    evaluations: int
+    seconds: float
+
+
+class Compared(NamedTuple):
+    """One scenario.
+
+    Attributes
+    ----------
+    searches : dict of str to Search
+        By name.
+    best : float
+        Least delay that is known, that of branch and bound included, in s.
+    bound : float
+        No accurate design is faster; NaN without a proof, as for a predictor with a linear form.
+    nodes : int
+        Boxes looked at.
+    seconds : float
+        Of the processor, for the proof.
+    """
+
+    searches: dict[str, Search]
+    best: float
+    bound: float
+    nodes: int
+    seconds: float
+
+
+class Growth(NamedTuple):
+    """What Algorithm 1 costs to its last scale.
+
+    Attributes
+    ----------
+    variables : ndarray of int, shape (sizes,)
+    evaluations : ndarray of int, shape (sizes, repeats)
+    seconds : ndarray, shape (sizes, repeats)
+        Of the processor.
+    """
+
+    variables: NDArray[np.int64]
+    evaluations: NDArray[np.int64]
+    seconds: Floats
+
+
+def make(
+    folder: Path,
+    *,
+    scenarios: Sequence[Key] = SCENARIOS,
+    evaluations: int = EVALUATIONS,
+    each_cut_evaluations: int = EACH_CUT_EVALUATIONS,
+    nodes: int = NODES,
+    sizes: Sequence[int] = SIZES,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> dict[str, bool]:
+    """Compute and write ``layerwise_optimizer.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    scenarios : sequence of (str, str, str)
+        Network, device and link.
+    evaluations, each_cut_evaluations : int
+        Budgets of Algorithm 1 as printed and at each cut.
+    nodes : int
+        See `NODES`.
+    sizes : sequence of int
+        Retained ratios of the chains.
+    repeats : int
+        Runs for each size.
+    seed : int
+
+    Returns
+    -------
+    dict of str to bool
+        Whether claim M8 holds, and how good the algorithm's results are.
+    """
+    compared = {}
+    problems = {key: problem_at(key[0], key[1], LINKS[key[2]], key[2]) for key in scenarios}
+    for key, problem in tqdm(problems.items(), desc="optimizers", unit="scenario", disable=None):
+        compared[key] = compare(problem, evaluations, each_cut_evaluations, nodes, seed)
+    grown = growth(problem_at("alexnet", "rpi3b", LINKS["4g"]), sizes, repeats, seed)
+    judged = verdict(compared, grown)
+    limits = {"delay": TOLERANCE, "exponent": 1.0 + SLACK}
+    settings = {
+        "evaluations": evaluations,
+        "each_cut_evaluations": each_cut_evaluations,
+        "times_more": TIMES_MORE,
+        "nodes": nodes,
+        "chain": _CHAIN,
+        "repeats": repeats,
+        "seed": seed,
+        "predictors": predictors_used({key[0]: problem for key, problem in problems.items()}),
+    }
+    summary = {"claims": ["M8"], **judged, "limits": limits, "settings": settings}
+    write_figure(folder, "layerwise_optimizer", table(compared, grown), summary, draw(compared, grown))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def compare(
+    problem: LayerwiseProblem, evaluations: int, each_cut_evaluations: int, nodes: int, seed: int = 0
+) -> Compared:
+    """All searches of one problem, and what branch and bound proves from the best of them."""
+    rows: list[Floats] = []
+    searches = {PRINTED: _search(problem, run_algorithm_1, evaluations, seed, rows)}
+    searches[EACH_CUT] = _search(problem, search_each_cut, each_cut_evaluations, seed, rows)
+    more = TIMES_MORE * (searches[PRINTED].evaluations or evaluations)
+    for title, name in RIVALS.items():
+        searches[title] = _search(problem, OPTIMIZERS[name], more, seed, rows)
+    best = min((each.delay for each in searches.values() if not math.isnan(each.delay)), default=math.nan)
+    if problem.predictor.coefficients.any():
+        return Compared(searches, best, math.nan, 0, 0.0)
+    began = time.process_time()
+    solution, proof = solve_exact(problem, TOLERANCE, nodes, np.array(rows) if rows else None)
+    if not math.isnan(proof.gap):
+        best = min(solution.delay, best) if rows else solution.delay
+    return Compared(searches, best, proof.delay_bound, proof.nodes, time.process_time() - began)
+
+
+def _search(problem: LayerwiseProblem, optimizer: Optimizer, evaluations: int, seed: int, rows: list[Floats]) -> Search:
+    """One search; its design is added to the rows."""
+    began = time.process_time()
+    try:
+        found = Framework(optimizer=optimizer, evaluations=evaluations).optimize(problem, seed)
+    except InvalidInputError as error:
+        if error.field != "accuracy_min":
+            raise
+        return Search(math.nan, 0, time.process_time() - began)
+    rows.append(problem.row(found.solution))
+    return Search(found.solution.delay, found.evaluations, time.process_time() - began)
+
+
+def chain(length: int) -> Network:
+    """Convolutions one after the other, each with a retained ratio of its own."""
+    channels, side = int(_CHAIN["channels"]), int(_CHAIN["side"])
+    groups = tuple(Group(f"conv{number}", channels) for number in range(1, length + 1))
+    units = []
+    before: str | int = 3
+    for group in groups:
+        units.append(Unit(group.name, (Layer("conv", before, group.name, side, side, 3),), group.name, side**2))
+        before = group.name
+    return Network(f"chain of {length}", groups, tuple(units), 3 * (4 * side) ** 2)
+
+
+def chain_problem(base: LayerwiseProblem, length: int) -> LayerwiseProblem:
+    """The problem of a chain, each of whose ratios costs accuracy linearly: half of all pruning is allowed."""
+    network = chain(length)
+    names = feature_names([group.name for group in network.groups], noisy=False)
+    loss = _CHAIN["loss"]
+    coefficients = np.zeros(len(names))
+    coefficients[:length] = loss / length
+    none = np.empty(0, np.int64), np.empty(0)
+    predictor = RegressionPredictor("chain", network.name, 1.0, names, "Linear", {}, 1.0 - loss, coefficients, *none)
+    return replace(base, network=network, predictor=predictor, accuracy_min=1.0 - 0.5 * loss)
+
+
+def growth(base: LayerwiseProblem, sizes: Sequence[int], repeats: int, seed: int = 0) -> Growth:
+    """Cost of Algorithm 1 as printed, to its last scale, by number of variables."""
+    variables = np.zeros(len(sizes), np.int64)
+    evaluations, seconds = np.zeros((len(sizes), repeats), np.int64), np.zeros((len(sizes), repeats))
+    for a, size in enumerate(sizes):
+        problem = chain_problem(base, size)
+        generator = ParametersGenerator(problem)
+        variables[a] = len(generator.box.low)
+        search = DesignSearch(problem, generator, DELAY_CALCULATOR)
+        for b in range(-1 if a == 0 else 0, repeats):  # the first run compiles
+            began = time.process_time()
+            result = run_algorithm_1(search, _UNLIMITED, seed + max(0, b))
+            seconds[a, max(0, b)] = time.process_time() - began
+            evaluations[a, max(0, b)] = result.nfev
+    return Growth(variables, evaluations, seconds)
+
+
+def verdict(compared: Mapping[Key, Compared], grown: Growth) -> dict[str, Any]:
+    """What the searches say about claim M8, and how far Algorithm 1 is from the best.
+
+    Returns
+    -------
+    dict
+        ``holds``; ``found``, in words; ``measured``, by scenario.
+    """
+    exponents = {
+        "evaluations": exponent(grown.variables.tolist(), grown.evaluations),
+        "seconds": exponent(grown.variables.tolist(), np.maximum(grown.seconds, 1e-6)),
+    }
+    holds = {f"M8: {name} to finish grow at most linearly": value <= 1.0 + SLACK for name, value in exponents.items()}
+    found = [
+        f"M8: over {grown.variables[0]} to {grown.variables[-1]} variables evaluations grow with exponent "
+        f"{exponents['evaluations']:.2f}, processor time with {exponents['seconds']:.2f}."
+    ]
+    above = {
+        name: {key: part.searches[name].delay / part.best - 1.0 for key, part in compared.items()}
+        for name in (PRINTED, EACH_CUT, *RIVALS)
+    }
+    for name in (PRINTED, EACH_CUT):
+        worst = max(above[name].values(), default=0.0)
+        holds[f"{name}: within {TOLERANCE:.0%} of the best known in every scenario"] = worst <= TOLERANCE
+        seconds = [part.searches[name].seconds for part in compared.values()]
+        found.append(
+            f"{name}: at most {worst:.1%} above the best known, {np.median(seconds):.2f} s of processor time (median)."
+        )
+    beaten = [name for name in RIVALS if any(above[name][key] < above[EACH_CUT][key] - TOLERANCE for key in compared)]
+    holds[
+        f"{EACH_CUT}: no rival with {TIMES_MORE}x the printed algorithm's evaluations leads by over {TOLERANCE:.0%}"
+    ] = not beaten
+    found += [f"{name}: {range_of(above[name].values())} above the best known." for name in RIVALS]
+    gaps = {key: 1.0 - part.bound / part.best for key, part in compared.items() if not math.isnan(part.bound)}
+    holds["no search is faster than the proven bound"] = all(
+        not each.delay < part.bound * (1.0 - 1e-9) for part in compared.values() for each in part.searches.values()
+    )
+    found.append(
+        f"Branch and bound proves the best known to be within {range_of(gaps.values())} of the optimum "
+        f"({len(gaps)} of {len(compared)} scenarios have a proof)."
+    )
+    return {"holds": holds, "found": found, "measured": _measured(compared, exponents)}
+
+
+def _measured(compared: Mapping[Key, Compared], exponents: Mapping[str, float]) -> dict[str, Any]:
+    scenarios = {
+        "-".join(key): {
+            "best": part.best,
+            "bound": part.bound,
+            "gap": 1.0 - part.bound / part.best,
+            "nodes": part.nodes,
+            "seconds": part.seconds,
+            "searches": {name: each._asdict() for name, each in part.searches.items()},
+        }
+        for key, part in compared.items()
+    }
+    return {"exponents": dict(exponents), "scenarios": scenarios}
+
+
+def range_of(values: Any) -> str:
+    """Smallest and largest of some shares as text."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return f"{min(numbers):.1%} to {max(numbers):.1%}" if numbers else "nothing known"
+
+
+def table(compared: Mapping[Key, Compared], grown: Growth) -> list[list[Any]]:
+    """All searches, then the cost by number of variables, the header first."""
+    rows: list[list[Any]] = [["what", "scenario", "variables", "optimizer", "delay", "evaluations", "seconds"]]
+    for key, part in compared.items():
+        name = "-".join(key)
+        for optimizer, each in part.searches.items():
+            numbers = number_text(each.delay), each.evaluations, f"{each.seconds:.3g}"
+            rows.append(["search", name, "", optimizer, *numbers])
+        rows.append(["best known", name, "", "", number_text(part.best), "", ""])
+        rows.append(["bound", name, "", "branch and bound", number_text(part.bound), part.nodes, f"{part.seconds:.3g}"])
+    for variables, counts, times in zip(grown.variables, grown.evaluations, grown.seconds, strict=True):
+        for count, seconds in zip(counts, times, strict=True):
+            rows.append(["cost", "chain", variables, PRINTED, "", count, f"{seconds:.4g}"])
+    return rows
+
+
+def draw(compared: Mapping[Key, Compared], grown: Growth) -> dict[str, bytes]:
+    """How far each search ends above the best known and the bound below it; and the cost by number of variables.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    with style():
+        figure = Figure(figsize=(12.4, 5.2))
+        figure.set_layout_engine("constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.9, 1.0))
+        for place, part in enumerate(compared.values()):
+            for shift, (name, (colour, marker)) in enumerate(_LOOKS.items()):
+                above = part.searches[name].delay / part.best
+                left.plot(place + 0.11 * (shift - 2.5), above, color=colour, marker=marker, markersize=6, linestyle="")
+            if not math.isnan(part.bound):
+                bound = [max(part.bound / part.best, 1e-3)] * 2
+                left.plot([place - 0.4, place + 0.4], bound, color=BLACK, linewidth=1.6)
+        titles = [f"{NETWORKS[key[0]]}\n{DEVICES[key[1]]}\n{LINK_TITLES[key[2]]}" for key in compared]
+        left.set_xticks(range(len(titles)), titles)
+        left.axhline(1.0, color=GREY, linewidth=0.8, zorder=1)
+        left.set_yscale("log")
+        left.set_ylabel("delay / best known", fontsize=9)
+        handles = [
+            Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6, label=_legend(name))
+            for name, (colour, marker) in _LOOKS.items()
+        ]
+        handles.append(Line2D([], [], color=BLACK, linewidth=1.6, label="proven bound"))
+        for values, colour, marker, name in (
+            (grown.evaluations, BLUE, "o", "evaluations"),
+            (1e3 * grown.seconds, ORANGE, "s", "processor time (ms)"),
+        ):
+            right.plot(grown.variables, np.median(values, axis=1), color=colour, marker=marker, label=name)
+        first = float(np.median(grown.evaluations[0]))
+        linear = first * grown.variables / grown.variables[0]
+        right.plot(grown.variables, linear, ":", color=GREY, label="linear growth")
+        right.set_xscale("log", base=2)
+        right.set_yscale("log")
+        right.set_xticks(grown.variables, [str(value) for value in grown.variables])
+        right.set_xlabel("decision variables", fontsize=9)
+        right.set_title("Algorithm 1 on a chain, to its last scale", fontsize=9.5)
+        right.legend(frameon=False, fontsize=8.5)
+        for axis in (left, right):
+            finish_axis(axis)
+        left.tick_params(axis="x", labelsize=6.5)
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
+        figure.suptitle("Algorithm 1, other optimizers and the exact optimum", fontsize=11)
+        return {f"layerwise_optimizer.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def _legend(name: str) -> str:
+    return f"{name}, {TIMES_MORE}x evaluations" if name in RIVALS else name

@@ -1,0 +1,249 @@
+"""Partition alone on three devices and four links, nothing pruned (Mu et al., Fig. 6, claim M3).
+
+The paper does not print its AlexNet. Beside the one that is trained here, whose first convolution is 3 x 3 with stride
+2, stands the common form of Krizhevsky's for images of 32 x 32, whose first convolution is 11 x 11 with stride 4: most
+ratios of the paper's text follow from its layers.
+
+Equation (7) counts cuts from 1, so that something is always left to the device; what is gained by sending the image as
+well where that is faster stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from baselines.layerwise.framework import ParametersGenerator, select_best
+from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION, render, style
+from coinfer_gym.layerwise.network import Group, Layer, Network, Unit, load_network
+from studies.figure import finish_axis, number_text, write_figure
+from studies.mu.schemes import (
+    DEVICES,
+    LINK_TITLES,
+    LINKS,
+    problem_at,
+    range_text,
+    ratio_range,
+    without_accuracy,
+)
+
+SCHEMES = {
+    "All_Local": slice(-1, None),
+    "All_Server": slice(0, 1),
+    "Partition": slice(1, None),
+    "Partition or All_Server": slice(None),
+}
+"""Cuts that each scheme has."""
+
+AGREES = 0.2
+"""Relative difference from a printed ratio that counts as the same: those are rounded, and read off bars."""
+
+PAPER = {
+    "rpi3b, 3G: over both": (2.0, 3.7),
+    "rpi3b, other links: over All_Local": (8.5, 9.7),
+    "rpi4b, other links: over both": (1.2, 6.4),
+    "tk1: over All_Server": (13.0, 35.0),
+}
+"""Least and largest ratio of the paper's text."""
+
+_COLOURS = {"All_Local": ORANGE, "All_Server": BLUE, "Partition": VERMILION, "Partition or All_Server": GREEN}
+_TEXT = {"trained": "3 x 3 with stride 2, trained here", "wide": "11 x 11 with stride 4"}
+
+
+class Times(NamedTuple):
+    """What the schemes take on one device over one link.
+
+    Attributes
+    ----------
+    delays : dict of str to float
+        In s, by scheme.
+    cuts : dict of str to int
+        By scheme.
+    """
+
+    delays: dict[str, float]
+    cuts: dict[str, int]
+
+
+Key = tuple[str, str, str]
+"""Network, device, link."""
+
+
+def wide_alexnet() -> Network:
+    """AlexNet with a first convolution of 11 x 11 and stride 4, and one fully connected layer.
+
+    Its features are 8 x 8 behind the first convolution, 4 x 4 and 2 x 2 behind the poolings, 1 x 1 behind the last.
+    """
+    channels = {"conv1": 64, "conv2": 192, "conv3": 384, "conv4": 256, "conv5": 256}
+
+    def convolution(name: str, inputs: str | int, side: int, kernel: int) -> Unit:
+        layers = (
+            Layer("conv", inputs, name, side, side, kernel),
+            Layer("relu", name, name, side, side),
+        )
+        return Unit(name, layers, name, side**2)
+
+    def pooling(name: str, of: str, side: int) -> Unit:
+        return Unit(name, (Layer("maxpool", of, of, side, side, 2),), of, side**2)
+
+    return Network(
+        "alexnet-11x11",
+        tuple(Group(name, count) for name, count in channels.items()),
+        (
+            convolution("conv1", 3, 8, 11),
+            pooling("pool1", "conv1", 4),
+            convolution("conv2", "conv1", 4, 5),
+            pooling("pool2", "conv2", 2),
+            convolution("conv3", "conv2", 2, 3),
+            convolution("conv4", "conv3", 2, 3),
+            convolution("conv5", "conv4", 2, 3),
+            pooling("pool5", "conv5", 1),
+            Unit("fc", (Layer("fc", "conv5", 10),), 10, 1, vector=True),
+        ),
+        3 * 32 * 32,
+    )
+
+
+def make(folder: Path) -> dict[str, bool]:
+    """Compute and write ``layerwise_partition.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of the claim holds, by network.
+    """
+    times = compute()
+    judged = verdict(times)
+    summary = {"claims": ["M3"], **judged, "limits": {"agrees": AGREES}, "settings": {"rates": LINKS}}
+    write_figure(folder, "layerwise_partition", table(times), summary, draw(times))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def compute() -> dict[Key, Times]:
+    """Delays of the schemes, of both networks on every device and link."""
+    networks = {"trained": load_network("alexnet"), "wide": wide_alexnet()}
+    times = {}
+    for name, network in networks.items():
+        for device in DEVICES:
+            for link, rate in LINKS.items():
+                problem = without_accuracy(problem_at("alexnet", device, rate, link), network)
+                unpruned = ParametersGenerator(problem).unpruned()
+                rows = {scheme: select_best(problem, unpruned[cuts].copy()) for scheme, cuts in SCHEMES.items()}
+                delays = {scheme: problem.evaluate(problem.decision(row)).delay for scheme, row in rows.items()}
+                times[name, device, link] = Times(delays, {scheme: int(row[0]) for scheme, row in rows.items()})
+    return times
+
+
+def verdict(times: Mapping[Key, Times]) -> dict[str, Any]:
+    """What the times say about claim M3.
+
+    Parameters
+    ----------
+    times : mapping of (network, device, link) to Times
+
+    Returns
+    -------
+    dict
+        ``holds``; ``found``, in words; ``measured``, the ratios beside the paper's.
+    """
+    holds: dict[str, bool] = {}
+    found, measured = [], {}
+    for name in dict.fromkeys(key[0] for key in times):
+        ranges = ratios(times, name)
+        title = f"M3 (first convolution {_TEXT[name]})"
+        for part, values in ranges.items():
+            device, said = part.split(":")[0].split(",")[0], PAPER[part]
+            holds[f"{title}: {part.replace(device, DEVICES[device])}, as in the paper"] = all(
+                abs(here / there - 1.0) <= AGREES for here, there in zip(values, said, strict=True)
+            )
+            found.append(f"{title}: {part}: {range_text(values)}; paper {range_text(said)}.")
+        parts = {(device, link): each for (network, device, link), each in times.items() if network == name}
+        holds[f"{title}: {DEVICES['tk1']}, All_Local is the fastest on every link"] = all(
+            each.delays["All_Local"] <= min(each.delays.values()) * (1.0 + 1e-12)
+            for (device, _), each in parts.items()
+            if device == "tk1"
+        )
+        holds[f"{title}: {DEVICES['rpi4b']}, Partition is faster than both on every link"] = all(
+            each.delays["Partition"] < min(each.delays["All_Local"], each.delays["All_Server"])
+            for (device, _), each in parts.items()
+            if device == "rpi4b"
+        )
+        cuts = {f"{device}, {link}": each.cuts["Partition"] for (device, link), each in parts.items()}
+        image = [place for place, each in parts.items() if each.cuts["Partition or All_Server"] == 0]
+        found.append(f"{title}: cuts of Partition: {cuts}; sending the image is faster on {image}.")
+        measured[name] = {
+            part: {"least": values[0], "largest": values[1], "paper": PAPER[part]} for part, values in ranges.items()
+        } | {"cuts": cuts}
+    return {"holds": holds, "found": found, "measured": measured}
+
+
+def ratios(times: Mapping[Key, Times], name: str) -> dict[str, list[float]]:
+    """Least and largest ratio of each statement of the paper, of one network."""
+
+    def over(scheme: str, device: str, links: tuple[str, ...]) -> list[float]:
+        parts = (times[name, device, link].delays for link in links)
+        return [part[scheme] / part["Partition"] for part in parts]
+
+    every = tuple(LINKS)
+    found = {
+        "rpi3b, 3G: over both": [*over("All_Local", "rpi3b", ("3g",)), *over("All_Server", "rpi3b", ("3g",))],
+        "rpi3b, other links: over All_Local": over("All_Local", "rpi3b", every[1:]),
+        "rpi4b, other links: over both": [
+            *over("All_Local", "rpi4b", every[1:]),
+            *over("All_Server", "rpi4b", every[1:]),
+        ],
+        "tk1: over All_Server": over("All_Server", "tk1", every),
+    }
+    return {part: ratio_range(values) for part, values in found.items()}
+
+
+def table(times: Mapping[Key, Times]) -> list[list[Any]]:
+    """All delays, the header first."""
+    rows: list[list[Any]] = [["first_convolution", "device", "link", "scheme", "cut", "delay"]]
+    for (name, device, link), each in times.items():
+        for scheme, delay in each.delays.items():
+            rows.append([_TEXT[name], device, link, scheme, each.cuts[scheme], number_text(delay)])
+    return rows
+
+
+def draw(times: Mapping[Key, Times]) -> dict[str, bytes]:
+    """A row of panels per network, a column per device; delays on a logarithmic scale.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(key[0] for key in times))
+    with style():
+        figure = Figure(figsize=(11.0, 3.2 * len(names) + 0.8))
+        figure.set_layout_engine("constrained", hspace=0.05)
+        axes = figure.subplots(len(names), len(DEVICES), squeeze=False, sharex=True, sharey="col")
+        for row, name in enumerate(names):
+            for column, (device, title) in enumerate(DEVICES.items()):
+                axis = axes[row, column]
+                for place, scheme in enumerate(SCHEMES):
+                    heights = [1e3 * times[name, device, link].delays[scheme] for link in LINKS]
+                    at = [number + 0.21 * (place - 1.5) for number in range(len(LINKS))]
+                    bars = axis.bar(at, heights, 0.19, color=_COLOURS[scheme], label=scheme, zorder=2)
+                    axis.bar_label(bars, fmt="%.3g", fontsize=6.5, padding=1, rotation=90, color=BLACK)
+                axis.set_yscale("log")
+                axis.margins(y=0.18)
+                axis.set_xticks(range(len(LINKS)), [LINK_TITLES[link] for link in LINKS])
+                finish_axis(axis)
+                if row == 0:
+                    axis.set_title(title, fontsize=10)
+            axes[row, 0].set_ylabel(f"first convolution\n{_TEXT[name]}\n\ndelay (ms)", fontsize=9)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        figure.suptitle("AlexNet, partition alone (after Mu et al., Fig. 6)", fontsize=11)
+        return {f"layerwise_partition.{kind}": render(figure, kind) for kind in ("png", "svg")}

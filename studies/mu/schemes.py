@@ -1,0 +1,245 @@
+"""What the figures of Mu et al. share: problems by rate, the schemes' choices, designs cut by cut, and their looks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.layerwise.framework import Chosen, Framework, ParametersGenerator, complete, run_and_mutate, select_best
+from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, write_text
+from coinfer_gym import InvalidInputError
+from coinfer_gym.layerwise.network import Network
+from coinfer_gym.layerwise.predictor import (
+    RegressionPredictor,
+    feature_names,
+)
+from coinfer_gym.layerwise.problem import LayerwiseProblem
+from coinfer_gym.layerwise.scenario import load_layerwise_scenario
+
+Floats = NDArray[np.float64]
+
+NETWORKS = {"alexnet": "AlexNet", "regnet": "RegNetX-400MF"}
+DEVICES = {"rpi3b": "Raspberry Pi 3B+", "rpi4b": "Raspberry Pi 4B", "tk1": "Jetson TK1"}
+LINKS = {"3g": 1.19e6, "4g": 11.22e6, "5g": 52.24e6, "wifi": 54.19e6}
+"""Uplink rates in bit/s (Table III)."""
+LINK_TITLES = {"3g": "3G", "4g": "4G", "5g": "5G", "wifi": "WiFi"}
+
+METHODS = tuple(RIVALS)
+OWN = "Proposed"
+UNPRUNED = ("All_Local", "All_Server", "Neurosurgeon")
+"""Schemes that leave the network as it is, so that its accuracy is the measured one and need not be predicted."""
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "All_Local": {"color": GREY, "linestyle": ":", "marker": "s"},
+    "All_Server": {"color": BLACK, "linestyle": ":", "marker": "o"},
+    "Neurosurgeon": {"color": ORANGE, "linestyle": "--", "marker": "^"},
+    "Prune_Partition": {"color": GREEN, "linestyle": "-.", "marker": "D"},
+    "2_Step Pruning": {"color": SKY, "linestyle": "--", "marker": "v"},
+    "FPGM": {"color": PURPLE, "linestyle": "-.", "marker": "P"},
+    "BottleNet++": {"color": BLUE, "linestyle": "--", "marker": "X"},
+    "CIA": {"color": "#882255", "linestyle": "-", "marker": "*"},
+    "Proposed": {"color": VERMILION, "linestyle": "-", "marker": "o"},
+}
+"""Colour, line and marker of each scheme."""
+
+_SOURCES = Path(__file__).resolve().parent.parent / "layerwise"
+
+
+class Choice(NamedTuple):
+    """What a scheme chose for a problem.
+
+    Attributes
+    ----------
+    delay : float
+        In s; NaN where the scheme found nothing that is accurate enough.
+    cut : int
+        -1 where nothing was found.
+    accuracy : float
+        Predicted; the measured one where the network was left as it is.
+    evaluations : int
+    seconds : float
+        Wall-clock time.
+    design : tuple of float
+        Row of `coinfer_gym.layerwise.delay`; empty where nothing was found.
+    """
+
+    delay: float
+    cut: int
+    accuracy: float
+    evaluations: int
+    seconds: float
+    design: tuple[float, ...]
+
+
+def problem_at(network: str, device: str, rate: float, link: str = "4g") -> LayerwiseProblem:
+    """Problem without budgets of a shipped scenario, with the gain at which full power has a rate in bit/s."""
+    scenario = load_layerwise_scenario(f"{network}-{device}-{link}")
+    snr = math.expm1(rate / scenario.bandwidth * math.log(2.0))
+    gain = snr * scenario.noise_density * scenario.bandwidth / scenario.power_max
+    return scenario.problem(gain, math.inf, math.inf)
+
+
+def without_accuracy(problem: LayerwiseProblem, network: Network | None = None) -> LayerwiseProblem:
+    """The problem of a network, its own or another, whose accuracy plays no part: it is predicted as 1."""
+    network = problem.network if network is None else network
+    features = feature_names([group.name for group in network.groups], noisy=False)
+    none = np.empty(0, np.int64), np.empty(0)
+    constant = RegressionPredictor(
+        "constant", network.name, 1.0, features, "constant", {}, 1.0, np.zeros(len(features)), *none
+    )
+    return replace(problem, network=network, predictor=constant, accuracy_min=0.0, snr_db=None)
+
+
+def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
+    """What a scheme of `RIVALS` chooses.
+
+    The accuracy of the unpruned network is measured, so that schemes that leave it as it is need no prediction, and the
+    others may fall back on it where the predictor allows them nothing better.
+    """
+    problem = _as_pruned(problem, method)
+    if method in UNPRUNED:
+        return _choice(problem, RIVALS[method](without_accuracy(problem), seed), problem.predictor.unpruned)
+    try:
+        found = RIVALS[method](problem, seed)
+        choice = _choice(problem, found, found.solution.accuracy)
+    except InvalidInputError as error:
+        if error.field != "accuracy_min":
+            raise
+        choice = Choice(math.nan, -1, math.nan, 0, math.nan, ())
+    unpruned = choose(problem, "Neurosurgeon", seed)
+    if choice.delay <= unpruned.delay:
+        return choice
+    return unpruned._replace(evaluations=choice.evaluations, seconds=choice.seconds)
+
+
+def _as_pruned(problem: LayerwiseProblem, method: str) -> LayerwiseProblem:
+    """The problem with the predictor of networks that are pruned as the scheme prunes, where there is one."""
+    own = fpgm_predictor(problem) if method == "FPGM" else None
+    return problem if own is None else replace(problem, predictor=own)
+
+
+def _choice(problem: LayerwiseProblem, found: Chosen, accuracy: float) -> Choice:
+    solution = found.solution
+    row = tuple(problem.row(solution).tolist())
+    return Choice(solution.delay, solution.cut, accuracy, found.evaluations, found.seconds, row)
+
+
+class Store:
+    """Choices that take long, kept as soon as they are there.
+
+    They are kept under a digest of the problem and of the schemes' sources: what was made with others is not found.
+
+    Parameters
+    ----------
+    path : Path
+        JSON file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._choices: dict[str, list[Any]] = {}
+        if path.is_file():
+            try:
+                self._choices = dict(json.loads(path.read_text(encoding="utf-8")))
+                if any(len(each) != len(Choice._fields) for each in self._choices.values()):
+                    raise ValueError("a choice is not whole")
+            except (ValueError, TypeError) as error:
+                raise InvalidInputError("work", str(path), f"The file is damaged, delete it: {error!r}") from error
+        self._sources = [file.read_bytes() for file in sorted(_SOURCES.glob("*.py"))]
+
+    def choose(self, problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
+        """As the function of that name."""
+        key = self._key(_as_pruned(problem, method), method, seed)
+        if key not in self._choices:
+            choice = choose(problem, method, seed)
+            self._choices[key] = [*choice[:-1], list(choice.design)]
+            write_text(self._path, json.dumps(self._choices))
+        delay, cut, accuracy, evaluations, seconds, design = self._choices[key]
+        return Choice(delay, cut, accuracy, evaluations, seconds, tuple(design))
+
+    def _key(self, problem: LayerwiseProblem, method: str, seed: int) -> str:
+        digest = hashlib.sha256(problem.hardware.tobytes())
+        settings = (problem.gain, problem.snr_db, problem.accuracy_min, problem.delay_budget, problem.energy_budget)
+        for part in (problem.network.to_dict(), problem.predictor.to_dict(), *settings, method, seed):
+            digest.update(json.dumps(part).encode())
+        for source in self._sources:
+            digest.update(source)
+        return digest.hexdigest()[:24]
+
+
+def designs_at(problem: LayerwiseProblem, method: str, cut: int) -> Floats:
+    """Every design that an auto-selection scheme looks at, at one cut; power and clock are the largest."""
+    groups = len(problem.network.groups)
+    place = int(problem.network.tables.cuts["group"][cut])
+    levels = np.linspace(problem.retained_min, 1.0, LEVELS)
+    first, second = levels[np.array(np.tril_indices(LEVELS))]
+    channels = problem.network.groups[place - 1].channels if place else 1
+    ratios = {
+        "Neurosurgeon": np.ones(1),
+        "2_Step Pruning": first if place else levels,
+        "FPGM": levels,
+        "BottleNet++": np.ones(channels),
+    }[method]
+    rows = np.ones((len(ratios), groups + 4))
+    rows[:, 0], rows[:, 1 : groups + 1] = cut, ratios[:, None]
+    if method == "2_Step Pruning" and place:
+        rows[:, place] = second
+    if method == "BottleNet++":
+        rows[:, -3] = np.arange(1, channels + 1) / channels
+    return complete(problem, rows)
+
+
+def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int, seed: int = 0) -> Floats | None:
+    """A scheme's best design at one cut, shape (G + 4,); None where none is accurate enough."""
+    if method in ("Prune_Partition", OWN):
+        compress = method == OWN and 0 < cut < problem.network.cuts - 1
+        return search_design(
+            problem, ParametersGenerator(problem, cuts=(cut, cut), compress=compress), evaluations, seed
+        )
+    asked = _as_pruned(problem, method)
+    return accurate(asked, select_best(asked, designs_at(problem, method, cut)))
+
+
+def search_design(
+    problem: LayerwiseProblem, generator: ParametersGenerator, evaluations: int, seed: int = 0
+) -> Floats | None:
+    """The best design of a generator that Algorithm 1 and mutations find; None where none is accurate enough."""
+    framework = Framework(lambda _: generator, optimizer=run_and_mutate, evaluations=evaluations)
+    try:
+        return problem.row(framework.optimize(problem, seed).solution)
+    except InvalidInputError as error:
+        if error.field != "accuracy_min":
+            raise
+        return None
+
+
+def accurate(problem: LayerwiseProblem, row: Floats) -> Floats | None:
+    """The design, if it is predicted to be accurate enough."""
+    return row if float(problem.evaluate_rows(row[None]).accuracy[0]) >= problem.accuracy_min else None
+
+
+def ratio_range(values: Iterable[float]) -> list[float]:
+    """Smallest and largest of some ratios; NaN where there is none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return [min(numbers), max(numbers)] if numbers else [math.nan, math.nan]
+
+
+def range_text(values: Sequence[float]) -> str:
+    """Two ends as ``1.2 to 3.4x``."""
+    if math.isinf(values[1]):
+        return f"{values[0]:.3g}x and more"
+    return f"{values[0]:.3g} to {values[1]:.3g}x"
+
+
+def predictors_used(problems: Mapping[str, LayerwiseProblem]) -> dict[str, str]:
+    """What predicted the accuracies, in words, for a verdict."""
+    return {name: f"{each.predictor.name}: {each.predictor.description}" for name, each in problems.items()}

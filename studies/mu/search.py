@@ -1,0 +1,466 @@
+"""Global optimizers on P1 and on standard functions, on equal budgets, and the cost of Algorithm 1 (claim M8).
+
+Curves are those of the best within the budgets so far. On P1 they end at the exact optimum; before anything within the
+budgets is found a search delivers nothing, so that its gap is the whole quality of the optimum. The standard functions
+have no constraints, where rejection and penalty are one and the same search.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult
+from tqdm import tqdm
+
+from baselines.output import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    GRID,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    csv_text,
+    render,
+    style,
+    versions,
+    write_bytes,
+    write_text,
+)
+from baselines.quantum import Box, minimize_quantum
+from baselines.search import OPTIMIZERS, P1Search, SearchProblem
+from studies.lyu.sca_convergence import SCENARIO, draw_problems
+
+Floats = NDArray[np.float64]
+
+QUALITIES = ("rate_distortion", "magnitude_pruning")
+COUNT = 30
+EVALUATIONS = 5000
+REPEATS = 11
+DIMENSIONS = (6, 12)
+SIZES = (2, 4, 8, 16, 32, 64)
+SLACK = 0.1
+"""By how much a fitted exponent may exceed 1 and still count as linear."""
+
+ABOVE = 1e-9
+"""By how much rounding may put a search above the exact optimum."""
+
+QUARTILES = (0.25, 0.5, 0.75)
+TITLES = {
+    "quantum_rejection": ("quantum-inspired, rejection", BLUE, "-"),
+    "quantum_penalty": ("quantum-inspired, penalty", SKY, "-"),
+    "differential_evolution": ("differential evolution", VERMILION, "--"),
+    "dual_annealing": ("dual annealing", ORANGE, "-."),
+    "cma_es": ("CMA-ES", GREEN, "--"),
+    "genetic_algorithm": ("genetic algorithm", PURPLE, "-."),
+    "random_search": ("random search", GREY, ":"),
+}
+"""Name, colour and line of each optimizer."""
+
+_PACKAGES = ("scipy", "cma", "pymoo")
+_FLOOR = 1e-6
+_SAME_RUNS = 5
+
+
+def sphere(z: Floats) -> Floats:
+    """Sum of squares."""
+    value: Floats = (z**2).sum(axis=0)
+    return value
+
+
+def rosenbrock(z: Floats) -> Floats:
+    """A bent valley, its minimum at 1; moved to 0 like the others."""
+    z = z + 1.0
+    value: Floats = (100.0 * (z[1:] - z[:-1] ** 2) ** 2 + (1.0 - z[:-1]) ** 2).sum(axis=0)
+    return value
+
+
+def rastrigin(z: Floats) -> Floats:
+    """A bowl with a minimum near every point of whole numbers."""
+    value: Floats = (z**2 - 10.0 * np.cos(2.0 * np.pi * z) + 10.0).sum(axis=0)
+    return value
+
+
+def ackley(z: Floats) -> Floats:
+    """A funnel with many minima on its flat rim."""
+    radius, waves = np.sqrt((z**2).mean(axis=0)), np.cos(2.0 * np.pi * z).mean(axis=0)
+    value: Floats = 20.0 * -np.expm1(-0.2 * radius) + np.e - np.exp(waves)
+    return value
+
+
+FUNCTIONS: dict[str, tuple[Callable[[Floats], Floats], float]] = {
+    "sphere": (sphere, 5.12),
+    "Rosenbrock": (rosenbrock, 2.048),
+    "Rastrigin": (rastrigin, 5.12),
+    "Ackley": (ackley, 32.768),
+}
+"""Standard functions, 0 at their minimum 0, and half the width of their box."""
+
+_COLOURS = dict(zip(FUNCTIONS, (BLACK, VERMILION, BLUE, GREEN), strict=True))
+
+
+class Growth(NamedTuple):
+    """What runs of Algorithm 1 to their last scale cost, by number of variables.
+
+    Attributes
+    ----------
+    evaluations : ndarray of int, shape (sizes, repeats)
+    time : ndarray, shape (sizes, repeats)
+        Of the processor, in s: the shortest of some runs that are the same.
+    left : ndarray, shape (sizes, repeats)
+        The function's value at the end, 0 being its minimum, as a share of that of a point drawn at random.
+    """
+
+    evaluations: NDArray[np.int64]
+    time: Floats
+    left: Floats
+
+
+def shifted(name: str, dimension: int, seed: int) -> SearchProblem:
+    """A standard function whose minimum lies somewhere in the middle half of its box.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FUNCTIONS`.
+    dimension : int
+    seed : int
+
+    Returns
+    -------
+    SearchProblem
+    """
+    function, half = FUNCTIONS[name]
+    minimum = np.random.default_rng([seed, dimension]).uniform(-0.5 * half, 0.5 * half, (dimension, 1))
+    return SearchProblem(lambda x: function(x - minimum), Box([(-half, half)] * dimension))
+
+
+def best_so_far(result: OptimizeResult, grid: NDArray[np.int64], nothing: float) -> Floats:
+    """Value of the best after each number of evaluations; `nothing` where there is none yet."""
+    times, levels = result.history
+    last = np.searchsorted(times, grid, side="right")
+    curve: Floats = np.concatenate([[nothing], levels])[last]
+    return curve
+
+
+def p1_gaps(
+    quality: str, count: int, evaluations: int, grid: NDArray[np.int64], seed: int, tick: Callable[[], object]
+) -> dict[str, Floats]:
+    """Gap of each optimizer to the exact optimum of P1, shape (problems, grid)."""
+    curves: dict[str, list[Floats]] = {name: [] for name in OPTIMIZERS}
+    for i, (problem, optimum) in enumerate(draw_problems(quality, count, seed)):
+        for name, optimizer in OPTIMIZERS.items():
+            result = optimizer(P1Search(problem), evaluations, seed + i)
+            curves[name].append(optimum.quality + best_so_far(result, grid, 0.0))
+            tick()
+    return {name: np.stack(rows) for name, rows in curves.items()}
+
+
+def function_gaps(
+    function: str,
+    dimension: int,
+    repeats: int,
+    evaluations: int,
+    grid: NDArray[np.int64],
+    seed: int,
+    tick: Callable[[], object],
+) -> dict[str, Floats]:
+    """Value of each optimizer on a standard function, shape (repeats, grid)."""
+    curves: dict[str, Floats] = {}
+    for name, optimizer in OPTIMIZERS.items():
+        if name == "quantum_penalty":
+            continue
+        results = []
+        for i in range(repeats):
+            results.append(optimizer(shifted(function, dimension, seed + i), evaluations, seed + i))
+            tick()
+        curves[name] = np.stack([best_so_far(result, grid, np.inf) for result in results])
+    return curves
+
+
+def growth(function: str, sizes: Sequence[int], repeats: int, seed: int) -> Growth:
+    """What one run of Algorithm 1 to its last scale costs, by number of variables.
+
+    Parameters
+    ----------
+    function : str
+        A key of `FUNCTIONS`.
+    sizes : sequence of int
+    repeats : int
+    seed : int
+
+    Returns
+    -------
+    Growth
+    """
+    evaluations = np.zeros((len(sizes), repeats), np.int64)
+    times, left = np.zeros((len(sizes), repeats)), np.zeros((len(sizes), repeats))
+    for a, size in enumerate(sizes):
+        for b in range(repeats):
+            task = shifted(function, size, seed + b)
+            pairs = np.stack([task.box.low, task.box.high], axis=1)
+            times[a, b] = np.inf
+            for _ in range(_SAME_RUNS):
+                begin = time.process_time()
+                result = minimize_quantum(task.objective, pairs, vectorized=True, seed=seed + b)
+                times[a, b] = min(times[a, b], time.process_time() - begin)
+            evaluations[a, b] = result.nfev
+            at_random = task.objective(task.box.points(np.random.default_rng(seed + b).random((1000, size))))
+            left[a, b] = result.fun / float(np.mean(at_random))
+    return Growth(evaluations, times, left)
+
+
+def exponent(sizes: Sequence[int], cost: NDArray[Any]) -> float:
+    """Slope of the median cost against the number of variables, both as logarithms, by least squares."""
+    return float(np.polyfit(np.log(sizes), np.log(np.median(cost, axis=1)), 1)[0])
+
+
+def make(
+    folder: Path,
+    *,
+    names: Sequence[str] = QUALITIES,
+    count: int = COUNT,
+    evaluations: int = EVALUATIONS,
+    repeats: int = REPEATS,
+    dimensions: Sequence[int] = DIMENSIONS,
+    sizes: Sequence[int] = SIZES,
+    seed: int = 0,
+) -> dict[str, bool]:
+    """Compute and write ``search.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    names : sequence of str
+        Qualities of P1.
+    count : int
+        Problems per quality.
+    evaluations : int
+        Budget of every search.
+    repeats : int
+        Searches per standard function and dimension, and per function and size for the growth of the cost.
+    dimensions : sequence of int
+        Of the standard functions.
+    sizes : sequence of int
+        Numbers of variables over which the cost is fitted.
+    seed : int
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of claim M8 holds, and whether no search beats the exact optimum.
+    """
+    grid = np.unique(np.geomspace(min(10, evaluations), evaluations, 80).astype(np.int64))
+    searches = len(OPTIMIZERS) * len(names) * count
+    searches += (len(OPTIMIZERS) - 1) * len(FUNCTIONS) * len(dimensions) * repeats
+    with tqdm(total=searches, unit="search", disable=None) as bar:
+        tick = partial(bar.update, 1)
+        p1 = {name: p1_gaps(name, count, evaluations, grid, seed, tick) for name in names}
+        standard = {
+            (dimension, name): function_gaps(name, dimension, repeats, evaluations, grid, seed, tick)
+            for dimension in dimensions
+            for name in FUNCTIONS
+        }
+    for name in FUNCTIONS:
+        growth(name, sizes[:1], 1, seed)  # compiles
+    costs = {name: growth(name, sizes, repeats, seed) for name in FUNCTIONS}
+    folder.mkdir(parents=True, exist_ok=True)
+    judged = verdict(p1, standard, costs, sizes)
+    settings = {
+        "scenario": SCENARIO,
+        "problems": count,
+        "evaluations": evaluations,
+        "repeats": repeats,
+        "dimensions": list(dimensions),
+        "sizes": list(sizes),
+        "seed": seed,
+    }
+    made_with = versions() | {name: metadata.version(name) for name in _PACKAGES}
+    limits = {"exponent": 1.0 + SLACK, "above_optimum": ABOVE}
+    summary = {"claim": "M8", **judged, "limits": limits, "settings": settings, "versions": made_with}
+    write_text(folder / "search.csv", table(p1, standard, costs, grid, sizes))
+    write_text(folder / "search.json", json.dumps(summary, indent=2) + "\n")
+    for name, content in draw(p1, standard, costs, grid, sizes).items():
+        write_bytes(folder / name, content)
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def verdict(
+    p1: Mapping[str, Mapping[str, Floats]],
+    standard: Mapping[tuple[int, str], Mapping[str, Floats]],
+    costs: Mapping[str, Growth],
+    sizes: Sequence[int],
+) -> dict[str, Any]:
+    """What the runs say about claim M8: linear is what grows by an exponent of at most ``1 + SLACK``.
+
+    Cost counts to the last scale. That the runs also end farther from the optimum the more variables there are is no
+    part of the claim, and reported beside it.
+
+    Parameters
+    ----------
+    p1 : mapping of str to mapping of str to ndarray
+        By quality and optimizer.
+    standard : mapping of (int, str) to mapping of str to ndarray
+        By dimension and function, and by optimizer.
+    costs : mapping of str to Growth
+        By function.
+    sizes : sequence of int
+
+    Returns
+    -------
+    dict
+        ``holds``, by part, and ``measured``.
+    """
+    exponents = {
+        name: {"evaluations": exponent(sizes, g.evaluations), "time": exponent(sizes, g.time)}
+        for name, g in costs.items()
+    }
+    holds = {
+        f"M8: {part} to finish grow at most linearly": all(fitted[key] <= 1.0 + SLACK for fitted in exponents.values())
+        for part, key in (("evaluations", "evaluations"), ("seconds", "time"))
+    }
+    lowest = min(float(curve.min()) for curves in p1.values() for curve in curves.values())
+    holds["no search beats the exact optimum"] = lowest >= -ABOVE
+    measured = {
+        "exponents": exponents,
+        "growth": {
+            name: {
+                "evaluations_median": np.median(g.evaluations, axis=1).tolist(),
+                "seconds_median": np.median(g.time, axis=1).tolist(),
+                "share_left_median": np.median(g.left, axis=1).tolist(),
+            }
+            for name, g in costs.items()
+        },
+        "final_gap_quartiles": {
+            quality: {name: np.quantile(curve[:, -1], QUARTILES).tolist() for name, curve in curves.items()}
+            for quality, curves in p1.items()
+        },
+        "final_value_quartiles": {
+            f"{function}, {dimension} variables": {
+                name: np.quantile(curve[:, -1], QUARTILES).tolist() for name, curve in curves.items()
+            }
+            for (dimension, function), curves in standard.items()
+        },
+        "lowest_gap": lowest,
+    }
+    return {"holds": holds, "measured": measured}
+
+
+def table(
+    p1: Mapping[str, Mapping[str, Floats]],
+    standard: Mapping[tuple[int, str], Mapping[str, Floats]],
+    costs: Mapping[str, Growth],
+    grid: NDArray[np.int64],
+    sizes: Sequence[int],
+) -> str:
+    """Quartiles as CSV: a row per curve and number of evaluations, and per cost and number of variables."""
+    rows: list[list[Any]] = [["what", "name", "variables", "of", "evaluations", "quartile_1", "median", "quartile_3"]]
+    everything = [("gap to the exact optimum", quality, 6, curves) for quality, curves in p1.items()]
+    everything += [("value", function, dimension, curves) for (dimension, function), curves in standard.items()]
+    for what, name, variables, curves in everything:
+        for optimizer, curve in curves.items():
+            for at, parts in zip(grid, np.quantile(curve, QUARTILES, axis=0).T, strict=True):
+                rows.append([what, name, variables, optimizer, at, *(f"{part:.6e}" for part in parts)])
+    for name, g in costs.items():
+        for what, values in (("evaluations", g.evaluations), ("seconds", g.time), ("share left", g.left)):
+            for size, parts in zip(sizes, np.quantile(values, QUARTILES, axis=1).T, strict=True):
+                rows.append([f"{what} to finish", name, size, "quantum", "", *(f"{part:.6e}" for part in parts)])
+    return csv_text(rows)
+
+
+def draw(
+    p1: Mapping[str, Mapping[str, Floats]],
+    standard: Mapping[tuple[int, str], Mapping[str, Floats]],
+    costs: Mapping[str, Growth],
+    grid: NDArray[np.int64],
+    sizes: Sequence[int],
+) -> dict[str, bytes]:
+    """Picture: P1 and the growth of the cost above, the standard functions below, a row per dimension.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+
+    dimensions = sorted({dimension for dimension, _ in standard})
+    with style():
+        figure = Figure(figsize=(13.0, 3.1 * (1 + len(dimensions)) + 0.8))
+        figure.set_layout_engine("constrained", hspace=0.05, wspace=0.04)
+        axes = figure.subplots(1 + len(dimensions), 4, squeeze=False)
+        for axis, (quality, curves) in zip(axes[0, :2], p1.items(), strict=False):
+            _curves(axis, grid, curves)
+            axis.set_title(f"P1, {quality.replace('_', ' ')}", fontsize=10)
+            axis.set_ylabel("quality left to the optimum (1)")
+        for axis in axes[0, len(p1) : 2]:
+            axis.set_axis_off()
+        for axis, (part, unit) in zip(axes[0, 2:], (("evaluations", "1"), ("time", "s")), strict=True):
+            _growth(axis, sizes, costs, part)
+            axis.set_title(f"Algorithm 1, {part} to finish", fontsize=10)
+            axis.set_ylabel(f"{part} ({unit})")
+        for row, dimension in zip(axes[1:], dimensions, strict=True):
+            for axis, name in zip(row, FUNCTIONS, strict=True):
+                _curves(axis, grid, standard[dimension, name])
+                axis.set_title(f"{name}, {dimension} variables", fontsize=10)
+            row[0].set_ylabel("value above the minimum (1)")
+        for axis in axes.flat:
+            axis.grid(color=GRID, linewidth=0.6)
+            axis.spines[["top", "right"]].set_visible(False)
+        figure.suptitle(
+            f"Medians and quartiles; the floor is at {_FLOOR:g}. Without constraints rejection and penalty are one.",
+            fontsize=10,
+        )
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9, columnspacing=1.4
+        )
+        return {f"search.{kind}": render(figure, kind) for kind in ("png", "svg")}
+
+
+def _curves(axis: Any, grid: NDArray[np.int64], curves: Mapping[str, Floats]) -> None:
+    """Medians with their quartiles; what is below rounding lies on the floor of the picture."""
+    for name, curve in curves.items():
+        title, colour, line = TITLES[name]
+        low, median, high = np.maximum(np.quantile(curve, QUARTILES, axis=0), _FLOOR)
+        width = 2.2 if name.startswith("quantum") else 1.4
+        axis.plot(grid, median, line, color=colour, linewidth=width, label=title, zorder=3)
+        axis.fill_between(grid, low, high, color=colour, alpha=0.1, linewidth=0.0, zorder=2)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlim(grid[0], grid[-1])
+    axis.set_xlabel("evaluations (1)")
+
+
+def _growth(axis: Any, sizes: Sequence[int], costs: Mapping[str, Growth], part: str) -> None:
+    """Medians with their quartiles by number of variables, each with its exponent, and a line of exponent 1."""
+    top = 0.0
+    for name, g in costs.items():
+        values = getattr(g, part)
+        low, median, high = np.quantile(values, QUARTILES, axis=1)
+        label = f"{name}: exponent {exponent(sizes, values):.2f}"
+        axis.plot(sizes, median, "o-", color=_COLOURS[name], markersize=4, linewidth=1.4, label=label, zorder=3)
+        axis.fill_between(sizes, low, high, color=_COLOURS[name], alpha=0.1, linewidth=0.0, zorder=2)
+        top = max(top, float(high.max()))
+    start = min(float(np.median(getattr(g, part)[0])) for g in costs.values())
+    line = start * np.array(sizes, np.float64) / sizes[0]
+    axis.plot(sizes, line, color=GREY, linewidth=0.9, linestyle=":", label="linear", zorder=1)
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xticks(sizes, [str(size) for size in sizes])
+    axis.set_xlabel("decision variables (1)")
+    highest = max(top, float(line[-1]))
+    axis.set_ylim(top=highest * (highest / start) ** 0.9)  # room for the legend
+    axis.legend(loc="upper left", frameon=False, fontsize=8)

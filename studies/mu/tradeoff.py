@@ -1,0 +1,214 @@
+"""Communication against local computation at every cut (Mu et al., Figs. 9 and 10, claim M6).
+
+At each inner cut every scheme has its fastest design that is accurate enough. The first cut has no computation on the
+device and the last one no communication. CIA chooses its cut itself and has no design for every cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from baselines.output import render, style
+from coinfer_gym.layerwise.problem import LayerwiseProblem
+from studies.figure import finish_axis, number_text, write_figure
+from studies.mu.schemes import (
+    DEVICES,
+    LINKS,
+    LOOKS,
+    NETWORKS,
+    OWN,
+    choose_at,
+    predictors_used,
+    problem_at,
+)
+
+DEVICE, LINK = "rpi3b", "4g"
+METHODS = ("Neurosurgeon", "Prune_Partition", "2_Step Pruning", "FPGM", "BottleNet++", OWN)
+EVALUATIONS = 10_000
+"""Designs that are looked at for each cut by the schemes that set ratios layer by layer."""
+
+SAME = 1e-9
+
+
+class Point(NamedTuple):
+    """One scheme at one cut.
+
+    Attributes
+    ----------
+    flops : float
+        On the device.
+    bits : float
+        That are sent.
+    delay : float
+        Of the whole task, in s.
+    """
+
+    flops: float
+    bits: float
+    delay: float
+
+
+Points = dict[str, dict[str, dict[int, Point]]]
+"""By network, scheme and cut; a cut is left out where no design of the scheme is accurate enough."""
+
+
+def make(
+    folder: Path,
+    *,
+    networks: Sequence[str] = tuple(NETWORKS),
+    methods: Sequence[str] = METHODS,
+    evaluations: int = EVALUATIONS,
+    seed: int = 0,
+) -> dict[str, bool]:
+    """Compute and write ``layerwise_tradeoff.{csv,json,png,svg}``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    networks, methods : sequence of str
+    evaluations : int
+        See `EVALUATIONS`.
+    seed : int
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each part of the claim holds.
+    """
+    problems = {network: problem_at(network, DEVICE, LINKS[LINK], LINK) for network in networks}
+    points = {network: compute(problem, methods, evaluations, seed) for network, problem in problems.items()}
+    judged = verdict(points)
+    settings = {
+        "device": DEVICES[DEVICE],
+        "rate": LINKS[LINK],
+        "evaluations": evaluations,
+        "seed": seed,
+        "predictors": predictors_used(problems),
+    }
+    summary = {"claims": ["M6"], **judged, "settings": settings}
+    write_figure(folder, "layerwise_tradeoff", table(points), summary, draw(points))
+    holds: dict[str, bool] = judged["holds"]
+    return holds
+
+
+def compute(
+    problem: LayerwiseProblem, methods: Sequence[str], evaluations: int, seed: int = 0
+) -> dict[str, dict[int, Point]]:
+    """Each scheme's fastest design at every inner cut, by scheme and cut."""
+    throughput = problem.flops_per_cycle_device * problem.frequency_device_max
+    found: dict[str, dict[int, Point]] = {method: {} for method in methods}
+    for cut in tqdm(range(1, problem.network.cuts - 1), desc=problem.network.name, unit="cut", disable=None):
+        for method, points in found.items():
+            row = choose_at(problem, method, cut, evaluations, seed)
+            if row is not None:
+                outcome = problem.evaluate_rows(row[None])
+                flops, bits = outcome.delay_device[0] * throughput, outcome.delay_upload[0] * problem.rate
+                points[cut] = Point(float(flops), float(bits), float(outcome.delay[0]))
+    return found
+
+
+def verdict(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> dict[str, Any]:
+    """What the points say about claim M6: a majority is left of and below where it is more than half.
+
+    Parameters
+    ----------
+    points : mapping of str to mapping of str to mapping of int to Point
+        By network, scheme and cut.
+
+    Returns
+    -------
+    dict
+        ``holds``; ``found``, in words; ``measured``, by network and scheme, shares of the other scheme's points than
+        which the proposed one's at the same cut is at most as far right and as high, and less in one of both
+        (``dominated``), less far right (``left``), and lower (``below``).
+    """
+    holds, found = {}, []
+    measured: dict[str, dict[str, Any]] = {}
+    for network, parts in points.items():
+        own = parts[OWN]
+        shares = {}
+        for method, others in parts.items():
+            if method != OWN:
+                shares[method] = compare([(own[cut], others[cut]) for cut in others if cut in own])
+        every = compare(
+            [
+                (own[cut], others[cut])
+                for method, others in parts.items()
+                if method != OWN
+                for cut in others
+                if cut in own
+            ]
+        )
+        holds[f"M6 ({NETWORKS[network]}): most points of other schemes lie right of and above its own"] = (
+            every["dominated"] > 0.5
+        )
+        found.append(
+            f"M6 ({NETWORKS[network]}): of {every['points']} points at the same cuts the proposed scheme's is left of "
+            f"and below {every['dominated']:.0%}, left of {every['left']:.0%}, below {every['below']:.0%}, faster "
+            f"than {every['faster']:.0%}; by scheme, left and below: "
+            + ", ".join(f"{method} {part['dominated']:.0%}" for method, part in shares.items())
+            + "."
+        )
+        measured[NETWORKS[network]] = {"all": every, **shares}
+    return {"holds": holds, "found": found, "measured": measured}
+
+
+def compare(pairs: Sequence[tuple[Point, Point]]) -> dict[str, Any]:
+    """Shares of pairs in which the first one needs less; all 0 where there are none."""
+    if not pairs:
+        return {"points": 0, "dominated": 0.0, "left": 0.0, "below": 0.0, "faster": 0.0}
+    own, others = np.array(pairs).transpose(1, 0, 2)
+    less, more = own < others * (1.0 - SAME), own > others * (1.0 + SAME)
+    dominated = ~more[:, :2].any(axis=1) & less[:, :2].any(axis=1)
+    means = (dominated, less[:, 0], less[:, 1], less[:, 2])
+    return {"points": len(pairs)} | {
+        name: float(part.mean()) for name, part in zip(("dominated", "left", "below", "faster"), means, strict=True)
+    }
+
+
+def table(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> list[list[Any]]:
+    """All points, the header first."""
+    rows: list[list[Any]] = [["network", "scheme", "cut", "flops_device", "bits_sent", "delay"]]
+    for network, parts in points.items():
+        for method, cuts in parts.items():
+            rows += [[network, method, cut, *map(number_text, point)] for cut, point in cuts.items()]
+    return rows
+
+
+def draw(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> dict[str, bytes]:
+    """A panel per network.
+
+    Returns
+    -------
+    dict of str to bytes
+        Files by name.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(5.4 * len(points), 4.9))
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots(1, len(points), squeeze=False)[0]
+        for axis, (network, parts) in zip(axes, points.items(), strict=True):
+            for method, cuts in parts.items():
+                look = LOOKS[method] | {"linestyle": ""}
+                if method == OWN:
+                    look |= {"markersize": 9.0, "markeredgecolor": "black", "markeredgewidth": 0.5, "zorder": 5}
+                x, y = ([getattr(point, name) for point in cuts.values()] for name in ("flops", "bits"))
+                axis.plot(np.array(x) / 1e6, np.array(y) / 1e3, label=method, **{"markersize": 5.5} | look)
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+            axis.set_title(NETWORKS[network], fontsize=10)
+            axis.set_xlabel("local computation (MFLOP)", fontsize=9)
+            finish_axis(axis)
+        axes[0].set_ylabel("communication (kbit)", fontsize=9)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        figure.suptitle(f"Every inner cut, {DEVICES[DEVICE]}, 4G (after Mu et al., Figs. 9, 10)", fontsize=10)
+        return {f"layerwise_tradeoff.{kind}": render(figure, kind) for kind in ("png", "svg")}

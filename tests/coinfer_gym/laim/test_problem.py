@@ -1,0 +1,372 @@
+"""Problem P1: what is refused, what a decision yields by hand, and when a budget counts as met."""
+
+import dataclasses
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
+from coinfer_gym.laim.problem import HARDWARE, Decision, Problem, Solution, check_cut
+from coinfer_gym.laim.workload import Block, Workload
+
+WORKLOAD = Workload(
+    "three",
+    4e6,
+    (
+        Block("a", 2e9, 1_000_000, 3e6, 20.0),
+        Block("b", 0.0, 5_000_000, 2e6, 60.0),
+        Block("c", 3e9, 2_000_000, 1e3, 150.0),
+    ),
+)
+CONSTANTS = {
+    "workload": WORKLOAD,
+    "gain": 2e-11,
+    "delay_budget": 0.5,
+    "energy_budget": 0.4,
+    "bandwidth": 1e7,
+    "noise_density": 2e-20,
+    "power_max": 0.2,
+    "flops_per_cycle_device": 16.0,
+    "flops_per_cycle_server": 64.0,
+    "frequency_device_max": 2e9,
+    "frequency_server_max": 3e9,
+    "pue_device": 1.0,
+    "pue_server": 1.4,
+    "kappa_device": 1e-28,
+    "kappa_server": 5e-28,
+}
+NOT_NEGATIVE = ["power_min", "frequency_device_min", "frequency_server_min"]
+POSITIVE = [name for name in ("gain", *HARDWARE.names) if name not in NOT_NEGATIVE]
+
+
+def make(**changes):
+    return Problem(**(CONSTANTS | changes))
+
+
+def spend(problem, d):
+    """Delay and energy of a decision, written out from eqs. 2-11."""
+    work, c, times, energies = problem.workload, d.cut, [], []
+    for retained, clock, flops, rate, pue, kappa in (
+        (
+            d.retained_device,
+            d.frequency_device,
+            sum(block.flops for block in work.blocks[:c]),
+            problem.flops_per_cycle_device,
+            problem.pue_device,
+            problem.kappa_device,
+        ),
+        (
+            d.retained_server,
+            d.frequency_server,
+            sum(block.flops for block in work.blocks[c:]),
+            problem.flops_per_cycle_server,
+            problem.pue_server,
+            problem.kappa_server,
+        ),
+    ):
+        if flops > 0:
+            times.append(retained * flops / rate / clock)
+            energies.append(pue * kappa * clock**3 * times[-1])
+    if c < len(work.blocks):
+        bits = work.input_bits if c == 0 else work.blocks[c - 1].activation_bits
+        snr = d.power * problem.gain / (problem.noise_density * problem.bandwidth)
+        times.append(bits / (problem.bandwidth * math.log2(1 + snr)))
+        energies.append(d.power * times[-1])
+    return sum(times), sum(energies)
+
+
+def decisions(problem, count, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield Decision(
+            cut=int(rng.integers(problem.workload.cuts)),
+            retained_device=rng.uniform(0.01, 1),
+            retained_server=rng.uniform(0.01, 1),
+            power=problem.power_max * 10 ** rng.uniform(-4, 0),
+            frequency_device=problem.frequency_device_max * 10 ** rng.uniform(-2, 0),
+            frequency_server=problem.frequency_server_max * 10 ** rng.uniform(-2, 0),
+        )
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize("name", POSITIVE)
+@pytest.mark.parametrize("value", [math.nan, -1.0, 0.0, math.inf, -math.inf])
+def test_constant_that_is_not_positive_and_finite_is_refused(name, value):
+    with pytest.raises(InvalidInputError) as error:
+        make(**{name: value})
+    assert error.value.field == name
+    assert error.value.value is value
+    assert "positive" in error.value.remedy
+
+
+@pytest.mark.parametrize("name", NOT_NEGATIVE)
+@pytest.mark.parametrize("value", [math.nan, -1.0, math.inf])
+def test_lower_bound_that_is_negative_or_not_finite_is_refused(name, value):
+    with pytest.raises(InvalidInputError) as error:
+        make(**{name: value})
+    assert error.value.field == name
+    assert error.value.value is value
+
+
+@pytest.mark.parametrize("name", NOT_NEGATIVE)
+def test_lower_bound_may_be_zero_or_equal_the_upper_bound(name):
+    upper = name.replace("min", "max")
+    assert getattr(make(**{name: 0.0}), name) == 0.0
+    assert getattr(make(**{name: CONSTANTS[upper]}), name) == CONSTANTS[upper]
+
+
+@pytest.mark.parametrize("name", NOT_NEGATIVE)
+def test_lower_bound_above_the_upper_bound_is_refused(name):
+    upper = name.replace("min", "max")
+    with pytest.raises(InvalidInputError, match=f"{name}.*{upper}") as error:
+        make(**{name: 1.01 * CONSTANTS[upper]})
+    assert error.value.value == 1.01 * CONSTANTS[upper]
+
+
+@pytest.mark.parametrize("name", ["delay_budget", "energy_budget"])
+def test_budget_may_be_anything_but_nan(name):
+    for value in (-1.0, 0.0, math.inf):
+        assert getattr(make(**{name: value}), name) == value
+    with pytest.raises(InvalidInputError) as error:
+        make(**{name: math.nan})
+    assert error.value.field == name
+    assert math.isnan(error.value.value)
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize("name", ["retained_device_min", "retained_server_min"])
+@pytest.mark.parametrize("value", [1.3, 0.0, -0.2, math.nan])
+def test_least_ratio_outside_zero_to_one_is_refused(name, value):
+    with pytest.raises(InvalidInputError) as error:
+        make(**{name: value})
+    assert error.value.field == name
+    assert make(**{name: 1.0}).tables.hardware[name][0] == 1.0
+
+
+@pytest.mark.parametrize("name", ["pue_device", "pue_server"])
+def test_power_usage_below_one_is_refused(name):
+    with pytest.raises(InvalidInputError) as error:
+        make(**{name: 0.9})
+    assert error.value.field == name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("quality", "rate_distorsion"), ("norm", "l3"), ("quality_scale", "cubic"), ("quality", ""), ("norm", "")],
+)
+def test_unknown_word_is_refused(name, value):
+    with pytest.raises(InvalidInputError) as error:
+        make(**{name: value})
+    assert error.value.field == name
+    assert error.value.value == value
+    assert error.value.remedy
+
+
+def test_misspelt_quality_names_the_nearest():
+    with pytest.raises(InvalidInputError, match="'rate_distortion'"):
+        make(quality="rate_distorsion")
+
+
+@pytest.mark.parametrize("quality", [name for name in QUALITIES if name != "rate_distortion"])
+def test_other_norm_needs_the_rate_distortion_bound(quality):
+    with pytest.raises(InvalidInputError, match="norm"):
+        make(quality=quality, norm="l2")
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_log_scale_needs_a_bound(quality):
+    if quality in BOUNDS:
+        assert make(quality=quality, quality_scale="log").tables.quality["log_scale"][0] == 1
+    else:
+        with pytest.raises(InvalidInputError, match="quality_scale"):
+            make(quality=quality, quality_scale="log")
+    assert make(quality=quality, quality_scale="linear").tables.quality["log_scale"][0] == 0
+    assert make(quality=quality).tables.quality["log_scale"][0] == (quality in BOUNDS)
+
+
+@pytest.mark.parametrize("cut", [-1, 4, 99, 1.5])
+def test_cut_outside_the_network_is_refused(cut):
+    decision = Decision(cut, 1.0, 1.0, 0.1, 1e9, 1e9)
+    with pytest.raises(InvalidInputError, match="cuts 0 to 3") as error:
+        make().evaluate(decision)
+    assert error.value.field == "cut"
+    assert error.value.value == cut
+
+
+@pytest.mark.parametrize("cut", [math.nan, math.inf, "1"])
+def test_cut_that_is_no_whole_number_is_refused(cut):
+    with pytest.raises(InvalidInputError):
+        check_cut(cut, WORKLOAD)
+
+
+def test_whole_cuts_of_any_type_are_understood():
+    for cut in (0, 3, np.int64(2), 1.0, np.float32(2)):
+        assert check_cut(cut, WORKLOAD) == cut
+        assert type(check_cut(cut, WORKLOAD)) is int
+
+
+# --- what it is ---
+
+
+def test_problem_is_frozen():
+    problem = make()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        problem.gain = 1.0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        problem.evaluate(Decision(0, 1.0, 1.0, 0.1, 0.0, 1e9)).quality = 1.0
+
+
+def test_problem_survives_pickling_before_and_after_use():
+    decision = Decision(1, 0.3, 0.6, 0.1, 1e9, 2e9)
+    for problem in (make(), make(quality="magnitude_threshold")):
+        for _ in range(2):
+            again = pickle.loads(pickle.dumps(problem))  # noqa: S301  our own bytes
+            assert again == problem
+            assert hash(again) == hash(problem)
+            first, second = again.evaluate(decision), problem.evaluate(decision)
+            assert (first.delay, first.energy, first.quality) == (second.delay, second.energy, second.quality)
+
+
+def test_changed_copy_has_tables_of_its_own():
+    problem = make()
+    assert problem.tables.hardware["power_max"][0] == 0.2
+    assert dataclasses.replace(problem, power_max=0.1).tables.hardware["power_max"][0] == 0.1
+    assert problem.tables is problem.tables
+
+
+def test_tables_hold_the_sums_of_each_side():
+    cuts = make().tables.cuts
+    assert cuts["flops_device"].tolist() == [0, 2e9, 2e9, 5e9]
+    assert cuts["flops_server"].tolist() == [5e9, 3e9, 3e9, 0]
+    assert cuts["parameters_device"].tolist() == [0, 1e6, 6e6, 8e6]
+    assert cuts["parameters_server"].tolist() == [8e6, 7e6, 2e6, 0]
+    assert cuts["upload_bits"].tolist() == [4e6, 3e6, 2e6, 0]
+    scales = np.array([1e6 / 20, 5e6 / 60, 2e6 / 150])
+    np.testing.assert_allclose(cuts["scale_device"], [0, *np.cumsum(scales)], rtol=1e-14)
+    np.testing.assert_allclose(cuts["scale_server"], [*np.cumsum(scales[::-1])[::-1], 0], rtol=1e-14)
+
+
+def test_small_last_block_is_not_lost_in_the_sum_of_the_others():
+    blocks = (Block("wide", 1e9, 10**11, 1e5, 0.01), Block("narrow", 1e9, 100, 1e5, 1000.0))
+    cuts = make(workload=Workload("uneven", 1e6, blocks), quality="random_pruning").tables.cuts
+    assert cuts["scale_server"][1] == pytest.approx(0.1, rel=1e-12)
+
+
+# --- what a decision yields ---
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_evaluate_agrees_with_the_equations_written_out(quality):
+    problem = make(quality=quality)
+    seen = set()
+    for decision in decisions(problem, 200):
+        solution = problem.evaluate(decision)
+        delay, energy = spend(problem, decision)
+        assert solution.delay == pytest.approx(delay, rel=1e-12)
+        assert solution.energy == pytest.approx(energy, rel=1e-12)
+        assert solution.feasible == (delay <= 0.5 * (1 + 1e-5) and energy <= 0.4 * (1 + 1e-5))
+        assert 0 < solution.quality < 1
+        assert {f.name: getattr(solution, f.name) for f in dataclasses.fields(Decision)} == dataclasses.asdict(decision)
+        seen.add((decision.cut, solution.feasible))
+    assert len(seen) >= 6
+
+
+def test_evaluate_by_hand():
+    # device: 0.5 * 2e9 / 16 = 6.25e7 cycles at 1 GHz: 62.5 ms, 1e-28 * 1e27 W = 0.1 W: 6.25 mJ
+    # upload: 3e6 bit at 0.1 W * 2e-11 / 2e-13 W = SNR 10: 1e7 * log2(11) = 34.59 Mbit/s: 86.72 ms, 8.672 mJ
+    # server: 0.25 * 3e9 / 64 = 1.171875e7 cycles at 2 GHz: 5.859 ms, 1.4 * 5e-28 * 8e27 = 5.6 W: 32.81 mJ
+    solution = make().evaluate(Decision(1, 0.5, 0.25, 0.1, 1e9, 2e9))
+    upload = 3e6 / (1e7 * math.log2(11))
+    assert solution.delay == pytest.approx(0.0625 + upload + 0.005859375, rel=1e-13)
+    assert solution.energy == pytest.approx(0.00625 + 0.1 * upload + 5.6 * 0.005859375, rel=1e-13)
+    assert solution.quality == pytest.approx((0.5 * 1e6 + 0.25 * 7e6) / 8e6, rel=1e-13)
+    assert solution.feasible
+    assert isinstance(solution, Solution)
+    assert solution.reason == ""
+
+
+def test_unused_controls_of_a_cut_change_nothing():
+    problem = make()
+    for power, clock in ((0.0, 0.0), (0.2, 3e9)):
+        whole = problem.evaluate(Decision(3, 0.5, 0.7, power, 1e9, clock))
+        assert whole.delay == pytest.approx(0.5 * 5e9 / 16 / 1e9, rel=1e-13)
+        assert whole.energy == pytest.approx(1e-28 * 1e18 * 0.5 * 5e9 / 16, rel=1e-13)
+        assert whole.quality == pytest.approx(0.5, rel=1e-13)
+    for clock in (0.0, 2e9):
+        raw = problem.evaluate(Decision(0, 0.1, 0.7, 0.1, clock, 2e9))
+        assert raw.delay == pytest.approx(4e6 / (1e7 * math.log2(11)) + 0.7 * 5e9 / 64 / 2e9, rel=1e-13)
+        assert raw.quality == pytest.approx(0.7, rel=1e-13)
+
+
+def test_silence_and_standstill_take_forever_and_are_infeasible():
+    problem = make(delay_budget=1e9)
+    silent = problem.evaluate(Decision(1, 0.5, 0.5, 0.0, 1e9, 1e9))
+    assert silent.delay == math.inf
+    assert not silent.feasible
+    still = problem.evaluate(Decision(1, 0.5, 0.5, 0.1, 0.0, 1e9))
+    assert still.delay == math.inf
+    assert not still.feasible
+
+
+def test_both_budgets_must_be_met():
+    decision = Decision(1, 0.5, 0.25, 0.1, 1e9, 2e9)
+    delay, energy = spend(make(), decision)
+    for more_delay, more_energy in ((1.1, 1.1), (0.9, 1.1), (1.1, 0.9), (0.9, 0.9)):
+        problem = make(delay_budget=more_delay * delay, energy_budget=more_energy * energy)
+        assert problem.evaluate(decision).feasible == (more_delay > 1 and more_energy > 1)
+
+
+@pytest.mark.parametrize("budget", [1e-9, 0.5, 1e6])
+def test_budget_is_met_up_to_the_tolerance_and_not_beyond(budget):
+    assert BUDGET_TOLERANCE == 1e-5
+    assert meets(budget, budget)
+    assert meets(0.0, budget)
+    assert meets(budget * (1 + 0.99e-5), budget)
+    assert not meets(budget * (1 + 1.01e-5), budget)
+
+
+def test_tolerance_is_relative_for_budgets_of_any_sign():
+    assert meets(0.0, 0.0)
+    assert not meets(1e-300, 0.0)
+    assert not meets(0.0, -1.0)
+    assert not meets(0.0, -1e-9)
+    assert meets(1e300, math.inf)
+    assert not meets(math.nan, 1.0)
+    assert not meets(math.inf, 1e300)
+
+
+def test_rounding_of_a_float32_action_keeps_a_tight_budget():
+    for decision in decisions(make(), 100, seed=3):
+        delay, energy = spend(make(), decision)
+        problem = make(delay_budget=delay, energy_budget=energy)
+        rounded = {
+            name: float(np.float32(value)) if name != "cut" else value
+            for name, value in dataclasses.asdict(decision).items()
+        }
+        assert problem.evaluate(Decision(**rounded)).feasible
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("retained_device", 1.3),
+        ("retained_server", 0.0),
+        ("retained_device", math.nan),
+        ("power", -1.0),
+        ("frequency_device", math.nan),
+        ("frequency_server", math.inf),
+    ],
+)
+def test_decision_that_means_nothing_is_refused(name, value):
+    from coinfer_gym import load_scenario
+
+    problem = load_scenario("bert-multimodal").problem(1e-10)
+    decision = dataclasses.replace(Decision(1, 0.5, 0.5, 0.1, 1e9, 1e9), **{name: value})
+    with pytest.raises(InvalidInputError, match=name):
+        problem.evaluate(decision)

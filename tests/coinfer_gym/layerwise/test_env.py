@@ -1,0 +1,691 @@
+"""Layerwise-v0 as its users meet it: checkers, lanes, copies, files of one's own, and every number reckoned by hand."""
+
+import copy
+import hashlib
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+import coinfer_gym  # noqa: F401  registers the ids
+from coinfer_gym import InvalidInputError, load_scenario
+from coinfer_gym.laim import vector_wrappers, wrappers
+from coinfer_gym.laim.env import LAIMEnv
+from coinfer_gym.layerwise.env import LayerwiseEnv, LayerwiseVectorEnv
+from coinfer_gym.layerwise.network import load_network
+from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
+from coinfer_gym.layerwise.problem import LayerwiseDecision
+from coinfer_gym.layerwise.scenario import DEVICES, LINKS, NETWORKS, shipped_layerwise_scenarios
+from coinfer_gym.scenario import WorldScenario
+
+LAYERWISE = "coinfer_gym/Layerwise-v0"
+ROOT = Path(__file__).parents[3]
+LANES = 4
+SHORT = {"tasks": 12}
+FORGIVEN = 1e-5  # accuracy that may be missing, as every limit is met up to so much
+WORLDS = {
+    "default": SHORT,
+    "regnet, one at a time": SHORT | {"scenario": "regnet-rpi4b-5g", "arrivals": "one_at_a_time"},
+    "one task": {"tasks": 1},
+    "busy": SHORT | {"arrival_rate": 200.0, "queue_capacity": 2},
+    "battery": SHORT | {"battery_capacity": 0.2, "battery_initial": 0.7, "harvest_power": 0.05},
+    "budgets and noise": SHORT
+    | {
+        "delay_budget_range": (0.02, 0.2),
+        "energy_budget_range": (0.01, 0.5),
+        "csi_delay": 0.03,
+        "csi_noise_db": 3.0,
+        "arrivals": "periodic",
+    },
+}
+CASES = {"alexnet": {}, "regnet": {"scenario": "regnet-tk1-wifi"}, "one": WORLDS["regnet, one at a time"]}
+
+worlds = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS.keys())
+cases = pytest.mark.parametrize("kwargs", CASES.values(), ids=CASES.keys())
+
+
+def random_predictor(name, trees=30, seed=0):
+    """Small trees of random tests and a linear form of random coefficients, around 0.82."""
+    rng, network = np.random.default_rng(seed), load_network(name)
+    names = feature_names([group.name for group in network.groups], noisy=False)
+    high = [*[1.0] * len(network.groups), network.cuts, 1.0, 16.0]
+    tests, numbers = [], []
+
+    def grow(depth):
+        if depth == 0 or rng.random() < 0.1:
+            tests.append(LEAF)
+            numbers.append(rng.normal(0.0, 0.004))
+            return
+        feature = int(rng.integers(len(names)))
+        tests.append(feature)
+        numbers.append(rng.uniform(0.0, high[feature]))
+        grow(depth - 1)
+        grow(depth - 1)
+
+    for _ in range(trees):
+        grow(3)
+    coefficients = rng.uniform(0.0, 0.002, len(names))
+    return RegressionPredictor(
+        "random", name, 0.84, names, "Trees", {}, 0.82, coefficients, np.array(tests), np.array(numbers)
+    )
+
+
+@pytest.fixture(scope="module")
+def predictors(tmp_path_factory):
+    """Files of `random_predictor` by network: no test depends on what the shipped ones say."""
+    folder = tmp_path_factory.mktemp("predictors")
+    files = {}
+    for name in NETWORKS:
+        files[name] = folder / f"{name}.json"
+        files[name].write_text(random_predictor(name).to_json())
+    return files
+
+
+def plain(item):
+    """Something that compares by ``==`` and prints every bit."""
+    if isinstance(item, np.ndarray):
+        return item.dtype.str, item.shape, item.tobytes().hex()
+    if isinstance(item, dict):
+        return {key: plain(value) for key, value in item.items()}
+    if isinstance(item, (list, tuple)):
+        return [plain(value) for value in item]
+    return item.hex() if isinstance(item, float) else item
+
+
+def steps(env, count, seed):
+    """What `count` random steps hand out; a new episode begins where one ends."""
+    rng, out = np.random.default_rng(seed), []
+    for _ in range(count):
+        out.append(env.step(rng.uniform(-1.1, 1.1, env.action_space.shape).astype(np.float32)))
+        if out[-1][3]:
+            out.append(env.reset())
+    return out
+
+
+def digest(kwargs):
+    env = LayerwiseEnv(**kwargs)
+    return hashlib.sha256(repr(plain([env.reset(seed=11), *steps(env, 40, 3)])).encode()).hexdigest()
+
+
+# --- what Gymnasium and its users ask of an environment
+
+
+@cases
+def test_the_checkers_find_nothing_to_warn_of(kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make(LAYERWISE, **kwargs).unwrapped, skip_render_check=True)
+        checker = pytest.importorskip("stable_baselines3.common.env_checker")
+        checker.check_env(gym.make(LAYERWISE, **kwargs).unwrapped, warn=True, skip_render_check=True)
+
+
+def test_another_process_plays_the_same_episodes():
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "123"}
+    out = subprocess.run(
+        [sys.executable, __file__], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert json.loads(out.stdout) == [digest(kwargs) for kwargs in CASES.values()]
+
+
+@cases
+def test_a_copy_goes_on_like_the_original(kwargs):
+    env = LayerwiseEnv(**kwargs, render_mode="ansi")
+    env.reset(seed=2)
+    steps(env, 7, 4)
+    twins = [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]  # noqa: S301  one's own pickle
+    expected = [plain([*steps(env, 30, 5), env.reset()]), env.render()]
+    for twin in twins:
+        assert [plain([*steps(twin, 30, 5), twin.reset()]), twin.render()] == expected
+
+
+def test_a_spec_rebuilds_its_environment_from_json():
+    kwargs = {"scenario": "regnet-rpi3b-wifi", "accuracy_loss": 0.05, "delay_budget_range": (0.2, 0.5), "tasks": 30}
+    env = gym.make(LAYERWISE, **kwargs)
+    again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    assert again.unwrapped.scenario == env.unwrapped.scenario
+    assert (again.unwrapped.scenario.accuracy_loss, again.unwrapped.scenario.network.name) == (0.05, "regnet")
+    env.reset(seed=8)
+    again.reset(seed=8)
+    assert plain(steps(again.unwrapped, 20, 1)) == plain(steps(env.unwrapped, 20, 1))
+
+
+def test_what_a_step_hands_out_has_plain_types():
+    env = LayerwiseEnv(tasks=20)
+    observation, info = env.reset(seed=0)
+    keys = list(info)
+    for observation, reward, *ends, info in [r for r in steps(env, 40, 0) if len(r) == 5]:
+        assert observation in env.observation_space
+        assert list(info) == keys
+        assert all(type(value) is float and math.isfinite(value) for value in info.values())
+        assert [type(value) for value in (reward, *ends)] == [float, bool, bool]
+
+
+# --- lanes
+
+
+def same(one, two):
+    """Equal to the last bit; what a mask declares absent aside."""
+    assert type(one) is type(two)
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key, value in one.items():
+            mask = one.get(f"_{key}")
+            kept = isinstance(value, np.ndarray) and mask is not None
+            same(list(value[mask]), list(two[key][mask])) if kept else same(value, two[key])
+    elif isinstance(one, (tuple, list)):
+        assert len(one) == len(two)
+        for a, b in zip(one, two, strict=True):
+            same(a, b)
+    elif isinstance(one, np.ndarray):
+        assert (one.dtype, one.shape) == (two.dtype, two.shape)
+        assert np.array_equal(one, two)
+    else:
+        assert one == two
+
+
+def actions_for(env, count, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1.1, 1.1, (count, *env.action_space.shape)).astype(np.float32)
+
+
+@worlds
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.value)
+def test_lanes_are_single_environments_side_by_side(world, mode):
+    native = LayerwiseVectorEnv(LANES, autoreset_mode=mode, **world)
+    single = SyncVectorEnv([lambda: LayerwiseEnv(**world)] * LANES, autoreset_mode=mode)
+    assert native.observation_space == single.observation_space
+    assert native.action_space == single.action_space
+    same(native.reset(seed=100), single.reset(seed=100))
+    ended = 0
+    for actions in actions_for(native, 40):
+        result = native.step(actions)
+        same(result, single.step(actions))
+        done = result[3]
+        ended += done.sum()
+        if mode is AutoresetMode.DISABLED and done.any():
+            same(native.reset(options={"reset_mask": done.copy()}), single.reset(options={"reset_mask": done.copy()}))
+    assert ended >= LANES
+
+
+def test_lane_i_seeded_s_is_the_environment_seeded_s_plus_i(predictors):
+    kwargs = SHORT | {"predictor": str(predictors["alexnet"])}
+    native, singles = LayerwiseVectorEnv(LANES, **kwargs), [LayerwiseEnv(**kwargs) for _ in range(LANES)]
+    observations, infos = native.reset(seed=40)
+    over = [False] * LANES
+    for i, env in enumerate(singles):
+        assert plain(env.reset(seed=40 + i)) == plain((observations[i], {k: infos[k][i].item() for k in env._info()}))
+    for actions in actions_for(native, 30, seed=1):
+        observations, rewards, _, truncations, infos = native.step(actions)
+        for i, env in enumerate(singles):
+            if over[i]:
+                observation, info = env.reset()
+                reward, truncated = 0.0, False
+            else:
+                observation, reward, _, truncated, info = env.step(actions[i])
+            assert np.array_equal(observations[i], observation)
+            assert (rewards[i], truncations[i]) == (reward, truncated)
+            assert {name: infos[name][i].item() for name in info} == info
+            over[i] = truncated
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_all_cores_do_what_one_does(network, predictors):
+    kwargs = SHORT | {"scenario": f"{network}-rpi4b-4g", "predictor": str(predictors[network])}
+    one, two = LayerwiseVectorEnv(200, **kwargs), LayerwiseVectorEnv(200, parallel=True, **kwargs)
+    same(one.reset(seed=7), two.reset(seed=7))
+    for actions in actions_for(one, 20):
+        same(one.step(actions), two.step(actions))
+
+
+def test_gymnasium_keeps_the_statistics_of_its_episodes():
+    env = RecordEpisodeStatistics(gym.make_vec(LAYERWISE, num_envs=3, arrivals="one_at_a_time", tasks=4))
+    env.reset(seed=0)
+    rewards = [env.step(actions)[1] for actions in actions_for(env, 3)]
+    _, last, _, truncations, infos = env.step(np.zeros(env.action_space.shape, np.float32))
+    assert truncations.all()
+    assert infos["episode"]["r"] == pytest.approx(sum(rewards) + last)
+
+
+# --- the world, actions and decisions
+
+
+@pytest.mark.parametrize("arrivals", ["mmpp", "one_at_a_time"])
+def test_one_seed_is_one_world_in_both_environments(arrivals):
+    scenario = load_scenario("bert-multimodal", arrivals=arrivals, delay_budget_range=(0.7, 2.0)).model_dump()
+    world = {name: scenario[name] for name in WorldScenario.model_fields if name not in ("name", "description")}
+    laim, layerwise = LAIMEnv(**world), LayerwiseEnv(**world)
+    for env in (laim, layerwise):
+        env.reset(seed=5)
+    for _ in range(3):
+        one, two = laim.world(), layerwise.world()
+        assert one.seed == two.seed
+        assert np.array_equal(one.gains, two.gains)
+        assert np.array_equal(one.arrivals, two.arrivals)
+        assert (one.delay_budget, one.energy_budget) == (two.delay_budget, two.energy_budget)
+        for env in (laim, layerwise):
+            env.reset()
+
+
+def random_decision(rng, s, compression):
+    return LayerwiseDecision(
+        int(rng.integers(s.network.cuts)),
+        tuple(rng.uniform(s.retained_min, 1.0, len(s.network.groups)).tolist()),
+        compression,
+        s.power_min * (s.power_max / s.power_min) ** rng.uniform(),
+        rng.uniform(s.frequency_device_min, s.frequency_device_max),
+    )
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_decisions_become_actions_and_come_back(network):
+    env, rng = LayerwiseEnv(f"{network}-rpi4b-4g"), np.random.default_rng(0)
+    for k in range(200):
+        decision = random_decision(rng, env.scenario, 1.0 if k % 2 else 1024.0 ** -rng.uniform())
+        action = env.action(decision)
+        assert action in env.action_space
+        back = env.decision(action)
+        assert (back.cut, back.compression < 1.0) == (decision.cut, decision.compression < 1.0)
+        assert back.retained == pytest.approx(decision.retained, rel=1e-6)
+        assert (back.compression, back.power, back.frequency) == pytest.approx(
+            (decision.compression, decision.power, decision.frequency), rel=3e-6
+        )
+
+
+def decision_of(s, action):
+    """The table of the action space, in plain Python."""
+    a = [min(1.0, max(-1.0, float(x))) for x in action]
+
+    def linear(x, low, high):
+        return low + 0.5 * (x + 1.0) * (high - low)
+
+    cut = min(s.network.cuts - 1, math.floor(0.5 * (a[0] + 1.0) * s.network.cuts))
+    compression = 1.0 if a[-3] >= 0.75 else 2.0 ** (-10.0 * (0.75 - a[-3]) / 1.75)
+    power = 10.0 ** linear(a[-2], math.log10(s.power_min), math.log10(s.power_max))
+    retained = [linear(x, s.retained_min, 1.0) for x in a[1:-3]]
+    return cut, retained, compression, power, linear(a[-1], s.frequency_device_min, s.frequency_device_max)
+
+
+def layer_flops(layer, width):
+    """Table I, layer by layer."""
+    inputs, outputs = width(layer.inputs if layer.fan_in is None else layer.fan_in), width(layer.outputs)
+    positions = layer.height * layer.width
+    return {
+        "conv": 2 * positions * (inputs * layer.kernel**2 + 1) * outputs,
+        "fc": (2 * inputs * layer.area - 1) * outputs,
+        "maxpool": layer.kernel**2 * positions * outputs,
+    }.get(layer.type, positions * outputs)
+
+
+def phases_of(s, decision, gain):
+    """Seconds and joules of device, upload and server by eqs. 1-6, and the values that are sent."""
+    cut, retained, compression, power, frequency = decision
+    network = s.network
+    kept = {
+        group.name: group.step * max(1, math.floor(ratio * group.channels / group.step + 0.5))
+        for group, ratio in zip(network.groups, retained, strict=True)
+    }
+
+    def width(channels):
+        return kept.get(channels, channels)
+
+    flops = [sum(layer_flops(layer, width) for layer in unit.layers) for unit in network.units]
+    device, server = sum(flops[:cut]), sum(flops[cut:])
+    values, bits = network.input_values, s.input_value_bits
+    if cut == len(network.units):
+        values = 0
+    elif cut > 0:
+        unit, bits = network.units[cut - 1], s.feature_value_bits
+        channels = width(unit.outputs)
+        sent = max(1, math.floor(compression * channels + 0.5))
+        values = sent * unit.area
+        if sent < channels and unit.vector:
+            device, server = device + (2 * channels - 1) * sent, server + (2 * sent - 1) * channels + channels
+        elif sent < channels:
+            device += 2 * unit.area * (channels + 1) * sent
+            server += 2 * unit.area * (sent + 1) * channels + unit.area * channels
+    rate = s.bandwidth * math.log2(1.0 + power * gain / (s.noise_density * s.bandwidth))
+    upload = values * bits / rate
+    t_device = device / (frequency * s.flops_per_cycle_device)
+    t_server = server / (s.frequency_server * s.flops_per_cycle_server)
+    energies = (
+        s.pue_device * s.kappa_device * frequency**3 * t_device,
+        power * upload,
+        s.pue_server * s.kappa_server * s.frequency_server**3 * t_server,
+    )
+    return (t_device, upload, t_server), energies, values
+
+
+def predicted(predictor, decision, values):
+    """The predictor walked node by node."""
+    cut, retained, compression, *_ = decision
+    codec = compression if cut > 0 and values > 0 else 1.0
+    features = [*retained, float(cut), codec, math.log2(values) if values > 0 else 0.0]
+    total = predictor.base + float(np.dot(predictor.coefficients, features))
+    node = 0
+
+    def skip(node):
+        return node + 1 if predictor.tests[node] == LEAF else skip(skip(node + 1))
+
+    while node < len(predictor.tests):
+        end = skip(node)
+        while predictor.tests[node] != LEAF:
+            above = features[predictor.tests[node]] > predictor.numbers[node]
+            node = skip(node + 1) if above else node + 1
+        total, node = total + predictor.numbers[node], end
+    return min(1.0, max(0.0, total))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("arrivals", ["poisson", "one_at_a_time"])
+def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictors):
+    env = LayerwiseEnv(f"{network}-rpi4b-4g", predictor=str(predictors[network]), arrivals=arrivals, tasks=150)
+    s, rng, seen = env.scenario, np.random.default_rng(0), {"met": 0, "short": 0, "abandoned": 0, "codec": 0}
+    env.reset(seed=0)
+    truncated = False
+    while not truncated:
+        action = rng.uniform(-1.0, 1.0, env.action_space.shape)
+        if rng.random() < 0.5:  # a design that may be fast and accurate enough
+            action[1:-3], action[0] = rng.uniform(0.5, 1.0, len(action) - 4), rng.choice([-1.0, 0.8])
+            action[[-2, -1]] = 1.0
+        problem, decision = env.problem(), decision_of(s, action)
+        _, reward, _, truncated, info = env.step(action)
+        delays, energies, values = phases_of(s, decision, 10.0 ** (info["gain_db"] / 10.0))
+        accuracy = predicted(s.predictor, decision, values)
+        names = ("cut", *(f"retained_{g.name}" for g in s.network.groups), "compression", "power_w")
+        cut, retained, compression, power, frequency = decision
+        expected = dict(zip(names, (cut, *retained, compression, power), strict=True))
+        expected |= {"frequency_device_hz": frequency, "sent_values": values, "accuracy": accuracy}
+        shortfall = max(0.0, 1.0 - (accuracy + FORGIVEN) / s.accuracy_min)
+        expected["cost_accuracy"] = shortfall
+        budget = info["wait_s"] + info["delay_budget_s"]
+        age = info["wait_s"] + sum(delays)
+        if age <= s.patience * budget:
+            parts = ("device", "upload", "server")
+            expected |= {f"delay_{part}_s": value for part, value in zip(parts, delays, strict=True)}
+            expected |= {f"energy_{part}_j": value for part, value in zip(parts, energies, strict=True)}
+            expected |= {"quality": max(0.0, 1.0 - age / budget), "abandoned": 0.0}
+            late, costly = max(0.0, age / budget - 1.0), max(0.0, sum(energies) / s.energy_budget - 1.0)
+        else:
+            expected |= {"quality": 0.0, "abandoned": 1.0, "cost_delay": s.patience - 1.0}
+            late, costly = s.patience - 1.0, max(0.0, info["energy_j"] / s.energy_budget - 1.0)
+        met = late == 0.0 and costly == 0.0 and shortfall == 0.0 and not expected["abandoned"]
+        expected |= {"cost_delay": late, "cost_energy": costly}
+        expected |= {"violated": float(not met), "delivered": expected["quality"] if met else 0.0}
+        assert {name: info[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=2e-6)
+        lost = info["dropped"] + info["abandoned"]
+        paid = expected["quality"] - s.weight_delay * late - s.weight_energy * costly
+        assert reward == pytest.approx(paid - s.weight_accuracy * shortfall - s.weight_drop * lost, abs=1e-5)
+        if not info["abandoned"]:
+            aged = 1.0 - (info["wait_s"] + info["delay_s"]) / budget  # the formula of the docstring
+            docstring = (
+                aged - s.weight_energy * costly - s.weight_accuracy * info["cost_accuracy"] - s.weight_drop * lost
+            )
+            assert reward == pytest.approx(docstring, abs=1e-9)
+            outcome = problem.evaluate_rows(problem.row(env.decision(action))[None])
+            assert info["accuracy"] == outcome.accuracy[0]
+            assert info["sent_values"] == outcome.sent_values[0]
+            assert info["delay_s"] == pytest.approx(outcome.delay[0], rel=1e-12)
+            assert info["energy_j"] == pytest.approx(outcome.energy[0], rel=1e-12)
+        if shortfall > 0.0:
+            assert (info["delivered"], info["violated"]) == (0.0, 1.0)
+        seen["met"] += met and info["quality"] > 0.0
+        seen["short"] += shortfall > 0.0 and not info["abandoned"]
+        seen["abandoned"] += expected["abandoned"]
+        seen["codec"] += 0 < values < s.network.values(retained)[cut]
+    assert min(seen.values()) > 0, seen
+
+
+def test_an_inaccurate_design_pays_for_its_shortfall_alone(predictors):
+    kwargs = {"arrivals": "one_at_a_time", "predictor": str(predictors["alexnet"]), "tasks": 5}
+    rewards, infos = [], []
+    for loss in (0.5, 0.0):
+        env = LayerwiseEnv("alexnet-rpi4b-5g", accuracy_loss=loss, **kwargs)
+        env.reset(seed=3)
+        _, reward, *_, info = env.step(np.r_[-1.0, -np.ones(7), np.ones(3)])
+        rewards.append(reward)
+        infos.append(info)
+    lenient, strict = infos
+    assert lenient["accuracy"] == strict["accuracy"] < 0.84
+    assert lenient["cost_accuracy"] == 0.0 < strict["cost_accuracy"]
+    assert strict["delivered"] == 0.0
+    assert strict["violated"] == 1.0
+    assert rewards[0] - rewards[1] == pytest.approx(env.scenario.weight_accuracy * strict["cost_accuracy"])
+    assert {**lenient, **strict} == strict | {key: strict[key] for key in lenient}
+    changed = {key for key in lenient if lenient[key] != strict[key]}
+    assert changed <= {"cost_accuracy", "delivered", "violated"}
+
+
+def test_actions_out_of_range_are_clipped_and_counted():
+    env, twin = LayerwiseEnv(), LayerwiseEnv()
+    rng = np.random.default_rng(0)
+    env.reset(seed=0)
+    twin.reset(seed=0)
+    for _ in range(20):
+        action = rng.uniform(-1.5, 1.5, env.action_space.shape)
+        *one, info = env.step(action)
+        *two, other = twin.step(action.clip(-1.0, 1.0))
+        assert plain(one) == plain(two)
+        assert (info.pop("clipped"), other.pop("clipped")) == (np.sum(np.abs(action) > 1.0), 0.0)
+        assert info == other
+
+
+@pytest.mark.parametrize("component", range(11))
+def test_a_nan_is_an_error_that_names_its_component(component):
+    names = ("cut", *(f"retained_{g}" for g in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")))
+    names += ("compression", "power", "frequency_device")
+    env, twin = LayerwiseEnv(), LayerwiseEnv()
+    env.reset(seed=4)
+    twin.reset(seed=4)
+    action = np.zeros(11)
+    action[component] = np.nan
+    with pytest.raises(InvalidInputError, match=rf"{names[component]}: got nan"):
+        env.step(action)
+    assert plain(steps(env, 5, 0)) == plain(steps(twin, 5, 0))
+    with pytest.raises(InvalidInputError, match="action"):
+        env.decision(action)
+
+
+@pytest.mark.parametrize("action", [np.zeros(10), np.zeros(12), np.zeros((1, 11)), 0.0, None])
+def test_an_action_of_another_shape_is_an_error(action):
+    env = LayerwiseEnv()
+    env.reset(seed=0)
+    with pytest.raises(InvalidInputError, match="action"):
+        env.step(action)
+
+
+# --- scenarios
+
+
+def test_every_shipped_scenario_steps():
+    names = shipped_layerwise_scenarios()
+    assert names == sorted(f"{n}-{d}-{link}" for n in NETWORKS for d in DEVICES for link in LINKS)
+    for name in names:
+        env = LayerwiseEnv(name, tasks=5)
+        observation, _ = env.reset(seed=0)
+        for result in steps(env, 6, 0):
+            assert np.isfinite(result[0]).all()
+        assert env.scenario.name == name
+        assert observation.shape == (7,)
+
+
+def test_traces_are_played(tmp_path):
+    gains = np.random.default_rng(0).uniform(-110.0, -90.0, 40)
+    rows = "\n".join(f"{0.1 * k:.1f},{gain}" for k, gain in enumerate(gains))
+    (tmp_path / "channel.csv").write_text(f"time_s,gain_db\n{rows}\n")
+    (tmp_path / "arrivals.csv").write_text("time_s\n" + "\n".join(str(0.07 * k) for k in range(1, 40)) + "\n")
+    env = LayerwiseEnv(
+        channel="trace",
+        channel_trace=str(tmp_path / "channel.csv"),
+        arrivals="trace",
+        arrival_trace=str(tmp_path / "arrivals.csv"),
+        block_duration=0.1,
+        tasks=20,
+    )
+    env.reset(seed=1)
+    met = [result[-1]["gain_db"] for result in steps(env, 15, 0)]
+    assert len(set(met)) > 3
+    assert all(np.abs(gains - gain).min() < 1e-6 for gain in met)
+
+
+def test_a_file_of_ones_own_extends_a_shipped_scenario(tmp_path):
+    predictor = random_predictor("alexnet", trees=3)
+    (tmp_path / "mine.json").write_text(predictor.to_json())
+    (tmp_path / "mine.yaml").write_text(
+        "extends: alexnet-rpi4b-4g\nname: mine\npredictor: mine.json\naccuracy_loss: 0.1\n"
+    )
+    env = LayerwiseEnv(str(tmp_path / "mine.yaml"), bandwidth=1e6)
+    shipped = LayerwiseEnv("alexnet-rpi4b-4g").scenario
+    s = env.scenario
+    assert (s.name, s.bandwidth, s.delay_budget) == ("mine", 1e6, shipped.delay_budget)
+    assert s.accuracy_min == pytest.approx(predictor.unpruned - 0.1)
+    env.reset(seed=0)
+    steps(env, 5, 0)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"scenario": "alexnet-rpi4b-6g"}, "Did you mean"),
+        ({"accuracy_los": 0.1}, "Did you mean 'accuracy_loss'"),
+        ({"network": "alexnot"}, "Did you mean 'alexnet'"),
+        ({"network": "regnet"}, "features"),
+        ({"predictor": "none.json"}, "no such file"),
+        ({"retained_min": 0.0}, "retained_min"),
+        ({"accuracy_loss": -0.1}, "accuracy_loss"),
+        ({"weight_accuracy": math.nan}, "weight_accuracy"),
+        ({"frequency_device_min": 2e9}, "frequency_device"),
+        ({"power_min": 1.0}, "power_min"),
+        ({"workload": "bert-base"}, "workload"),
+    ],
+)
+def test_a_wrong_keyword_is_an_error_that_helps(kwargs, message):
+    for build in (LayerwiseEnv, LayerwiseVectorEnv):
+        with pytest.raises(InvalidInputError, match=message):
+            build(**kwargs)
+
+
+def test_a_battery_is_drained_and_ends_service():
+    env = LayerwiseEnv(battery_capacity=0.1, battery_initial=1.0, harvest_power=0.01, tasks=30)
+    env.reset(seed=0)
+    infos = [result[-1] for result in steps(env, 25, 0) if len(result) == 5]
+    assert infos[0]["battery_j"] == pytest.approx(0.1)
+    assert any(info["abandoned"] and info["delay_s"] + info["wait_s"] < 0.06 for info in infos)
+    for info in infos:
+        assert info["energy_device_j"] + info["energy_upload_j"] <= info["battery_j"] * (1.0 + 1e-4)
+
+
+# --- wrappers
+
+
+def test_hybrid_actions_give_the_cut_as_a_whole_number():
+    for kind in ("dict", "tuple"):
+        env = wrappers.HybridActions(gym.make(LAYERWISE), kind=kind)
+        env.reset(seed=0)
+        for cut in range(12):
+            controls = np.full(10, 0.3, np.float32)
+            info = env.step({"cut": cut, "controls": controls} if kind == "dict" else (cut, controls))[-1]
+            assert info["cut"] == cut
+        assert env.action_space.sample() is not None
+        with pytest.raises(InvalidInputError, match="0 to 11"):
+            env.action({"cut": 12, "controls": controls} if kind == "dict" else (12, controls))
+
+
+@pytest.mark.parametrize("name", ["DiscreteActions", "KeepBudgets", "BudgetShareAction", "Regret"])
+def test_the_wrappers_of_laim_say_that_they_are(name):
+    with pytest.raises(InvalidInputError, match=rf"{name}: env.*It goes around LAIM-v0"):
+        getattr(wrappers, name)(gym.make(LAYERWISE))
+    if name != "Regret":
+        with pytest.raises(InvalidInputError, match=rf"{name}: env.*native vector environment of LAIM-v0"):
+            getattr(vector_wrappers, name)(gym.make_vec(LAYERWISE, num_envs=2))
+
+
+# --- pictures
+
+DEVICE, SERVER, BAD, GOOD = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00), (0xB2, 0x18, 0x2B), (0x00, 0x9E, 0x73)
+
+
+def count(picture, colour):
+    """How many pixels have a colour."""
+    return int((picture == np.array(colour)).all(axis=-1).sum())
+
+
+@pytest.mark.parametrize("kwargs", WORLDS.values(), ids=WORLDS.keys())
+def test_every_world_has_a_picture_and_a_text(kwargs):
+    pytest.importorskip("PIL")
+    env = LayerwiseEnv(render_mode="rgb_array", **kwargs)
+    env.reset(seed=0)
+    before = env.render()
+    env.step(np.zeros(env.action_space.shape, np.float32))
+    after = env.render()
+    assert before.shape == after.shape == (640, 960, 3)
+    assert after.dtype == np.uint8
+    assert count(after, DEVICE) > count(before, DEVICE)
+
+
+def test_the_strip_shows_cut_widths_and_codec():
+    pytest.importorskip("PIL")
+    env = LayerwiseEnv("alexnet-rpi4b-4g", render_mode="rgb_array", arrivals="one_at_a_time")
+    areas = {}
+    for name, (cut, retained, compression) in {
+        "server": (-1.0, 1.0, 1.0),
+        "middle": (0.0, 1.0, 1.0),
+        "encoded": (0.0, 1.0, -1.0),
+        "device": (1.0, 1.0, 1.0),
+        "pruned": (1.0, -1.0, 1.0),
+    }.items():
+        env.reset(seed=0)
+        env.step(np.array([cut, *[retained] * 7, compression, 1.0, 1.0], np.float32))
+        strip = env.render()[360:430]
+        areas[name] = count(strip, DEVICE), count(strip, SERVER)
+    assert areas["server"][1] > areas["middle"][1] > areas["device"][1] == 0
+    assert areas["device"][0] > areas["middle"][0] > areas["server"][0]
+    assert areas["pruned"][0] < 0.2 * areas["device"][0]
+    assert all(more > less + 300 for more, less in zip(areas["encoded"], areas["middle"], strict=True))
+
+
+def test_the_accuracy_stands_beside_its_least(predictors):
+    pytest.importorskip("PIL")
+    bars = []
+    for loss in (0.5, 0.0):
+        kwargs = {"predictor": str(predictors["alexnet"]), "accuracy_loss": loss, "arrivals": "one_at_a_time"}
+        env = LayerwiseEnv("alexnet-rpi4b-5g", render_mode="rgb_array", **kwargs)
+        env.reset(seed=3)
+        info = env.step(np.r_[-1.0, -np.ones(7), np.ones(3)])[-1]
+        panel = env.render()[592:612, 712:]
+        bars.append((info["cost_accuracy"] > 0.0, count(panel, BAD) > 500, count(panel, GOOD) > 500))
+        env.render_mode = "ansi"
+        text = env.render()
+        assert f"accuracy {info['accuracy']:.4f} of at least {env.scenario.accuracy_min:.4f}" in text
+        assert ("too inaccurate" in text) == bool(info["cost_accuracy"])
+        assert f"sent {info['sent_values']:.0f} of 3072 values" in text
+    assert bars == [(False, False, True), (True, True, False)]
+
+
+def test_the_text_tells_the_facts():
+    env = LayerwiseEnv("regnet-rpi4b-4g", render_mode="ansi", channel="constant")
+    env.reset(seed=0)
+    assert "Layerwise-v0 regnet-rpi4b-4g" in env.render()
+    assert "no decision yet" in env.render()
+    info = env.step(np.array([0.0, 1.0, 0.0, -1.0, 1.0, 0.0, 1.0, 1.0], np.float32))[-1]
+    text = env.render()
+    assert "cut     13 of 25" in text
+    assert "stage1 100 %  stage2 50 %  stage3 10 %  stage4 100 %" in text
+    for fact in ("at 1.50 GHz", "at 1.33 GHz", "23.0 dBm", f"{info['energy_j']:.4f} of"):
+        assert fact in text
+    kbit = info["sent_values"] * 32 / 1e3
+    assert f"upload {kbit:.3g}" in text
+
+
+if __name__ == "__main__":
+    print(json.dumps([digest(kwargs) for kwargs in CASES.values()]))

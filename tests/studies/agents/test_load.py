@@ -1,0 +1,259 @@
+"""The figures of load and of decision time: small runs recomputed, resumption, labels, and verdicts that can fail."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import yaml
+
+from baselines import compare
+from baselines.clairvoyant import clairvoyant_optimum
+from baselines.compare import CompareConfig, play
+from baselines.farsighted import mean_arrival_rate
+from baselines.rules import MyopicExact
+from coinfer_gym import InvalidInputError, load_scenario
+from studies.agents import decision_time, load
+
+RATES, WORLDS, TASKS = (1.0, 4.0), 2, 15
+SEED = 5
+KINDS = ("csv", "json", "png", "svg")
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_load(folder, work):
+    return load.make(folder, work=work, rates=RATES, worlds=WORLDS, tasks=TASKS, seed=SEED, jobs=1)
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("load")
+    return folder, run_load(folder / "out", folder / "work")
+
+
+def assert_complete(folder, name, holds):
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in KINDS}
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in (folder / f"{name}.svg").read_text(encoding="utf-8")
+    summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    assert summary["holds"] == holds
+    assert {part: not found for part, found in summary["exceptions"].items()} == holds
+    return summary
+
+
+def test_load_writes_its_files(small_run):
+    folder, holds = small_run
+    summary = assert_complete(folder / "out", "load", holds)
+    assert holds["no policy exceeds the clairvoyant bound in any world"]
+    assert summary["settings"] == {
+        "scenario": "bert-multimodal",
+        "rates": list(RATES),
+        "worlds": WORLDS,
+        "tasks": TASKS,
+        "seed": SEED,
+    }
+    for arrivals, file in load.TUNED.items():
+        tuned = json.loads(file.read_text(encoding="utf-8"))["rules"]["queue budget"]
+        assert summary["policies"][arrivals]["queue budget"] == {"policy": tuned["policy"], **tuned["options"]}
+
+
+@pytest.mark.parametrize("arrivals", load.TUNED)
+def test_load_holds_what_policies_and_the_clairvoyant_earn(small_run, arrivals):
+    rows = {
+        row["series"]: row
+        for row in rows_of(small_run[0] / "out" / "load.csv")
+        if row["arrivals"] == arrivals and float(row["rate"]) == RATES[1]
+    }
+    env = gym.make("coinfer_gym/LAIM-v0", **load.settings(arrivals, RATES[1], TASKS))
+    earned, bounds = [], []
+    for seed in range(SEED, SEED + WORLDS):
+        earned.append(play(env, MyopicExact(env), seed)["delivered"])
+        result = clairvoyant_optimum(env.unwrapped.scenario, env.unwrapped.world())
+        bounds.append((result.lower, result.upper))
+    lower, upper = np.mean(bounds, axis=0)
+    myopic = rows["myopic exact"]
+    assert float(myopic["mean"]) == pytest.approx(np.mean(earned), abs=1e-6)
+    assert float(myopic["less_bound_mean"]) == pytest.approx(np.mean(earned) - upper, abs=2e-6)
+    assert float(myopic["share_of_bound"]) == pytest.approx(np.mean(earned) / upper, abs=1e-5)
+    assert float(rows["clairvoyant"]["mean"]) == pytest.approx(lower, abs=1e-6)
+    assert float(rows["clairvoyant bound"]["mean"]) == pytest.approx(upper, abs=1e-6)
+    assert set(rows) == set(load.SERIES)
+
+
+def test_load_goes_on_without_playing(small_run, tmp_path, monkeypatch):
+    folder, holds = small_run
+
+    def refuse(*_):
+        raise AssertionError("nothing is left to do")
+
+    monkeypatch.setattr(compare, "play", refuse)
+    monkeypatch.setattr(load, "clairvoyant_optimum", refuse)
+    assert run_load(tmp_path, folder / "work") == holds
+    for kind in KINDS:
+        assert (tmp_path / f"load.{kind}").read_bytes() == (folder / "out" / f"load.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize("arrivals", load.TUNED)
+@pytest.mark.parametrize("rate", [0.25, 3.0])
+def test_settings_have_the_mean_rate(arrivals, rate):
+    env = load.settings(arrivals, rate, TASKS)
+    scenario = load_scenario(env.pop("scenario"), **env)
+    assert mean_arrival_rate(scenario) == pytest.approx(rate, rel=1e-12)
+    assert scenario.arrivals == arrivals
+    if arrivals == "mmpp":
+        shipped = load_scenario(load.SCENARIO)
+        assert scenario.burst_rate / scenario.arrival_rate == pytest.approx(shipped.burst_rate / shipped.arrival_rate)
+
+
+def test_missing_options_are_named(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"baselines\.tune configs/tune/none\.yaml"):
+        load.tuned_policies(tmp_path / "none.json")
+    (tmp_path / "some.json").write_text('{"rules": {}}')
+    with pytest.raises(InvalidInputError, match="no options for 'slowdown'"):
+        load.tuned_policies(tmp_path / "some.json")
+
+
+def made_up_sweep():
+    """Policies in rising order below the bound, in six worlds at two rates."""
+    level = np.array([0.4, 0.41, 0.42, 0.43, 0.44, 0.5, 0.51])
+    luck = np.linspace(0.0, 0.05, 6)
+    noise = 1e-3 * np.random.default_rng(0).standard_normal((len(level), 6, 2))
+    return load.Sweep(np.array([1.0, 2.0]), level[:, None, None] + luck[:, None] + noise)
+
+
+@pytest.mark.parametrize(
+    ("series", "place", "shift", "part"),
+    [
+        ("queue budget", (2, 1), 0.2, "no policy exceeds the clairvoyant bound in any world"),
+        ("predictive control", (slice(None), 0), 0.04, "no rule is surely better than stochastic DP at any load"),
+        (
+            "myopic exact",
+            (slice(None), 1),
+            0.04,
+            "stochastic DP is surely better than the myopic optimum at every load",
+        ),
+    ],
+)
+def test_load_verdict_reports_failures(series, place, shift, part):
+    sound = made_up_sweep()
+    assert all(load.verdict({"mmpp": sound})["holds"].values())
+    broken = sound.delivered.copy()
+    broken[load.SERIES.index(series)][place] += shift
+    judged = load.verdict({"mmpp": sound, "poisson": sound._replace(delivered=broken)})
+    assert [name for name, value in judged["holds"].items() if not value] == [part]
+    (exception,) = judged["exceptions"][part]
+    assert exception["arrivals"] == "poisson"
+    assert exception["policy"] == series
+    assert exception["rate"] == sound.rates[place[1]]
+
+
+def estimate(mean, half=0.0):
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A summary as the comparison stores it, cut down to what is read."""
+    policies = {
+        "random": ("random", {}, 0.01, 30.0),
+        "myopic exact": ("myopic_exact", {}, 0.10, 32.0),
+        "fixed cut": ("myopic_exact", {"cut": 1}, 0.11, 20.0),
+        "SCA": ("myopic_sca", {"cut": 1}, 0.10, 8e3),
+        "stochastic DP": ("stochastic_dp", {}, 0.12, 140.0),
+        "an agent": ("agents.policy:load_agent", {"path": "nowhere"}, 0.11, 50.0),
+        "clairvoyant": ("clairvoyant", {}, 0.9, 100.0),
+    }
+    config = {
+        "title": "Made up",
+        "env": {"scenario": "bert-multimodal", "tasks": TASKS},
+        "worlds": WORLDS,
+        "policies": {label: {"policy": policy, **options} for label, (policy, options, *_) in policies.items()},
+    }
+    metrics = {
+        label: {"metrics": {"delivered": estimate(quality, 0.004), "decision_us": estimate(time, 1.0)}}
+        for label, (_, _, quality, time) in policies.items()
+    }
+    path = tmp_path_factory.mktemp("stored") / "summary.json"
+    path.write_text(json.dumps({"config": config, "policies": metrics, "command": "made up"}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(stored):
+    return decision_time.load_results(stored, stored.parent / "work")
+
+
+def test_decision_time_writes_its_files(stored, results, tmp_path):
+    holds = decision_time.make(tmp_path / "out", summary=stored, work=stored.parent / "work", jobs=1)
+    summary = assert_complete(tmp_path / "out", "decision_time", holds)
+    assert all(holds.values())
+    assert summary["results_made_by"] == "made up"
+    rows = {row["policy"]: row for row in rows_of(tmp_path / "out" / "decision_time.csv")}
+    assert "clairvoyant" not in rows  # no causal policy
+    assert float(rows["stochastic DP"]["decision_s"]) == pytest.approx(140e-6)
+    assert float(rows["stochastic DP"]["delivered_high"]) == pytest.approx(0.124)
+    assert rows["an agent"]["kind"] == "other"
+    bounds = load.clairvoyant_bounds(CompareConfig.model_validate(json.loads(stored.read_text())["config"]), tmp_path)
+    assert results.bound[0] == pytest.approx(bounds[1].mean(), rel=1e-12)
+    assert float(rows["clairvoyant bound"]["delivered"]) == pytest.approx(bounds[1].mean(), rel=1e-5)
+
+
+def test_missing_or_foreign_summary_says_what_to_run(tmp_path):
+    with pytest.raises(InvalidInputError, match=re.escape(decision_time.COMMAND)):
+        decision_time.make(tmp_path / "out", summary=tmp_path / "summary.json", work=tmp_path)
+    assert not (tmp_path / "out").exists()
+    for content in ("{", "[]", '{"command": "", "config": {"worlds": 0}}'):
+        (tmp_path / "summary.json").write_text(content)
+        with pytest.raises(InvalidInputError, match="no summary"):
+            decision_time.make(tmp_path / "out", summary=tmp_path / "summary.json", work=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("label", "change", "part"),
+    [
+        ("stochastic DP", {"quality": (2.0, 2.0, 2.0)}, "no policy delivers more than the clairvoyant bound"),
+        ("an agent", {"quality": (0.13, 0.12, 0.14)}, "stochastic DP delivers the most"),
+        (
+            "stochastic DP",
+            {"time": (0.1, 0.1, 0.1)},
+            "the most is delivered at decisions within a hundredth of the delay budget",
+        ),
+        ("SCA", {"time": (1e-5, 1e-5, 1e-5)}, "every approximation decides more slowly than the exact optimum"),
+    ],
+)
+def test_decision_time_verdict_reports_failures(results, label, change, part):
+    points = tuple(replace(point, **change) if point.label == label else point for point in results.points)
+    judged = decision_time.verdict(replace(results, points=points))
+    assert [name for name, value in judged["holds"].items() if not value] == [part]
+    assert judged["exceptions"][part] == [label]
+
+
+def test_labels_cover_nothing():
+    generator = np.random.default_rng(3)
+    dots = np.array([300.0, 200.0]) + generator.uniform(-60.0, 60.0, (20, 2))
+    sizes = np.stack([generator.uniform(30.0, 110.0, 20), np.full(20, 10.0)], axis=1)
+    frame = np.array([0.0, 0.0, 600.0, 400.0])
+    obstacles = np.hstack([dots - 2.0, dots + 2.0])
+    middles = dots + decision_time.place_labels(dots, sizes, obstacles, frame)
+    boxes = np.hstack([middles - 0.5 * sizes, middles + 0.5 * sizes])
+    assert (boxes[:, :2] >= 0.0).all()
+    assert (boxes[:, 2:] <= frame[2:]).all()
+    everything = np.vstack([boxes, obstacles])
+    for i, box in enumerate(boxes):
+        others = np.delete(everything, i, axis=0)
+        apart = (others[:, :2] >= box[2:]) | (others[:, 2:] <= box[:2])
+        assert apart.any(axis=1).all()
+
+
+def test_full_comparison_has_the_tuned_options():
+    policies = yaml.safe_load((compare.ROOT / "configs/compare/full.yaml").read_text(encoding="utf-8"))["policies"]
+    rules = json.loads(load.TUNED["mmpp"].read_text(encoding="utf-8"))["rules"]
+    for label, rule in rules.items():
+        assert policies[label] == {"policy": rule["policy"], **rule["options"]}

@@ -1,0 +1,115 @@
+"""Fits of weight distributions against scipy's, and the rates that a workload gets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.distortion import parallel_distortion
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+stats = pytest.importorskip("scipy.stats")
+
+from torch import nn  # noqa: E402
+
+from coinfer_gym.models.build import workload_from_model  # noqa: E402
+from studies.lyu.laplacian import block_matrices, entropy_bits, fit_blocks, fit_weights  # noqa: E402
+
+SMALL = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40}
+
+
+def bert() -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return transformers.BertModel(transformers.BertConfig(**SMALL, vocab_size=100)).eval()
+
+
+def drawn(kind: str, count: int = 20_000) -> np.ndarray:
+    generator = np.random.default_rng(1)
+    values = generator.laplace(0.0, 0.04, count) if kind == "laplacian" else generator.normal(0.0, 0.05, count)
+    return values.astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["laplacian", "gaussian"])
+def test_fits_are_those_of_scipy(kind: str) -> None:
+    values = drawn(kind)
+    fit = fit_weights(torch.from_numpy(values))
+    wide = values.astype(np.float64)
+    for found, family in ((fit.laplacian, stats.laplace), (fit.gaussian, stats.norm)):
+        _, scale = family.fit(wide, floc=0.0)
+        likelihood = family.logpdf(wide, 0.0, scale).sum()
+        assert found.log_likelihood == pytest.approx(likelihood, rel=1e-9)
+        assert found.aic == pytest.approx(2.0 - 2.0 * likelihood, rel=1e-9)
+        assert found.ks == pytest.approx(stats.kstest(wide, family(0.0, scale).cdf).statistic, abs=1e-9)
+    assert 1.0 / fit.laplacian_rate == pytest.approx(stats.laplace.fit(wide, floc=0.0)[1])
+    assert fit.gaussian_deviation == pytest.approx(stats.norm.fit(wide, floc=0.0)[1])
+    assert fit.laplacian_is_better == (kind == "laplacian")
+    better, worse = (fit.laplacian, fit.gaussian) if kind == "laplacian" else (fit.gaussian, fit.laplacian)
+    assert better.ks < worse.ks
+    assert fit.excess_kurtosis == pytest.approx({"laplacian": 3.0, "gaussian": 0.0}[kind], abs=0.5)
+
+
+def test_no_other_parameter_is_more_likely() -> None:
+    values = drawn("laplacian", 500).astype(np.float64)
+    fit = fit_weights(torch.from_numpy(values))
+    for factor in (0.9, 0.99, 1.01, 1.1):
+        assert stats.laplace.logpdf(values, 0.0, factor / fit.laplacian_rate).sum() < fit.laplacian.log_likelihood
+        assert stats.norm.logpdf(values, 0.0, factor * fit.gaussian_deviation).sum() < fit.gaussian.log_likelihood
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 1000])
+def test_entropy_is_vasiceks(count: int) -> None:
+    values = np.sort(drawn("gaussian", count).astype(np.float64))
+    window = min(math.floor(math.sqrt(count) + 0.5), (count - 1) // 2 or 1)
+    expected = np.mean(
+        [
+            math.log2(count / (2 * window) * (values[min(i + window, count - 1)] - values[max(i - window, 0)]))
+            for i in range(count)
+        ]
+    )
+    assert entropy_bits(torch.from_numpy(values)) == pytest.approx(expected)
+
+
+def test_entropy_is_that_of_the_distribution() -> None:
+    laplacian, gaussian = (fit_weights(torch.from_numpy(drawn(kind))) for kind in ("laplacian", "gaussian"))
+    assert laplacian.entropy_bits == pytest.approx(math.log2(2.0 * math.e * 0.04), abs=0.05)
+    assert gaussian.entropy_bits == pytest.approx(math.log2(0.05 * math.sqrt(2.0 * math.pi * math.e)), abs=0.05)
+
+
+def test_blocks_rates_are_those_of_the_workload_and_feed_its_parallel_bound() -> None:
+    model = bert()
+    for number, layer in enumerate(model.encoder.layer):
+        for weight in layer.parameters():
+            weight.data *= 1.0 + number  # so that no two blocks are alike
+    workload, fits = workload_from_model(model, tokens=8), fit_blocks(model)
+    rates = [fit.laplacian_rate for fit in fits]
+    np.testing.assert_allclose(workload.laplacian_rates, rates, rtol=1e-6)
+    assert rates[0] > 1.5 * rates[2]
+    sizes = np.array([block.parameters for block in workload.blocks], dtype=np.float64)
+    # Water-filling by bisection on the level, from the fits alone.
+    bits, scales = 1.5 * sizes.sum(), 1.0 / np.array(rates)
+    low, high = 1e-9, scales.max()
+    for _ in range(200):
+        water = math.sqrt(low * high)
+        spent = (sizes * np.log2(np.maximum(scales / water, 1.0))).sum()
+        low, high = (water, high) if spent > bits else (low, water)
+    blocks = np.column_stack([sizes, workload.laplacian_rates])
+    assert parallel_distortion(bits, blocks, 0, 3) == pytest.approx((sizes * np.minimum(water, scales)).sum(), rel=1e-6)
+
+
+def test_matrices_of_a_sequence_are_its_members() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 2, bias=False), nn.ReLU()))
+    assert [[tuple(weight.shape) for weight in block] for block in block_matrices(network)] == [[(4, 3)], [(2, 4)]]
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0], [1.0, math.nan], [1.0, math.inf]])
+def test_what_cannot_be_fitted_is_refused(values: list[float]) -> None:
+    with pytest.raises(InvalidInputError, match="at least two finite weights"):
+        fit_weights(torch.tensor(values))
+    with pytest.raises(InvalidInputError, match="at least two finite weights"):
+        fit_weights([])

@@ -1,0 +1,280 @@
+"""Figures of designs, cuts and regimes: small runs, their data recomputed, and that their verdicts can fail."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from baselines import solve_conic, solve_sca
+from baselines.schemes import SCHEMES
+from coinfer_gym import load_scenario, solve_exact
+from studies import figure as _common
+from studies.lyu import cuts, regimes, schemes
+
+NAME = "magnitude_pruning"
+PAIRS = ((1.0, 1.0), (0.3, 0.3))
+SCENARIOS = {"BERT": "bert-multimodal", "BART": "bart-multimodal"}
+
+
+def problem_of(network, quality=NAME, **changes):
+    scenario = load_scenario(SCENARIOS[network])
+    gain = 10.0 ** ((scenario.reference_gain_db - 30.0 * math.log10(scenario.distance)) / 10.0)
+    return replace(scenario.problem(gain), quality=quality, **changes)
+
+
+def number(text):
+    return float(text) if text else math.nan
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures") / "made"
+    holds = schemes.make(folder, names=(NAME,), points=3)
+    return folder, {
+        "schemes": holds,
+        "cuts": cuts.make(folder, names=(NAME,), budgets=PAIRS),
+        "regimes": regimes.make(folder, names=(NAME,), shape=(5, 4)),
+    }
+
+
+@pytest.fixture(scope="module")
+def curves():
+    """One network's curves, by the exact optimum alone."""
+    problem = problem_of("BERT")
+    budgets = problem.delay_budget * np.array([0.2, 0.5, 1.0])
+    made = {}
+    for split in schemes.SPLITS:
+        for name, scheme in SCHEMES.items():
+            cut = scheme.cut(problem) if scheme.end or split == "free" else schemes.FIXED_CUTS["BERT"]
+            found = [solve_exact(scheme.restrict(replace(problem, delay_budget=t)), cut) for t in budgets]
+            quality = np.array([s.quality if s.feasible else math.nan for s in found])
+            chosen = np.array([s.cut if s.feasible else -1 for s in found])
+            curve = schemes.Curve(budgets, quality, quality, chosen, quality, quality, chosen, 0.0, *[np.empty(0)] * 3)
+            made["BERT", NAME, split, name] = curve
+    return made
+
+
+@pytest.fixture(scope="module")
+def onsets():
+    return schemes.find_onsets(schemes.DELAY)
+
+
+@pytest.fixture(scope="module")
+def small_maps():
+    return regimes.compute((NAME,), (9, 7))
+
+
+def read(folder, name):
+    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_small_runs_write_all_files_and_hold(small_run):
+    folder, holds = small_run
+    figures = ("schemes_delay", "schemes_energy", "cuts", "regimes")
+    pictures = (*figures, "schemes_delay_distortion", "schemes_energy_distortion")
+    assert {path.name for path in folder.iterdir()} == {
+        *(f"{name}.{kind}" for name in figures for kind in ("csv", "json")),
+        *(f"{name}.{kind}" for name in pictures for kind in ("png", "svg")),
+    }
+    for name in pictures:
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (folder / f"{name}.svg").read_text(encoding="utf-8")
+    written = {}
+    for name in figures:
+        summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+        assert {"holds", "found", "measured", "settings", "versions"} <= set(summary)
+        written.setdefault(name.split("_")[0], {}).update(summary["holds"])
+    assert written == holds
+    assert all(all(parts.values()) for parts in holds.values())
+
+
+@pytest.mark.parametrize("figure", ["delay", "energy"])
+def test_designs_are_the_conic_optimum_and_the_sca(small_run, figure):
+    rows = read(small_run[0], f"schemes_{figure}")
+    assert len(rows) == len(SCENARIOS) * len(schemes.SPLITS) * len(SCHEMES) * 3
+    ends = {"on_device": {"BERT": 12, "BART": 6}, "on_server": {"BERT": 0, "BART": 0}}
+    ratios = {"device_pruning": {"retained_server_min": 1.0}, "server_pruning": {"retained_device_min": 1.0}}
+    infeasible = 0
+    for row in rows[::5]:
+        network, scheme = row["network"], row["scheme"]
+        changes = {f"{figure}_budget": float(row["budget"]), **ratios.get(scheme, {})}
+        problem = problem_of(network, **changes)
+        if scheme == "fixed_power":
+            problem = replace(problem, power_min=problem.power_max)
+        if scheme == "fixed_frequency":
+            for side in ("device", "server"):
+                fastest = getattr(problem, f"frequency_{side}_max")
+                problem = replace(problem, **{f"frequency_{side}_min": fastest})
+        cut = {"BERT": 6, "BART": 3}[network] if row["split"] == "fixed" else None
+        cut = ends.get(scheme, {}).get(network, cut)
+        best = solve_conic(problem, cut)
+        assert best.feasible == bool(row["quality"])
+        if not best.feasible:
+            infeasible += 1
+            assert not row["cut"]
+            continue
+        assert float(row["quality"]) == pytest.approx(best.quality, abs=1e-6)
+        assert float(row["relative_distortion"]) == pytest.approx(1.0 - best.quality, abs=1e-6)  # closed form: linear
+        found = solve_sca(problem, cut)
+        assert float(row["sca_quality"]) == pytest.approx(found.quality, abs=1e-7)
+    assert infeasible > 0
+
+
+def test_cuts_are_the_conic_optimum(small_run):
+    rows = read(small_run[0], "cuts")
+    assert len(rows) == 2 * len(PAIRS) * (13 + 7)
+    for row in rows[::7]:
+        problem = problem_of(row["network"])
+        delay = problem.delay_budget * float(row["relative_delay_budget"])
+        energy = problem.energy_budget * float(row["relative_energy_budget"])
+        problem = replace(problem, delay_budget=delay, energy_budget=energy)
+        if row["prompt"] == "text":
+            problem = replace(problem, workload=problem.workload.with_input_bits(2048))
+        best = solve_conic(problem, int(row["cut"]))
+        value = best.quality if best.feasible else math.nan
+        assert number(row["quality"]) == pytest.approx(value, abs=1e-6, nan_ok=True)
+        assert number(row["sca_quality"]) == pytest.approx(value, abs=5e-3, nan_ok=True)
+
+
+def test_maps_are_the_conic_optimum(small_run):
+    rows = read(small_run[0], "regimes")
+    assert len(rows) == 2 * 5 * 4
+    for row in rows[::6]:
+        problem = problem_of("BERT", gain=10.0 ** (float(row["gain_db"]) / 10.0))
+        problem = replace(problem, delay_budget=float(row["delay_budget"]))
+        if row["prompt"] == "text":
+            problem = replace(problem, workload=problem.workload.with_input_bits(2048))
+        for column, cut in (("quality", None), ("on_server", 0), ("on_device", 12)):
+            best = solve_conic(problem, cut)
+            assert number(row[column]) == pytest.approx(
+                best.quality if best.feasible else math.nan, abs=1e-5, nan_ok=True
+            )
+
+
+@pytest.mark.parametrize("budget", schemes.BUDGETS, ids=lambda budget: budget.name)
+@pytest.mark.parametrize("network", SCENARIOS)
+def test_onsets_part_the_feasible_budgets_from_the_others(budget, network):
+    found = schemes.find_onsets(budget)[network]
+    for name, of in found.items():
+        problem = SCHEMES[name].restrict(problem_of(network))
+        for cut, onset in ((schemes.FIXED_CUTS[network], of["fixed"]), (None, of["free"]), *enumerate(of["by_cut"])):
+            if math.isinf(onset):
+                assert not solve_exact(replace(problem, **{budget.field: 1e3}), cut).feasible
+                continue
+            assert solve_exact(replace(problem, **{budget.field: onset * (1 + 1e-6)}), cut).feasible
+            assert not solve_exact(replace(problem, **{budget.field: onset * (1 - 1e-6)}), cut).feasible
+
+
+def failures(judged):
+    return [claim for claim, value in judged["holds"].items() if not value]
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "claims"),
+    [
+        (("free", "fixed_power"), [0.5, 0.4, 0.6], ["quality never falls"]),
+        (("fixed", "on_device"), [0.4, math.nan, 0.6], ["quality never falls"]),
+        (("fixed", "joint"), [0.1, 0.2, 0.3], ["at least as good as each restriction, cut fixed"]),
+        (("free", "joint"), [math.nan, 1.0, 1.0], ["at least as good as each restriction, cut free"]),
+        (("free", "device_pruning"), [0.0, 0.0, 1.1], ["at least as good as each restriction, cut free"]),
+    ],
+)
+def test_verdict_on_designs_reports_failures(curves, onsets, key, values, claims):
+    assert failures(schemes.verdict(schemes.DELAY, curves, onsets)) == []
+    place = ("BERT", NAME, *key)
+    judged = schemes.verdict(schemes.DELAY, {**curves, place: curves[place]._replace(quality=np.array(values))}, onsets)
+    assert len(failures(judged)) == len(claims)
+    assert all(part in claim for part, claim in zip(claims, failures(judged), strict=True))
+    assert any(NAME in text for text in judged["found"])
+
+
+@pytest.mark.parametrize(("field", "claim"), [("fixed", "is infeasible, cut fixed"), ("alone", "too slow")])
+def test_verdict_on_onsets_reports_failures(curves, onsets, field, claim):
+    changed = {network: dict(of) for network, of in onsets.items()}
+    changed["BART"]["server_pruning"] = {**changed["BART"]["server_pruning"], field: 0.01}
+    (failed,) = failures(schemes.verdict(schemes.DELAY, curves, changed))
+    assert claim in failed
+
+
+def test_gains_are_counted_where_something_is_left_to_gain(curves, onsets):
+    panel = schemes.verdict(schemes.DELAY, curves, onsets)["measured"]["panels"][f"BERT / {NAME} / fixed"]
+    joint, power = (curves["BERT", NAME, "fixed", name].quality for name in ("joint", "fixed_power"))
+    assert panel["gain_over"]["fixed_power"]["max"] == pytest.approx((joint - power).max())
+    assert panel["gain_over"]["fixed_power"]["mean"] == pytest.approx((joint - power).mean())
+    assert panel["gain_over"]["fixed_frequency"] == {"max": 0.0, "mean": None, "points": 0, "rival_infeasible": 3}
+
+
+def made_cuts(quality, prompt="multimodal", pair=(1.0, 1.0)):
+    values = np.array(quality)
+    return {("BERT", prompt, NAME, pair): cuts.Cuts(values, values, values, values, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("quality", "best", "holds"),
+    [
+        ([0.4, 0.6, 0.5], "inner", True),
+        ([math.nan, 0.6, math.nan], "inner", True),
+        ([0.7, 0.6, 0.5], "on_server", False),
+        ([0.4, 0.6, 0.6], "on_device", False),
+        ([0.4, math.nan, 0.2], "on_server", False),
+    ],
+)
+def test_verdict_on_cuts_reports_failures(quality, best, holds):
+    judged = cuts.verdict({**made_cuts(quality), **made_cuts([0.9, 0.5, 0.1], "text")})
+    assert list(judged["holds"].values()) == [holds]
+    first = next(iter(judged["measured"]["cases"].values()))
+    assert first["best"] == best
+    assert first["inner_wins"] == holds
+    assert any("on the server in 1, at an inner cut in 0" in text for text in judged["found"])
+
+
+def test_break_even_makes_server_and_inner_cut_equal(small_run):
+    summary = json.loads((small_run[0] / "cuts.json").read_text(encoding="utf-8"))
+    case = summary["measured"]["cases"]["BERT, multimodal, magnitude pruning, 1 T0, 1 E0"]
+    problem = problem_of("BERT")
+    bits = case["break_even"] * problem.workload.upload_bits[1]
+    server = solve_conic(replace(problem, workload=problem.workload.with_input_bits(bits)), 0)
+    assert server.quality == pytest.approx(case["inner"], abs=1e-5)
+
+
+def test_kinds_of_a_map():
+    column = [[0.5], [0.6], [0.6], [0.6], [1.0], [math.nan]]
+    server, device = (
+        [[0.5], [0.5], [math.nan], [0.6], [1.0], [math.nan]],
+        [[0.1], [0.6], [0.2], [0.5], [0.2], [math.nan]],
+    )
+    made = regimes.Regimes(
+        np.zeros(1), np.ones(6), np.array([[0], [12], [3], [0], [0], [-1]]), *map(np.array, (column, server, device))
+    )
+    names = [regimes.KINDS[kind] for kind in regimes.kinds(made)[:, 0]]
+    assert names == ["on_server", "on_device", "inner", "on_server", "unpruned", "infeasible"]
+
+
+def test_verdict_on_maps_reports_failures(small_maps):
+    assert failures(regimes.verdict(small_maps)) == []
+    multimodal, text = (small_maps[prompt, NAME] for prompt in _common.PROMPTS)
+    swapped = {("multimodal", NAME): text, ("text", NAME): multimodal}
+    assert "smaller for text-only" in failures(regimes.verdict(swapped))[-1]
+    ends = multimodal._replace(quality=np.fmax(multimodal.on_server, multimodal.on_device))
+    assert "have a region" in failures(regimes.verdict({**small_maps, ("multimodal", NAME): ends}))[0]
+
+
+def test_qualities_that_coincide_share_a_panel():
+    values = np.array([0.1, math.nan, 0.3])
+    other = np.array([0.1, math.nan, 0.3 + 1e-6])
+    groups = _common.group_coinciding({"rate_distortion": values, "random_pruning": values + 1e-12, NAME: other})
+    assert groups == {"rate_distortion": ["rate_distortion", "random_pruning"], NAME: [NAME]}
+    assert _common.group_title(groups["rate_distortion"]) == "rate-distortion bound\n= random pruning"
+
+
+def test_sca_difference_has_both_signs():
+    exact, sca = np.array([0.5, 0.6, math.nan, 0.2]), np.array([0.4, 0.61, 0.1, math.nan])
+    compared = _common.sca_difference(exact, sca)
+    assert compared["points"] == 2
+    assert compared["disagree_on_feasibility"] == 2
+    assert compared["largest_left"] == pytest.approx(0.1)
+    assert compared["largest_above"] == pytest.approx(0.01)

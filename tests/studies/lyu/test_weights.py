@@ -1,0 +1,193 @@
+"""The figures of real weights: small runs recomputed, verdicts that can fail, and what is skipped."""
+
+import copy
+import csv
+import importlib
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from torch import nn  # noqa: E402
+
+from coinfer_gym import InvalidInputError  # noqa: E402
+from coinfer_gym.laim.distortion import magnitude_distortion, random_distortion  # noqa: E402
+from studies import __main__ as command  # noqa: E402
+from studies.lyu import networks as _networks  # noqa: E402
+from studies.lyu import output_distortion, pruned_weights, weights  # noqa: E402
+from studies.lyu.autoencoder import normalize, theorem_constant  # noqa: E402
+
+KINDS = ("csv", "json", "png", "svg")
+RATIOS = (0.2, 0.5, 0.8)
+
+
+def network(title, laplacian, pretrained=False):
+    """Three layers with weights drawn from one of the distributions, each with its own spread."""
+    generator = np.random.default_rng(len(title))
+    layers = []
+    for k, (inputs, outputs) in enumerate(itertools.pairwise((12, 60, 40, 12))):
+        layer = nn.Linear(inputs, outputs, bias=False)
+        draw = generator.laplace if laplacian else generator.normal
+        layer.weight.data = torch.from_numpy(draw(0.0, 0.1 + 0.05 * k, (outputs, inputs)).astype(np.float32))
+        layers.append(nn.Sequential(layer, nn.ReLU()))
+    images = normalize(torch.from_numpy(generator.random((5, 12), dtype=np.float32)))
+    model = nn.Sequential(*layers)
+    return _networks.Network(title, model, pretrained, 5, lambda part, rows: part(images[rows]))
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return network("small", laplacian=True), network("large one", laplacian=True, pretrained=True)
+
+
+@pytest.fixture(scope="module", params=["weights", "output_distortion", "pruned_weights"])
+def made(request, drawn, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    holds = importlib.import_module(f"studies.{request.param}").make(folder, measured=drawn)
+    return request.param, folder, holds
+
+
+def test_small_runs_write_their_files(made):
+    name, folder, holds = made
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in KINDS}
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    assert summary["holds"] == holds
+    assert holds
+    assert summary["found"]
+    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["network"] for row in rows} == {"small", "large one"}
+
+
+@pytest.mark.parametrize("laplacian", [True, False])
+def test_verdict_on_weights_says_which_distribution_it_is(laplacian):
+    judged = weights.verdict({"a": weights.compute(network("a", laplacian, pretrained=True))})
+    assert all(judged["holds"].values()) == laplacian
+    assert bool(judged["not_reproduced"]) != laplacian
+
+
+def test_gradient_norm_is_that_of_the_jacobian(drawn):
+    part = drawn[0]
+    largest = 0.0
+    for number in range(part.inputs):
+        output = part.outputs(part.model, slice(number, number + 1))[0]
+        rows = [
+            torch.cat([g.flatten() for g in torch.autograd.grad(value, part.model.parameters(), retain_graph=True)])
+            for value in output
+        ]
+        largest = max(largest, float(torch.linalg.matrix_norm(torch.stack(rows))))
+    assert output_distortion.gradient_norm(part, probes=400) == pytest.approx(largest, rel=0.05)
+
+
+def test_distortions_are_those_of_pruning_by_hand(drawn):
+    part = drawn[0]
+    found = output_distortion.compute(part, RATIOS)["magnitude"]
+    flat = torch.cat([weight.detach().flatten() for weight in part.model.parameters()])
+    for k, ratio in enumerate(RATIOS):
+        order = flat.abs().sort(descending=True).values
+        threshold = order[round(ratio * len(flat)) - 1]
+        pruned = copy.deepcopy(part.model)
+        for weight in pruned.parameters():
+            weight.data[weight.abs() < threshold] = 0.0
+        dropped = flat[flat.abs() < threshold]
+        assert found.parameter[k] == pytest.approx(float(dropped.abs().sum()), rel=1e-5)
+        assert found.euclidean[k] == pytest.approx(float(dropped.norm()), rel=1e-5)
+        with torch.no_grad():
+            moved = (part.outputs(pruned, slice(None)) - part.outputs(part.model, slice(None))).norm(dim=1)
+        assert found.output_max[k] == pytest.approx(float(moved.max()), rel=1e-5)
+        assert found.output_mean[k] == pytest.approx(float(moved.mean()), rel=1e-5)
+        assert found.theorem[k] == pytest.approx(theorem_constant(part.model) * found.parameter[k], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "factor", "start"),
+    [("theorem", 1e-9, "L2: Theorem III.1"), ("layers_spectral", 1e-9, "L2: Theorem III.1")],
+)
+def test_verdict_on_bounds_reports_failures(drawn, field, factor, start):
+    curves = {(p.title, m): c for p in drawn for m, c in output_distortion.compute(p, RATIOS).items()}
+    sound = output_distortion.verdict(curves)["holds"]
+    key = ("small", "random")
+    broken = {**curves, key: curves[key]._replace(**{field: getattr(curves[key], field) * factor})}
+    changed = [name for name, value in output_distortion.verdict(broken)["holds"].items() if value != sound[name]]
+    assert len(changed) == 1
+    assert changed[0].startswith(start)
+
+
+def test_large_outputs_break_the_parameter_distortion_alone(drawn):
+    curves = {(p.title, m): c for p in drawn for m, c in output_distortion.compute(p, RATIOS).items()}
+    broken = {key: part._replace(output_max=part.output_max * 1e6) for key, part in curves.items()}
+    holds = output_distortion.verdict(broken)["holds"]
+    assert not holds["L2: the parameter distortion alone bounds it too"]
+    assert not holds["L3: the parameter distortion alone bounds it too"]
+
+
+def test_closed_forms_fit_laplacian_weights():
+    part = pruned_weights.compute(network("much larger", laplacian=True), RATIOS)
+    scale = float((part.blocks[:, 0] / part.blocks[:, 1]).sum())
+    for k, ratio in enumerate(RATIOS):
+        assert part.closed["random"][k] == pytest.approx(random_distortion(ratio, scale))
+        assert part.closed["magnitude by block"][k] == pytest.approx(magnitude_distortion(ratio, scale))
+    for name in pruned_weights.PRUNINGS:
+        np.testing.assert_allclose(part.distortion[name], part.closed[name], atol=0.03 * scale)
+    assert (part.distortion["magnitude, one threshold"] <= part.distortion["magnitude by block"] * (1 + 1e-6)).all()
+
+
+def test_verdict_on_pruned_weights_reports_failures(drawn):
+    parts = {part.title: pruned_weights.compute(part, RATIOS) for part in drawn}
+    sound = pruned_weights.verdict(parts)["holds"]
+    part = parts["small"]
+    below = {**part.distortion, "random": part.bound * 0.5}
+    holds = pruned_weights.verdict({**parts, "small": part._replace(distortion=below)})["holds"]
+    assert sound["L4: the measured distortion is never below the bound"]
+    assert not holds["L4: the measured distortion is never below the bound"]
+    upside = part._replace(entropies=-part.entropies)
+    order = pruned_weights.verdict({"a": upside})["pairs_in_order"]
+    assert max(order.values()) == 0.0
+
+
+def test_counting_only_kept_weights_breaks_the_bound_where_it_is_said_to():
+    """Per weight, with rate b rho: magnitude pruning against 2^-(b rho), and with the bits of which are kept."""
+    for bits in (8, 12):
+        edge = pruned_weights.breaks_below(bits)
+        for ratio in (0.2 * edge, 0.9 * edge):
+            assert magnitude_distortion(ratio, 1.0) < 2.0 ** (-bits * ratio)
+            which = -ratio * math.log2(ratio) - (1.0 - ratio) * math.log2(1.0 - ratio)
+            assert magnitude_distortion(ratio, 1.0) > 2.0 ** (-bits * ratio - which)
+        for ratio in np.linspace(2.0 * edge, 0.5, 50):
+            assert magnitude_distortion(ratio, 1.0) > 2.0 ** (-bits * ratio)
+        # Kept weights count as exact, so that close to 1 nearly nothing moves.
+        assert magnitude_distortion(1.0 - 0.5 * 2.0 ** (0.5 - bits / 2.0), 1.0) < 2.0**-bits
+
+
+def test_figures_without_their_network_are_skipped_unless_asked_for(tmp_path, monkeypatch, capsys):
+    for name in command.FIGURES:
+        if name not in command.OF_REAL_NETWORKS:
+            module = importlib.import_module(f"studies.{name}")
+            monkeypatch.setattr(module, "make", lambda _: {"a": True})
+
+    def lacks(*_):
+        raise InvalidInputError("model", "some", "pip install some")
+
+    for name in command.OF_REAL_NETWORKS:
+        module = importlib.import_module(f"studies.{name}")
+        monkeypatch.setattr(module, "networks" if hasattr(module, "networks") else "make", lacks)
+    assert command.main(["--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    for name in command.OF_REAL_NETWORKS:
+        assert f"{name}: skipped: model: got 'some'. pip install some\n" in out
+    assert command.main(["weights", "--out", str(tmp_path)]) == 2
+    assert "error: model: got 'some'" in capsys.readouterr().err
+
+    def no_torch(name):
+        raise ImportError("needs torch")
+
+    monkeypatch.setattr(command, "OF_REAL_NETWORKS", command.FIGURES)
+    monkeypatch.setattr(command.importlib, "import_module", no_torch)
+    assert command.main(["--out", str(tmp_path)]) == 0
+    assert "weights: skipped: needs torch" in capsys.readouterr().out

@@ -1,0 +1,193 @@
+"""The figures of Mu et al. that compare schemes and optimizers: small runs on made-up predictors, and verdicts."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from baselines.layerwise import rivals
+from baselines.layerwise.rivals import RIVALS
+from coinfer_gym import InvalidInputError
+from studies.mu import noise as layerwise_noise
+from studies.mu import optimizer as layerwise_optimizer
+from studies.mu import rates as layerwise_rates
+from studies.mu import schemes as _layerwise
+from studies.mu import tradeoff as layerwise_tradeoff
+from studies.mu.schemes import Choice, Store, choose, choose_at
+from tests.baselines.layerwise.synthetic import synthetic_predictor, synthetic_problem
+
+GFLOPS = {"rpi3b": 0.2, "rpi4b": 3.0, "tk1": 326.4}
+METHODS = ("All_Local", "All_Server", "Neurosurgeon", "FPGM", "BottleNet++", "Proposed")
+
+
+def made_up(network, device, rate, link="4g"):
+    return synthetic_problem(network, rate, GFLOPS[device])
+
+
+@pytest.fixture(autouse=True)
+def made_up_problems(monkeypatch):
+    for module in (layerwise_rates, layerwise_tradeoff, layerwise_noise, layerwise_optimizer):
+        monkeypatch.setattr(module, "problem_at", made_up)
+
+
+def check_files(folder, name, holds):
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in ("csv", "json", "png", "svg")}
+    summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    assert summary["holds"] == holds
+    return summary
+
+
+def test_problems_have_the_rate():
+    for rate in (1e4, 11.22e6, 1e8):
+        problem = _layerwise.problem_at("alexnet", "rpi3b", rate)
+        assert problem.rate == pytest.approx(rate, rel=1e-9)
+        assert math.isinf(problem.energy_budget)
+
+
+def test_unpruned_schemes_need_no_prediction():
+    problem = replace(made_up("alexnet", "rpi3b", 1e6), accuracy_min=0.99)
+    assert choose(problem, "All_Server").accuracy == problem.predictor.unpruned
+    fallen_back = choose(problem, "FPGM")
+    assert fallen_back.delay == choose(problem, "Neurosurgeon").delay
+    with pytest.raises(InvalidInputError):
+        RIVALS["FPGM"](problem, 0)
+
+
+def test_each_cut_has_the_best_of_the_grid():
+    problem = made_up("alexnet", "rpi3b", 11.22e6)
+    for method in ("FPGM", "2_Step Pruning", "BottleNet++"):
+        rows = [choose_at(problem, method, cut, 0) for cut in range(problem.network.cuts)]
+        fastest = min(float(problem.evaluate_rows(row[None]).delay[0]) for row in rows if row is not None)
+        assert fastest == pytest.approx(RIVALS[method](problem, 0).solution.delay, rel=1e-12)
+
+
+def test_rates(tmp_path, monkeypatch):
+    monkeypatch.setattr(rivals, "EVALUATIONS", 2000)
+    options = {
+        "rates": (1e4, 1e8),
+        "methods": METHODS,
+        "slow_rates": (),
+        "slow_links": (),
+        "curves": (("alexnet", "rpi3b"),),
+        "devices": ("rpi3b",),
+        "work": tmp_path / "work",
+    }
+    holds = layerwise_rates.make(tmp_path / "a", **options)
+    summary = check_files(tmp_path / "a", "layerwise_rates", holds)
+    part = summary["measured"]["M4 (AlexNet, Raspberry Pi 3B+)"]
+    with (tmp_path / "a" / "layerwise_rates.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if not row["link"] and float(row["rate"]) == 1e4]
+    delays = {row["scheme"]: float(row["delay"]) for row in rows}
+    own = delays.pop("Proposed")
+    assert part["second"][0] == pytest.approx(min(delays.values()) / own, rel=1e-6)
+    assert part["worst"][0] == pytest.approx(max(delays.values()) / own, rel=1e-6)
+
+    def refuse(*_):
+        raise AssertionError("nothing is left to choose")
+
+    monkeypatch.setattr(_layerwise, "choose", refuse)
+    assert layerwise_rates.make(tmp_path / "b", **options) == holds
+    assert (tmp_path / "a" / "layerwise_rates.csv").read_bytes() == (
+        tmp_path / "b" / "layerwise_rates.csv"
+    ).read_bytes()
+    (tmp_path / "work" / "choices.json").write_text('{"a": [1]}')
+    with pytest.raises(InvalidInputError, match="damaged"):
+        Store(tmp_path / "work" / "choices.json")
+
+
+def test_rates_verdict_reports_failures():
+    def choice(delay, cut=3):
+        return Choice(delay, cut, 0.9, 1, 0.1, ())
+
+    parts = {"All_Server": [choice(30.0, 0), choice(1.0, 0)], "FPGM": [choice(2.0)] * 2}
+    sound = {("alexnet", "rpi3b"): parts | {"Proposed": [choice(1.0), choice(1.0, 0)]}}
+    judged = layerwise_rates.verdict(sound, {}, (1e4, 1e8))
+    assert [part.split(": ")[1][:24] for part, holds in judged["holds"].items() if not holds] == [
+        "it leads the worst by th"
+    ]
+    broken = {("alexnet", "rpi3b"): parts | {"Proposed": [choice(2.1), choice(1.0, 0)]}}
+    failed = [part for part, holds in layerwise_rates.verdict(broken, {}, (1e4, 1e8))["holds"].items() if not holds]
+    assert len(failed) == 3
+
+
+def test_tradeoff(tmp_path):
+    options = {"networks": ("alexnet",), "methods": ("Neurosurgeon", "BottleNet++", "Proposed"), "evaluations": 500}
+    holds = layerwise_tradeoff.make(tmp_path, **options)
+    check_files(tmp_path, "layerwise_tradeoff", holds)
+    with (tmp_path / "layerwise_tradeoff.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["scheme"] == "Neurosurgeon"]
+    network = made_up("alexnet", "rpi3b", 1e6).network
+    flops = network.unit_flops().cumsum()
+    for row in rows:
+        assert float(row["flops_device"]) == pytest.approx(flops[int(row["cut"]) - 1], rel=1e-6)
+        assert float(row["bits_sent"]) == pytest.approx(32.0 * network.values()[int(row["cut"])], rel=1e-6)
+
+
+def test_tradeoff_counts_points():
+    point = layerwise_tradeoff.Point
+    own = point(1.0, 1.0, 1.0)
+    pairs = [(own, point(2.0, 1.0, 2.0)), (own, point(0.5, 2.0, 2.0)), (own, own), (own, point(3.0, 3.0, 0.5))]
+    found = layerwise_tradeoff.compare(pairs)
+    assert found == {"points": 4, "dominated": 0.5, "left": 0.5, "below": 0.5, "faster": 0.5}
+
+
+def test_noise(tmp_path, monkeypatch):
+    monkeypatch.setattr(rivals, "EVALUATIONS", 2000)
+    quiet = synthetic_predictor("alexnet")
+    noisy = replace(
+        quiet,
+        features=(*quiet.features, "snr_db"),
+        coefficients=np.append(quiet.coefficients, 0.0004),
+        base=quiet.base - 0.02,
+    )
+    holds = layerwise_noise.make(tmp_path, snrs_db=(0.0, 50.0), evaluations=200, predictor=noisy)
+    check_files(tmp_path, "layerwise_noise", holds)
+    digital, analog = layerwise_noise.problems_at(10.0, 10.0, noisy)
+    assert digital.rate == pytest.approx(11.22e6, rel=1e-9)
+    assert analog.rate == digital.rate
+    with (tmp_path / "layerwise_noise.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for cuts, snr_db in product(layerwise_noise.FIRST_CUTS, ("0.0", "50.0")):
+        there = [row for row in rows if (row["cuts"], row["snr_db"]) == (cuts, snr_db)]
+        delays = {row["scheme"]: float(row["delay"]) for row in there}
+        assert delays["Proposed"] <= delays["Prune_Partition"] <= 1.01 * delays["Neurosurgeon"]
+        assert delays["BottleNet++"] <= delays["Neurosurgeon"]
+        if cuts != "all cuts":
+            assert all(row["cut"] != "0" for row in there if row["scheme"] != "All_Server")
+
+
+def test_noise_needs_its_predictor(tmp_path, monkeypatch):
+    monkeypatch.setattr(layerwise_noise, "shipped_regression_predictors", list)
+    with pytest.raises(InvalidInputError, match=r"cifar\.sweep --noise"):
+        layerwise_noise.make(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_optimizer(tmp_path):
+    holds = layerwise_optimizer.make(
+        tmp_path,
+        scenarios=(("alexnet", "rpi3b", "4g"),),
+        evaluations=300,
+        each_cut_evaluations=3000,
+        nodes=2000,
+        sizes=(2, 4),
+        repeats=1,
+    )
+    summary = check_files(tmp_path, "layerwise_optimizer", holds)
+    assert holds["no search is faster than the proven bound"]
+    (scenario,) = summary["measured"]["scenarios"].values()
+    assert 0.0 < scenario["bound"] <= scenario["best"]
+    assert (
+        scenario["searches"]["CMA-ES"]["evaluations"] > scenario["searches"]["Algorithm 1, as printed"]["evaluations"]
+    )
+
+
+def test_chain_has_one_ratio_a_layer():
+    problem = layerwise_optimizer.chain_problem(made_up("alexnet", "rpi3b", 1e6), 3)
+    assert len(problem.network.groups) == 3
+    row = np.array([[1.0, 0.5, 1.0, 1.0, 1.0, 0.1, 1e9]])
+    assert problem.evaluate_rows(row).accuracy[0] == pytest.approx(1.0 - 0.04 / 3 * 0.5)
