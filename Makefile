@@ -9,11 +9,6 @@ STAMP := $(VENV)/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 FLOORS := $(patsubst %/__init__.py,%,coinfer_gym/__init__.py baselines/__init__.py agents/__init__.py studies/__init__.py)
 
-# Numba does not notice changes in the files that a cached function calls into: one cache per state of the source.
-ifndef NUMBA_CACHE_DIR
-NUMBA_CACHE_DIR := $(shell $(PYTHON) scripts/numba_cache.py)
-endif
-export NUMBA_CACHE_DIR
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -54,5 +49,5 @@ benchmarks: $(STAMP)  ## speed of the environments and the optimizers
 	$(PY) -m benchmarks
 
 clean:  ## remove caches and build output, and keep the virtual environment and runs
-	rm -rf .numba_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks build dist *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks build dist *.egg-info
 	find . -path './$(VENV)' -prune -o -type d -name __pycache__ -exec rm -rf {} +

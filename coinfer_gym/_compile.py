@@ -1,58 +1,128 @@
-"""How every compiled function of the package is compiled, in one place."""
+"""How every compiled function of the package is compiled, and when its machine code on disk is still good."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from pathlib import Path
+import hashlib
+import types
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.dispatcher import Dispatcher
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # No kernel allocates, so that none needs numba's reference counts: left on, lanes on two cores fight over the counters
 # of the arrays they share, and one core spends a fifth of a step on them. Division by zero follows IEEE, as in numpy.
-_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
-
-
-def _forget_stale_code() -> None:
-    """Remove the machine code on disk if any source of the package has changed since it was written.
-
-    Numba itself looks at the file of the compiled function alone, not at those of the functions that it calls.
-    """
-    package = Path(__file__).parent
-    sources = sorted(package.rglob("*.py"))
-    state = "\n".join(
-        f"{path.relative_to(package)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sources
-    )
-    stamp = package / "__pycache__" / "compiled-from.txt"
-    with contextlib.suppress(OSError):  # where nothing can be written, numba caches elsewhere
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") == state:
-            return
-        for folder in {path.parent / "__pycache__" for path in sources}:
-            for code in folder.glob("*.nb[ic]"):
-                code.unlink(missing_ok=True)
-        stamp.parent.mkdir(exist_ok=True)
-        stamp.write_text(state, encoding="utf-8")
-
-
-_forget_stale_code()
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
 
 
 def kernel(function: _Function) -> _Function:
     """Compile a scalar or array function at its first call, and keep the machine code on disk."""
-    compiled: _Function = numba.njit(**_OPTIONS)(function)
-    return compiled
+    return _compile(function)
 
 
 def inlined_kernel(function: _Function) -> _Function:
     """`kernel` whose code is pasted into its callers: for small functions of the innermost loop."""
-    compiled: _Function = numba.njit(inline="always", **_OPTIONS)(function)
-    return compiled
+    return _compile(function, inline="always")
 
 
 def parallel_kernel(function: _Function) -> _Function:
     """`kernel` whose ``prange`` loops run on all cores."""
-    compiled: _Function = numba.njit(parallel=True, **_OPTIONS)(function)
-    return compiled
+    return _compile(function, parallel=True)
+
+
+def _compile(function: _Function, **options: Any) -> _Function:
+    if numba.config.DISABLE_JIT:  # formulas can then be stepped through in a debugger
+        return function
+    compiled: Any = numba.njit(**_OPTIONS, **options)(function)
+    try:
+        compiled._cache = _KernelCache(function)
+    except RuntimeError:  # numba's word for: no folder that could be written
+        _warn_once()
+    result: _Function = compiled
+    return result
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]  # numba has no types
+    """Machine code of one function on disk, good as long as nothing that the function calls or reads has changed.
+
+    Numba itself looks at the file of the function alone, so that it keeps old code where a formula in another file has
+    changed, and compiles anew where a comment has.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        base = self._impl.filename_base
+        self._base = base.replace(f"-{self._impl.locator.get_disambiguator()}.", ".")  # a line number
+        self._found: str | None = None
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        if self._found is None:  # only now are all globals of the function defined
+            self._found = fingerprint(self._py_func)
+            self._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]
+                self._cache_path, self._base, self._found
+            )
+        return super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]
+
+
+def fingerprint(function: Callable[..., Any]) -> str:
+    """Digest of a function's code, of all compiled functions that it calls, and of the constants that they read.
+
+    Parameters
+    ----------
+    function : callable
+        A Python function or a compiled one.
+
+    Returns
+    -------
+    str
+        Another one where any of these has changed; comments, docstrings and line numbers do not count.
+    """
+    digest = hashlib.sha256(repr(sorted(_OPTIONS.items())).encode())
+    for text in _parts(getattr(function, "py_func", function), set()):
+        digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def _parts(function: Any, seen: set[int]) -> Iterator[str]:
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    names: list[str] = []
+    for code in _codes(function.__code__):
+        names += code.co_names
+        constants = [each for each in code.co_consts if not isinstance(each, (types.CodeType, str))]
+        yield f"{code.co_name} {code.co_code.hex()} {code.co_names} {constants!r}"
+    values = [function.__globals__[name] for name in names if name in function.__globals__]
+    values += [cell.cell_contents for cell in function.__closure__ or ()]
+    modules = [value for value in values if isinstance(value, types.ModuleType)]
+    values += [getattr(module, name) for module in modules for name in names if hasattr(module, name)]
+    for value in values:
+        if isinstance(value, Dispatcher):
+            yield repr(sorted(value.targetoptions.items()))
+            yield from _parts(value.py_func, seen)
+        elif not isinstance(value, types.ModuleType) and not callable(value):
+            yield repr(value)
+        elif hasattr(value, "_fields"):  # a named tuple: its fields have places
+            yield repr(value._fields)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _warn_once() -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        text = "No folder for compiled code can be written, so every process compiles anew: set NUMBA_CACHE_DIR."
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+_warned = False

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("coinfer_gym", "baselines", "agents", "studies")  # from the ground up
-OTHERS = ("benchmarks", "configs", "docs", "scripts", "tests")  # rooms outside the house
+OTHERS = ("benchmarks", "configs", "docs", "tests")  # rooms outside the house
 HEAVY = ("torch", "transformers", "cvxpy", "matplotlib", "pygame", "stable_baselines3")
 
 
@@ -142,16 +142,3 @@ def test_constraints_pin_every_dependency():
     ]
     names = {normal(re.match(r"[A-Za-z0-9._-]+", requirement)[0]) for requirement in wanted}
     assert names - pinned == {"coinfer-gym"}
-
-
-def test_numba_cache_follows_the_source(tmp_path):
-    cache_folder = runpy.run_path(str(ROOT / "scripts" / "numba_cache.py"))["cache_folder"]
-    callee = tmp_path / "coinfer_gym" / "world" / "callee.py"
-    callee.parent.mkdir(parents=True)
-    callee.write_text("A = 1\n")
-    first = cache_folder(tmp_path)
-    assert first == cache_folder(tmp_path)
-    callee.write_text("A = 2\n")
-    second = cache_folder(tmp_path)
-    callee.rename(callee.with_name("renamed.py"))
-    assert len({first, second, cache_folder(tmp_path)}) == 3
