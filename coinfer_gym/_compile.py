@@ -35,7 +35,7 @@ def parallel_kernel(function: _Function) -> _Function:
 
 
 def _compile(function: _Function, **options: Any) -> _Function:
-    if numba.config.DISABLE_JIT:  # formulas can then be stepped through in a debugger
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # formulas can then be stepped through in a debugger
         return function
     compiled: Any = numba.njit(**_OPTIONS, **options)(function)
     try:
@@ -46,7 +46,7 @@ def _compile(function: _Function, **options: Any) -> _Function:
     return result
 
 
-class _KernelCache(FunctionCache):  # type: ignore[misc]  # numba has no types
+class _KernelCache(FunctionCache):
     """Machine code of one function on disk, good as long as nothing that the function calls or reads has changed.
 
     Numba itself looks at the file of the function alone, so that it keeps old code where a formula in another file has
