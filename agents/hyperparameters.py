@@ -21,9 +21,9 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import nn
 
-from agents.policy import Wrappers, check_wrappers
 from agents.vec_env import CompressPenalties, LagrangianPenalties, PayDelivered
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.laim.named_wrappers import Wrappers, check_wrappers
 
 __all__ = ["ACTIVATIONS", "ALGORITHMS", "Hyperparameters", "load_hyperparameters", "parse_hyperparameters"]
 
@@ -80,7 +80,7 @@ class Hyperparameters:
     policy : str
         Kind of policy.
     env_wrapper : list of dict
-        Wrappers of `coinfer_gym.laim.wrappers` around every environment, see `agents.policy.check_wrappers`.
+        Wrappers around every environment, see `coinfer_gym.laim.named_wrappers`.
     vec_env_wrapper : dict
         One of `PENALTIES` around the lanes in training, by name, and its arguments; empty for none.
     warmup : int

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.laim.named_wrappers import wrap
 
 __all__ = [
     "AGENT_FILE",
@@ -23,26 +22,21 @@ __all__ = [
     "Agent",
     "actor_layers",
     "actor_weights",
-    "check_wrappers",
     "find_actor",
-    "find_wrapper",
     "load_agent",
     "read_agent",
     "save_agent",
-    "wrap",
 ]
 
 Vector = NDArray[np.float32]
 Layer = tuple[Vector, Vector]
 State = tuple[NDArray[Any], ...]
-Wrappers = list[dict[str, dict[str, Any]]]
 
 AGENT_FILE = "agent.safetensors"
 """Name of an agent's file in the folder of its run."""
 
 _FORMAT = 1
 _LOG_STD_LOW, _LOG_STD_HIGH = -20.0, 2.0  # as in the actors of SAC and TQC
-_WRAPPERS = "coinfer_gym.laim.wrappers"
 # Arrays of no dimension: NumPy takes twice as long to make sense of a number.
 _ZERO, _LOW, _HIGH = (np.array(value, np.float32) for value in (0.0, -1.0, 1.0))
 
@@ -524,73 +518,6 @@ def default_activation(algo: str) -> str:
 def is_actor(algo: str, name: str) -> bool:
     """Whether a tensor of a policy belongs to its actor."""
     return name.startswith(find_actor(algo).parts)
-
-
-def find_wrapper(name: str) -> type[gym.Wrapper[Any, Any, Any, Any]]:
-    """Wrapper of single environments by its name in `coinfer_gym.laim.wrappers`, with the module's name or without.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is none.
-    """
-    module = importlib.import_module(_WRAPPERS)  # most agents do not need it
-    known: dict[str, type[gym.Wrapper[Any, Any, Any, Any]]] = {
-        key: value for key, value in vars(module).items() if _is_wrapper(value)
-    }
-    short = str(name).removeprefix(f"{_WRAPPERS}.")
-    if short not in known:
-        raise InvalidInputError("wrapper", name, nearest(short, known))
-    return known[short]
-
-
-def check_wrappers(given: Any) -> Wrappers:
-    """Wrappers as one list of mappings from a name to keyword arguments, the innermost first.
-
-    Parameters
-    ----------
-    given : str, mapping, sequence of these, or None
-        As in RL Baselines3 Zoo's ``env_wrapper``; the module's name may be left out.
-
-    Returns
-    -------
-    list of dict
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such wrapper, or it has no such argument.
-    """
-    items = [] if given is None else [given] if isinstance(given, (str, Mapping)) else given
-    wrappers: Wrappers = []
-    if not isinstance(items, Sequence):
-        raise InvalidInputError("wrapper", given, "Give names of wrappers, or mappings of a name to its arguments.")
-    for item in items:
-        if not isinstance(item, str) and not (isinstance(item, Mapping) and len(item) == 1):
-            raise InvalidInputError("wrapper", item, "Give a name, or a mapping of one name to its arguments.")
-        name, options = (item, {}) if isinstance(item, str) else next(iter(item.items()))
-        layer = find_wrapper(name)
-        known = list(inspect.signature(layer.__init__).parameters)[2:]
-        if not isinstance(options or {}, Mapping):
-            raise InvalidInputError(f"wrapper {name}", options, "Give a mapping of its arguments.")
-        for key in options or {}:
-            if key not in known:
-                hint = nearest(str(key), known) if known else "It has no arguments."
-                raise InvalidInputError(f"wrapper {name}: argument", key, hint)
-        wrappers.append({f"{_WRAPPERS}.{layer.__name__}": dict(options or {})})
-    return wrappers
-
-
-def wrap(env: gym.Env[Any, Any], wrappers: Any) -> gym.Env[Any, Any]:
-    """An environment inside wrappers, given as for `check_wrappers`."""
-    for item in check_wrappers(wrappers):
-        for name, options in item.items():
-            env = find_wrapper(name)(env, **options)
-    return env
-
-
-def _is_wrapper(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, gym.Wrapper) and value.__module__ == _WRAPPERS
 
 
 def find_actor(algo: str) -> Actor:

@@ -23,10 +23,11 @@ from agents.hyperparameters import (
     parse_hyperparameters,
 )
 from agents.hyperparameters import read_mapping as _read_mapping
-from agents.policy import AGENT_FILE, Wrappers, check_wrappers
+from agents.policy import AGENT_FILE
 from agents.vec_env import NativeVecEnv, make_native
 from baselines.output import git_revision, versions
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.laim.named_wrappers import Wrappers, check_wrappers
 
 __all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config"]
 

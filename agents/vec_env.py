@@ -24,8 +24,8 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 import coinfer_gym  # noqa: F401  registers the ids
-from agents.policy import Wrappers, check_wrappers, wrap
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.laim.named_wrappers import Wrappers, check_wrappers, wrap
 
 __all__ = [
     "CompressPenalties",
@@ -360,9 +360,9 @@ def make_native(env_id: str, n_envs: int, wrappers: Any = (), **env_kwargs: Any)
     n_envs : int
         Number of lanes.
     wrappers : str, mapping, or sequence of these
-        Classes of `coinfer_gym.laim.wrappers`, innermost first, as `agents.policy.check_wrappers` takes them. Where
-        each has a class of the same name in `coinfer_gym.laim.vector_wrappers`, these go around all lanes at once;
-        otherwise single environments are wrapped, and a step costs as much as these do.
+        As for `coinfer_gym.laim.named_wrappers.check_wrappers`, innermost first. Where each has a class of the same
+        name in `coinfer_gym.laim.vector_wrappers`, these wrap all lanes at once; otherwise single environments are
+        wrapped, and a step costs as much as these do.
     **env_kwargs
         As for ``gym.make``.
 

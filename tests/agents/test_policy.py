@@ -15,11 +15,12 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 from torch import nn
 
 from agents.hyperparameters import ALGORITHMS, find_policy
-from agents.policy import Agent, actor_weights, check_wrappers, find_wrapper, load_agent, read_agent, save_agent
+from agents.policy import Agent, actor_weights, load_agent, read_agent, save_agent
 from agents.vec_env import make_native
 from baselines.compare import play
 from baselines.registry import make_policy
 from coinfer_gym import InvalidInputError
+from coinfer_gym.laim.named_wrappers import check_wrappers, find_wrapper
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets
 
 LAIM = "coinfer_gym/LAIM-v0"
@@ -227,6 +228,7 @@ def test_wrappers_that_are_none_are_refused():
             check_wrappers(given)
     assert check_wrappers("KeepBudgets") == check_wrappers([{"coinfer_gym.laim.wrappers.KeepBudgets": None}])
     assert find_wrapper("KeepBudgets") is KeepBudgets
+    assert find_wrapper("coinfer_gym.wrappers.ExactWithin") is BudgetShareAction  # in files before version 0.1
 
 
 @pytest.mark.parametrize("algo", sorted(ALGORITHMS))

@@ -11,7 +11,6 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from agents.policy import find_wrapper
 from agents.vec_env import (
     CompressPenalties,
     LagrangianPenalties,
@@ -23,6 +22,7 @@ from agents.vec_env import (
 )
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.env import LAIMVectorEnv
+from coinfer_gym.laim.named_wrappers import find_wrapper
 
 LAIM = "coinfer_gym/LAIM-v0"
 LANES = 5
