@@ -106,7 +106,7 @@ class Report:
         console.print("[dim]95 % intervals: paired bootstrap over worlds; ± is the longer side of one[/dim]")
 
     def write(self, folder: Path) -> None:
-        """Write ``summary.csv``, ``worlds.csv``, ``summary.json``, ``comparison.png`` and ``comparison.svg``."""
+        """Write ``summary.csv``, ``worlds.csv``, ``summary.json`` and ``comparison.png``."""
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "summary.csv", self._summary_csv())
         write_text(folder / "worlds.csv", self._worlds_csv())
@@ -212,7 +212,7 @@ def draw(report: Report) -> dict[str, bytes]:
         axes[0].set_yticks(range(len(report.labels)), report.labels)
         axes[0].set_ylim(len(report.labels) - 0.5, -0.5)  # the first policy on top
         figure.suptitle(f"{report.config['title']}  ({report.config['worlds']} worlds, 95 % intervals)", fontsize=11)
-        return {f"comparison.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"comparison.png": render(figure)}
 
 
 def _dots(axis: Any, report: Report, name: str) -> None:

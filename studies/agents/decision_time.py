@@ -174,7 +174,7 @@ def make(
     work: Path = Path("runs/figures/decision_time"),
     jobs: int | None = None,
 ) -> dict[str, bool]:
-    """Compute and write ``decision_time.{csv,json,png,svg}``.
+    """Compute and write ``decision_time.{csv,json,png}``.
 
     Parameters
     ----------
@@ -302,7 +302,7 @@ def draw(results: Results) -> dict[str, bytes]:
         axis.set_title(f"Quality against decision time, {results.worlds} worlds, 95 % intervals", fontsize=11)
         figure.legend(loc="lower center", ncols=6, frameon=False, fontsize=8, columnspacing=1.5)
         _write_labels(figure, axis, results)
-        return {f"decision_time.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"decision_time.png": render(figure)}
 
 
 def _dots(axis: Any, points: Sequence[Point], colour: str, label: str) -> None:

@@ -10,7 +10,7 @@ Written are, to ``docs/results/agents/NAME`` by default:
 - ``efficiency.csv``: decisions and seconds until a run has some share of the target's score.
 - ``curves.csv``: quartiles over runs of every evaluation in training; ``regret`` is what the median is short of the
   target.
-- ``learning_curves``, ``iqm``, ``profiles`` and ``front``, each a PNG and an SVG.
+- ``learning_curves``, ``iqm``, ``profiles`` and ``front``, PNG files.
 
 **Intervals.** The measures are those of `rliable` (Agarwal et al., 2021). Its stratified bootstrap draws runs for each
 world apart, as if every world had been trained for by itself. Here one agent plays all worlds: a run that went badly

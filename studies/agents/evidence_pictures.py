@@ -44,7 +44,7 @@ Line = tuple[Point, Point]
 
 
 def write_pictures(evidence: Evidence, folder: Path) -> None:
-    """Write every picture as a PNG and an SVG.
+    """Write every picture as a PNG.
 
     Parameters
     ----------
@@ -63,8 +63,7 @@ def _write_picture(path: Path, draw: Callable[[Any], None]) -> None:
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure)
-        for kind in ("png", "svg"):
-            write_bytes(path.with_suffix(f".{kind}"), render(figure, kind))
+        write_bytes(path.with_suffix(".png"), render(figure))
 
 
 def _lines(evidence: Evidence) -> list[tuple[str, Any, float]]:

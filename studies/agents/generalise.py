@@ -214,7 +214,7 @@ def _rows(config: GeneraliseConfig, points: Sequence[Point]) -> list[list[Any]]:
 
 
 def write(config: GeneraliseConfig, points: Sequence[Point], folder: Path, command: str) -> None:
-    """Write ``points.csv``, ``summary.json``, ``generalise.png`` and ``generalise.svg``."""
+    """Write ``points.csv``, ``summary.json`` and ``generalise.png``."""
     folder.mkdir(parents=True, exist_ok=True)
     header, *rows = _rows(config, points)
     _output.write_text(folder / "points.csv", _output.csv_text([header, *rows]))
@@ -267,7 +267,7 @@ def _draw(config: GeneraliseConfig, points: Sequence[Point]) -> dict[str, bytes]
         columns = min(2 * columns, len(shown))
         handles = list(shown.values())
         figure.legend(handles, list(shown), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
-        return {f"generalise.{kind}": _output.render(figure, kind) for kind in ("png", "svg")}
+        return {"generalise.png": _output.render(figure)}
 
 
 def _panels(panels: Any, config: GeneraliseConfig, points: Sequence[Point]) -> None:

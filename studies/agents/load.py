@@ -229,7 +229,7 @@ def make(
     seed: int = 0,
     jobs: int | None = None,
 ) -> dict[str, bool]:
-    """Compute and write ``load.{csv,json,png,svg}``.
+    """Compute and write ``load.{csv,json,png}``.
 
     Parameters
     ----------
@@ -395,7 +395,7 @@ def draw(sweeps: Mapping[str, Sweep]) -> dict[str, bytes]:
         figure.suptitle(f"Quality against load, {SCENARIO}, {worlds} worlds, 95 % intervals", fontsize=11)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        return {f"load.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"load.png": render(figure)}
 
 
 def _panels(axes: Any, swept: Sweep) -> None:

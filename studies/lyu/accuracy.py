@@ -341,7 +341,7 @@ def compute(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, 
 
 
 def make(folder: Path, *, source: Path = MEASUREMENTS) -> dict[str, bool]:
-    """Write ``accuracy_budgets`` and ``accuracy_cuts``, each ``.csv``, ``.json``, ``.png`` and ``.svg``.
+    """Write ``accuracy_budgets`` and ``accuracy_cuts``, each ``.csv``, ``.json`` and ``.png``.
 
     Parameters
     ----------
@@ -707,7 +707,7 @@ def draw_budgets(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
         handles += [*_legend(), mark]
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
         figure.suptitle("Designs in F1 on SQuAD along the budgets (after Lyu et al., Figs. 4 and 5)", fontsize=11)
-        return {f"accuracy_budgets.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"accuracy_budgets.png": render(figure)}
 
 
 def draw_cuts(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
@@ -750,7 +750,7 @@ def draw_cuts(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
         figure.legend(handles=[*handles, *_legend()], loc="outside lower center", ncols=4, frameon=False, fontsize=9)
         title = "Every cut's design in F1 on SQuAD, budgets relative to the scenario's (after Lyu et al., Fig. 6)"
         figure.suptitle(title, fontsize=11)
-        return {f"accuracy_cuts.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"accuracy_cuts.png": render(figure)}
 
 
 def _plot(axis: Any, x: Floats, curve: Curve, line: str, *, predicted: bool) -> None:

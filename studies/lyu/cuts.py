@@ -73,7 +73,7 @@ def make(
     budgets: Sequence[tuple[float, float]] = BUDGETS,
     jobs: int = 1,
 ) -> dict[str, bool]:
-    """Compute and write ``cuts.{csv,json,png,svg}``.
+    """Compute and write ``cuts.{csv,json,png}``.
 
     Parameters
     ----------
@@ -344,4 +344,4 @@ def draw(cuts: Mapping[Key, Cuts]) -> dict[str, bytes]:
             "Every cut's optimum under delay and energy budgets relative to the scenario's (after Lyu et al., Fig. 6)"
         )
         figure.suptitle(title, fontsize=11)
-        return {f"cuts.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"cuts.png": render(figure)}

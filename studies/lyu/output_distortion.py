@@ -85,7 +85,7 @@ Key = tuple[str, str]
 def make(
     folder: Path, *, measured: Sequence[Network] | None = None, ratios: Sequence[float] = RATIOS
 ) -> dict[str, bool]:
-    """Compute and write ``output_distortion.{csv,json,png,svg}``.
+    """Compute and write ``output_distortion.{csv,json,png}``.
 
     Parameters
     ----------
@@ -360,4 +360,4 @@ def draw(curves: Mapping[Key, Distortions]) -> dict[str, bytes]:
             entries |= dict(zip(labels, handles, strict=True))
         figure.legend(entries.values(), entries, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
         figure.suptitle("Output distortion and what bounds it (after Lyu et al., Fig. 3)", fontsize=11)
-        return {f"output_distortion.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"output_distortion.png": render(figure)}

@@ -80,7 +80,7 @@ class Measured(NamedTuple):
 def make(
     folder: Path, *, measured: Sequence[Network] | None = None, ratios: Sequence[float] = RATIOS
 ) -> dict[str, bool]:
-    """Compute and write ``pruned_weights.{csv,json,png,svg}``.
+    """Compute and write ``pruned_weights.{csv,json,png}``.
 
     Parameters
     ----------
@@ -306,7 +306,7 @@ def draw(parts: Mapping[str, Measured]) -> dict[str, bytes]:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
         figure.suptitle("Pruned weights: measured (markers), closed forms (lines) and bound", fontsize=11)
-        return {f"pruned_weights.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"pruned_weights.png": render(figure)}
 
 
 def _panels(axes: Any, part: Measured) -> None:

@@ -61,7 +61,7 @@ Key = tuple[str, str]
 
 
 def make(folder: Path, *, names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dict[str, bool]:
-    """Compute and write ``regimes.{csv,json,png,svg}``.
+    """Compute and write ``regimes.{csv,json,png}``.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def draw(maps: Mapping[Key, Regimes]) -> dict[str, bytes]:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         figure.suptitle(f"{NETWORK}: which cut is best, at {problem.energy_budget:g} J", fontsize=11)
-        return {f"regimes.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"regimes.png": render(figure)}
 
 
 def _panel(axis: Any, regimes: Regimes, colours: Any, scale: Any) -> Any:

@@ -224,7 +224,7 @@ def quantiles(values: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
 def make(
     folder: Path, *, names: Sequence[str] = tuple(QUALITIES), count: int = COUNT, seed: int = 0
 ) -> dict[str, bool]:
-    """Compute and write ``sca_convergence.{csv,json,png,svg}``.
+    """Compute and write ``sca_convergence.{csv,json,png}``.
 
     Parameters
     ----------
@@ -368,7 +368,7 @@ def draw(gaps: Mapping[str, ScaGaps]) -> dict[str, bytes]:
         figure.suptitle(f"Successive convex approximation, {SCENARIO}, best cut", fontsize=11)
         handles, labels = right.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        return {f"sca_convergence.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"sca_convergence.png": render(figure)}
 
 
 def _curves(axis: Any, x: NDArray[Any], values: NDArray[np.float64], name: str, colour: str, marker: str) -> None:

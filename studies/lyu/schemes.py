@@ -151,7 +151,7 @@ Onsets = dict[str, dict[str, dict[str, Any]]]
 def make(
     folder: Path, *, names: Sequence[str] = tuple(QUALITY_TITLES), points: int = POINTS, jobs: int = 1
 ) -> dict[str, bool]:
-    """Compute and write ``schemes_delay`` and ``schemes_energy``, each ``.csv``, ``.json``, ``.png`` and ``.svg``.
+    """Compute and write ``schemes_delay`` and ``schemes_energy``, each ``.csv``, ``.json`` and ``.png``.
 
     A second picture of each, ``..._distortion``, has the same curves in terms of distortion.
 
@@ -492,7 +492,7 @@ def draw(budget: Budget, curves: Mapping[Key, Curve]) -> dict[str, bytes]:
     pictures: dict[str, bytes] = {}
     for field, suffix in (("quality", ""), ("distortion", "_distortion")):
         figure = _figure(budget, curves, field)
-        pictures |= {f"schemes_{budget.name}{suffix}.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        pictures |= {f"schemes_{budget.name}{suffix}.png": render(figure)}
     return pictures
 
 

@@ -46,7 +46,7 @@ class Fits(NamedTuple):
 
 
 def make(folder: Path, *, measured: Sequence[Network] | None = None) -> dict[str, bool]:
-    """Compute and write ``weights.{csv,json,png,svg}``.
+    """Compute and write ``weights.{csv,json,png}``.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def draw(fits: Mapping[str, Fits]) -> dict[str, bytes]:
             [*handles, *more], [*labels, *names], loc="outside lower center", ncols=6, frameon=False, fontsize=9
         )
         figure.suptitle("Weights and the distributions fitted to them (after Lyu et al., Fig. 2)", fontsize=11)
-        return {f"weights.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"weights.png": render(figure)}
 
 
 def _histogram(axis: Any, part: Fits) -> None:

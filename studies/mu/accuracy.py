@@ -94,7 +94,7 @@ class Curve(NamedTuple):
 def make(
     folder: Path, *, measurements: Path = MEASUREMENTS, networks: Sequence[str] = tuple(NETWORKS)
 ) -> dict[str, bool]:
-    """Compute and write ``layerwise_accuracy.{csv,json,png,svg}``.
+    """Compute and write ``layerwise_accuracy.{csv,json,png}``.
 
     Parameters
     ----------
@@ -324,7 +324,7 @@ def draw(predictions: Mapping[str, Predictions], curves: Mapping[str, Curve]) ->
         for axis in axes:
             finish_axis(axis)
         figure.suptitle("What compression costs, and how well it is predicted (after Mu et al., Table IV)", fontsize=11)
-        return {f"layerwise_accuracy.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"layerwise_accuracy.png": render(figure)}
 
 
 def _draw_table(axis: Any, predictions: Mapping[str, Predictions]) -> None:

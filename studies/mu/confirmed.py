@@ -62,7 +62,7 @@ class Confirmed(NamedTuple):
 def make(
     folder: Path, *, measurements: Path = MEASUREMENTS, networks: Sequence[str] = tuple(NETWORKS)
 ) -> dict[str, bool]:
-    """Compute and write ``layerwise_confirmed.{csv,json,png,svg}``.
+    """Compute and write ``layerwise_confirmed.{csv,json,png}``.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def draw(confirmed: Mapping[str, Confirmed]) -> dict[str, bytes]:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
         figure.suptitle("Chosen designs, built, tuned and tested", fontsize=11)
-        return {f"layerwise_confirmed.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"layerwise_confirmed.png": render(figure)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

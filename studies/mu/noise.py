@@ -104,7 +104,7 @@ def make(
     predictor: RegressionPredictor | None = None,
     seed: int = 0,
 ) -> dict[str, bool]:
-    """Compute and write ``layerwise_noise.{csv,json,png,svg}``.
+    """Compute and write ``layerwise_noise.{csv,json,png}``.
 
     Parameters
     ----------
@@ -311,4 +311,4 @@ def draw(choices: Mapping[str, Choices], snrs_db: Sequence[float]) -> dict[str, 
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
         figure.suptitle(f"AlexNet, {DEVICES[DEVICE]}, noisy channel (after Mu et al., Fig. 11)", fontsize=11)
-        return {f"layerwise_noise.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"layerwise_noise.png": render(figure)}

@@ -145,7 +145,7 @@ def make(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> dict[str, bool]:
-    """Compute and write ``layerwise_optimizer.{csv,json,png,svg}``.
+    """Compute and write ``layerwise_optimizer.{csv,json,png}``.
 
     Parameters
     ----------
@@ -397,7 +397,7 @@ def draw(compared: Mapping[Key, Compared], grown: Growth) -> dict[str, bytes]:
         left.tick_params(axis="x", labelsize=6.5)
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
         figure.suptitle("Algorithm 1, other optimizers and the exact optimum", fontsize=11)
-        return {f"layerwise_optimizer.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"layerwise_optimizer.png": render(figure)}
 
 
 def _legend(name: str) -> str:

@@ -106,7 +106,7 @@ def wide_alexnet() -> Network:
 
 
 def make(folder: Path) -> dict[str, bool]:
-    """Compute and write ``layerwise_partition.{csv,json,png,svg}``.
+    """Compute and write ``layerwise_partition.{csv,json,png}``.
 
     Parameters
     ----------
@@ -246,4 +246,4 @@ def draw(times: Mapping[Key, Times]) -> dict[str, bytes]:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
         figure.suptitle("AlexNet, partition alone (after Mu et al., Fig. 6)", fontsize=11)
-        return {f"layerwise_partition.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"layerwise_partition.png": render(figure)}

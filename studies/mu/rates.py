@@ -71,7 +71,7 @@ def make(
     work: Path = Path("runs/figures/layerwise"),
     seed: int = 0,
 ) -> dict[str, bool]:
-    """Compute and write ``layerwise_rates.{csv,json,png,svg}``.
+    """Compute and write ``layerwise_rates.{csv,json,png}``.
 
     Parameters
     ----------
@@ -294,4 +294,4 @@ def draw(curves: Curves, rates: Sequence[float]) -> dict[str, bytes]:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
         figure.suptitle("Delay against the rate (after Mu et al., Figs. 7 and 8)", fontsize=11)
-        return {f"layerwise_rates.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"layerwise_rates.png": render(figure)}

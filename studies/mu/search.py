@@ -236,7 +236,7 @@ def make(
     sizes: Sequence[int] = SIZES,
     seed: int = 0,
 ) -> dict[str, bool]:
-    """Compute and write ``search.{csv,json,png,svg}``.
+    """Compute and write ``search.{csv,json,png}``.
 
     Parameters
     ----------
@@ -427,7 +427,7 @@ def draw(
         figure.legend(
             handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9, columnspacing=1.4
         )
-        return {f"search.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"search.png": render(figure)}
 
 
 def _curves(axis: Any, grid: NDArray[np.int64], curves: Mapping[str, Floats]) -> None:

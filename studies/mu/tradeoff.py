@@ -65,7 +65,7 @@ def make(
     evaluations: int = EVALUATIONS,
     seed: int = 0,
 ) -> dict[str, bool]:
-    """Compute and write ``layerwise_tradeoff.{csv,json,png,svg}``.
+    """Compute and write ``layerwise_tradeoff.{csv,json,png}``.
 
     Parameters
     ----------
@@ -211,4 +211,4 @@ def draw(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> dict[str, b
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         figure.suptitle(f"Every inner cut, {DEVICES[DEVICE]}, 4G (after Mu et al., Figs. 9, 10)", fontsize=10)
-        return {f"layerwise_tradeoff.{kind}": render(figure, kind) for kind in ("png", "svg")}
+        return {"layerwise_tradeoff.png": render(figure)}

@@ -233,7 +233,7 @@ def test_figure_writes_what_the_searches_found(tmp_path):
         tmp_path / "made", names=names, count=2, evaluations=300, repeats=2, dimensions=(3,), sizes=sizes
     )
     folder = tmp_path / "made"
-    assert {path.name for path in folder.iterdir()} == {f"search.{kind}" for kind in ("csv", "json", "png", "svg")}
+    assert {path.name for path in folder.iterdir()} == {f"search.{kind}" for kind in ("csv", "json", "png")}
     assert (folder / "search.png").read_bytes().startswith(b"\x89PNG")
     summary = json.loads((folder / "search.json").read_text(encoding="utf-8"))
     assert summary["holds"] == holds

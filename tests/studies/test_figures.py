@@ -49,11 +49,8 @@ def quantile(values, q):
 
 def test_small_run_makes_the_files_and_holds(small_run):
     folder, holds = small_run
-    assert {path.name for path in folder.iterdir()} == {
-        f"sca_convergence.{kind}" for kind in ("csv", "json", "png", "svg")
-    }
+    assert {path.name for path in folder.iterdir()} == {f"sca_convergence.{kind}" for kind in ("csv", "json", "png")}
     assert (folder / "sca_convergence.png").read_bytes().startswith(b"\x89PNG")
-    assert "</svg>" in (folder / "sca_convergence.svg").read_text(encoding="utf-8")
     summary = json.loads((folder / "sca_convergence.json").read_text(encoding="utf-8"))
     assert summary["holds"] == holds
     assert len(holds) == 5

@@ -122,7 +122,7 @@ def test_command_writes_everything(tmp_path, capsys, monkeypatch):
     assert main(["elsewhere.yaml", "--jobs", "1", "--out", "out"]) == 0
     text = capsys.readouterr().out
     assert all(part in text for part in ("Elsewhere", "bus", "agent less myopic exact", "violated %", BOUND))
-    names = {"points.csv", "summary.json", "generalise.png", "generalise.svg"}
+    names = {"points.csv", "summary.json", "generalise.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     rows = list(csv.DictReader((tmp_path / "out" / "points.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 4 * 4

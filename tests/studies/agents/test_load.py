@@ -20,7 +20,7 @@ from studies.agents import decision_time, load
 
 RATES, WORLDS, TASKS = (1.0, 4.0), 2, 15
 SEED = 5
-KINDS = ("csv", "json", "png", "svg")
+KINDS = ("csv", "json", "png")
 
 
 def rows_of(path):
@@ -41,7 +41,6 @@ def small_run(tmp_path_factory):
 def assert_complete(folder, name, holds):
     assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in KINDS}
     assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "</svg>" in (folder / f"{name}.svg").read_text(encoding="utf-8")
     summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     assert summary["holds"] == holds
     assert {part: not found for part, found in summary["exceptions"].items()} == holds

@@ -99,12 +99,11 @@ def test_files_hold_what_was_measured(found, source, tmp_path):
     holds = accuracy.make(tmp_path / "made", source=source)
     names = ("accuracy_budgets", "accuracy_cuts")
     assert {path.name for path in (tmp_path / "made").iterdir()} == {
-        f"{name}.{kind}" for name in names for kind in ("csv", "json", "png", "svg")
+        f"{name}.{kind}" for name in names for kind in ("csv", "json", "png")
     }
     written, rows = {}, []
     for name in names:
         assert (tmp_path / "made" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert "</svg>" in (tmp_path / "made" / f"{name}.svg").read_text(encoding="utf-8")
         summary = json.loads(
             (tmp_path / "made" / f"{name}.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
         )

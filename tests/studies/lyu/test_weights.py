@@ -22,7 +22,7 @@ from studies.lyu import networks as _networks  # noqa: E402
 from studies.lyu import output_distortion, pruned_weights, weights  # noqa: E402
 from studies.lyu.autoencoder import normalize, theorem_constant  # noqa: E402
 
-KINDS = ("csv", "json", "png", "svg")
+KINDS = ("csv", "json", "png")
 RATIOS = (0.2, 0.5, 0.8)
 
 

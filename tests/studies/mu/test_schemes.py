@@ -35,7 +35,7 @@ def made_up_problems(monkeypatch):
 
 
 def check_files(folder, name, holds):
-    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in ("csv", "json", "png", "svg")}
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in ("csv", "json", "png")}
     summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     assert summary["holds"] == holds
     return summary
