@@ -127,10 +127,6 @@ def load_results(summary: Path, work: Path, jobs: int = 1) -> Results:
     jobs : int
         Number of processes.
 
-    Returns
-    -------
-    Results
-
     Raises
     ------
     InvalidInputError
@@ -208,10 +204,6 @@ def make(
 def verdict(results: Results) -> dict[str, Any]:
     """What the results say.
 
-    Parameters
-    ----------
-    results : Results
-
     Returns
     -------
     dict
@@ -250,10 +242,6 @@ def verdict(results: Results) -> dict[str, Any]:
 def table(results: Results) -> list[list[Any]]:
     """The picture's data: the header, a row per policy, and one of the bound.
 
-    Parameters
-    ----------
-    results : Results
-
     Returns
     -------
     list of list
@@ -271,10 +259,6 @@ def table(results: Results) -> list[list[Any]]:
 
 def draw(results: Results) -> dict[str, bytes]:
     """Picture of the results, every point with its label.
-
-    Parameters
-    ----------
-    results : Results
 
     Returns
     -------

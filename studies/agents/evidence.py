@@ -143,8 +143,6 @@ def write_evidence(evidence: Evidence, folder: Path, command: str) -> None:
 
     Parameters
     ----------
-    evidence : Evidence
-    folder : Path
     command : str
         The command that made them.
     """

@@ -131,14 +131,6 @@ class Evidence:
 def read_sweep(folder: Path) -> Evidence:
     """Read the folder of a sweep.
 
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    Evidence
-
     Raises
     ------
     InvalidInputError
@@ -267,10 +259,6 @@ def bootstrap(scores: Floats, measure: Measure, draw: Draw, seed: int = 0) -> tu
         What is drawn anew: whole runs, these and worlds, or runs for every world apart, as `rliable` does.
     seed : int
         Of the generator.
-
-    Returns
-    -------
-    value, low, high
     """
     generator = np.random.default_rng(seed)
     runs, worlds = scores.shape
@@ -294,10 +282,6 @@ def improvement(scores: Floats, other: Floats, seed: int = 0) -> tuple[float, fl
         Equal scores count half.
     seed : int
         Of the generator.
-
-    Returns
-    -------
-    value, low, high
     """
     ahead = scores[:, None] - other[None]
     wins = np.where(ahead > 0.0, 1.0, np.where(ahead < 0.0, 0.0, 0.5))

@@ -44,13 +44,7 @@ Line = tuple[Point, Point]
 
 
 def write_pictures(evidence: Evidence, folder: Path) -> None:
-    """Write every picture as a PNG.
-
-    Parameters
-    ----------
-    evidence : Evidence
-    folder : Path
-    """
+    """Write every picture as a PNG."""
     for name, draw in _PICTURES.items():
         _write_picture(folder / name, partial(draw, evidence))
 

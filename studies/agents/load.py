@@ -96,10 +96,6 @@ def settings(arrivals: str, rate: float, tasks: int) -> dict[str, Any]:
         In 1/s.
     tasks : int
         Tasks per episode.
-
-    Returns
-    -------
-    dict
     """
     env: dict[str, Any] = {"scenario": SCENARIO, "tasks": tasks, "arrivals": arrivals}
     if arrivals == "poisson":
@@ -161,10 +157,6 @@ def sweep(
         Number of worlds, tasks in each, and seed of the first.
     jobs : int
         Number of processes.
-
-    Returns
-    -------
-    Sweep
     """
     policies = tuned_policies(TUNED[arrivals])
     parts = []
@@ -182,7 +174,6 @@ def clairvoyant_bounds(config: CompareConfig, work: Path, jobs: int = 1) -> NDAr
 
     Parameters
     ----------
-    config : CompareConfig
     work : Path
         Folder that remembers them, under a digest of all that they depend on.
     jobs : int
@@ -270,7 +261,6 @@ def estimates(swept: Sweep, reference: str) -> tuple[Estimate, Estimate]:
 
     Parameters
     ----------
-    swept : Sweep
     reference : str
         One of `SERIES`.
 

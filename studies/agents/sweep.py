@@ -158,14 +158,6 @@ class _Outcome:
 def load_sweep(path: str | Path) -> SweepConfig:
     """Read and check the file of a sweep.
 
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    SweepConfig
-
     Raises
     ------
     InvalidInputError
@@ -197,15 +189,10 @@ def list_runs(config: SweepConfig, folder: Path, origin: str = "sweep") -> list[
 
     Parameters
     ----------
-    config : SweepConfig
     folder : Path
         Of the sweep.
     origin : str
         Name of the file for errors.
-
-    Returns
-    -------
-    list of Run
 
     Raises
     ------
@@ -447,8 +434,6 @@ def sweep(config: SweepConfig, folder: Path, jobs: int, backend: str = "loky") -
 
     Parameters
     ----------
-    config : SweepConfig
-    folder : Path
     jobs : int
         Runs at a time; -1 for as many as there are cores.
     backend : {"loky", "ray"}

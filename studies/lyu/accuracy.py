@@ -263,10 +263,6 @@ def read_measurements(source: Path) -> Measurements:
     source : file
         CSV file of `coinfer_gym.models.measure.measure`.
 
-    Returns
-    -------
-    Measurements
-
     Raises
     ------
     InvalidInputError
@@ -307,11 +303,6 @@ def compute(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, 
     ----------
     found : sequence of Design
         From `designs`.
-    measured : Measurements
-
-    Returns
-    -------
-    along_budgets, over_cuts : dict of (panel, method, line) to Curve
 
     Raises
     ------
@@ -436,10 +427,6 @@ def largest_fall(curve: Curve) -> tuple[float, float]:
 
 def verdict_budgets(curves: Mapping[Key, Curve]) -> dict[str, Any]:
     """What the lines along the budgets say about L6 to L9 in F1, and whether the bound's design is the best one.
-
-    Parameters
-    ----------
-    curves : mapping of (panel, method, line) to Curve
 
     Returns
     -------
@@ -581,10 +568,6 @@ def _title(line: str) -> str:
 def verdict_cuts(curves: Mapping[Key, Curve]) -> dict[str, Any]:
     """What the cuts say about L10 in F1.
 
-    Parameters
-    ----------
-    curves : mapping of (panel, method, line) to Curve
-
     Returns
     -------
     dict
@@ -639,16 +622,7 @@ def _name(key: Key) -> str:
 
 
 def table(curves: Mapping[Key, Curve]) -> list[list[Any]]:
-    """All points, the header first.
-
-    Parameters
-    ----------
-    curves : mapping of (panel, method, line) to Curve
-
-    Returns
-    -------
-    list of list
-    """
+    """All points, the header first."""
     rows: list[list[Any]] = [["along", "panel", "method", "scheme", "designed_by", "value", *_COLUMNS]]
     for (panel, method, line), curve in curves.items():
         for k, value in enumerate(curve.value):
@@ -660,10 +634,6 @@ def table(curves: Mapping[Key, Curve]) -> list[list[Any]]:
 
 def draw_budgets(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
     """A row per kind of pruning, a column per budget and cut, fixed or free.
-
-    Parameters
-    ----------
-    curves : mapping of (panel, method, line) to Curve
 
     Returns
     -------
@@ -712,10 +682,6 @@ def draw_budgets(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
 
 def draw_cuts(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
     """A row per kind of pruning, a column per raw sample and pair of budgets.
-
-    Parameters
-    ----------
-    curves : mapping of (panel, method, line) to Curve
 
     Returns
     -------

@@ -184,10 +184,6 @@ def theorem_constant(network: nn.Sequential) -> float:
     ----------
     network : nn.Sequential
         Blocks with one matrix each, before pruning.
-
-    Returns
-    -------
-    float
     """
     logs = [math.log(float(torch.linalg.matrix_norm(weight))) for weight in _matrices(network)]
     return math.exp(sum(logs) - min(logs))

@@ -118,10 +118,6 @@ def compute(
         Delay and energy budgets relative to the scenario's.
     jobs : int
         Processes for successive convex approximation.
-
-    Returns
-    -------
-    dict of (network, prompt, quality, budgets) to Cuts
     """
     keys: list[Key] = [
         (network, prompt, name, pair)
@@ -174,10 +170,6 @@ def _break_even(problem: Problem, inner: float) -> float:
 
 def verdict(cuts: Mapping[Key, Cuts]) -> dict[str, Any]:
     """What the cuts say about claim L10.
-
-    Parameters
-    ----------
-    cuts : mapping of (network, prompt, quality, budgets) to Cuts
 
     Returns
     -------
@@ -269,16 +261,7 @@ def _name(key: Key) -> str:
 
 
 def table(cuts: Mapping[Key, Cuts]) -> list[list[Any]]:
-    """All cuts, the header first.
-
-    Parameters
-    ----------
-    cuts : mapping of (network, prompt, quality, budgets) to Cuts
-
-    Returns
-    -------
-    list of list
-    """
+    """All cuts, the header first."""
     values = ["quality", "relative_distortion", "sca_quality", "sca_relative_distortion"]
     rows: list[list[Any]] = [
         ["network", "prompt", "quality_name", "relative_delay_budget", "relative_energy_budget", "cut", *values]
@@ -293,10 +276,6 @@ def table(cuts: Mapping[Key, Cuts]) -> list[list[Any]]:
 
 def draw(cuts: Mapping[Key, Cuts]) -> dict[str, bytes]:
     """A row of panels per network and prompt, a column per quality; qualities that coincide share one.
-
-    Parameters
-    ----------
-    cuts : mapping of (network, prompt, quality, budgets) to Cuts
 
     Returns
     -------

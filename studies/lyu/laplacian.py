@@ -109,10 +109,6 @@ def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
     weights : Tensor or iterable of Tensor
         Of any shapes.
 
-    Returns
-    -------
-    WeightFit
-
     Raises
     ------
     InvalidInputError

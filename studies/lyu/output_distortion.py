@@ -120,7 +120,6 @@ def compute(network: Network, ratios: Sequence[float] = RATIOS) -> dict[str, Dis
 
     Parameters
     ----------
-    network : Network
     ratios : sequence of float
         Retained ratios.
 
@@ -165,15 +164,10 @@ def gradient_norm(network: Network, probes: int = PROBES, seed: int = 0) -> floa
 
     Parameters
     ----------
-    network : Network
     probes : int
         Random `v` an input; the relative error falls with the root of their number.
     seed : int
         Of the signs.
-
-    Returns
-    -------
-    float
     """
     weights = list(prunable(network.model))
     generator = torch.Generator().manual_seed(seed)
@@ -192,10 +186,6 @@ def gradient_norm(network: Network, probes: int = PROBES, seed: int = 0) -> floa
 
 def verdict(curves: Mapping[Key, Distortions]) -> dict[str, Any]:
     """What the curves say about claims L2 and L3.
-
-    Parameters
-    ----------
-    curves : mapping of (network, method) to Distortions
 
     Returns
     -------
@@ -321,10 +311,6 @@ _LINES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def draw(curves: Mapping[Key, Distortions]) -> dict[str, bytes]:
     """A row of panels per pruning method, a column per network.
-
-    Parameters
-    ----------
-    curves : mapping of (network, method) to Distortions
 
     Returns
     -------

@@ -102,10 +102,6 @@ def compute(names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dic
         The qualities.
     shape : (int, int)
         Number of gains and of delay budgets.
-
-    Returns
-    -------
-    dict of (prompt, quality) to Regimes
     """
     gain_db, delays = np.linspace(*GAINS_DB, shape[0]), np.geomspace(*DELAYS, shape[1])
     gains, budgets = 10.0 ** (gain_db / 10.0), delays[:, None]
@@ -140,10 +136,6 @@ def kinds(regimes: Regimes) -> NDArray[np.int64]:
 
 def verdict(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
     """What the maps say about claim L10.
-
-    Parameters
-    ----------
-    maps : mapping of (prompt, quality) to Regimes
 
     Returns
     -------
@@ -198,16 +190,7 @@ def _describe(part: Mapping[str, Any]) -> str:
 
 
 def table(maps: Mapping[Key, Regimes]) -> list[list[Any]]:
-    """All points, the header first.
-
-    Parameters
-    ----------
-    maps : mapping of (prompt, quality) to Regimes
-
-    Returns
-    -------
-    list of list
-    """
+    """All points, the header first."""
     rows: list[list[Any]] = [
         ["prompt", "quality_name", "gain_db", "delay_budget", "cut", "quality", "on_server", "on_device"]
     ]
@@ -222,10 +205,6 @@ def table(maps: Mapping[Key, Regimes]) -> list[list[Any]]:
 
 def draw(maps: Mapping[Key, Regimes]) -> dict[str, bytes]:
     """A row of maps per prompt, a column per quality.
-
-    Parameters
-    ----------
-    maps : mapping of (prompt, quality) to Regimes
 
     Returns
     -------

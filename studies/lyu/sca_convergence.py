@@ -90,16 +90,6 @@ def draw_problems(quality: str, count: int = COUNT, seed: int = 0) -> list[tuple
 
     Gains reach from a fade of 40 dB to 10 dB above the scenario's mean, delay budgets from a thirtieth of the
     scenario's to ten times that, energy budgets from a thirtieth to thirty times, all uniform in the logarithm.
-
-    Parameters
-    ----------
-    quality : str
-    count : int
-    seed : int
-
-    Returns
-    -------
-    list of (Problem, Solution)
     """
     scenario = load_scenario(SCENARIO)
     base = replace(scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0)), quality=quality)
@@ -130,19 +120,12 @@ def sca_gaps(
 
     Parameters
     ----------
-    quality : str
     count : int
         Number of problems.
-    seed : int
     thresholds : sequence of float
         None below `FINEST`.
-    max_iterations : int
     tick : callable
         Called after each problem.
-
-    Returns
-    -------
-    ScaGaps
     """
     runs: list[NDArray[np.float64]] = []
     stop = np.zeros((count, len(thresholds)), dtype=np.int64)
@@ -172,7 +155,6 @@ def stopping_iteration(levels: NDArray[np.float64], threshold: float) -> int:
     ----------
     levels : ndarray, shape (iterations + 1,)
         Quality of the iterates, the start first.
-    threshold : float
 
     Returns
     -------
@@ -234,7 +216,6 @@ def make(
         The qualities; those in `DRAWN` are drawn.
     count : int
         Problems per quality.
-    seed : int
 
     Returns
     -------

@@ -201,17 +201,12 @@ def compute(
 
     Parameters
     ----------
-    budget : Budget
     names : sequence of str
         The qualities.
     points : int
         Number of budgets, even on a logarithmic scale.
     jobs : int
         Processes for successive convex approximation.
-
-    Returns
-    -------
-    dict of (network, quality, split, scheme) to Curve
     """
     curves: dict[Key, Curve] = {}
     for network in NETWORKS:
@@ -252,16 +247,10 @@ def find_onset(budget: Budget, problem: Problem, cut: int | None = None, other: 
 
     Parameters
     ----------
-    budget : Budget
-    problem : Problem
     cut : int, optional
         All cuts where None.
     other : float, optional
         The other budget; the problem's own where None.
-
-    Returns
-    -------
-    float
     """
     nothing: dict[str, Any] = {budget.field: 0.0}
     if other is not None:
@@ -296,10 +285,6 @@ def find_onsets(budget: Budget) -> Onsets:
 
     They do not depend on the quality: at the onset every ratio stands at its least.
 
-    Parameters
-    ----------
-    budget : Budget
-
     Returns
     -------
     dict
@@ -326,8 +311,6 @@ def verdict(budget: Budget, curves: Mapping[Key, Curve], onsets: Onsets) -> dict
 
     Parameters
     ----------
-    budget : Budget
-    curves : mapping of (network, quality, split, scheme) to Curve
     onsets : dict
         From `find_onsets`.
 
@@ -452,16 +435,7 @@ def _describe_ends(curves: Mapping[Key, Curve]) -> list[str]:
 
 
 def table(curves: Mapping[Key, Curve]) -> list[list[Any]]:
-    """All points of the grid, the header first; where curves begin is in the verdict.
-
-    Parameters
-    ----------
-    curves : mapping of (network, quality, split, scheme) to Curve
-
-    Returns
-    -------
-    list of list
-    """
+    """All points of the grid, the header first; where curves begin is in the verdict."""
     values = ["cut", "quality", "relative_distortion"]
     header = ["network", "quality_name", "split", "scheme", "budget", *values, *(f"sca_{name}" for name in values)]
     rows: list[list[Any]] = [header]
@@ -478,11 +452,6 @@ def table(curves: Mapping[Key, Curve]) -> list[list[Any]]:
 
 def draw(budget: Budget, curves: Mapping[Key, Curve]) -> dict[str, bytes]:
     """Pictures of quality and of distortion.
-
-    Parameters
-    ----------
-    budget : Budget
-    curves : mapping of (network, quality, split, scheme) to Curve
 
     Returns
     -------

@@ -70,7 +70,6 @@ def make(
         Made where it is missing.
     measurements : Path
         Folder of what was measured.
-    networks : sequence of str
 
     Returns
     -------

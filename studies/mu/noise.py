@@ -110,14 +110,12 @@ def make(
     ----------
     folder : Path
         Made where it is missing.
-    snrs_db : sequence of float
     reference_db : float
         At which the rate is that of the 4G link.
     evaluations : int
         See `EVALUATIONS`.
     predictor : RegressionPredictor, optional
         Of the noisy channel; the shipped one where None.
-    seed : int
 
     Returns
     -------

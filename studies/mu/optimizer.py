@@ -161,7 +161,6 @@ def make(
         Retained ratios of the chains.
     repeats : int
         Runs for each size.
-    seed : int
 
     Returns
     -------

@@ -144,10 +144,6 @@ def compute() -> dict[Key, Times]:
 def verdict(times: Mapping[Key, Times]) -> dict[str, Any]:
     """What the times say about claim M3.
 
-    Parameters
-    ----------
-    times : mapping of (network, device, link) to Times
-
     Returns
     -------
     dict

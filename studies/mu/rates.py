@@ -89,7 +89,6 @@ def make(
         Of the table.
     work : Path
         Folder of choices already made: it goes on where it was interrupted.
-    seed : int
 
     Returns
     -------

@@ -133,12 +133,6 @@ def shifted(name: str, dimension: int, seed: int) -> SearchProblem:
     ----------
     name : str
         A key of `FUNCTIONS`.
-    dimension : int
-    seed : int
-
-    Returns
-    -------
-    SearchProblem
     """
     function, half = FUNCTIONS[name]
     minimum = np.random.default_rng([seed, dimension]).uniform(-0.5 * half, 0.5 * half, (dimension, 1))
@@ -195,13 +189,6 @@ def growth(function: str, sizes: Sequence[int], repeats: int, seed: int) -> Grow
     ----------
     function : str
         A key of `FUNCTIONS`.
-    sizes : sequence of int
-    repeats : int
-    seed : int
-
-    Returns
-    -------
-    Growth
     """
     evaluations = np.zeros((len(sizes), repeats), np.int64)
     times, left = np.zeros((len(sizes), repeats)), np.zeros((len(sizes), repeats))
@@ -254,7 +241,6 @@ def make(
         Of the standard functions.
     sizes : sequence of int
         Numbers of variables over which the cost is fitted.
-    seed : int
 
     Returns
     -------
@@ -316,7 +302,6 @@ def verdict(
         By dimension and function, and by optimizer.
     costs : mapping of str to Growth
         By function.
-    sizes : sequence of int
 
     Returns
     -------

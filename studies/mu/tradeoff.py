@@ -71,10 +71,8 @@ def make(
     ----------
     folder : Path
         Made where it is missing.
-    networks, methods : sequence of str
     evaluations : int
         See `EVALUATIONS`.
-    seed : int
 
     Returns
     -------

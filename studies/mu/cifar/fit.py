@@ -132,7 +132,6 @@ def make_predictor(
 
     Parameters
     ----------
-    measured : Measurements
     name : str
         Of the predictor.
     seed : int
@@ -142,7 +141,6 @@ def make_predictor(
 
     Returns
     -------
-    predictor : RegressionPredictor
     scores : list of dict
         Fields of `regress.Score`, and ``scored``: ``"cross_validation"`` or ``"in_sample"``.
 

@@ -97,7 +97,6 @@ def draw_design(network: Network, number: int, *, noise: bool = False, criterion
 
     Parameters
     ----------
-    network : Network
     number : int
         Of the design, from 0.
     noise : bool
@@ -154,7 +153,6 @@ def chosen_designs(network: Chain, path: Path) -> list[Work]:
 
     Parameters
     ----------
-    network : Chain
     path : Path
         CSV file with the columns ``curve``, what a design is called, ``cut``, ``retained_<group>`` of every group,
         ``compression`` and ``criterion``; others are not looked at.
