@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
+from agents.actors import find_actor
 from agents.checkpoints import find_checkpoints, training_state
 from agents.held_out import SELECTION_SEED, Score, deterministic, is_layerwise, play, regrets
-from agents.policy import is_actor
 from agents.tensor_files import save_tensors
 from agents.vec_env import NativeVecEnv, find_lagrangian, native_env
 
@@ -250,7 +250,7 @@ class WarmupCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         for name, parameter in self.model.policy.named_parameters():
-            if is_actor(self._algo, name):
+            if name.startswith(find_actor(self._algo).parts):
                 parameter.requires_grad_(not self._resting)
 
     def _on_step(self) -> bool:

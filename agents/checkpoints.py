@@ -16,7 +16,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from agents.policy import actor_weights, find_actor, read_agent
+from agents.actors import actor_weights, find_actor
+from agents.agent_file import read_agent
 from agents.tensor_files import FORMAT
 from agents.vec_env import NativeVecEnv, find_lagrangian, native_env
 from coinfer_gym.errors import InvalidInputError

@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 import coinfer_gym  # noqa: F401  registers the ids
-from agents.policy import AGENT_FILE, load_agent
-from agents.rescaled import RescaledAgent, trained_for
+from agents.agent_file import AGENT_FILE
+from agents.policy import load_agent
+from agents.rescaled import RescaledAgent
 from baselines import compare
 from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.clairvoyant import clairvoyant_optimum
@@ -183,7 +184,7 @@ def evaluate(
 
     file = find_agent(path)
     agent = load_agent(file)
-    env, keywords = trained_for(agent)
+    env, keywords = agent.trained_for
     keywords |= env_kwargs or {}
     common = {"title": "references", "environment": env, "env": keywords, "worlds": worlds, "seed": seed}
     single = gym.make(env, **keywords)
@@ -193,7 +194,7 @@ def evaluate(
     scaled = RescaledAgent(file).bind(single)  # tells at once if it cannot act there
     lanes = make_native(env, worlds, agent.config.get("wrapper") or (), **keywords)
     act = deterministic(agent, lanes)
-    played = {AGENT: play_worlds(lanes, lambda observations: act(scaled.see(observations)), seed)}
+    played = {AGENT: play_worlds(lanes, lambda observations: act(scaled.rescale(observations)), seed)}
     lanes.close()
     notes = []
     began = -1 if "teacher" in agent.config else agent.config.get("seed", -1)  # a clone's seed is that of its networks

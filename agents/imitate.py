@@ -51,9 +51,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
+from agents.agent_file import AGENT_FILE, save_agent
 from agents.held_out import TEST_SEED, Score, deterministic, play
 from agents.hyperparameters import find_algorithm, read_mapping
-from agents.policy import AGENT_FILE, load_agent, save_agent
+from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, read_config
 from baselines.checks import check_model
 from baselines.compare import CompareConfig, PolicyConfig, policy_key

@@ -21,7 +21,6 @@ from gymnasium.error import DependencyNotInstalled
 import coinfer_gym  # noqa: F401  registers the ids
 from agents.evaluate import find_agent
 from agents.policy import load_agent
-from agents.rescaled import trained_for
 from baselines.compare import is_layerwise
 from baselines.output import write_bytes
 from coinfer_gym.budgets import BUDGET_TOLERANCE
@@ -103,7 +102,7 @@ def play(
     if tasks < 1:
         raise InvalidInputError("tasks", tasks, "Give 1 or more.")
     agent = load_agent(find_agent(path))
-    env_id, keywords = trained_for(agent)
+    env_id, keywords = agent.trained_for
     env = gym.make(env_id, render_mode=mode, **keywords)
     agent.bind(env)
     every = math.ceil(tasks / _MOST_FRAMES)

@@ -14,6 +14,7 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.agent_file import AGENT_FILE
 from agents.hyperparameters import (
     PENALTIES,
     Hyperparameters,
@@ -23,7 +24,6 @@ from agents.hyperparameters import (
     parse_hyperparameters,
 )
 from agents.hyperparameters import read_mapping as _read_mapping
-from agents.policy import AGENT_FILE
 from agents.vec_env import NativeVecEnv, make_native
 from baselines.output import git_revision, versions
 from coinfer_gym.errors import InvalidInputError, nearest

@@ -24,6 +24,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
+from agents.actors import find_actor
+from agents.agent_file import AGENT_FILE, save_agent
 from agents.callbacks import (
     CheckpointCallback,
     EvaluationCallback,
@@ -34,7 +36,7 @@ from agents.callbacks import (
 from agents.checkpoints import find_checkpoints, restore_training, start_from
 from agents.held_out import TEST_SEED, Score, deterministic, play, reference
 from agents.hyperparameters import ALGORITHMS, Hyperparameters
-from agents.policy import AGENT_FILE, default_activation, load_agent, save_agent
+from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, build_model, open_folder, read_config, read_config_file, write_results
 from agents.tensor_files import load_tensors
 from coinfer_gym.errors import InvalidInputError
@@ -153,7 +155,7 @@ def _keep_agent(config: RunConfig, folder: Path, model: BaseAlgorithm, steps: in
 
 def _activation(config: RunConfig, hyperparameters: Hyperparameters) -> str:
     """Name of the activation between the layers of the run's networks."""
-    return str(hyperparameters.policy_kwargs.get("activation_fn") or default_activation(config.algo))
+    return str(hyperparameters.policy_kwargs.get("activation_fn") or find_actor(config.algo).activation)
 
 
 def _learn(

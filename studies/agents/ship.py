@@ -25,9 +25,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from agents.agent_file import AGENT_FILE, read_agent
 from agents.evaluate import AGENT, TRAINED, Evaluation, evaluate, quality_bounds
 from agents.hyperparameters import read_mapping
-from agents.policy import AGENT_FILE, read_agent
 from baselines.bootstrap import paired_bootstrap
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import WorldScenario

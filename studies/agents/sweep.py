@@ -48,11 +48,12 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import Field
 from tqdm import tqdm
 
+from agents.agent_file import AGENT_FILE, read_agent
 from agents.evaluate import METRICS as PLAYED
 from agents.evaluate import play_worlds, quality_bounds
 from agents.held_out import SELECTION_SEED, deterministic
 from agents.hyperparameters import read_mapping
-from agents.policy import AGENT_FILE, load_agent, read_agent
+from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, read_config
 from agents.train import train
 from baselines import compare

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from agents import evaluate as evaluation
+from agents.agent_file import AGENT_FILE
 from agents.evaluate import METRICS, evaluate, find_agent, main, play_worlds
 from agents.held_out import deterministic
-from agents.policy import AGENT_FILE, load_agent
+from agents.policy import load_agent
 from agents.runs import RunConfig
 from agents.train import train
 from agents.vec_env import make_native
@@ -87,7 +88,7 @@ def test_in_an_environment_it_was_not_trained_for(run, capsys):
     ("options", "hint"),
     [
         (["--env-kwargs", "dopler=3"], "doppler"),
-        (["--env-kwargs", "battery_capacity=3.0"], "learned with"),  # there it would have to share the energy, too
+        (["--env-kwargs", "battery_capacity=3.0"], "trained with"),  # there it would have to share the energy, too
         (["--worlds", "0"], "worlds"),
         (["--seed", "-1"], "seed"),
     ],

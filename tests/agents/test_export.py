@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from agents import export as exporting
+from agents.agent_file import AGENT_FILE, save_agent
 from agents.export import TOLERANCE, build_graph, check_graph, main
 from agents.hyperparameters import ALGORITHMS, find_policy
-from agents.policy import AGENT_FILE, load_agent, save_agent
+from agents.policy import load_agent
 from agents.vec_env import make_native
 
 LAIM = "coinfer_gym/LAIM-v0"

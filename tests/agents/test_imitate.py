@@ -11,10 +11,11 @@ import torch
 import yaml
 
 from agents import imitate as imitation
+from agents.agent_file import AGENT_FILE, read_agent
 from agents.held_out import TEST_SEED, deterministic, play
 from agents.hyperparameters import ALGORITHMS
 from agents.imitate import FIRST_WORLD, Samples, fit, imitate, load_config, main, record
-from agents.policy import AGENT_FILE, load_agent, read_agent
+from agents.policy import load_agent
 from agents.runs import build_env
 from baselines.compare import play as play_one
 from baselines.registry import make_policy

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from agents import play as playing
+from agents.agent_file import AGENT_FILE, save_agent
 from agents.play import LIMIT, encode_gif, main, play
-from agents.policy import AGENT_FILE, load_agent, save_agent
+from agents.policy import load_agent
 from baselines import compare
 
 LAIM = "coinfer_gym/LAIM-v0"

@@ -14,8 +14,10 @@ from safetensors.numpy import load_file, save_file
 from sb3_contrib.common.maskable.utils import get_action_masks
 from torch import nn
 
+from agents.actors import actor_weights
+from agents.agent_file import read_agent, save_agent
 from agents.hyperparameters import ALGORITHMS, find_policy
-from agents.policy import Agent, actor_weights, load_agent, read_agent, save_agent
+from agents.policy import Agent, load_agent
 from agents.vec_env import make_native
 from baselines.compare import play
 from baselines.registry import make_policy
@@ -164,7 +166,7 @@ def test_refuses_other_environments_and_observations(tmp_path):
     assert agent.bind(gym.make(LAIM)) is agent
     assert agent.bind(make_native(LAIM, 1)) is agent
     for wrapper in (BudgetShareAction, DiscreteActions):
-        with pytest.raises(InvalidInputError, match="learned with"):
+        with pytest.raises(InvalidInputError, match="trained with"):
             agent.bind(wrapper(gym.make(LAIM)))
     for wrong in (np.zeros(6), np.zeros((2, 3, 7)), 1.0):
         with pytest.raises(InvalidInputError, match="Give 7 numbers"):

@@ -19,11 +19,13 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents import train as training
+from agents.actors import find_actor
+from agents.agent_file import read_agent, save_agent
 from agents.callbacks import CheckpointCallback, EvaluationCallback, read_evaluations
 from agents.checkpoints import find_checkpoints, restore_training, start_from, training_state
 from agents.held_out import SELECTION_SEED, TEST_SEED, deterministic, exact_actions, play, regrets
 from agents.hyperparameters import ALGORITHMS
-from agents.policy import is_actor, load_agent, read_agent, save_agent
+from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, build_model, read_config_file
 from agents.tensor_files import load_tensors, save_tensors
 from agents.train import main, train
@@ -362,7 +364,7 @@ def test_the_multiplier_is_logged(tmp_path):
 def parts(algo, model):
     """Copies of the actor's tensors of a model, and of all others that learn."""
     named = {name: value.clone() for name, value in model.policy.state_dict().items()}
-    rest = {name: value for name, value in named.items() if not is_actor(algo, name)}
+    rest = {name: value for name, value in named.items() if not name.startswith(find_actor(algo).parts)}
     return {name: named[name] for name in named if name not in rest}, rest
 
 

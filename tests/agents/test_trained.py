@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from agents import evaluate as evaluation
+from agents.agent_file import AGENT_FILE, save_agent
 from agents.evaluate import AGENT, TRAINED, play_worlds
 from agents.held_out import deterministic
-from agents.policy import AGENT_FILE, load_agent, save_agent
+from agents.policy import load_agent
 from agents.runs import RunConfig
 from agents.train import train
 from agents.vec_env import make_native

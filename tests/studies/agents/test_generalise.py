@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agents import evaluate as evaluation
+from agents.agent_file import AGENT_FILE, save_agent
 from agents.evaluate import evaluate
-from agents.policy import AGENT_FILE, save_agent
 from agents.rescaled import RescaledAgent
 from baselines import compare
 from coinfer_gym import InvalidInputError
@@ -163,7 +163,7 @@ def point(**keywords):
         ({"axes": {"one": DOPPLER | {"trained": 0.3}}}, "0.25"),
         (point(dopler=1.0), r"axis 'one', point 1.*doppler"),
         (point(doppler=-1.0), r"axis 'one', point 1.*doppler"),
-        (point(battery_capacity=2.0), "learned with"),
+        (point(battery_capacity=2.0), "trained with"),
         (point(channel="trace", channel_trace=f"${{{DATA}}}/none.csv"), DATA),
     ],
 )
