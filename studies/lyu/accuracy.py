@@ -4,7 +4,7 @@ Scenario ``minilm-squad``. Every design is a decision of P1: a cut and two retai
 network was cut and pruned so, by magnitude and at random, and answered the same questions each time:
 
 ``python -m studies.lyu.accuracy --model FOLDER --data squad_eval.json.gz`` measures the designs (it needs the
-extra ``models``, and goes on where it was interrupted); `make` reads what it wrote, which the package holds.
+extra ``models``, and goes on where it was interrupted); `make` reads what it wrote.
 
 F1 is given as a share of the unpruned network's on the same questions. The file keeps the mean and its standard error
 alone, not the questions one by one, so errors of a difference are computed as if both had answered different questions.
@@ -331,7 +331,7 @@ def compute(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, 
     return along_budgets, over_cuts
 
 
-def make(folder: Path, *, source: Path = MEASUREMENTS) -> dict[str, bool]:
+def make(folder: Path, *, source: Path | None = None) -> dict[str, bool]:
     """Write ``accuracy_budgets`` and ``accuracy_cuts``, each ``.csv``, ``.json`` and ``.png``.
 
     Parameters
@@ -339,7 +339,7 @@ def make(folder: Path, *, source: Path = MEASUREMENTS) -> dict[str, bool]:
     folder : Path
         Made where it is missing.
     source : file, optional
-        CSV file of the measurements; that of the package where None.
+        CSV file of the measurements; the stored ones by default.
 
     Returns
     -------
@@ -351,7 +351,7 @@ def make(folder: Path, *, source: Path = MEASUREMENTS) -> dict[str, bool]:
     InvalidInputError
         If designs were not measured.
     """
-    measured = read_measurements(source)
+    measured = read_measurements(MEASUREMENTS if source is None else source)
     budgets, cuts = compute(designs(), measured)
     shared_settings = {
         "scenario": SCENARIO,

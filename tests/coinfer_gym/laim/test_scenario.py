@@ -12,7 +12,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.problem import HARDWARE, Problem
 from coinfer_gym.laim.scenario import Scenario, load_scenario, shipped_scenarios
 
-FOLDER = Path(str(resources.files("coinfer_gym").joinpath("scenarios")))
+FOLDER = Path(str(resources.files("coinfer_gym.laim").joinpath("scenarios")))
 NAMES = shipped_scenarios()
 
 WORKLOAD = {

@@ -121,7 +121,7 @@ def test_copies_go_on_by_themselves(name, duplicate):
 
 @pytest.mark.parametrize("wrapper", WRAPPERS.values())
 def test_other_environments_are_refused(wrapper):
-    with pytest.raises(InvalidInputError, match="LAIM-v0"):
+    with pytest.raises(InvalidInputError, match=r"LAIM-v0|coinfer_gym"):
         wrapper(gym.make("CartPole-v1"))
 
 

@@ -20,6 +20,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import coinfer_gym  # noqa: F401  registers the ids
 from coinfer_gym import InvalidInputError, load_scenario
+from coinfer_gym.envs.hybrid import HybridActions
 from coinfer_gym.laim import vector_wrappers, wrappers
 from coinfer_gym.laim.env import LAIMEnv
 from coinfer_gym.layerwise.env import LayerwiseEnv, LayerwiseVectorEnv
@@ -590,7 +591,7 @@ def test_a_battery_is_drained_and_ends_service():
 
 def test_hybrid_actions_give_the_cut_as_a_whole_number():
     for kind in ("dict", "tuple"):
-        env = wrappers.HybridActions(gym.make(LAYERWISE), kind=kind)
+        env = HybridActions(gym.make(LAYERWISE), kind=kind)
         env.reset(seed=0)
         for cut in range(12):
             controls = np.full(10, 0.3, np.float32)

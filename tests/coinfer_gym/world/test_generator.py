@@ -37,7 +37,7 @@ def test_same_seed_same_world():
 def test_another_process_draws_the_same_world():
     code = (
         "import hashlib, numpy as np\n"
-        "from coinfer_gym.scenario import load_scenario\n"
+        "from coinfer_gym import load_scenario\n"
         "from coinfer_gym.world import draw\n"
         "s = load_scenario('bert-multimodal', channel='fading', arrivals='mmpp', delay_budget_range=(0.1, 1.0))\n"
         "w = draw(s, 9)\n"

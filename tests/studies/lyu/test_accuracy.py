@@ -127,12 +127,12 @@ def test_files_hold_what_was_measured(found, source, tmp_path):
 def test_missing_measurements_are_named_with_the_remedy(found, tmp_path):
     settings = accuracy.settings(found)
     part = write(tmp_path / "part.csv", settings[:-7], fake_f1)
-    with pytest.raises(InvalidInputError, match=rf"7 of {len(settings)} .*python -m baselines\.figures\.accuracy"):
+    with pytest.raises(InvalidInputError, match=rf"7 of {len(settings)} .*python -m studies\.lyu\.accuracy"):
         accuracy.make(tmp_path, source=part)
     for path, text in (("none.csv", None), ("empty.csv", ""), ("other.csv", "a,b\n1,2\n")):
         if text is not None:
             (tmp_path / path).write_text(text, encoding="utf-8")
-        with pytest.raises(InvalidInputError, match=r"python -m baselines\.figures\.accuracy"):
+        with pytest.raises(InvalidInputError, match=r"python -m studies\.lyu\.accuracy"):
             accuracy.read_measurements(tmp_path / path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv"}
 
@@ -248,7 +248,7 @@ def test_command_measures_what_is_needed(found, tmp_path, monkeypatch, capsys):
 
 
 def test_command_line_says_what_is_wrong(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(accuracy, "_stored", lambda: tmp_path / "none.csv")
+    monkeypatch.setattr(accuracy, "MEASUREMENTS", tmp_path / "none.csv")
     assert command.main(["accuracy", "--out", str(tmp_path)]) == 2
     assert "python -m studies.lyu.accuracy --model" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "coinfer_gym.models.measure", None)

@@ -48,7 +48,7 @@ def drawn():
 @pytest.fixture(scope="module", params=["weights", "output_distortion", "pruned_weights"])
 def made(request, drawn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
-    holds = importlib.import_module(f"studies.{request.param}").make(folder, measured=drawn)
+    holds = importlib.import_module(f"studies.lyu.{request.param}").make(folder, measured=drawn)
     return request.param, folder, holds
 
 
@@ -168,14 +168,14 @@ def test_counting_only_kept_weights_breaks_the_bound_where_it_is_said_to():
 def test_figures_without_their_network_are_skipped_unless_asked_for(tmp_path, monkeypatch, capsys):
     for name in command.FIGURES:
         if name not in command.OF_REAL_NETWORKS:
-            module = importlib.import_module(f"studies.{name}")
+            module = importlib.import_module(command.FIGURES[name])
             monkeypatch.setattr(module, "make", lambda _: {"a": True})
 
     def lacks(*_):
         raise InvalidInputError("model", "some", "pip install some")
 
     for name in command.OF_REAL_NETWORKS:
-        module = importlib.import_module(f"studies.{name}")
+        module = importlib.import_module(command.FIGURES[name])
         monkeypatch.setattr(module, "networks" if hasattr(module, "networks") else "make", lacks)
     assert command.main(["--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
