@@ -37,35 +37,22 @@ def save(folder, algo, wrapper=(), activation=None, seed=3, **policy_kwargs):
 
 
 @pytest.mark.parametrize(
-    ("algo", "wrapper", "policy_kwargs"),
+    ("algo", "wrapper", "activation", "policy_kwargs"),
     [
-        ("ppo", [], {"net_arch": [32, 32]}),
-        ("ppo", [], {"net_arch": []}),
-        ("ppo", LISTED, {}),
-        ("a2c", ["BudgetShareAction"], {}),
-        ("sac", [], {"net_arch": [32]}),
-        ("tqc", [], {"net_arch": [32]}),
-        ("td3", [], {"net_arch": [32]}),
-        ("ddpg", [], {"net_arch": [32]}),
-        ("dqn", LISTED, {}),
-        ("maskable_ppo", LISTED, {}),
-        ("recurrent_ppo", [], {"lstm_hidden_size": 12, "n_lstm_layers": 1}),
-        ("recurrent_ppo", ["BudgetShareAction"], {"lstm_hidden_size": 8, "n_lstm_layers": 2, "net_arch": [16]}),
+        ("ppo", [], "elu", {"net_arch": [32, 32]}),
+        ("ppo", LISTED, "tanh", {"net_arch": []}),
+        ("sac", [], "silu", {"net_arch": [32]}),
+        ("td3", [], "relu", {"net_arch": [32]}),
+        ("dqn", LISTED, None, {}),
+        ("maskable_ppo", LISTED, None, {}),
+        ("recurrent_ppo", ["BudgetShareAction"], None, {"lstm_hidden_size": 8, "n_lstm_layers": 2, "net_arch": [16]}),
     ],
 )
-def test_acts_as_the_agent(tmp_path, algo, wrapper, policy_kwargs):
-    file = save(tmp_path, algo, wrapper, **policy_kwargs)
+def test_acts_as_the_agent(tmp_path, algo, wrapper, activation, policy_kwargs):
+    file = save(tmp_path, algo, wrapper, activation, **policy_kwargs)
     check = check_graph(build_graph(file), load_agent(file), observations=300)
     assert check.difference <= TOLERANCE
-    assert check.onnx_us > 0.0
-    assert check.numpy_us > 0.0
-
-
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-@pytest.mark.parametrize("algo", ["ppo", "sac"])
-def test_with_every_activation(tmp_path, algo, activation):
-    file = save(tmp_path, algo, activation=activation, net_arch=[32])
-    assert check_graph(build_graph(file), load_agent(file), observations=100).difference <= TOLERANCE
+    assert min(check.onnx_us, check.numpy_us) > 0.0
 
 
 @pytest.mark.parametrize("algo", ["ppo", "recurrent_ppo"])

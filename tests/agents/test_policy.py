@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -72,22 +71,19 @@ def compare_actions(agent, model):
 
 
 @pytest.mark.parametrize("algo", sorted(ALGORITHMS))
-@pytest.mark.parametrize("net_arch", [[64, 64], []])
-def test_equals_the_prediction_of_stable_baselines3(tmp_path, algo, net_arch):
-    model = make_model(algo, net_arch=net_arch)
+def test_equals_the_prediction_of_stable_baselines3(tmp_path, algo):
+    model = make_model(algo, net_arch=[64, 64])
     compare_actions(load_agent(save(model, tmp_path)), model)
 
 
-@pytest.mark.parametrize("algo", ["ppo", "sac", "td3"])
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-def test_equals_it_with_every_activation(tmp_path, algo, activation):
-    model = make_model(algo, net_arch=[16, 8, 16], activation_fn=ACTIVATIONS[activation])
+def test_equals_it_with_every_activation(tmp_path, activation):
+    model = make_model("ppo", net_arch=[16, 8, 16], activation_fn=ACTIVATIONS[activation])
     compare_actions(load_agent(save(model, tmp_path, activation)), model)
 
 
-@pytest.mark.parametrize("algo", ["ppo", "a2c", "recurrent_ppo"])
-def test_equals_it_with_a_list_of_actions(tmp_path, algo):
-    model = make_model(algo, LISTED)
+def test_equals_it_with_a_list_of_actions(tmp_path):
+    model = make_model("ppo", LISTED)
     compare_actions(load_agent(save(model, tmp_path)), model)
 
 
@@ -124,7 +120,7 @@ def test_masks_are_kept():
             assert masks[np.arange(8), chosen].all()
 
 
-@pytest.mark.parametrize("algo", ["ppo", "sac", "tqc", "recurrent_ppo"])
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_noise_has_the_distribution_of_the_model(tmp_path, algo):
     model = make_model(algo, net_arch=[8])
     agent = load_agent(save(model, tmp_path))
@@ -149,7 +145,7 @@ def test_draws_from_a_list_have_the_distribution_of_the_model():
     np.testing.assert_allclose(ours, theirs, atol=0.02)
 
 
-@pytest.mark.parametrize("algo", ["td3", "ddpg", "dqn"])
+@pytest.mark.parametrize("algo", ["td3", "dqn"])
 def test_the_others_have_no_noise(tmp_path, algo):
     agent = load_agent(save(make_model(algo), tmp_path))
     assert np.array_equal(agent.predict(observations())[0], agent.predict(observations(), deterministic=True)[0])
@@ -233,7 +229,7 @@ def test_wrappers_that_are_none_are_refused():
     assert find_wrapper("coinfer_gym.wrappers.ExactWithin") is BudgetShareAction  # in files before version 0.1
 
 
-@pytest.mark.parametrize("algo", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algo", ["ppo", "sac", "dqn", "recurrent_ppo"])
 def test_only_the_actor_is_shipped(tmp_path, algo):
     model = make_model(algo)
     save(model, tmp_path)
@@ -247,67 +243,35 @@ def test_only_the_actor_is_shipped(tmp_path, algo):
 
 def rewrite(file, **changes):
     weights, about = read_agent(file)
-    save_file(weights, file, {"agent": json.dumps(about | changes)})
+    save_file(
+        weights,
+        file,
+        {"agent": json.dumps({key: value for key, value in (about | changes).items() if value is not None})},
+    )
 
 
-def damage_truncated(file):
-    file.write_bytes(file.read_bytes()[:-200])
-
-
-def damage_flipped(file):
+def flip(file, place):
     content = bytearray(file.read_bytes())
-    content[-200] ^= 0xFF  # a weight: the format itself would not notice
+    content[place] ^= 0xFF
     file.write_bytes(content)
-
-
-def damage_header(file):
-    content = bytearray(file.read_bytes())
-    content[20] ^= 0xFF
-    file.write_bytes(content)
-
-
-def damage_torch(file):
-    torch.save({"weights": torch.nn.Linear(1, 1)}, file)  # would have to be unpickled
-
-
-def damage_empty(file):
-    file.write_bytes(b"")
-
-
-def damage_missing(file):
-    file.unlink()
-
-
-def damage_foreign(file):
-    save_file({"weight": np.zeros(3, np.float32)}, file)
-
-
-def damage_incomplete(file):
-    weights, about = read_agent(file)
-    about.pop("config")
-    save_file(weights, file, {"agent": json.dumps(about)})
-
-
-def damage_version(file):
-    rewrite(file, format=99)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        damage_truncated,
-        damage_flipped,
-        damage_header,
-        damage_torch,
-        damage_empty,
-        damage_missing,
-        damage_foreign,
-        damage_incomplete,
-        damage_version,
+        lambda file: file.unlink(),
+        lambda file: file.write_bytes(file.read_bytes()[:-200]),
+        lambda file: flip(file, -200),  # a weight: the format itself would not notice
+        lambda file: flip(file, 20),
+        lambda file: torch.save({"weights": torch.nn.Linear(1, 1)}, file),  # would have to be unpickled
+        lambda file: save_file({"weight": np.zeros(3, np.float32)}, file),
+        lambda file: rewrite(file, config=None),
+        lambda file: rewrite(file, format=99),
     ],
+    ids=["missing", "truncated", "a weight", "header", "pickle", "foreign", "no config", "format"],
 )
 def test_damaged_files_are_refused(tmp_path, damage):
-    save(make_model("ppo", net_arch=[32]), tmp_path)
+    save(make_model("ppo", net_arch=[32]), tmp_path, env=LAIM)
     damage(tmp_path / "agent.safetensors")
     with pytest.raises(InvalidInputError, match=r"agent\.safetensors"):
         load_agent(tmp_path)
@@ -331,19 +295,6 @@ def test_needs_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_is_faster_than_the_model(tmp_path):
-    model = make_model("ppo", net_arch=[128, 128])
-    agent = load_agent(save(model, tmp_path))
-    observation = observations(1)[0]
-    durations = {}
-    for name, policy in (("numpy", agent), ("torch", model)):
-        start = time.perf_counter()
-        for _ in range(300):
-            policy.predict(observation, deterministic=True)
-        durations[name] = time.perf_counter() - start
-    assert durations["numpy"] < durations["torch"]
 
 
 def test_actions_are_not_overwritten_by_the_next(tmp_path):
