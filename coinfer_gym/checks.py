@@ -1,27 +1,12 @@
-"""Checks of what comes from outside: text of a file, numbers, keys of a mapping."""
+"""Checks of what comes from outside: numbers, keys of a mapping."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from coinfer_gym.errors import InvalidInputError, nearest
-
-
-def read_text(path: Path, field: str) -> str:
-    """Text of a file in UTF-8.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is in another encoding.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(field, str(path), "The file must be text in UTF-8.") from error
 
 
 def is_number(value: object) -> bool:

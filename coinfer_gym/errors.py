@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+LONGEST = 200
+"""Characters of a value that an error shows at most."""
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 3  # nested lists are cut before they are written, so that none of them fills the memory
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 12
+_REPR.maxstring = _REPR.maxother = LONGEST
 
 
 class InvalidInputError(ValueError):
@@ -14,13 +23,15 @@ class InvalidInputError(ValueError):
     field : str
         What was given, by the name the user knows it under.
     value : object
-        What was found there.
+        What was found there; the message shows at most `LONGEST` characters of it.
     remedy : str
         What to give instead.
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        super().__init__(f"{field}: got {value!r}. {remedy}")
+        shown = _REPR.repr(value)
+        shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
+        super().__init__(f"{field}: got {shown}. {remedy}")
         self.field = field
         self.value = value
         self.remedy = remedy
@@ -45,5 +56,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
         For example ``"Did you mean 'bandwidth'?"``.
     """
     choices = sorted(known)
-    close = difflib.get_close_matches(word, choices, n=1)
+    close = difflib.get_close_matches(word[:LONGEST], choices, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"Known are: {', '.join(choices)}."

@@ -1,19 +1,199 @@
-"""What a measurement leaves behind: files written whole, tables, and what made them."""
+"""Files: read with clear errors, written whole, and what made them."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from coinfer_gym._version import __version__
+from coinfer_gym.errors import InvalidInputError, nearest
 
 PACKAGES = ("numpy", "safetensors", "scikit-learn", "scipy", "torch", "transformers")
+
+LARGEST_YAML = 1_000_000
+"""Longest YAML text that is read, in characters."""
+
+MOST_VALUES = 200_000
+"""Most values of a YAML text, with its aliases written out."""
+
+
+def shipped_names(folder: Traversable, suffix: str) -> list[str]:
+    """Names of the files of a folder in the package that end in `suffix`, sorted, without it."""
+    return sorted(file.name.removesuffix(suffix) for file in folder.iterdir() if file.name.endswith(suffix))
+
+
+def find_file(source: str | Path, field: str, folder: Traversable, suffix: str) -> Traversable:
+    """A file of the package by its name, or a user's own by its path.
+
+    Parameters
+    ----------
+    source : str or Path
+        Name of a file in `folder` without its suffix, or a path that ends in `suffix`.
+    field : str
+        What the file is, for errors: ``"workload"``.
+    folder : Traversable
+        Folder in the package, from `importlib.resources.files`.
+    suffix : str
+        ``".yaml"`` (then ``".yml"`` will do, too) or ``".json"``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the package ships no such file.
+    """
+    name = str(source)
+    if name.endswith((suffix, ".yml") if suffix == ".yaml" else suffix):
+        return Path(name)
+    known = shipped_names(folder, suffix)
+    if name not in known:
+        raise InvalidInputError(field, name, f"{nearest(name, known)} A file of your own ends in {suffix}.")
+    return folder.joinpath(f"{name}{suffix}")
+
+
+def read_text(path: Traversable, field: str) -> str:
+    """Text of a file in UTF-8.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such file, it cannot be read, or it is in another encoding.
+    """
+    if not path.is_file():
+        raise InvalidInputError(field, str(path), "There is no such file.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(field, str(path), "The file must be text in UTF-8.") from error
+    except OSError as error:
+        raise InvalidInputError(field, str(path), f"The file cannot be read: {error.strerror}.") from error
+
+
+def read_json(path: Traversable, field: str) -> Any:
+    """Content of a JSON file.
+
+    Raises
+    ------
+    InvalidInputError
+        If `read_text` cannot read it, or it is not valid JSON.
+    """
+    try:
+        return json.loads(read_text(path, field))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidInputError(field, str(path), f"The file is not valid JSON: {error}.") from error
+
+
+def read_yaml(path: Traversable, field: str) -> dict[str, Any]:
+    """Content of a YAML file that holds a mapping, as `parse_yaml` reads it.
+
+    Parameters
+    ----------
+    path : Path or Traversable
+    field : str
+        What the file is, for errors: ``"scenario"``.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such file, or it is not UTF-8, longer than `LARGEST_YAML`, not valid YAML, or not a mapping.
+    """
+    text = read_text(path, field)
+    if len(text) > LARGEST_YAML:
+        raise InvalidInputError(field, str(path), f"The file must be shorter than {LARGEST_YAML:,} characters.")
+    try:
+        data = parse_yaml(text)
+    except ValueError as error:
+        raise InvalidInputError(field, str(path), f"The file is not valid YAML: {error}.") from error
+    if not isinstance(data, dict):
+        raise InvalidInputError(field, str(path), "The file must hold a mapping, lines of the form `key: value`.")
+    return data
+
+
+def parse_yaml(text: str) -> Any:
+    """Value of a YAML text, read safely.
+
+    Numbers are those of YAML 1.2: ``1e9`` is one; ``1:30`` and ``010``, which YAML 1.1 takes for 90 and 8, are text.
+
+    Raises
+    ------
+    ValueError
+        If the text is not valid YAML, gives a key twice, or holds more than `MOST_VALUES` values.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_values(node, {})
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
+        raise ValueError(f"{line}{error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (AttributeError, LookupError) as error:
+        raise ValueError("a value does not fit its tag") from error
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the numbers of YAML 1.2."""
+
+
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+        r"|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def _count_values(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Number of values below a node; an alias counts as all that it stands for, those in `known` were counted."""
+    if node in known:
+        count = known[node]
+    else:
+        known[node] = MOST_VALUES + 1  # should the node stand inside itself
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            children = node.value
+        elif isinstance(node, yaml.MappingNode):
+            _check_duplicates(node)
+            children = [child for pair in node.value for child in pair]
+        count = known[node] = 1 + sum(_count_values(child, known) for child in children)
+    if count > MOST_VALUES:
+        raise ValueError(f"with its aliases written out it holds more than {MOST_VALUES:,} values")
+    return count
+
+
+def _check_duplicates(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if (key.tag, key.value) in seen:
+                raise ValueError(f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
+            seen.add((key.tag, key.value))
 
 
 def write_text(path: Path, text: str) -> None:

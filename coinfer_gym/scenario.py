@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import pydantic
-import yaml
 from pydantic import Field, model_validator
 
-from coinfer_gym.checks import read_text
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.files import read_yaml
 
 __all__ = [
     "Shipped",
     "Range",
     "WorldScenario",
     "check_bounds",
-    "parse_scenario",
     "number",
+    "read_extended",
     "read_model",
 ]
 
@@ -216,28 +216,20 @@ def _read(source: str, shipped: Shipped, file_fields: tuple[str, ...]) -> tuple[
     if not source.endswith((".yaml", ".yml")):
         hint = nearest(source, shipped.names())
         raise InvalidInputError("scenario", source, f"{hint} A file of your own ends in .yaml.")
-    path = Path(source)
-    if not path.is_file():
-        raise InvalidInputError("scenario", source, "There is no such file.")
-    data = parse_scenario(read_text(path, "scenario"), source, shipped)
+    data = read_extended(Path(source), source, shipped)
     for key in file_fields:
         value = data.get(key)
         if isinstance(value, str) and value.endswith((".yaml", ".yml", ".csv", ".json")):
-            data[key] = str(path.parent / value)  # an absolute path stays as it is
+            data[key] = str(Path(source).parent / value)  # an absolute path stays as it is
     return origin, data
 
 
-def parse_scenario(text: str, source: str, shipped: Shipped) -> dict[str, Any]:
-    """Fields that the text of a file sets; it may extend a shipped scenario and then says only what differs."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidInputError("scenario", source, f"The file is not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise InvalidInputError("scenario", source, "The file must hold a mapping of field to value.")
-    if "extends" in data:
-        base = data.pop("extends")
-        if base not in shipped.names():
-            raise InvalidInputError(f"scenario {source!r}: extends", base, nearest(str(base), shipped.names()))
-        return shipped.read(base) | data
-    return dict(data)
+def read_extended(path: Traversable, source: str, shipped: Shipped) -> dict[str, Any]:
+    """Fields that a YAML file sets; one that extends a shipped scenario gives only the fields that are different."""
+    data = read_yaml(path, "scenario")
+    if "extends" not in data:
+        return data
+    base = data.pop("extends")
+    if base not in shipped.names():
+        raise InvalidInputError(f"scenario {source!r}: extends", base, nearest(str(base), shipped.names()))
+    return shipped.read(base) | data

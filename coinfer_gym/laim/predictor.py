@@ -6,7 +6,6 @@ A predictor is a table over cuts and retained ratios, read off a regressor that 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
-from coinfer_gym.checks import check_keys, is_number, read_text
-from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.checks import check_keys, is_number
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import find_file, read_json, shipped_names
 
 __all__ = ["LEVELS", "AccuracyPredictor", "load_predictor", "shipped_predictors"]
 
 LEVELS = 21
 """Entries of a table along each retained ratio: 0, 0.05, ... 1."""
 
+_FOLDER = resources.files("coinfer_gym.laim") / "predictors"
 _KEYS = ("name", "metric", "unpruned", "quality", "errors", "description")
 _ROUNDING = 1e-9
 
@@ -115,21 +116,8 @@ def load_predictor(source: str | Path) -> AccuracyPredictor:
     InvalidInputError
         If there is no such predictor or file, or its content is not a valid predictor.
     """
-    if str(source).endswith(".json"):
-        path = Path(source)
-        if not path.is_file():
-            raise InvalidInputError("predictor", str(source), "There is no such file.")
-        text = read_text(path, "predictor")
-    elif source in shipped_predictors():
-        text = resources.files("coinfer_gym.laim").joinpath("predictors", f"{source}.json").read_text(encoding="utf-8")
-    else:
-        hint = nearest(str(source), shipped_predictors())
-        raise InvalidInputError("predictor", str(source), f"{hint} A file of your own ends in .json.")
+    data = read_json(find_file(source, "predictor", _FOLDER, ".json"), "predictor")
     origin = f"predictor {str(source)!r}"
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidInputError("predictor", str(source), f"The file is not valid JSON: {error}") from error
     check_keys(data, _KEYS, ("name", "metric", "unpruned", "quality"), origin)
     for key in ("name", "metric", "description"):
         if not isinstance(data.get(key, ""), str):
@@ -146,8 +134,7 @@ def load_predictor(source: str | Path) -> AccuracyPredictor:
 
 def shipped_predictors() -> list[str]:
     """Names of the predictors in the package, sorted."""
-    folder = resources.files("coinfer_gym.laim").joinpath("predictors")
-    return sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
+    return shipped_names(_FOLDER, ".json")
 
 
 @kernel

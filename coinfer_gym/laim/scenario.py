@@ -10,12 +10,15 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from coinfer_gym.files import shipped_names
 from coinfer_gym.laim.predictor import AccuracyPredictor, load_predictor
 from coinfer_gym.laim.problem import Problem, Tables, build_tables, check_quality
 from coinfer_gym.laim.workload import Workload, load_workload
-from coinfer_gym.scenario import WorldScenario, check_bounds, number, parse_scenario, read_model
+from coinfer_gym.scenario import WorldScenario, check_bounds, number, read_extended, read_model
 
 __all__ = ["Scenario", "load_scenario", "shipped_scenarios"]
+
+_FOLDER = resources.files("coinfer_gym.laim") / "scenarios"
 
 
 class Scenario(WorldScenario):
@@ -146,9 +149,7 @@ class _ShippedFiles:
     """The scenarios of LAIM-v0, a file each."""
 
     def names(self) -> list[str]:
-        files = resources.files("coinfer_gym.laim").joinpath("scenarios").iterdir()
-        return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+        return shipped_names(_FOLDER, ".yaml")
 
     def read(self, name: str) -> dict[str, Any]:
-        file = resources.files("coinfer_gym.laim").joinpath("scenarios", f"{name}.yaml")
-        return parse_scenario(file.read_text(encoding="utf-8"), name, self)
+        return read_extended(_FOLDER / f"{name}.yaml", name, self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,8 +14,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from coinfer_gym.checks import check_keys, is_number, read_text
-from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.checks import check_keys, is_number
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import find_file, read_yaml, shipped_names, write_text
+
+_FOLDER = resources.files("coinfer_gym.laim") / "workloads"
 
 _BLOCK_KEYS = ("name", "flops", "parameters", "activation_bits", "laplacian_rate")
 _WORKLOAD_KEYS = ("name", "description", "input_bits", "flops", "parameters", "blocks")
@@ -161,10 +163,7 @@ class Workload:
 
     def save(self, path: str | Path) -> None:
         """Write the workload to a YAML file that `load_workload` and the scenario field ``workload`` read."""
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
-        os.replace(temporary, target)
+        write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False))
 
 
 def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Workload:
@@ -222,26 +221,13 @@ def load_workload(source: str | Path) -> Workload:
     InvalidInputError
         If there is no such workload or file, or its content is not a valid workload.
     """
-    if str(source).endswith((".yaml", ".yml")):
-        path = Path(source)
-        if not path.is_file():
-            raise InvalidInputError("workload", str(source), "There is no such file.")
-        text = read_text(path, "workload")
-    elif source in shipped_workloads():
-        text = resources.files("coinfer_gym.laim").joinpath("workloads", f"{source}.yaml").read_text(encoding="utf-8")
-    else:
-        raise InvalidInputError("workload", str(source), nearest(str(source), shipped_workloads()))
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidInputError("workload", str(source), f"The file is not valid YAML: {error}") from error
+    data = read_yaml(find_file(source, "workload", _FOLDER, ".yaml"), "workload")
     return workload_from_dict(data, origin=f"workload {str(source)!r}")
 
 
 def shipped_workloads() -> list[str]:
     """Names of the workloads in the package, sorted."""
-    folder = resources.files("coinfer_gym.laim").joinpath("workloads")
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return shipped_names(_FOLDER, ".yaml")
 
 
 def prefix_sums(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:

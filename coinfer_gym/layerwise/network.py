@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym._compile import kernel
-from coinfer_gym.checks import check_keys, read_text
+from coinfer_gym.checks import check_keys
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.files import find_file, read_yaml, shipped_names
 
 __all__ = ["Group", "Layer", "Network", "Unit", "load_network", "shipped_networks"]
+
+_FOLDER = resources.files("coinfer_gym.layerwise") / "networks"
 
 LAYER_TYPES = ("conv", "relu", "maxpool", "avgpool", "dropout", "fc", "add")
 GROUP = np.dtype([("channels", np.float64), ("step", np.float64)])
@@ -295,27 +297,13 @@ def load_network(source: str | Path) -> Network:
     InvalidInputError
         If there is no such network, or the file is not of this form.
     """
-    name = str(source)
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise InvalidInputError("network", name, "There is no such file.")
-        text = read_text(Path(name), "network")
-    elif name in shipped_networks():
-        text = resources.files("coinfer_gym.layerwise").joinpath("networks", f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        hint = nearest(name, shipped_networks())
-        raise InvalidInputError("network", name, f"{hint} A file of your own ends in .yaml.")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidInputError("network", name, f"The file is not valid YAML: {error}") from error
-    return _from_dict(content, f"network {name!r}")
+    content = read_yaml(find_file(source, "network", _FOLDER, ".yaml"), "network")
+    return _from_dict(content, f"network {str(source)!r}")
 
 
 def shipped_networks() -> list[str]:
     """Names of the networks in the package, sorted."""
-    folder = resources.files("coinfer_gym.layerwise").joinpath("networks")
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return shipped_names(_FOLDER, ".yaml")
 
 
 def _from_dict(content: Any, origin: str) -> Network:

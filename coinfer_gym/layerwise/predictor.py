@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym._compile import kernel
-from coinfer_gym.checks import check_keys, is_number, read_text
-from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.checks import check_keys, is_number
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import find_file, read_json, shipped_names
 
 __all__ = [
     "LEAF",
@@ -329,20 +330,8 @@ def load_regression_predictor(source: str | Path, groups: Sequence[str] | None =
         not those of a network with these groups.
     """
     name = str(source)
-    if name.endswith(".json"):
-        if not Path(name).is_file():
-            raise InvalidInputError("predictor", name, "There is no such file.")
-        text = read_text(Path(name), "predictor")
-    elif name in shipped_regression_predictors():
-        text = _FOLDER.joinpath(f"{name}.json").read_text(encoding="utf-8")
-    else:
-        hint = nearest(name, shipped_regression_predictors())
-        raise InvalidInputError("predictor", name, f"{hint} A file of your own ends in .json.")
+    content = read_json(find_file(source, "predictor", _FOLDER, ".json"), "predictor")
     origin = f"predictor {name!r}"
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidInputError("predictor", name, f"The file is not valid JSON: {error}") from error
     predictor = _from_dict(content, origin)
     if groups is not None and predictor.features not in (feature_names(groups, False), feature_names(groups, True)):
         wanted = ", ".join(feature_names(groups, predictor.noisy))
@@ -352,14 +341,7 @@ def load_regression_predictor(source: str | Path, groups: Sequence[str] | None =
 
 def shipped_regression_predictors() -> list[str]:
     """Names of the predictors of this kind in the package, sorted."""
-    mark = f'{{"kind":"{_KIND}"'  # `to_json` starts with it: no file need be read whole to tell its kind
-    names = []
-    for file in _FOLDER.iterdir():
-        if file.name.endswith(".json"):
-            with file.open(encoding="utf-8") as text:
-                if text.read(len(mark)) == mark:
-                    names.append(file.name.removesuffix(".json"))
-    return sorted(names)
+    return shipped_names(_FOLDER, ".json")
 
 
 def _find_buckets(

@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-import yaml
 from pydantic import Field, model_validator
 
+from coinfer_gym.files import read_yaml
 from coinfer_gym.layerwise.delay import HARDWARE_NAMES
 from coinfer_gym.layerwise.network import Network, load_network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, load_regression_predictor
@@ -151,6 +151,5 @@ class _Shipped:
     def read(self, name: str) -> dict[str, Any]:
         content: dict[str, Any] = {"name": name}
         for part in ("base", *name.split("-")):
-            text = resources.files("coinfer_gym.layerwise").joinpath("parts", f"{part}.yaml")
-            content |= yaml.safe_load(text.read_text(encoding="utf-8"))
+            content |= read_yaml(resources.files("coinfer_gym.layerwise").joinpath("parts", f"{part}.yaml"), "scenario")
         return content

@@ -27,9 +27,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
-from coinfer_gym.checks import is_number, read_text
+from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import csv_text, read_csv, write_text
+from coinfer_gym.files import csv_text, read_csv, read_text, write_text
 from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names, write_features
 from coinfer_gym.models import regress
 from studies.mu.cifar.teacher import DistilledTrees
