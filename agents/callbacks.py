@@ -18,7 +18,8 @@ from agents.actors import find_actor
 from agents.checkpoints import find_checkpoints, training_state
 from agents.held_out import SELECTION_SEED, Score, deterministic, is_layerwise, play, regrets
 from agents.tensor_files import save_tensors
-from agents.vec_env import NativeVecEnv, find_lagrangian, native_env
+from agents.vec_env import find_lagrangian, native_env
+from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = ["CheckpointCallback", "EvaluationCallback", "PhysicsCallback", "ProgressCallback", "WarmupCallback"]
 

@@ -39,7 +39,7 @@ from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import World
 
 if TYPE_CHECKING:
-    from agents.vec_env import NativeVecEnv
+    from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = [
     "AGENT",
@@ -180,7 +180,7 @@ def evaluate(
         If there is no such agent, a keyword cannot be used, or the agent cannot act in the changed environment.
     """
     from agents.held_out import deterministic  # here, for finding an agent needs no stable-baselines3
-    from agents.vec_env import make_native
+    from coinfer_gym.sb3 import make_native
 
     file = find_agent(path)
     agent = load_agent(file)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks
 
-from agents.vec_env import Columns, NativeVecEnv
 from baselines.layerwise.framework import ParametersGenerator, select_best
 from baselines.policy import Predictor
 from coinfer_gym import Problem, solve_exact_batch
 from coinfer_gym.laim import spaces
 from coinfer_gym.layerwise import dynamics as layerwise_dynamics
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
+from coinfer_gym.sb3 import Columns, NativeVecEnv
 
 __all__ = [
     "SELECTION_SEED",

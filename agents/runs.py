@@ -24,10 +24,10 @@ from agents.hyperparameters import (
     parse_hyperparameters,
 )
 from agents.hyperparameters import read_mapping as _read_mapping
-from agents.vec_env import NativeVecEnv, make_native
 from baselines.output import git_revision, versions
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim.named_wrappers import Wrappers, check_wrappers
+from coinfer_gym.sb3 import NativeVecEnv, make_native
 
 __all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config"]
 

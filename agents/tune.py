@@ -58,10 +58,10 @@ from agents.callbacks import WarmupCallback
 from agents.held_out import SELECTION_SEED, deterministic, play
 from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters, read_mapping
 from agents.runs import RunConfig, build_env, build_model, read_config
-from agents.vec_env import NativeVecEnv
 from baselines.checks import check_model
 from baselines.output import csv_text, git_revision, write_bytes, write_text
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = ["Space", "StudyConfig", "load_study", "main", "read_spaces", "tune"]
 

@@ -12,8 +12,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import coinfer_gym  # noqa: F401  registers the ids
-from agents.vec_env import make_native
 from benchmarks.measure import interleave
+from coinfer_gym.sb3 import make_native
 
 LANES = 64
 _ID = "coinfer_gym/LAIM-v0"

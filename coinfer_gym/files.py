@@ -129,8 +129,8 @@ def parse_yaml(text: str) -> Any:
     ValueError
         If the text is not valid YAML, gives a key twice, or holds more than `MOST_VALUES` values.
     """
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -145,8 +145,6 @@ def parse_yaml(text: str) -> Any:
         raise ValueError("it is nested too deeply") from error
     except (AttributeError, LookupError) as error:
         raise ValueError("a value does not fit its tag") from error
-    finally:
-        loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):

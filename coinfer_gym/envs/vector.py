@@ -61,7 +61,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = unit_box(lanes.action_names)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._generators: list[np.random.Generator] = []
+        self.generators: list[np.random.Generator] = []
         self._ended = np.zeros(num_envs, np.bool_)
         self._all = np.ones(num_envs, np.bool_)
         self._none = np.zeros(num_envs, np.bool_)
@@ -159,15 +159,15 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
                 raise InvalidInputError("seed", seed, "Give a whole number, or one per lane.") from error
         if len(seeds) != self.num_envs:
             raise InvalidInputError("seed", f"{len(seeds)} seeds", f"Give one per lane, {self.num_envs}.")
-        if not self._generators:
-            self._generators = [seeding.np_random(value)[0] for value in seeds]
+        if not self.generators:
+            self.generators = [seeding.np_random(value)[0] for value in seeds]
             return
         for i, value in enumerate(seeds):
             if value is not None and mask[i]:
-                self._generators[i] = seeding.np_random(value)[0]
+                self.generators[i] = seeding.np_random(value)[0]
 
     def _draw_worlds(self, chosen: NDArray[np.int64], options: dict[str, Any]) -> None:
-        generators = [self._generators[i] for i in chosen.tolist()]
+        generators = [self.generators[i] for i in chosen.tolist()]
         if options:
             seeds = [next_world_seed(generator, options) for generator in generators]
         else:

@@ -14,9 +14,9 @@ from agents.held_out import deterministic
 from agents.policy import load_agent
 from agents.runs import RunConfig
 from agents.train import train
-from agents.vec_env import make_native
 from baselines.compare import play
 from coinfer_gym import InvalidInputError
+from coinfer_gym.sb3 import make_native
 
 LAIM = "coinfer_gym/LAIM-v0"
 WORLD = {"scenario": "bert-multimodal", "tasks": 12}

@@ -14,7 +14,7 @@ from agents.agent_file import AGENT_FILE, save_agent
 from agents.export import TOLERANCE, build_graph, check_graph, main
 from agents.hyperparameters import ALGORITHMS, find_policy
 from agents.policy import load_agent
-from agents.vec_env import make_native
+from coinfer_gym.sb3 import make_native
 
 LAIM = "coinfer_gym/LAIM-v0"
 LISTED = [{"DiscreteActions": {"cuts": [0, 1, 12], "retained_levels": [0.2, 0.6], "frequency_levels": [0.6]}}]

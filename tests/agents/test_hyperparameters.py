@@ -11,8 +11,9 @@ from torch import nn
 
 from agents.hyperparameters import ALGORITHMS, load_hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_model
-from agents.vec_env import CompressPenalties, LagrangianPenalties, make_native, native_env
+from agents.vec_env import CompressPenalties, LagrangianPenalties, native_env
 from coinfer_gym import InvalidInputError
+from coinfer_gym.sb3 import make_native
 
 LAIM = "coinfer_gym/LAIM-v0"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "agents"

@@ -16,8 +16,8 @@ from agents.policy import load_agent
 from agents.rescaled import RescaledAgent
 from agents.runs import ROOT, RunConfig
 from agents.train import main as train_main
-from agents.vec_env import make_native
 from coinfer_gym import InvalidInputError
+from coinfer_gym.sb3 import make_native
 
 ENV = "coinfer_gym/Layerwise-v0"
 SCENARIO = "alexnet-rpi4b-4g"

@@ -17,12 +17,12 @@ from agents.actors import actor_weights
 from agents.agent_file import read_agent, save_agent
 from agents.hyperparameters import ALGORITHMS, find_policy
 from agents.policy import Agent, load_agent
-from agents.vec_env import make_native
 from baselines.compare import play
 from baselines.registry import make_policy
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.named_wrappers import check_wrappers, find_wrapper
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets
+from coinfer_gym.sb3 import make_native
 
 LAIM = "coinfer_gym/LAIM-v0"
 ROOT = Path(__file__).resolve().parents[2]

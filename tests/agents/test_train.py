@@ -29,10 +29,10 @@ from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, build_model, read_config_file
 from agents.tensor_files import load_tensors, save_tensors
 from agents.train import main, train
-from agents.vec_env import make_native
 from baselines.compare import play as play_one
 from baselines.rules import MyopicExact
 from coinfer_gym import InvalidInputError
+from coinfer_gym.sb3 import make_native
 
 LAIM = "coinfer_gym/LAIM-v0"
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,8 @@ from agents.held_out import deterministic
 from agents.policy import load_agent
 from agents.runs import RunConfig
 from agents.train import train
-from agents.vec_env import make_native
 from coinfer_gym import InvalidInputError
+from coinfer_gym.sb3 import make_native
 from studies.agents import ship as shipping
 from studies.agents.ship import LIMIT, main, read_training
 

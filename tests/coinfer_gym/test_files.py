@@ -75,7 +75,7 @@ def test_an_error_shows_little_of_a_large_value():
     twice = [0]
     for _ in range(60):
         twice = [twice, twice]
-    for value in ("x" * 100_000, list(range(100_000)), np.zeros((100, 100)), {n: "y" * 90 for n in range(50)}, twice):
+    for value in ("x" * 100_000, list(range(100_000)), np.zeros((100, 100)), dict.fromkeys(range(50), "y" * 90), twice):
         error = InvalidInputError("field", value, "Give less.")
         assert len(str(error)) < 250
         assert str(error).endswith("Give less.")

@@ -14,11 +14,11 @@ import yaml
 from agents.evaluate import play_worlds
 from agents.held_out import SELECTION_SEED
 from agents.policy import load_agent
-from agents.vec_env import make_native
 from baselines.compare import play
 from baselines.rules import MyopicExact
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.named_wrappers import wrap
+from coinfer_gym.sb3 import make_native
 from studies.agents.evidence import read_sweep
 from studies.agents.sweep import BOUNDS, list_runs, load_sweep, main
 
