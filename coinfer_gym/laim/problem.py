@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel
@@ -27,34 +27,6 @@ QUALITIES = {**dst.QUALITIES, "accuracy": ACCURACY}
 MOST_BITS = 64
 """Widest parameter: the bounds fall by a factor of 2 per bit, and must stay within double precision."""
 
-
-HARDWARE = np.dtype(
-    [
-        (name, np.float64)
-        for name in (
-            "bandwidth",
-            "noise_density",
-            "power_min",
-            "power_max",
-            "flops_per_cycle_device",
-            "flops_per_cycle_server",
-            "frequency_device_min",
-            "frequency_device_max",
-            "frequency_server_min",
-            "frequency_server_max",
-            "pue_device",
-            "pue_server",
-            "kappa_device",
-            "kappa_server",
-            "retained_device_min",
-            "retained_server_min",
-            "parameter_bits",
-        )
-    ]
-)
-"""Constants of device, server and link, as compiled code reads them; field names and units of `Problem`."""
-
-_HARDWARE_NAMES: tuple[str, ...] = HARDWARE.names or ()
 
 QUALITY = np.dtype(
     [("kind", np.int64), ("log_scale", np.int64), ("log_distortion_zero", np.float64), ("parameters", np.float64)]
@@ -126,6 +98,10 @@ class Decision:
     frequency_server: float
 
 
+CONTROLS = ("retained_device", "retained_server", "power", "frequency_device", "frequency_server")
+"""The five controls of P1, in the order of an array of them."""
+
+
 def as_tuple(decision: Decision) -> tuple[int, float, float, float, float, float]:
     """A decision as compiled code takes it."""
     return (
@@ -177,9 +153,33 @@ class Solution(Decision):
     history: tuple[Solution, ...] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What an array of decisions yields, each row apart.
+
+    Attributes
+    ----------
+    quality, distortion : ndarray, shape (...)
+        As in `Solution`.
+    delay, energy : ndarray, shape (...)
+        `T` in s and `E` in J.
+    margins : ndarray, shape (..., 2)
+        What is left of the delay budget in s and of the energy budget in J; negative where it is exceeded.
+    feasible : ndarray of bool, shape (...)
+        Whether both budgets are met, up to `coinfer_gym.budgets.BUDGET_TOLERANCE`.
+    """
+
+    quality: NDArray[np.float64]
+    distortion: NDArray[np.float64]
+    delay: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    margins: NDArray[np.float64]
+    feasible: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Problem:
-    """P1 of one task: maximise quality over cut and controls under the budgets; frozen, SI units.
+    """Problem P1 of one task: maximise quality over cut and controls under the budgets; frozen, SI units.
 
     A raised lower bound restricts the problem: ``power_min=power_max`` fixes the power, ``retained_server_min=1``
     prunes the device only.
@@ -215,8 +215,8 @@ class Problem:
     quality_scale : {"", "log", "linear"}
         ``""`` takes the quality's own: log for the bounds, linear for the others.
     predictor : AccuracyPredictor, optional
-        What quality ``"accuracy"`` reads. That it is of this workload is for the user to see to: what is checked is
-        the number of cuts.
+        What quality ``"accuracy"`` reads. Give the one that was measured on this workload; only the number of cuts is
+        checked.
 
     Raises
     ------
@@ -251,7 +251,7 @@ class Problem:
     predictor: AccuracyPredictor | None = None
 
     def __post_init__(self) -> None:
-        for name in ("gain", *_HARDWARE_NAMES):
+        for name in ("gain", *HARDWARE_NAMES):
             value = getattr(self, name)
             if not is_number(value):
                 raise InvalidInputError(name, value, "Give a number.")
@@ -281,49 +281,94 @@ class Problem:
         """The constants as compiled code reads them."""
         return build_tables(self)
 
-    def evaluate(self, decision: Decision) -> Solution:
-        """What a decision yields, whether or not it meets the budgets.
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper bounds of the five controls, each of shape (5,), in the order of `CONTROLS`."""
+        lower = [getattr(self, f"{name}_min") for name in CONTROLS]
+        upper = [getattr(self, f"{name}_max", 1.0) for name in CONTROLS]
+        return np.array(lower, np.float64), np.array(upper, np.float64)
+
+    @overload
+    def evaluate(self, decision: Decision) -> Solution: ...
+
+    @overload
+    def evaluate(self, decision: ArrayLike, cut: ArrayLike) -> Outcomes: ...
+
+    def evaluate(self, decision: Any, cut: Any = None) -> Solution | Outcomes:
+        """What decisions yield, whether or not they meet the budgets: one `Decision`, or arrays of many.
 
         Parameters
         ----------
-        decision : Decision
+        decision : Decision, or array_like with shape (..., 5)
+            One decision, or the controls of many in the order of `CONTROLS`.
+        cut : int or array_like, shape (...)
+            Cut of all rows, or of each; with an array only.
 
         Returns
         -------
-        Solution
-            The same decision with delay, energy, quality, distortion and whether both budgets are met.
+        Solution or Outcomes
+            Of a `Decision`, the same with its delay, energy, quality, distortion and whether both budgets are met. Of
+            an array, arrays of these and of what is left of each budget.
 
         Raises
         ------
         InvalidInputError
             If the cut is outside ``0..J``, a ratio is outside (0, 1], or a clock or the power is negative.
+
+        Examples
+        --------
+        An optimizer of your own solves P1 at each cut with these two methods, here with `cut` given and
+        ``lower, upper = problem.bounds()``. With SciPy:
+
+        >>> limits = NonlinearConstraint(lambda x: problem.evaluate(x.T, cut).margins.T, 0.0, np.inf)
+        >>> loss = lambda x: -problem.evaluate(x.T, cut).quality
+        >>> differential_evolution(loss, Bounds(lower, upper), constraints=limits, vectorized=True)
+
+        With cma, whose step sizes follow the ranges; the penalty counts missed shares of the budgets:
+
+        >>> budgets = [problem.delay_budget, problem.energy_budget]
+        >>> loss = lambda x: (o := problem.evaluate(x, cut)).quality * -1 - (o.margins / budgets).clip(max=0).sum(-1)
+        >>> cma.fmin2(loss, upper, 0.3, {"bounds": [lower, upper], "CMA_stds": upper - lower})
+
+        With pymoo, in a ``Problem(n_var=5, n_obj=1, n_ieq_constr=2, xl=lower, xu=upper)`` of its own:
+
+        >>> def _evaluate(self, x, out):
+        ...     outcomes = problem.evaluate(x, cut)
+        ...     out["F"], out["G"] = -outcomes.quality, -outcomes.margins
         """
-        s = check_decision(decision, self.workload)
-        tables = self.tables
-        outcome = evaluate(
-            tables.hardware,
-            tables.cuts,
-            s,
-            self.gain,
-            decision.retained_device,
-            decision.retained_server,
-            decision.power,
-            decision.frequency_device,
-            decision.frequency_server,
+        if isinstance(decision, Decision):
+            s = check_decision(decision, self.workload)
+            row = [getattr(decision, name) for name in CONTROLS]
+            outcomes = self._evaluate_rows(np.array([row], np.float64), np.array([s]))
+            results = {name: value.item() for name, value in vars(outcomes).items() if name != "margins"}
+            return Solution(s, *row, **results)
+        rows, cuts = check_controls(decision, cut, self.workload)
+        outcomes = self._evaluate_rows(rows.reshape(-1, len(CONTROLS)), cuts.ravel())
+        shape = rows.shape[:-1]
+        return Outcomes(**{name: value.reshape(*shape, *value.shape[1:]) for name, value in vars(outcomes).items()})
+
+    def _evaluate_rows(self, rows: NDArray[np.float64], cuts: NDArray[np.int64]) -> Outcomes:
+        count = len(rows)
+        quality, distortion, delay, energy = np.empty((4, count))
+        feasible = np.empty(count, np.bool_)
+        task = (self.gain, self.delay_budget, self.energy_budget)
+        t = self.tables
+        evaluate_rows(
+            t.hardware, t.quality, t.cuts, t.blocks, task, cuts, rows, (quality, distortion, delay, energy), feasible
         )
-        delay, energy = sum(outcome[:3]), sum(outcome[3:])
-        ratios = (decision.retained_device, decision.retained_server)
-        return Solution(
-            **{entry.name: getattr(decision, entry.name) for entry in fields(Decision)},
-            delay=delay,
-            energy=energy,
-            quality=model_quality(tables.hardware, tables.quality, tables.cuts, tables.blocks, s, *ratios),
-            distortion=model_distortion(tables.hardware, tables.quality, tables.cuts, tables.blocks, s, *ratios),
-            feasible=bool(meets(delay, self.delay_budget) and meets(energy, self.energy_budget)),
-        )
+        margins = np.stack([self.delay_budget - delay, self.energy_budget - energy], axis=-1)
+        return Outcomes(quality, distortion, delay, energy, margins, feasible)
 
 
-def check_cut(cut: int, workload: Workload) -> int:
+HARDWARE_NAMES = tuple(
+    entry.name
+    for entry in fields(Problem)
+    if entry.type == "float" and entry.name not in ("gain", "delay_budget", "energy_budget")
+)
+HARDWARE = np.dtype([(name, np.float64) for name in HARDWARE_NAMES])
+"""Constants of device, server and link, as compiled code reads them; field names and units of `Problem`."""
+
+
+def check_cut(cut: Any, workload: Workload) -> int:
     """The cut, if the workload has it.
 
     Raises
@@ -337,22 +382,44 @@ def check_cut(cut: int, workload: Workload) -> int:
 
 
 def check_decision(decision: Decision, workload: Workload) -> int:
-    """The cut of a decision that means something: the bounds of a problem are not looked at.
+    """The cut of a decision that means something; the bounds of a problem are not looked at.
 
     Raises
     ------
     InvalidInputError
         If the workload has no such cut, a ratio is outside (0, 1], or a clock or the power is negative or no number.
     """
-    for name in ("retained_device", "retained_server"):
-        value = getattr(decision, name)
+    for name in CONTROLS:
+        _check_control(name, getattr(decision, name))
+    return check_cut(decision.cut, workload)
+
+
+def check_controls(
+    controls: ArrayLike, cut: ArrayLike, workload: Workload
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Controls and cuts of many decisions as arrays of shapes (..., 5) and (...); errors as in `check_decision`."""
+    try:
+        rows = np.array(controls, np.float64, order="C")
+        cuts = np.broadcast_to(np.asarray(cut, np.float64), rows.shape[:-1])
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError("decision", controls, "Give a Decision, or controls and cuts of one shape.") from error
+    if rows.shape[-1:] != (len(CONTROLS),):
+        raise InvalidInputError("decision", rows.shape, f"Give rows of the {len(CONTROLS)} controls.")
+    ends = rows.reshape(-1, len(CONTROLS))
+    for k, name in enumerate(CONTROLS):
+        for value in (ends[:, k].min(initial=1.0), ends[:, k].max(initial=1.0)):
+            _check_control(name, float(value))
+    for value in np.unique(cuts):
+        check_cut(value, workload)
+    return rows, cuts.astype(np.int64)
+
+
+def _check_control(name: str, value: Any) -> None:
+    if name.startswith("retained"):
         if not (is_number(value) and 0.0 < value <= 1.0):
             raise InvalidInputError(name, value, "A retained ratio lies in (0, 1].")
-    for name in ("power", "frequency_device", "frequency_server"):
-        value = getattr(decision, name)
-        if not (is_number(value) and 0.0 <= value < math.inf):
-            raise InvalidInputError(name, value, "Give a finite number of at least 0, in SI units.")
-    return check_cut(decision.cut, workload)
+    elif not (is_number(value) and 0.0 <= value < math.inf):
+        raise InvalidInputError(name, value, "Give a finite number of at least 0, in SI units.")
 
 
 def check_quality(source: Any) -> None:
@@ -394,7 +461,7 @@ def build_tables(source: Any) -> Tables:
     parameters = np.array([block.parameters for block in workload.blocks], dtype=np.float64)
     rates = workload.laplacian_rates
     hardware = np.zeros(1, HARDWARE)
-    for name in _HARDWARE_NAMES:
+    for name in HARDWARE_NAMES:
         hardware[name] = getattr(source, name)
     quality = np.zeros(1, QUALITY)
     quality["kind"] = QUALITIES[source.quality]
@@ -519,3 +586,43 @@ def model_quality(
     zero, full = math.exp(q.log_distortion_zero), cut.distortion_full
     part: float = (zero - value) / (zero - full)
     return part
+
+
+@kernel
+def evaluate_rows(
+    hardware: NDArray[np.void],
+    quality: NDArray[np.void],
+    cuts: NDArray[np.void],
+    blocks: NDArray[np.float64],
+    task: tuple[float, float, float],
+    chosen: NDArray[np.int64],
+    controls: NDArray[np.float64],
+    results: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    feasible: NDArray[np.bool_],
+) -> None:
+    """Quality, distortion, delay and energy of many decisions of one task, and whether both budgets are met.
+
+    Parameters
+    ----------
+    task : tuple of float
+        Gain, delay budget in s and energy budget in J.
+    chosen : ndarray, shape (n,)
+        Cuts.
+    controls : ndarray, shape (n, 5)
+        In the order of `CONTROLS`.
+    results : tuple of four ndarray, shape (n,)
+        Filled with quality, distortion, delay in s and energy in J.
+    feasible : ndarray of bool, shape (n,)
+        Filled.
+    """
+    gain, delay_budget, energy_budget = task
+    qualities, distortions, delays, energies = results
+    for i in range(chosen.shape[0]):
+        s, device, server, power = chosen[i], controls[i, 0], controls[i, 1], controls[i, 2]
+        t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
+            hardware, cuts, s, gain, device, server, power, controls[i, 3], controls[i, 4]
+        )
+        qualities[i] = model_quality(hardware, quality, cuts, blocks, s, device, server)
+        distortions[i] = model_distortion(hardware, quality, cuts, blocks, s, device, server)
+        delays[i], energies[i] = t_device + tau + t_server, e_device + e_upload + e_server
+        feasible[i] = meets(delays[i], delay_budget) and meets(energies[i], energy_budget)
