@@ -321,7 +321,7 @@ class Problem:
 
         >>> limits = NonlinearConstraint(lambda x: problem.evaluate(x.T, cut).margins.T, 0.0, np.inf)
         >>> loss = lambda x: -problem.evaluate(x.T, cut).quality
-        >>> differential_evolution(loss, Bounds(lower, upper), constraints=limits, vectorized=True)
+        >>> differential_evolution(loss, Bounds(lower, upper), constraints=limits, vectorized=True, polish=False)
 
         With cma, whose step sizes follow the ranges; the penalty counts missed shares of the budgets:
 
@@ -331,7 +331,7 @@ class Problem:
 
         With pymoo, in a ``Problem(n_var=5, n_obj=1, n_ieq_constr=2, xl=lower, xu=upper)`` of its own:
 
-        >>> def _evaluate(self, x, out):
+        >>> def _evaluate(self, x, out, *args, **kwargs):
         ...     outcomes = problem.evaluate(x, cut)
         ...     out["F"], out["G"] = -outcomes.quality, -outcomes.margins
         """
@@ -344,7 +344,7 @@ class Problem:
         rows, cuts = check_controls(decision, cut, self.workload)
         outcomes = self._evaluate_rows(rows.reshape(-1, len(CONTROLS)), cuts.ravel())
         shape = rows.shape[:-1]
-        return Outcomes(**{name: value.reshape(*shape, *value.shape[1:]) for name, value in vars(outcomes).items()})
+        return Outcomes(**{name: value.reshape(shape + value.shape[1:]) for name, value in vars(outcomes).items()})
 
     def _evaluate_rows(self, rows: NDArray[np.float64], cuts: NDArray[np.int64]) -> Outcomes:
         count = len(rows)
