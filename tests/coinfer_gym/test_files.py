@@ -62,10 +62,10 @@ def test_what_is_refused_in_one_short_line(tmp_path, text, cause):
     path = tmp_path / "file.yaml"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InvalidInputError, match=cause) as error:
         read_yaml(path, "scenario")
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
     assert str(error.value).startswith("scenario: got ")
     assert len(str(error.value).splitlines()) == 1
     assert len(str(error.value)) < 500
