@@ -32,6 +32,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import shlex
 import sys
 import time
@@ -64,7 +65,6 @@ from baselines.registry import check_options, find_policy, make_policy
 from coinfer_gym import InvalidInputError
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim import spaces
-from coinfer_gym.laim.dynamics import build_constants
 from coinfer_gym.laim.problem import evaluate
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.laim.wrappers import act_within
@@ -536,8 +536,7 @@ def _weigh_components(
     scenario: Scenario, tasks: NDArray[np.float64], actions: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """How much of both budgets a unit of each component moves, shape (n, 6)."""
-    constants = build_constants(scenario)
-    ratio = float(constants.rules["log_power_ratio"][0])
+    ratio = math.log(scenario.power_min / scenario.power_max)
     tables = scenario.tables
     weights = np.full(actions.shape, _CUT_WEIGHT)
     _differentiate(tables.hardware, tables.cuts, ratio, tasks, actions, np.empty((1, actions.shape[1])), weights)

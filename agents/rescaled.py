@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import State, load_agent
-from coinfer_gym.envs import process
 from coinfer_gym.envs.observation import OBSERVATION_NAMES
+from coinfer_gym.envs.process import build_rules
+from coinfer_gym.world import build_world_tables
 
 __all__ = ["RescaledAgent"]
 
@@ -74,7 +75,7 @@ class RescaledAgent:
 def _ranges(env: gym.Env[Any, Any]) -> NDArray[np.float64]:
     """What -1 and 1 stand for in each component of an observation, shape (2, n_obs); -1 and 1 for relative ones."""
     scenario = env.get_wrapper_attr("scenario")
-    scale = process.build_constants(scenario, ()).scale[0]
+    scale = build_rules(scenario, build_world_tables(scenario))[0]
     ranges = {
         "gain": (scale["gain_db_low"], scale["gain_db_high"]),
         "queue": (0.0, scenario.queue_capacity),

@@ -27,8 +27,7 @@ from baselines.quantum import MESSAGES, Box, minimize_quantum
 from baselines.rules import MyopicExact
 from coinfer_gym import Decision, Problem, Solution
 from coinfer_gym._compile import kernel
-from coinfer_gym.laim.optimum import TableArrays
-from coinfer_gym.laim.problem import check_cut, evaluate, model_quality
+from coinfer_gym.laim.problem import Tables, check_cut, evaluate, model_quality
 
 __all__ = ["OPTIMIZERS", "P1Search", "MyopicQuantum", "SearchProblem", "solve_quantum"]
 
@@ -96,8 +95,7 @@ class P1Search(SearchProblem):
         low = np.array([getattr(problem, f"{name}_min") for name in _CONTROLS])
         low[_FIRST_LOGARITHMIC:] = np.maximum(low, OPEN_END * self._high)[_FIRST_LOGARITHMIC:]
         self._low = low
-        tables = problem.tables
-        self._tables: TableArrays = (tables.hardware, tables.quality, tables.cuts, tables.blocks)
+        self._tables = problem.tables
 
     def _objective(self, points: Floats) -> Floats:
         values = np.empty(points.shape[1])
@@ -413,7 +411,7 @@ def _control(low: Floats, high: Floats, place: float, j: int) -> float:
 
 
 @kernel
-def _qualities(tables: TableArrays, low: Floats, high: Floats, points: Floats, values: Floats) -> None:
+def _qualities(tables: Tables, low: Floats, high: Floats, points: Floats, values: Floats) -> None:
     """Quality of each column."""
     hardware, quality, cuts, blocks = tables
     for i in range(points.shape[1]):
@@ -423,7 +421,7 @@ def _qualities(tables: TableArrays, low: Floats, high: Floats, points: Floats, v
 
 @kernel
 def _excesses(
-    tables: TableArrays,
+    tables: Tables,
     low: Floats,
     high: Floats,
     gain: float,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.dispatcher import Dispatcher
 
@@ -36,7 +37,8 @@ def parallel_kernel(function: _Function) -> _Function:
 
 def _compile(function: _Function, **options: Any) -> _Function:
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # formulas can then be stepped through in a debugger
-        return function
+        interpreted: _Function = np.errstate(all="ignore")(function)  # as in machine code: 1 / 0 is infinite, ...
+        return interpreted
     compiled: Any = numba.njit(**_OPTIONS, **options)(function)
     try:
         compiled._cache = _KernelCache(function)

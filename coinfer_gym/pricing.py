@@ -11,12 +11,9 @@ In durations instead of clocks and power P1 is convex (see docs/mathematics.md),
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
+from coinfer_gym.records import Record, Records
 
 __all__ = [
     "END",
@@ -77,7 +74,7 @@ def spectral_response(price: float) -> float:
 
 
 @kernel
-def spectral_span(hardware: NDArray[np.void], gain: float) -> tuple[float, float, float, float]:
+def spectral_span(hardware: Records, gain: float) -> tuple[float, float, float, float]:
     """Ends of ``y = ln(1 + SNR)`` and the prices of time at which they are the best."""
     h = hardware[0]
     noise = h.noise_density * h.bandwidth / gain
@@ -87,7 +84,7 @@ def spectral_span(hardware: NDArray[np.void], gain: float) -> tuple[float, float
 
 @kernel
 def controls_at(
-    theta: float, hardware: NDArray[np.void], gain: float, span: tuple[float, float, float, float]
+    theta: float, hardware: Records, gain: float, span: tuple[float, float, float, float]
 ) -> tuple[float, float, float]:
     """Best clocks in Hz and ``y = ln(1 + SNR)`` at a price of time; `span` is from `spectral_span`."""
     h = hardware[0]
@@ -106,7 +103,7 @@ def controls_at(
 
 @kernel
 def costs_of(
-    hardware: NDArray[np.void], cut: Any, gain: float, controls: tuple[float, float, float]
+    hardware: Records, cut: Record, gain: float, controls: tuple[float, float, float]
 ) -> tuple[float, float, float, float, float, float]:
     """Per unit of ratio, seconds and joules of device and server, and seconds and joules of the upload."""
     h = hardware[0]
@@ -164,8 +161,8 @@ def budget_residual(
 
 @kernel
 def price_at_budget(
-    hardware: NDArray[np.void],
-    cut: Any,
+    hardware: Records,
+    cut: Record,
     gain: float,
     span: tuple[float, float, float, float],
     rho_device: float,

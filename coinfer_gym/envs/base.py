@@ -123,7 +123,7 @@ class TaskEnv(gym.Env[Any, Any]):
 
     def world(self) -> World:
         """The world of the running episode: arrival times, channel path and budgets."""
-        return draw(self._lanes.constants.world, int(self._lane()["world_seed"]))
+        return draw(self._lanes.world, int(self._lane()["world_seed"]))
 
     def render(self) -> Any:
         """Picture of the last decision: a string (``ansi``) or an array (``rgb_array``); ``human`` opens a window."""

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from coinfer_gym.envs import process
 from coinfer_gym.envs.observation import OBSERVATION_NAMES
-from coinfer_gym.envs.process import Constants
+from coinfer_gym.envs.process import LaneArrays
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.records import record_type
+from coinfer_gym.scenario import WorldScenario
+from coinfer_gym.world import build_world_tables
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class Lanes:
 
     Parameters
     ----------
-    constants : Constants
+    scenario : WorldScenario
+    model : tuple
+        What a decision yields is computed from: the environment's own constants, as its compiled steps take them.
     action_names : tuple of str
         Components of an action, each in [-1, 1].
     info_names : tuple of str
@@ -46,6 +51,11 @@ class Lanes:
 
     Attributes
     ----------
+    rules : ndarray of `coinfer_gym.envs.process.RULES`, shape (1,)
+    world : WorldTables
+        What the lanes' worlds are drawn from.
+    model, action_names, info_names
+        As given.
     state : ndarray of `coinfer_gym.envs.process.STATE`, shape (count,)
     arrivals : ndarray, shape (count, tasks + 1)
         Arrival times in s of each lane's world.
@@ -61,7 +71,8 @@ class Lanes:
 
     def __init__(
         self,
-        constants: Constants,
+        scenario: WorldScenario,
+        model: tuple[Any, ...],
         action_names: tuple[str, ...],
         info_names: tuple[str, ...],
         count: int,
@@ -70,22 +81,23 @@ class Lanes:
         given: object = count  # whatever the caller gave
         if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
             raise InvalidInputError("num_envs", given, "Give a whole number of at least 1.")
-        self.constants = constants
+        self.world = build_world_tables(scenario)
+        self.rules = process.build_rules(scenario, self.world)
+        self.model = model
         self.action_names = action_names
         self.info_names = info_names
         self.state = np.zeros(count, process.STATE)
-        self.arrivals = np.zeros((count, constants.world.tasks + 1))
-        self.gains = np.zeros((count, constants.path_blocks))
-        self._queue = np.zeros((count, constants.queue_capacity))
+        self.arrivals = np.zeros((count, scenario.tasks + 1))
+        self.gains = np.zeros((count, int(self.world.record["blocks"][0])))
+        self._queue = np.zeros((count, scenario.queue_capacity), np.int64)
         self.observation = np.zeros((count, len(OBSERVATION_NAMES)), np.float32)
         self.infos = np.zeros((count, len(info_names)))
-        self._info = np.dtype([(name, np.float64) for name in info_names])
-        self._constant_arrays = constants.arrays
+        self._info = record_type(*info_names)
         self._link()
         self._parallel = parallel
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lane_arrays", "_info_records")}
+        return {key: value for key, value in self.__dict__.items() if key != "_arrays"}
 
     def __setstate__(self, content: dict[str, Any]) -> None:
         self.__dict__.update(content)
@@ -93,12 +105,10 @@ class Lanes:
 
     def _link(self) -> None:
         """Bundle the arrays as compiled code takes them."""
-        self._lane_arrays = (self.state, self.arrivals, self.gains, self._queue, *self._own_arrays())
-        self._info_records = self.infos.view(self._info)[:, 0]
-
-    def _own_arrays(self) -> tuple[NDArray[Any], ...]:
-        """Arrays that the environment's steps take beside those of all; called whenever `infos` is another array."""
-        return ()
+        info = self.infos.view(self._info)[:, 0]
+        self._arrays = LaneArrays(
+            self.state, self.arrivals, self.gains, self._queue, self.observation, self.infos, info
+        )
 
     def replace_infos(self, infos: NDArray[np.float64]) -> None:
         """Write infos to another array from now on, of the shape of `infos`."""
@@ -109,7 +119,7 @@ class Lanes:
         """Start new episodes in place, the k-th of the `chosen` lanes in the world of ``seeds[k]``."""
         self.infos[chosen] = 0.0
         run = process.reset_lanes_parallel if self._parallel else process.reset_lanes
-        run(self._constant_arrays, self._lane_arrays, chosen, seeds, self.observation, self._info_records)
+        run(self.rules, self.world, self._arrays, chosen, seeds)
 
     def tasks(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """What an agent can know of the task at hand in every lane.
@@ -121,7 +131,7 @@ class Lanes:
             stricter than the device's own share of it).
         """
         gain, delay, energy = np.empty((3, len(self.state)))
-        process.write_task_view(self._lane_arrays, self.constants.rules, gain, delay, energy)
+        process.write_task_view(self.rules, self._arrays, gain, delay, energy)
         return gain, delay, energy
 
     def step(
@@ -162,16 +172,7 @@ class Lanes:
         rewards = np.zeros(len(self.state))
         ends = np.zeros(len(self.state), np.bool_)
         run = self.steps.all_cores if self._parallel else self.steps.one_core
-        bad = run(
-            self._constant_arrays,
-            self._lane_arrays,
-            skipped,
-            actions,
-            self.observation,
-            rewards,
-            ends,
-            self._info_records,
-        )
+        bad = run(self.rules, self.model, self._arrays, skipped, actions, rewards, ends)
         if bad >= 0:
             self.replace_infos(kept)
             lane, component = divmod(bad, len(self.action_names))

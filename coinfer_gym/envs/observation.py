@@ -9,40 +9,24 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.envs.interval import share
+from coinfer_gym.records import Record
 
 OBSERVATION_NAMES = ("gain", "queue", "wait", "intensity", "delay_budget", "energy_budget", "battery")
 """Components of an observation, each in [-1, 1]."""
 
-OBSERVATION = np.dtype(
-    [
-        (name, np.float64)
-        for name in (
-            "gain_db_low",
-            "gain_db_high",
-            "intensity_high",
-            "log_delay_low",
-            "log_delay_high",
-            "log_energy_low",
-            "log_energy_high",
-        )
-    ]
-)
-"""Physical bounds by which observations are normalised."""
-
 
 @kernel
-def budget_levels(scale: NDArray[np.void], delay_budget: float, energy_budget: float) -> tuple[float, float]:
+def budget_levels(rules: Record, delay_budget: float, energy_budget: float) -> tuple[float, float]:
     """Both budgets as they are observed, logarithmic between the ends of their ranges."""
-    o = scale[0]
     return (
-        share(math.log(delay_budget), o.log_delay_low, o.log_delay_high),
-        share(math.log(energy_budget), o.log_energy_low, o.log_energy_high),
+        share(math.log(delay_budget), rules.log_delay_low, rules.log_delay_high),
+        share(math.log(energy_budget), rules.log_energy_low, rules.log_energy_high),
     )
 
 
 @kernel
 def write_observation(
-    scale: NDArray[np.void],
+    rules: Record,
     gain_db: float,
     queue_share: float,
     wait_share: float,
@@ -54,11 +38,10 @@ def write_observation(
     i: int,
 ) -> None:
     """Write the normalised observation to row `i`, in the order of `OBSERVATION_NAMES`."""
-    o = scale[0]
-    out[i, 0] = share(gain_db, o.gain_db_low, o.gain_db_high)
+    out[i, 0] = share(gain_db, rules.gain_db_low, rules.gain_db_high)
     out[i, 1] = share(queue_share, 0.0, 1.0)
     out[i, 2] = share(wait_share, 0.0, 1.0)
-    out[i, 3] = share(intensity, 0.0, o.intensity_high)
+    out[i, 3] = share(intensity, 0.0, rules.intensity_high)
     out[i, 4] = delay_level
     out[i, 5] = energy_level
     out[i, 6] = share(battery_share, 0.0, 1.0)

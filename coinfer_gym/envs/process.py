@@ -1,19 +1,14 @@
-"""What the decision processes of all environments share, compiled: worlds, the queue, the battery and the clock.
+"""What the decision processes of all environments share, compiled: worlds, the battery, the clock and what is spent.
 
 A *lane* is one running episode. All arrays have one row per lane; the single environment is a batch of one lane, so
 that there is no second implementation to agree with. An environment's step is its own: `inform`, `spend` what a
-decision takes, `score_service` what it gave, and `advance` to the next task.
-
-Compiled functions take as `constants` the tuple of `Constants.arrays`, and as `lanes` ``(state, arrivals, gains,
-queue)`` and any arrays of the environment's own after these. Both tuples are flat: numba's parallel
-loops take no nested ones.
+decision takes, `score_service` what it gave, `advance` to the next task, and pay the reward.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -21,15 +16,14 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
 from coinfer_gym.budgets import excess, meets
-from coinfer_gym.envs import reward as rw
-from coinfer_gym.envs.observation import OBSERVATION, budget_levels, write_observation
+from coinfer_gym.envs.observation import budget_levels, write_observation
+from coinfer_gym.envs.queue import charge, next_task
+from coinfer_gym.records import Record, Records, record_type
 from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import (
     CSI,
     WorldTables,
     block_at,
-    blocks_of_path,
-    build_world_tables,
     draw_world,
     gain_db_range,
     normal_at,
@@ -39,55 +33,83 @@ from coinfer_gym.world import (
 TINIEST = 5e-324
 """Smallest energy budget in J: an empty battery still has a problem."""
 
-RULES = np.dtype(
-    [
-        ("one_at_a_time", np.int64),
-        ("tasks", np.int64),
-        *(
-            (name, np.float64)
-            for name in (
-                "block_duration",
-                "csi_delay",
-                "csi_noise_db",
-                "intensity_time",
-                "patience",
-                "battery_capacity",
-                "battery_initial",
-                "harvest_power",
-                "weight_delay",
-                "weight_energy",
-                "weight_drop",
-                "log_power_ratio",
-            )
-        ),
-    ]
+RULES = record_type(
+    "block_duration",
+    "csi_delay",
+    "csi_noise_db",
+    "intensity_time",
+    "patience",
+    "battery_capacity",
+    "battery_initial",
+    "harvest_power",
+    "weight_delay",
+    "weight_energy",
+    "weight_drop",
+    "log_power_ratio",
+    "gain_db_low",
+    "gain_db_high",
+    "intensity_high",
+    "log_delay_low",
+    "log_delay_high",
+    "log_energy_low",
+    "log_energy_high",
+    one_at_a_time=np.int64,
+    tasks=np.int64,
 )
-"""Constants of the decision process; names and units of `WorldScenario`. A capacity of infinity is mains power."""
+"""Constants of the decision process; names and units of `WorldScenario`. A capacity of infinity is mains power,
+`log_power_ratio` is ``ln(P_min / P_max)``, and the ends from `gain_db_low` on are those of the observation."""
 
-STATE = np.dtype(
-    [
-        ("world_seed", np.uint64),
-        ("clock", np.float64),
-        ("gain_db", np.float64),
-        ("wait", np.float64),
-        ("delay_budget", np.float64),
-        ("energy_budget", np.float64),
-        ("delay_level", np.float64),
-        ("energy_level", np.float64),
-        ("battery", np.float64),
-        ("intensity", np.float64),
-        ("intensity_clock", np.float64),
-        ("arrived", np.int64),
-        ("served", np.int64),
-        ("first", np.int64),
-        ("waiting", np.int64),
-    ]
+STATE = record_type(
+    "clock",
+    "gain_db",
+    "wait",
+    "delay_budget",
+    "energy_budget",
+    "delay_level",
+    "energy_level",
+    "battery",
+    "intensity",
+    "intensity_clock",
+    world_seed=np.uint64,
+    task=np.int64,
+    arrived=np.int64,
+    served=np.int64,
+    first=np.int64,
+    waiting=np.int64,
 )
 """State of a lane beside its world.
 
-`wait` is the age of the task at hand, `gain_db` the true gain at the clock; `first` and `waiting` span the queue; the
-two levels are the budgets as they are observed, kept because they hold for the whole episode.
+`task` is the number of the task at hand and `wait` its age, `gain_db` the true gain at the clock; `first` and `waiting`
+span the queue; the two levels are the budgets as they are observed, kept because they hold for the whole episode.
 """
+
+
+class LaneArrays(NamedTuple):
+    """Lanes as compiled code takes them: one row each.
+
+    Attributes
+    ----------
+    state : ndarray of `STATE`, shape (count,)
+    arrivals : ndarray of float64, shape (count, tasks + 1)
+        Arrival times in s of each lane's world.
+    gains : ndarray of float64, shape (count, blocks)
+        Channel gain of each coherence block.
+    queue : ndarray of int64, shape (count, queue_capacity)
+        Ring of the numbers of the waiting tasks.
+    observation : ndarray of float32, shape (count, 7)
+    infos : ndarray of float64, shape (count, n)
+    info : ndarray of records, shape (count,)
+        The same numbers as `infos`, by name.
+    """
+
+    state: Records
+    arrivals: NDArray[np.float64]
+    gains: NDArray[np.float64]
+    queue: NDArray[np.int64]
+    observation: NDArray[np.float32]
+    infos: NDArray[np.float64]
+    info: Records
+
 
 SITUATION_NAMES = (
     "time_s",
@@ -121,65 +143,30 @@ OUTCOME_NAMES = (
 """Keys of ``info`` that tell what became of it."""
 
 
-SHARED = 6
-"""Arrays of `Constants.arrays` that are not of the model; the first two are `rules` and `scale`."""
-
-
-@dataclass(frozen=True)
-class Constants:
-    """Everything of a scenario that compiled code reads.
-
-    Attributes
-    ----------
-    model : tuple of ndarray
-        What a decision yields is computed from: the environment's own.
-    world : WorldTables
-    rules : ndarray of `RULES`, shape (1,)
-    scale : ndarray of `coinfer_gym.envs.observation.OBSERVATION`, shape (1,)
-    path_blocks, queue_capacity : int
-        Sizes of a lane's channel path and queue.
-    """
-
-    model: tuple[NDArray[Any], ...]
-    world: WorldTables
-    rules: NDArray[np.void]
-    scale: NDArray[np.void]
-    path_blocks: int
-    queue_capacity: int
-
-    @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """The constants as compiled functions take them: `SHARED` arrays for all environments, then the model's."""
-        w = self.world
-        world = (w.record, w.channel_trace_time, w.channel_trace_gain, w.arrival_trace)
-        return (self.rules, self.scale, *world, *self.model)
-
-
-def build_constants(scenario: WorldScenario, model: tuple[NDArray[Any], ...]) -> Constants:
-    """Constants of a scenario for compiled code.
+def build_rules(scenario: WorldScenario, world: WorldTables) -> Records:
+    """Constants of the decision process in a scenario, one record of `RULES`.
 
     Parameters
     ----------
     scenario : WorldScenario
-    model : tuple of ndarray
-        The environment's own constants.
+    world : WorldTables
+        Of the same scenario.
     """
-    world = build_world_tables(scenario)
     rules = np.zeros(1, RULES)
-    for name in RULES.names or ():
-        if name not in ("one_at_a_time", "battery_capacity", "log_power_ratio"):
-            rules[name] = getattr(scenario, name)
-    rules["log_power_ratio"] = math.log(scenario.power_min / scenario.power_max)
+    for name in ("tasks", "block_duration", "csi_delay", "csi_noise_db", "intensity_time", "patience"):
+        rules[name] = getattr(scenario, name)
+    for name in ("battery_initial", "harvest_power", "weight_delay", "weight_energy", "weight_drop"):
+        rules[name] = getattr(scenario, name)
     rules["one_at_a_time"] = scenario.arrivals == "one_at_a_time"
     rules["battery_capacity"] = math.inf if scenario.battery_capacity is None else scenario.battery_capacity
-    scale = np.zeros(1, OBSERVATION)
-    scale["gain_db_low"], scale["gain_db_high"] = gain_db_range(scenario)
-    scale["intensity_high"] = intensity_high(scenario, world)
+    rules["log_power_ratio"] = math.log(scenario.power_min / scenario.power_max)
+    rules["gain_db_low"], rules["gain_db_high"] = gain_db_range(world)
+    rules["intensity_high"] = intensity_high(scenario, world)
     for name in ("delay", "energy"):
         nominal = getattr(scenario, f"{name}_budget")
         low, high = getattr(scenario, f"{name}_budget_range") or (nominal, nominal)
-        scale[f"log_{name}_low"], scale[f"log_{name}_high"] = math.log(low), math.log(high)
-    return Constants(model, world, rules, scale, blocks_of_path(scenario), scenario.queue_capacity)
+        rules[f"log_{name}_low"], rules[f"log_{name}_high"] = math.log(low), math.log(high)
+    return rules
 
 
 def intensity_high(scenario: WorldScenario, world: WorldTables) -> float:
@@ -205,8 +192,8 @@ def gain_at(gains: NDArray[np.float64], i: int, time: float, block_duration: flo
 
 
 @inlined_kernel
-def observed_gain_db(lane: Any, gains: NDArray[np.float64], i: int, rules: Any) -> float:
-    """Gain of lane `i` in dB as the agent sees it: old by the delay of the state information, with its noise."""
+def observed_gain_db(lane: Record, gains: NDArray[np.float64], i: int, rules: Record) -> float:
+    """Gain of lane `i` in dB as the agent sees it: as old and as noisy as the channel state information (CSI) is."""
     gain_db: float = lane.gain_db
     if rules.csi_delay > 0.0:
         gain_db = 10.0 * math.log10(gain_at(gains, i, lane.clock - rules.csi_delay, rules.block_duration))
@@ -216,109 +203,30 @@ def observed_gain_db(lane: Any, gains: NDArray[np.float64], i: int, rules: Any) 
     return gain_db
 
 
-@kernel
-def _charge(lane: Any, rules: Any, duration: float) -> None:
-    """Harvest into the battery for `duration` seconds."""
-    if rules.battery_capacity < math.inf:
-        lane.battery = min(rules.battery_capacity, lane.battery + rules.harvest_power * duration)
-
-
-@kernel
-def _note_arrival(lane: Any, rules: Any, time: float) -> None:
-    """Count an arrival into the estimate of the arrival rate, an exponentially forgetting counter."""
-    lane.intensity *= math.exp((lane.intensity_clock - time) / rules.intensity_time)
-    lane.intensity += 1.0 / rules.intensity_time
-    lane.intensity_clock = time
-
-
 @inlined_kernel
-def _expire(lane: Any, queue: NDArray[np.float64], i: int, now: float) -> int:
-    """Drop the waiting tasks whose deadline has passed; returns how many."""
-    dropped = 0
-    while lane.waiting > 0 and queue[i, lane.first] + lane.delay_budget <= now:
-        lane.first = lane.first + 1 if lane.first + 1 < queue.shape[1] else 0
-        lane.waiting -= 1
-        dropped += 1
-    return dropped
-
-
-@inlined_kernel
-def _admit(lane: Any, arrivals: NDArray[np.float64], queue: NDArray[np.float64], i: int, rules: Any) -> int:
-    """Let the tasks that arrived until now into the queue; returns how many were lost, late or before a full queue."""
-    dropped = 0
-    while lane.arrived < rules.tasks and arrivals[i, lane.arrived] <= lane.clock:
-        time = arrivals[i, lane.arrived]
-        lane.arrived += 1
-        _note_arrival(lane, rules, time)
-        dropped += _expire(lane, queue, i, time)
-        if lane.waiting == queue.shape[1]:
-            dropped += 1
-        else:
-            place = lane.first + lane.waiting
-            queue[i, place if place < queue.shape[1] else place - queue.shape[1]] = time
-            lane.waiting += 1
-    return dropped + _expire(lane, queue, i, lane.clock)
-
-
-@inlined_kernel
-def _next_task(
-    lane: Any, arrivals: NDArray[np.float64], queue: NDArray[np.float64], i: int, rules: Any
-) -> tuple[int, bool]:
-    """Take the next task to the head, idling until it arrives: tasks lost meanwhile, and whether none is left.
-
-    After the last task one more stands at the head, arrived but never decided, so that the last observation is one of
-    the process going on and not of its end.
-    """
-    if rules.one_at_a_time:
-        lane.wait = 0.0
-        return 0, lane.served >= rules.tasks
-    dropped = 0
-    while True:
-        dropped += _admit(lane, arrivals, queue, i, rules)
-        if lane.waiting > 0:
-            lane.wait = lane.clock - queue[i, lane.first]
-            lane.first = lane.first + 1 if lane.first + 1 < queue.shape[1] else 0
-            lane.waiting -= 1
-            return dropped, False
-        time = arrivals[i, lane.arrived]
-        _charge(lane, rules, max(0.0, time - lane.clock))
-        lane.clock = max(lane.clock, time)
-        if lane.arrived == rules.tasks:
-            _note_arrival(lane, rules, time)
-            lane.wait = min(lane.clock - time, lane.delay_budget)
-            return dropped, True
-        # The device is idle: the task does not pass through the queue, whose places are for those that come with it.
-        lane.arrived += 1
-        _note_arrival(lane, rules, time)
-        lane.wait = 0.0
-        return dropped + _admit(lane, arrivals, queue, i, rules), False
-
-
-@inlined_kernel
-def _observe(
-    lane: Any, gains: NDArray[np.float64], i: int, capacity: int, rules: Any, scale: Any, out: NDArray[np.float32]
-) -> None:
+def _observe(lanes: LaneArrays, i: int, rules: Record) -> None:
     """Write the observation of the task at hand."""
-    lane.gain_db = 10.0 * math.log10(gain_at(gains, i, lane.clock, rules.block_duration))
+    lane = lanes.state[i]
+    lane.gain_db = 10.0 * math.log10(gain_at(lanes.gains, i, lane.clock, rules.block_duration))
     intensity = 0.0
     if not rules.one_at_a_time:
         intensity = lane.intensity * math.exp((lane.intensity_clock - lane.clock) / rules.intensity_time)
     write_observation(
-        scale,
-        observed_gain_db(lane, gains, i, rules),
-        lane.waiting / capacity,
+        rules,
+        observed_gain_db(lane, lanes.gains, i, rules),
+        lane.waiting / lanes.queue.shape[1],
         lane.wait / lane.delay_budget,
         intensity,
         lane.delay_level,
         lane.energy_level,
         lane.battery / rules.battery_capacity if rules.battery_capacity < math.inf else 1.0,
-        out,
+        lanes.observation,
         i,
     )
 
 
 @inlined_kernel
-def inform(lane: Any, info: Any) -> None:
+def inform(lane: Record, info: Record) -> None:
     """Write what is known of the task at hand before it is decided."""
     info.time_s = lane.clock
     info.gain_db = lane.gain_db
@@ -330,45 +238,51 @@ def inform(lane: Any, info: Any) -> None:
 
 
 @kernel
-def reset_lane(constants: Any, lanes: Any, i: int, seed: Any, observation: Any, info: Any) -> None:
+def reset_lane(rules: Records, world: WorldTables, lanes: LaneArrays, i: int, seed: np.uint64) -> None:
     """Draw the world of `seed` into lane `i` and bring its first task to the head; ``info[i]`` comes zeroed."""
-    rules, scale, record, channel_time, channel_gain, arrival_trace = constants[:SHARED]
-    state, arrivals, gains, queue = lanes[:4]
-    lane, r = state[i], rules[0]
+    lane, r, arrivals = lanes.state[i], rules[0], lanes.arrivals[i]
     lane.world_seed = seed
-    budgets = draw_world(seed, record, channel_time, channel_gain, arrival_trace, arrivals[i], gains[i])
-    lane.delay_budget, lane.energy_budget = budgets
-    lane.delay_level, lane.energy_level = budget_levels(scale, lane.delay_budget, lane.energy_budget)
+    lane.delay_budget, lane.energy_budget = draw_world(seed, world, arrivals, lanes.gains[i])
+    lane.delay_level, lane.energy_level = budget_levels(r, lane.delay_budget, lane.energy_budget)
     lane.clock, lane.wait, lane.intensity, lane.intensity_clock = 0.0, 0.0, 0.0, 0.0
     lane.arrived, lane.served, lane.first, lane.waiting = 0, 0, 0, 0
     lane.battery = r.battery_initial * r.battery_capacity if r.battery_capacity < math.inf else math.inf
-    dropped, _ = _next_task(lane, arrivals, queue, i, r)
-    _observe(lane, gains, i, queue.shape[1], r, scale, observation)
-    inform(lane, info[i])
-    info[i].dropped = dropped
+    dropped, _ = next_task(lane, arrivals, lanes.queue[i], r)
+    _observe(lanes, i, r)
+    inform(lane, lanes.info[i])
+    lanes.info[i].dropped = dropped
 
 
 @kernel
-def reset_lanes(constants: Any, lanes: Any, chosen: Any, seeds: Any, observation: Any, info: Any) -> None:
+def reset_lanes(
+    rules: Records, world: WorldTables, lanes: LaneArrays, chosen: NDArray[np.int64], seeds: NDArray[np.uint64]
+) -> None:
     """Reset the lanes of the index array `chosen`, the k-th with ``seeds[k]``."""
     for k in range(chosen.shape[0]):
-        reset_lane(constants, lanes, chosen[k], seeds[k], observation, info)
+        reset_lane(rules, world, lanes, chosen[k], seeds[k])
 
 
 @parallel_kernel
-def reset_lanes_parallel(constants: Any, lanes: Any, chosen: Any, seeds: Any, observation: Any, info: Any) -> None:
+def reset_lanes_parallel(
+    rules: Records, world: WorldTables, lanes: LaneArrays, chosen: NDArray[np.int64], seeds: NDArray[np.uint64]
+) -> None:
     """`reset_lanes` over all cores."""
     for k in prange(chosen.shape[0]):
-        reset_lane(constants, lanes, chosen[k], seeds[k], observation, info)
+        reset_lane(rules, world, lanes, chosen[k], seeds[k])
 
 
 @kernel
-def write_task_view(lanes: Any, rules: Any, gain: Any, delay: Any, energy: Any) -> None:
-    """Fill in what an agent can know of P1 of the task at hand in every lane: the gain, and both budgets left."""
-    state, gains = lanes[0], lanes[2]
-    for i in range(state.shape[0]):
-        lane = state[i]
-        gain[i] = 10.0 ** (observed_gain_db(lane, gains, i, rules[0]) / 10.0)
+def write_task_view(
+    rules: Records,
+    lanes: LaneArrays,
+    gain: NDArray[np.float64],
+    delay: NDArray[np.float64],
+    energy: NDArray[np.float64],
+) -> None:
+    """Write what an agent knows of the task at hand in every lane: the observed gain, and what both budgets leave."""
+    for i in range(lanes.state.shape[0]):
+        lane = lanes.state[i]
+        gain[i] = 10.0 ** (observed_gain_db(lane, lanes.gains, i, rules[0]) / 10.0)
         delay[i] = lane.delay_budget - lane.wait
         energy[i] = min(lane.energy_budget, max(lane.battery, TINIEST))
 
@@ -402,7 +316,11 @@ def clip(actions: NDArray[np.float64], i: int) -> int:
 
 @inlined_kernel
 def spend(
-    lane: Any, rules: Any, delays: tuple[float, float, float], energies: tuple[float, float, float], info: Any
+    lane: Record,
+    rules: Record,
+    delays: tuple[float, float, float],
+    energies: tuple[float, float, float],
+    info: Record,
 ) -> tuple[bool, float, float]:
     """Take from time and battery what a service needs, and write it to `info`.
 
@@ -461,7 +379,7 @@ def spend(
 
 
 @inlined_kernel
-def score_service(lane: Any, finished: bool, duration: float, quality: float, info: Any) -> None:
+def score_service(lane: Record, finished: bool, duration: float, quality: float, info: Record) -> None:
     """Write what a service of `duration` seconds was worth, after `spend`; an abandoned task has quality 0."""
     age = lane.wait + duration
     in_budgets = finished and meets(age, lane.delay_budget) and meets(info.energy_j, lane.energy_budget)
@@ -474,36 +392,13 @@ def score_service(lane: Any, finished: bool, duration: float, quality: float, in
 
 
 @inlined_kernel
-def advance(
-    lane: Any,
-    lanes: Any,
-    i: int,
-    duration: float,
-    rules: Any,
-    scale: Any,
-    observation: Any,
-    rewards: Any,
-    ends: Any,
-    info: Any,
-) -> None:
-    """Let `duration` seconds pass over a service that was judged, move to the next task and pay the reward.
-
-    `lane`, `rules` and `info` are records, those of lane `i`.
-    """
-    _, arrivals, gains, queue = lanes[:4]
+def advance(lanes: LaneArrays, i: int, rules: Record, duration: float) -> bool:
+    """Let `duration` seconds pass over a service and move lane `i` to its next task; whether none is left."""
+    lane = lanes.state[i]
     lane.clock += duration
     lane.served += 1
-    _charge(lane, rules, duration)
-    dropped, ended = _next_task(lane, arrivals, queue, i, rules)
-    info.dropped = dropped
-    rewards[i] = rw.reward(
-        info.quality,
-        info.cost_delay,
-        info.cost_energy,
-        dropped + info.abandoned,
-        rules.weight_delay,
-        rules.weight_energy,
-        rules.weight_drop,
-    )
-    ends[i] = ended
-    _observe(lane, gains, i, queue.shape[1], rules, scale, observation)
+    charge(lane, rules, duration)
+    dropped, ended = next_task(lane, lanes.arrivals[i], lanes.queue[i], rules)
+    lanes.info[i].dropped = dropped
+    _observe(lanes, i, rules)
+    return ended

@@ -1,31 +1,30 @@
-"""What a decision is paid: the quality it delivers, less penalties for missed budgets and lost tasks."""
+"""What a decision is paid: the quality it gives, minus penalties for missed limits and lost tasks."""
 
 from __future__ import annotations
 
 from coinfer_gym._compile import kernel
+from coinfer_gym.records import Record
 
 
 @kernel
-def reward(
-    quality: float,
-    excess_delay: float,
-    excess_energy: float,
-    dropped: float,
-    weight_delay: float,
-    weight_energy: float,
-    weight_drop: float,
-) -> float:
-    """``quality - w_T [age/T0 - 1]+ - w_E [E/E0 - 1]+ - w_drop drops``.
+def reward(info: Record, rules: Record, weight_accuracy: float, shortfall: float) -> float:
+    """``quality - w_T [age/T0 - 1]+ - w_E [E/E0 - 1]+ - w_drop lost - w_A [1 - A/A_min]+``.
 
     Parameters
     ----------
-    quality : float
-        Quality of the finished task, 0 where it was abandoned.
-    excess_delay, excess_energy : float
-        Relative excesses of the two budgets; the age of a task is its waiting plus its service time.
-    dropped : float
-        Tasks that were lost since the last decision, in the queue or abandoned in service.
-    weight_delay, weight_energy, weight_drop : float
-        Prices ``w_T``, ``w_E``, ``w_drop``.
+    info : record
+        What became of the task: `quality`, the relative excesses `cost_delay` and `cost_energy` of its budgets, whether
+        it was `abandoned`, and how many others were `dropped` since. Both of the latter count as lost.
+    rules : record of `coinfer_gym.envs.process.RULES`
+        The weights ``w_T``, ``w_E`` and ``w_drop``.
+    weight_accuracy, shortfall : float
+        ``w_A`` and the relative shortfall of the accuracy, both 0 in environments that ask for none.
     """
-    return quality - weight_delay * excess_delay - weight_energy * excess_energy - weight_drop * dropped
+    paid: float = (
+        info.quality
+        - rules.weight_delay * info.cost_delay
+        - rules.weight_energy * info.cost_energy
+        - rules.weight_drop * (info.dropped + info.abandoned)
+        - weight_accuracy * shortfall
+    )
+    return paid

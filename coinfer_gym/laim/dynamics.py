@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 from numba import prange
+from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
 from coinfer_gym.envs import process
-from coinfer_gym.envs.process import OUTCOME_NAMES, SHARED, SITUATION_NAMES, first_nan
+from coinfer_gym.envs.process import OUTCOME_NAMES, SITUATION_NAMES, LaneArrays, first_nan
+from coinfer_gym.envs.reward import reward
 from coinfer_gym.laim import spaces
-from coinfer_gym.laim.problem import evaluate, model_quality
-from coinfer_gym.laim.scenario import Scenario
+from coinfer_gym.laim.problem import Choice, Tables, evaluate, model_quality
+from coinfer_gym.records import Record, Records
 
 INFO_NAMES = (
     *SITUATION_NAMES,
@@ -33,25 +34,22 @@ counts tasks lost before the first decision; no reward pays for them.
 """
 
 
-def build_constants(scenario: Scenario) -> process.Constants:
-    """Constants of a scenario for compiled code; its model is ``(hardware, quality, cuts, blocks)`` of P1."""
-    tables = scenario.tables
-    return process.build_constants(scenario, (tables.hardware, tables.quality, tables.cuts, tables.blocks))
-
-
 @inlined_kernel
-def _serve(lane: Any, model: Any, rules: Any, gain: float, decision: Any, info: Any) -> float:
+def _serve(lane: Record, tables: Tables, rules: Record, gain: float, decision: Choice, info: Record) -> float:
     """Run one decision, writing what became of it into `info`; returns the seconds that the device is occupied."""
-    hardware, quality, cuts, blocks = model
     s, retained_device, retained_server, power, f_device, f_server = decision
     t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
-        hardware, cuts, s, gain, retained_device, retained_server, power, f_device, f_server
+        tables.hardware, tables.cuts, s, gain, retained_device, retained_server, power, f_device, f_server
     )
     info.cut, info.retained_device, info.retained_server = s, retained_device, retained_server
     info.power_w, info.frequency_device_hz, info.frequency_server_hz = power, f_device, f_server
     delays, energies = (t_device, tau, t_server), (e_device, e_upload, e_server)
     finished, duration, pause = process.spend(lane, rules, delays, energies, info)
-    worth = model_quality(hardware, quality, cuts, blocks, s, retained_device, retained_server) if finished else 0.0
+    worth = 0.0
+    if finished:
+        worth = model_quality(
+            tables.hardware, tables.quality, tables.cuts, tables.blocks, s, retained_device, retained_server
+        )
     process.score_service(lane, finished, duration, worth, info)
     occupied: float = duration + pause
     return occupied
@@ -59,23 +57,34 @@ def _serve(lane: Any, model: Any, rules: Any, gain: float, decision: Any, info: 
 
 @inlined_kernel
 def step_lane(
-    constants: Any, lanes: Any, i: int, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
+    rules: Records,
+    tables: Tables,
+    lanes: LaneArrays,
+    i: int,
+    actions: NDArray[np.float64],
+    rewards: NDArray[np.float64],
+    ends: NDArray[np.bool_],
 ) -> None:
-    """Decide the task at the head of lane `i` by an action and move to the next task."""
-    model, rules, scale = constants[SHARED:], constants[0], constants[1]
-    state, gains = lanes[0], lanes[2]
-    lane, r, row = state[i], rules[0], info[i]
-    row.clipped = process.clip(actions, i)
-    process.inform(lane, row)
-    decision = spaces.decode(model[0], model[2].shape[0], actions, i, r.log_power_ratio)
-    gain = process.gain_at(gains, i, lane.clock, r.block_duration)
-    duration = _serve(lane, model, r, gain, decision, row)
-    process.advance(lane, lanes, i, duration, r, scale, observation, rewards, ends, row)
+    """Decide the task at the head of lane `i` by an action, pay for it and move to the next task."""
+    lane, r, info = lanes.state[i], rules[0], lanes.info[i]
+    info.clipped = process.clip(actions, i)
+    process.inform(lane, info)
+    decision = spaces.decode(tables.hardware, tables.cuts.shape[0], actions, i, r.log_power_ratio)
+    gain = process.gain_at(lanes.gains, i, lane.clock, r.block_duration)
+    duration = _serve(lane, tables, r, gain, decision, info)
+    ends[i] = process.advance(lanes, i, r, duration)
+    rewards[i] = reward(info, r, 0.0, 0.0)
 
 
 @kernel
 def step_lanes(
-    constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
+    rules: Records,
+    tables: Tables,
+    lanes: LaneArrays,
+    skipped: NDArray[np.bool_],
+    actions: NDArray[np.float64],
+    rewards: NDArray[np.float64],
+    ends: NDArray[np.bool_],
 ) -> int:
     """Step every lane that is not `skipped`; returns -1, or the flat index of a NaN in `actions`, nothing done."""
     bad = first_nan(actions, skipped)
@@ -83,13 +92,19 @@ def step_lanes(
         return bad
     for i in range(actions.shape[0]):
         if not skipped[i]:
-            step_lane(constants, lanes, i, actions, observation, rewards, ends, info)
+            step_lane(rules, tables, lanes, i, actions, rewards, ends)
     return -1
 
 
 @parallel_kernel
 def step_lanes_parallel(
-    constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
+    rules: Records,
+    tables: Tables,
+    lanes: LaneArrays,
+    skipped: NDArray[np.bool_],
+    actions: NDArray[np.float64],
+    rewards: NDArray[np.float64],
+    ends: NDArray[np.bool_],
 ) -> int:
     """`step_lanes` over all cores."""
     bad = first_nan(actions, skipped)
@@ -97,5 +112,5 @@ def step_lanes_parallel(
         return bad
     for i in prange(actions.shape[0]):
         if not skipped[i]:
-            step_lane(constants, lanes, i, actions, observation, rewards, ends, info)
+            step_lane(rules, tables, lanes, i, actions, rewards, ends)
     return -1

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from coinfer_gym.envs.base import TaskEnv
 from coinfer_gym.envs.lanes import Lanes, Steps
-from coinfer_gym.envs.process import Constants
 from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import dynamics, spaces
 from coinfer_gym.laim.optimum import solve_exact
 from coinfer_gym.laim.problem import Decision, Problem, check_decision
 from coinfer_gym.laim.scenario import Scenario, load_scenario
+from coinfer_gym.records import Records
 
 DEFAULT_SCENARIO = "bert-multimodal"
 
@@ -42,8 +42,8 @@ class LAIMLanes(Lanes):
     steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
 
     def __init__(self, scenario: Scenario, count: int, parallel: bool = False) -> None:
-        super().__init__(dynamics.build_constants(scenario), spaces.ACTION_NAMES, dynamics.INFO_NAMES, count, parallel)
-        _check_budgets(scenario, self.constants)
+        super().__init__(scenario, scenario.tables, spaces.ACTION_NAMES, dynamics.INFO_NAMES, count, parallel)
+        _check_budgets(scenario, self.rules)
 
 
 class LAIMEnv(TaskEnv):
@@ -129,7 +129,7 @@ class LAIMEnv(TaskEnv):
         clipped = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
         if clipped.shape != (1, 6) or np.isnan(clipped).any():
             raise InvalidInputError("action", action, "Give 6 numbers in [-1, 1].")
-        ratio = float(self._lanes.constants.rules["log_power_ratio"][0])
+        ratio = float(self._lanes.rules["log_power_ratio"][0])
         values = spaces.decode(hardware, self.scenario.cuts, clipped, 0, ratio)
         return Decision(*values)
 
@@ -178,11 +178,11 @@ class LAIMVectorEnv(TaskVectorEnv):
         super().__init__(loaded, LAIMLanes(loaded, num_envs, parallel), autoreset_mode, render_mode)
 
 
-def _check_budgets(scenario: Scenario, constants: Constants) -> None:
+def _check_budgets(scenario: Scenario, rules: Records) -> None:
     """Raise `InvalidInputError` if no decision meets the largest budgets even in the best channel."""
     delay_budget = max(scenario.delay_budget_range or (scenario.delay_budget,))
     energy_budget = max(scenario.energy_budget_range or (scenario.energy_budget,))
-    gain = 10.0 ** (float(constants.scale["gain_db_high"][0]) / 10.0)
+    gain = 10.0 ** (float(rules["gain_db_high"][0]) / 10.0)
     best = solve_exact(scenario.problem(gain, delay_budget, energy_budget))
     if best.feasible:
         return

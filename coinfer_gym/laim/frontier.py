@@ -11,7 +11,6 @@ is left at the end is within `TOLERANCE` of the optimum, over all cuts.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ from coinfer_gym.pricing import (
     price_at_budget,
     spectral_span,
 )
+from coinfer_gym.records import Record, Records
 
 __all__ = ["TOLERANCE", "solve_rising"]
 
@@ -44,8 +44,8 @@ _CLIMBS = 8
 def largest_ratio(
     of_device: bool,
     other: float,
-    hardware: NDArray[np.void],
-    cut: Any,
+    hardware: Records,
+    cut: Record,
     gain: float,
     span: tuple[float, float, float, float],
     budgets: tuple[float, float],
@@ -160,8 +160,8 @@ def _first_root(a: float, b: float, c: float, last: float) -> float:
 def _bound(
     table: NDArray[np.float64],
     x: float,
-    hardware: NDArray[np.void],
-    cut: Any,
+    hardware: Records,
+    cut: Record,
     gain: float,
     span: tuple[float, float, float, float],
     budgets: tuple[float, float],
@@ -190,8 +190,8 @@ def _bound(
 @kernel
 def _solve_cut(
     table: NDArray[np.float64],
-    hardware: NDArray[np.void],
-    cut: Any,
+    hardware: Records,
+    cut: Record,
     gain: float,
     span: tuple[float, float, float, float],
     budgets: tuple[float, float],
@@ -241,8 +241,8 @@ def _solve_cut(
 
 @kernel
 def solve_rising(
-    hardware: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    cuts: Records,
     gain: float,
     delay_budget: float,
     energy_budget: float,

@@ -45,39 +45,30 @@ from coinfer_gym.pricing import (
     price_at_budget,
     spectral_span,
 )
+from coinfer_gym.records import Records, record_type
 
 __all__ = ["SOLUTION", "solve_exact", "solve_exact_batch"]
 
-SOLUTION = np.dtype(
-    [
-        ("cut", np.int64),
-        *(
-            (name, np.float64)
-            for name in (
-                "retained_device",
-                "retained_server",
-                "power",
-                "frequency_device",
-                "frequency_server",
-                "delay",
-                "energy",
-                "quality",
-                "distortion",
-                "gap",
-                "delay_needed",
-                "energy_needed",
-            )
-        ),
-        ("reason", np.int64),
-    ]
+SOLUTION = record_type(
+    "retained_device",
+    "retained_server",
+    "power",
+    "frequency_device",
+    "frequency_server",
+    "delay",
+    "energy",
+    "quality",
+    "distortion",
+    "gap",
+    "delay_needed",
+    "energy_needed",
+    cut=np.int64,
+    reason=np.int64,
 )
 """One solution in a batch; `reason` indexes `REASONS`."""
 
 REASONS = ("", "time", "energy", "time and energy")
 """Which budget cannot be met, by the code in `SOLUTION`; feasible is 0."""
-
-TableArrays = tuple[NDArray[np.void], NDArray[np.void], NDArray[np.void], NDArray[np.float64]]
-"""Hardware, quality, cuts and blocks of `coinfer_gym.laim.problem.Tables`."""
 
 _UNLIMITED = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
 _ABOVE = 1e-9  # relative: a delay that is just needed is solved for without fear of rounding
@@ -108,7 +99,7 @@ def solve_exact(problem: Problem, cut: int | None = None) -> Solution:
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload),) * 2
     last = last if cut is None else last + 1
     row = np.zeros(1, SOLUTION)
-    _solve(_arrays(problem.tables), problem.gain, problem.delay_budget, problem.energy_budget, first, last, row, 0)
+    _solve(problem.tables, problem.gain, problem.delay_budget, problem.energy_budget, first, last, row, 0)
     return solution_from_row(row[0])
 
 
@@ -119,7 +110,7 @@ def solve_exact_batch(
     energy_budget: ArrayLike | None = None,
     cut: int | None = None,
     parallel: bool = False,
-) -> NDArray[np.void]:
+) -> Records:
     """Global optimum of many problems that differ in gain and budgets.
 
     Parameters
@@ -162,7 +153,7 @@ def solve_exact_batch(
     rows = np.zeros(gains.size, SOLUTION)
     run: Any = _solve_many_parallel if parallel else _solve_many
     flat = (np.array(values).ravel() for values in (gains, delays, energies))  # copies: views of one value are special
-    run(_arrays(problem.tables), *flat, first, last, rows)
+    run(problem.tables, *flat, first, last, rows)
     return rows.reshape(gains.shape)
 
 
@@ -173,7 +164,7 @@ def solve_within(
     energy_budget: NDArray[np.float64],
     seconds: NDArray[np.float64],
     joules: NDArray[np.float64],
-) -> NDArray[np.void]:
+) -> Records:
     """Exact optima within less time and energy than the budgets; where no decision is so fast, the fastest there is.
 
     Parameters
@@ -206,10 +197,6 @@ def solution_from_row(row: np.void | Any) -> Solution:
     values = dict(zip(SOLUTION.names or (), row.item(), strict=True))
     reason = values.pop("reason")
     return Solution(**values, feasible=reason == 0, reason=REASONS[reason])
-
-
-def _arrays(tables: Tables) -> TableArrays:
-    return tables.hardware, tables.quality, tables.cuts, tables.blocks
 
 
 @kernel
@@ -357,7 +344,7 @@ def _most(parameters: float, flops: float, least: float) -> float:
 @kernel
 def _relax(
     theta: float,
-    tables: TableArrays,
+    tables: Tables,
     s: int,
     costs: tuple[float, float, float, float, float, float],
     delay_budget: float,
@@ -396,7 +383,7 @@ def _relax(
 
 @kernel
 def _merit(
-    tables: TableArrays,
+    tables: Tables,
     s: int,
     rho_device: float,
     rho_server: float,
@@ -414,7 +401,7 @@ def _merit(
 def _crossing(
     low: float,
     high: float,
-    hardware: NDArray[np.void],
+    hardware: Records,
     cut: Any,
     gain: float,
     span: tuple[float, float, float, float],
@@ -437,7 +424,7 @@ def _crossing(
 
 @kernel
 def _solve_cut(
-    tables: TableArrays,
+    tables: Tables,
     gain: float,
     delay_budget: float,
     energy_budget: float,
@@ -536,7 +523,7 @@ def _solve_cut(
 @kernel
 def _bound(
     theta: float,
-    tables: TableArrays,
+    tables: Tables,
     gain: float,
     delay_budget: float,
     energy_budget: float,
@@ -554,13 +541,13 @@ def _bound(
 
 @kernel
 def _write(
-    tables: TableArrays,
+    tables: Tables,
     gain: float,
     s: int,
     rho_device: float,
     rho_server: float,
     controls: tuple[float, float, float],
-    rows: NDArray[np.void],
+    rows: Records,
     i: int,
 ) -> None:
     """Store a decision and what it yields."""
@@ -593,14 +580,14 @@ def _write(
 
 @kernel
 def _explain(
-    tables: TableArrays,
+    tables: Tables,
     gain: float,
     delay_budget: float,
     energy_budget: float,
     first: int,
     last: int,
     span: tuple[float, float, float, float],
-    rows: NDArray[np.void],
+    rows: Records,
     i: int,
 ) -> None:
     """Store why no cut is feasible, the budgets that would do, and the decision that misses them by least."""
@@ -656,7 +643,7 @@ def _explain(
 
 @kernel
 def _solve_concave(
-    tables: TableArrays,
+    tables: Tables,
     gain: float,
     delay_budget: float,
     energy_budget: float,
@@ -712,13 +699,13 @@ def _solve_concave(
 
 @kernel
 def _solve(
-    tables: TableArrays,
+    tables: Tables,
     gain: float,
     delay_budget: float,
     energy_budget: float,
     first: int,
     last: int,
-    rows: NDArray[np.void],
+    rows: Records,
     i: int,
 ) -> None:
     """Optimum over the cuts ``first..last-1``, stored in ``rows[i]``."""
@@ -747,13 +734,13 @@ def _solve(
 
 @kernel
 def _solve_many(
-    tables: TableArrays,
+    tables: Tables,
     gain: NDArray[np.float64],
     delay_budget: NDArray[np.float64],
     energy_budget: NDArray[np.float64],
     first: int,
     last: int,
-    rows: NDArray[np.void],
+    rows: Records,
 ) -> None:
     for i in range(rows.shape[0]):
         _solve(tables, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)
@@ -761,13 +748,13 @@ def _solve_many(
 
 @parallel_kernel
 def _solve_many_parallel(
-    tables: TableArrays,
+    tables: Tables,
     gain: NDArray[np.float64],
     delay_budget: NDArray[np.float64],
     energy_budget: NDArray[np.float64],
     first: int,
     last: int,
-    rows: NDArray[np.void],
+    rows: Records,
 ) -> None:
     for i in prange(rows.shape[0]):
         _solve(tables, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim import distortion as dst
 from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor, interpolate
 from coinfer_gym.laim.workload import Workload, prefix_sums, suffix_sums
+from coinfer_gym.records import Records, record_type
 
 ACCURACY = len(dst.QUALITIES)
 
@@ -28,34 +29,26 @@ MOST_BITS = 64
 """Widest parameter: the bounds fall by a factor of 2 per bit, and must stay within double precision."""
 
 
-QUALITY = np.dtype(
-    [("kind", np.int64), ("log_scale", np.int64), ("log_distortion_zero", np.float64), ("parameters", np.float64)]
-)
+QUALITY = record_type("log_distortion_zero", "parameters", kind=np.int64, log_scale=np.int64)
 """Which quality is meant, and its constants that hold for every cut."""
 
-CUT = np.dtype(
-    [
-        (name, np.float64)
-        for name in (
-            "flops_device",
-            "flops_server",
-            "upload_bits",
-            "parameters_device",
-            "parameters_server",
-            "scale_device",
-            "scale_server",
-            "distortion_full",
-        )
-    ]
-    + [("predicted", np.float64, (LEVELS, LEVELS))]
+CUT = record_type(
+    "flops_device",
+    "flops_server",
+    "upload_bits",
+    "parameters_device",
+    "parameters_server",
+    "scale_device",
+    "scale_server",
+    "distortion_full",
+    predicted=(np.float64, (LEVELS, LEVELS)),
 )
 """One cut: sums over its two sides; `scale` is ``sum N_j / lambda_j``, `distortion_full` that of all ratios 1;
 `predicted` the predictor's table, where there is one."""
 
 
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """What compiled code needs of a problem beside gain and budgets.
+class Tables(NamedTuple):
+    """What compiled code reads of a problem beside gain and budgets.
 
     Attributes
     ----------
@@ -66,9 +59,9 @@ class Tables:
         Parameters and Laplacian rate of each block.
     """
 
-    hardware: NDArray[np.void]
-    quality: NDArray[np.void]
-    cuts: NDArray[np.void]
+    hardware: Records
+    quality: Records
+    cuts: Records
     blocks: NDArray[np.float64]
 
 
@@ -102,9 +95,20 @@ CONTROLS = ("retained_device", "retained_server", "power", "frequency_device", "
 """The five controls of P1, in the order of an array of them."""
 
 
-def as_tuple(decision: Decision) -> tuple[int, float, float, float, float, float]:
+class Choice(NamedTuple):
+    """A `Decision` as compiled code takes it."""
+
+    cut: int
+    retained_device: float
+    retained_server: float
+    power: float
+    frequency_device: float
+    frequency_server: float
+
+
+def as_tuple(decision: Decision) -> Choice:
     """A decision as compiled code takes it."""
-    return (
+    return Choice(
         int(decision.cut),
         float(decision.retained_device),
         float(decision.retained_server),
@@ -364,7 +368,7 @@ HARDWARE_NAMES = tuple(
     for entry in fields(Problem)
     if entry.type == "float" and entry.name not in ("gain", "delay_budget", "energy_budget")
 )
-HARDWARE = np.dtype([(name, np.float64) for name in HARDWARE_NAMES])
+HARDWARE = record_type(*HARDWARE_NAMES)
 """Constants of device, server and link, as compiled code reads them; field names and units of `Problem`."""
 
 
@@ -486,8 +490,8 @@ def build_tables(source: Any) -> Tables:
 
 @kernel
 def evaluate(
-    hardware: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    cuts: Records,
     s: int,
     gain: float,
     retained_device: float,
@@ -517,9 +521,9 @@ def evaluate(
 
 @kernel
 def model_distortion(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    quality: Records,
+    cuts: Records,
     blocks: NDArray[np.float64],
     s: int,
     retained_device: float,
@@ -555,9 +559,9 @@ def model_distortion(
 
 @kernel
 def model_quality(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    quality: Records,
+    cuts: Records,
     blocks: NDArray[np.float64],
     s: int,
     retained_device: float,
@@ -590,9 +594,9 @@ def model_quality(
 
 @kernel
 def evaluate_rows(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    quality: Records,
+    cuts: Records,
     blocks: NDArray[np.float64],
     task: tuple[float, float, float],
     chosen: NDArray[np.int64],

@@ -16,32 +16,20 @@ Quality and delay of the kept decision move continuously with the decision, as l
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.budgets import meets
-from coinfer_gym.laim.problem import Decision, Tables, as_tuple, evaluate
+from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple, evaluate
 from coinfer_gym.pricing import budget_residual, controls_at, costs_of, delay_of, energy_of, spectral_span
+from coinfer_gym.records import Record, Records, record_type
 
 __all__ = ["DECISION", "decisions_that_meet", "keep_budgets"]
 
-DECISION = np.dtype(
-    [
-        ("cut", np.int64),
-        *(
-            (name, np.float64)
-            for name in (
-                "retained_device",
-                "retained_server",
-                "power",
-                "frequency_device",
-                "frequency_server",
-            )
-        ),
-    ]
+DECISION = record_type(
+    "retained_device", "retained_server", "power", "frequency_device", "frequency_server", cut=np.int64
 )
 """One `coinfer_gym.laim.problem.Decision` in a batch."""
 
@@ -80,7 +68,7 @@ def keep_budgets(
 
 
 def decisions_that_meet(
-    tables: Tables, gain: float, delay_budget: float, energy_budget: float, decisions: NDArray[np.void]
+    tables: Tables, gain: float, delay_budget: float, energy_budget: float, decisions: Records
 ) -> NDArray[np.bool_]:
     """Which decisions meet both budgets; the one that comes closest where none does.
 
@@ -107,12 +95,12 @@ def decisions_that_meet(
 
 @kernel
 def mark_tasks(
-    hardware: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    cuts: Records,
     gain: NDArray[np.float64],
     delay_budget: NDArray[np.float64],
     energy_budget: NDArray[np.float64],
-    decisions: NDArray[np.void],
+    decisions: Records,
     masks: NDArray[np.bool_],
 ) -> None:
     """Fill in `decisions_that_meet` for many tasks, a row of `masks` each."""
@@ -122,12 +110,12 @@ def mark_tasks(
 
 @kernel
 def _mark(
-    hardware: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    cuts: Records,
     gain: float,
     delay_budget: float,
     energy_budget: float,
-    decisions: NDArray[np.void],
+    decisions: Records,
     mask: NDArray[np.bool_],
 ) -> None:
     """Fill the mask of `decisions_that_meet`."""
@@ -138,7 +126,7 @@ def _mark(
             hardware,
             cuts,
             gain,
-            (d.cut, d.retained_device, d.retained_server, d.power, d.frequency_device, d.frequency_server),
+            Choice(d.cut, d.retained_device, d.retained_server, d.power, d.frequency_device, d.frequency_server),
         )
         mask[i] = meets(delay, delay_budget) and meets(energy, energy_budget)
         none = none and not mask[i]
@@ -157,10 +145,10 @@ def _relative(spent: float, budget: float) -> float:
 
 @kernel
 def _spend(
-    hardware: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    cuts: Records,
     gain: float,
-    decision: tuple[int, float, float, float, float, float],
+    decision: Choice,
 ) -> tuple[float, float]:
     """Delay in s and energy in J of a decision."""
     cut, retained_device, retained_server, power, f_device, f_server = decision
@@ -172,13 +160,13 @@ def _spend(
 
 @kernel
 def keep_decision(
-    hardware: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    cuts: Records,
     gain: float,
     delay_budget: float,
     energy_budget: float,
-    decision: tuple[int, float, float, float, float, float],
-) -> tuple[bool, tuple[int, float, float, float, float, float]]:
+    decision: Choice,
+) -> tuple[bool, Choice]:
     """Whether `keep_budgets` changes the decision, and the decision it returns; to be called from compiled code.
 
     Parameters
@@ -187,8 +175,7 @@ def keep_decision(
         As in `coinfer_gym.laim.problem.Tables`.
     gain, delay_budget, energy_budget : float
         As in `keep_budgets`.
-    decision : tuple
-        In the order of `DECISION`.
+    decision : Choice
     """
     wanted = decision[0]
     delay, energy = _spend(hardware, cuts, gain, decision)
@@ -210,8 +197,8 @@ def keep_decision(
 
 @kernel
 def _keep_at(
-    hardware: NDArray[np.void],
-    cuts: NDArray[np.void],
+    hardware: Records,
+    cuts: Records,
     s: int,
     gain: float,
     delay_budget: float,
@@ -219,14 +206,14 @@ def _keep_at(
     span: tuple[float, float, float, float],
     ends: tuple[float, float],
     start: float,
-    decision: tuple[int, float, float, float, float, float],
-) -> tuple[bool, tuple[int, float, float, float, float, float], float]:
+    decision: Choice,
+) -> tuple[bool, Choice, float]:
     """Whether cut `s` can be served in budget, the nearest decision there that is, and ``ln(price)`` for the next cut.
 
     The price that proves one cut infeasible, from which the search starts, mostly proves its neighbour infeasible too.
     """
     _, rho_device, rho_server, power, f_device, f_server = decision
-    decision = (s, rho_device, rho_server, power, f_device, f_server)
+    decision = Choice(s, rho_device, rho_server, power, f_device, f_server)
     delay, energy = _spend(hardware, cuts, gain, decision)
     if meets(delay, delay_budget) and meets(energy, energy_budget):
         return True, decision, start
@@ -263,13 +250,11 @@ def _keep_at(
         power = min(h.power_max, max(h.power_min, needed))
     f_device = clock_device if cut.flops_device > 0.0 else f_device
     f_server = clock_server if cut.flops_server > 0.0 else f_server
-    return True, (s, rho_device, rho_server, power, f_device, f_server), x
+    return True, Choice(s, rho_device, rho_server, power, f_device, f_server), x
 
 
 @kernel
-def _price_ends(
-    hardware: NDArray[np.void], gain: float, span: tuple[float, float, float, float]
-) -> tuple[float, float]:
+def _price_ends(hardware: Records, gain: float, span: tuple[float, float, float, float]) -> tuple[float, float]:
     """Logarithms of the prices of time beyond which no clock and no power moves any more."""
     h = hardware[0]
     noise = h.noise_density * h.bandwidth / gain
@@ -283,8 +268,8 @@ def _price_ends(
 
 @kernel
 def _largest_share(
-    hardware: NDArray[np.void],
-    cut: Any,
+    hardware: Records,
+    cut: Record,
     gain: float,
     delay_budget: float,
     energy_budget: float,
@@ -388,8 +373,8 @@ def _share_of_one(start: float, end: float, budget: float) -> float:
 
 @kernel
 def _pace(
-    hardware: NDArray[np.void],
-    cut: Any,
+    hardware: Records,
+    cut: Record,
     gain: float,
     span: tuple[float, float, float, float],
     bracket: tuple[float, float, float],

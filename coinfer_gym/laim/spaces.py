@@ -10,23 +10,22 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.envs.interval import between, component, component_of_cut, cut_of, power_of
-from coinfer_gym.laim.problem import Decision, Tables, as_tuple
+from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple
+from coinfer_gym.records import Records
 
 ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency_device", "frequency_server")
 """Components of an action, each in [-1, 1]."""
 
 
 @kernel
-def decode(
-    hardware: NDArray[np.void], cuts: int, actions: NDArray[Any], i: int, log_power_ratio: float
-) -> tuple[int, float, float, float, float, float]:
+def decode(hardware: Records, cuts: int, actions: NDArray[Any], i: int, log_power_ratio: float) -> Choice:
     """Decision of row `i` of actions in [-1, 1]: cut, both ratios, power in W, both clocks in Hz.
 
     The cut is one of `cuts` equal bins; ratios and clocks are linear between their bounds, the power is linear in dB,
     for which the caller keeps ``ln(P_min / P_max)``.
     """
     h = hardware[0]
-    return (
+    return Choice(
         cut_of(actions[i, 0], cuts),
         between(actions[i, 1], h.retained_device_min, 1.0),
         between(actions[i, 2], h.retained_server_min, 1.0),
@@ -38,9 +37,9 @@ def decode(
 
 @kernel
 def write_action(
-    hardware: NDArray[np.void],
+    hardware: Records,
     cuts: int,
-    decision: tuple[int, float, float, float, float, float],
+    decision: Choice,
     out: NDArray[np.float32],
     i: int,
 ) -> None:
@@ -56,7 +55,7 @@ def write_action(
     out[i, 5] = component(frequency_server, h.frequency_server_min, h.frequency_server_max)
 
 
-def encode(hardware: NDArray[np.void], cuts: int, decision: Decision) -> NDArray[np.float32]:
+def encode(hardware: Records, cuts: int, decision: Decision) -> NDArray[np.float32]:
     """Action that `decode` turns into `decision`, up to the rounding of float32; idle components are clipped.
 
     Parameters
@@ -77,7 +76,7 @@ def encode(hardware: NDArray[np.void], cuts: int, decision: Decision) -> NDArray
     return row
 
 
-def encode_rows(tables: Tables, rows: NDArray[np.void]) -> NDArray[np.float32]:
+def encode_rows(tables: Tables, rows: Records) -> NDArray[np.float32]:
     """Actions of many decisions, see `encode`.
 
     Parameters
@@ -97,8 +96,8 @@ def encode_rows(tables: Tables, rows: NDArray[np.void]) -> NDArray[np.float32]:
 
 
 @kernel
-def _write_actions(hardware: NDArray[np.void], cuts: int, rows: NDArray[np.void], actions: NDArray[np.float32]) -> None:
+def _write_actions(hardware: Records, cuts: int, rows: Records, actions: NDArray[np.float32]) -> None:
     for i in range(rows.shape[0]):
         d = rows[i]
-        ratios, clocks = (d.retained_device, d.retained_server), (d.frequency_device, d.frequency_server)
-        write_action(hardware, cuts, (d.cut, ratios[0], ratios[1], d.power, clocks[0], clocks[1]), actions, i)
+        choice = Choice(d.cut, d.retained_device, d.retained_server, d.power, d.frequency_device, d.frequency_server)
+        write_action(hardware, cuts, choice, actions, i)

@@ -103,7 +103,7 @@ class KeepBudgets(VectorActionWrapper):
             return given  # for the environment to refuse
         kept = np.clip(given, -1.0, 1.0)
         lanes = self._laim.lanes
-        ratio = float(lanes.constants.rules["log_power_ratio"][0])
+        ratio = float(lanes.rules["log_power_ratio"][0])
         tables = self._laim.scenario.tables
         _keep(tables.hardware, tables.cuts, ratio, *lanes.tasks(), kept.astype(np.float64), kept)
         return kept

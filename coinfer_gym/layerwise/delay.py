@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.layerwise.network import kept_channels
+from coinfer_gym.records import record_type
 
 __all__ = ["HARDWARE", "HARDWARE_NAMES", "OUTCOME_NAMES", "calculate", "calculate_rows", "loads", "sent_channels"]
 
@@ -35,7 +36,7 @@ HARDWARE_NAMES = (
     "feature_value_bits",
     "retained_min",
 )
-HARDWARE = np.dtype([(name, np.float64) for name in HARDWARE_NAMES])
+HARDWARE = record_type(*HARDWARE_NAMES)
 """Constants of device, server and link, in SI units; names and units of `coinfer_gym.layerwise.scenario`."""
 
 OUTCOME_NAMES = (

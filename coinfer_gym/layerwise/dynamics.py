@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numba import prange
 from numba.np.ufunc.parallel import get_thread_id
@@ -14,29 +15,47 @@ from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.envs import process
 from coinfer_gym.envs.interval import between, component, component_of_cut, cut_of, power_of
-from coinfer_gym.envs.process import OUTCOME_NAMES, SHARED, SITUATION_NAMES, first_nan
+from coinfer_gym.envs.process import OUTCOME_NAMES, SITUATION_NAMES, LaneArrays, first_nan
+from coinfer_gym.envs.reward import reward
 from coinfer_gym.layerwise.delay import calculate
-from coinfer_gym.layerwise.network import Network
+from coinfer_gym.layerwise.network import Network, NetworkTables
 from coinfer_gym.layerwise.predictor import LeafMasks, TreeTables, predict_lane, write_features
 from coinfer_gym.layerwise.problem import LayerwiseDecision
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
+from coinfer_gym.records import Records, record_type
 
 LEAST_COMPRESSION = 1.0 / 1024.0
 """Compression at the lower end of its component of an action."""
 UNCOMPRESSED_FROM = 0.75
 """Component of an action from which on there is no codec."""
 
-AIMS = np.dtype([("accuracy_min", np.float64), ("weight_accuracy", np.float64)])
+AIMS = record_type("accuracy_min", "weight_accuracy")
 """What is asked of the accuracy, and what a shortfall costs."""
 
 WORK_STRIDE = 8
 """Rows between those in which two threads work: what is next to each other in memory, they would fight over."""
 
-_NETWORK = slice(SHARED, SHARED + 4)
-_HARDWARE, _AIMS = SHARED + 4, SHARED + 5
-_TREES = slice(SHARED + 6, SHARED + 6 + len(TreeTables._fields))
-_MASKS = slice(_TREES.stop, _TREES.stop + len(LeafMasks._fields))
 _RETAINED = len(SITUATION_NAMES) + 1  # column of the first retained ratio in the infos
+
+
+class Room(NamedTuple):
+    """Arrays that a step works in, a row for each thread."""
+
+    designs: NDArray[np.float64]
+    widths: NDArray[np.float64]
+    features: NDArray[np.float64]
+    ranks: NDArray[np.uint64]
+
+
+class Model(NamedTuple):
+    """What a decision yields is computed from; `hardware` and `aims` are records, the trees stand in both forms."""
+
+    network: NetworkTables
+    hardware: Records
+    aims: Records
+    trees: TreeTables
+    masks: LeafMasks
+    room: Room
 
 
 def action_names(network: Network) -> tuple[str, ...]:
@@ -56,14 +75,20 @@ def info_names(network: Network) -> tuple[str, ...]:
     return (*SITUATION_NAMES, *decision, "power_w", "frequency_device_hz", *OUTCOME_NAMES)
 
 
-def build_constants(scenario: LayerwiseScenario) -> process.Constants:
-    """Constants of a scenario for compiled code; its model is network, hardware, aims, and trees in both forms."""
-    problem = scenario.problem(1.0)
+def build_model(scenario: LayerwiseScenario) -> Model:
+    """What compiled steps read of a scenario, and where they work."""
+    network, predictor = scenario.network, scenario.predictor
     aims = np.zeros(1, AIMS)
     aims["accuracy_min"], aims["weight_accuracy"] = scenario.accuracy_min, scenario.weight_accuracy
-    trees = (*scenario.predictor.tables, *scenario.predictor.leaf_masks)
-    model: tuple[Any, ...] = (*scenario.network.tables, problem.hardware, aims, *trees)
-    return process.build_constants(scenario, model)
+    threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # as many as there can ever be
+    rows, groups, features = WORK_STRIDE * threads, len(network.groups), len(predictor.features)
+    room = Room(
+        np.zeros((rows, groups + 4)),
+        np.zeros((rows, groups + 1)),
+        np.zeros((rows, features)),
+        np.zeros((rows, features), np.uint64),
+    )
+    return Model(network.tables, scenario.problem(1.0).hardware, aims, predictor.tables, predictor.leaf_masks, room)
 
 
 def encode(hardware: NDArray[np.void], cuts: int, decision: LayerwiseDecision) -> NDArray[np.float32]:
@@ -132,41 +157,53 @@ def decode(
 
 @inlined_kernel
 def step_lane(
-    constants: Any, lanes: Any, i: int, w: int, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
+    rules: Records,
+    model: Model,
+    lanes: LaneArrays,
+    i: int,
+    w: int,
+    actions: NDArray[np.float64],
+    rewards: NDArray[np.float64],
+    ends: NDArray[np.bool_],
 ) -> None:
-    """Decide the task at the head of lane `i` by an action and move to the next task; row `w` of the work is free."""
-    network, hardware, aims = constants[_NETWORK], constants[_HARDWARE], constants[_AIMS][0]
-    scale, state, gains = constants[1], lanes[0], lanes[2]
-    designs, widths, features, rows, columns = lanes[4:]
-    lane, r, row = state[i], constants[0][0], info[i]
-    row.clipped = process.clip(actions, i)
-    process.inform(lane, row)
-    decode(hardware, network[3].shape[0], actions, i, r.log_power_ratio, designs, w)
-    gain = process.gain_at(gains, i, lane.clock, r.block_duration)
+    """Decide the task at the head of lane `i` by an action, pay for it and move on; row `w` of the room is free."""
+    network, hardware, aims, room = model.network, model.hardware, model.aims[0], model.room
+    designs, features = room.designs, room.features
+    lane, r, info = lanes.state[i], rules[0], lanes.info[i]
+    info.clipped = process.clip(actions, i)
+    process.inform(lane, info)
+    decode(hardware, network.cuts.shape[0], actions, i, r.log_power_ratio, designs, w)
+    gain = process.gain_at(lanes.gains, i, lane.clock, r.block_duration)
     t_device, tau, t_server, e_device, e_upload, e_server, values = calculate(
-        network, hardware, designs, w, widths, gain
+        network, hardware, designs, w, room.widths, gain
     )
     write_features(designs, w, values, 0.0, features)
-    row.accuracy = predict_lane(constants[_TREES], constants[_MASKS], features, w, rows)
-    row.cost_accuracy = max(0.0, 1.0 - (row.accuracy + BUDGET_TOLERANCE) / aims.accuracy_min)
+    info.accuracy = predict_lane(model.trees, model.masks, features, w, room.ranks)
+    info.cost_accuracy = max(0.0, 1.0 - (info.accuracy + BUDGET_TOLERANCE) / aims.accuracy_min)
     last = designs.shape[1] - 1
-    row.cut, row.compression, row.sent_values = designs[w, 0], designs[w, last - 2], values
-    row.power_w, row.frequency_device_hz = designs[w, last - 1], designs[w, last]
+    info.cut, info.compression, info.sent_values = designs[w, 0], designs[w, last - 2], values
+    info.power_w, info.frequency_device_hz = designs[w, last - 1], designs[w, last]
     for g in range(1, last - 2):
-        columns[i, _RETAINED + g - 1] = designs[w, g]
+        lanes.infos[i, _RETAINED + g - 1] = designs[w, g]
     delays, energies = (t_device, tau, t_server), (e_device, e_upload, e_server)
-    finished, duration, pause = process.spend(lane, r, delays, energies, row)
+    finished, duration, pause = process.spend(lane, r, delays, energies, info)
     left = max(0.0, 1.0 - (lane.wait + duration) / lane.delay_budget) if finished else 0.0
-    process.score_service(lane, finished, duration, left, row)
-    if row.cost_accuracy > 0.0:
-        row.delivered, row.violated = 0.0, 1.0
-    process.advance(lane, lanes, i, duration + pause, r, scale, observation, rewards, ends, row)
-    rewards[i] -= aims.weight_accuracy * row.cost_accuracy
+    process.score_service(lane, finished, duration, left, info)
+    if info.cost_accuracy > 0.0:
+        info.delivered, info.violated = 0.0, 1.0
+    ends[i] = process.advance(lanes, i, r, duration + pause)
+    rewards[i] = reward(info, r, aims.weight_accuracy, info.cost_accuracy)
 
 
 @kernel
 def step_lanes(
-    constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
+    rules: Records,
+    model: Model,
+    lanes: LaneArrays,
+    skipped: NDArray[np.bool_],
+    actions: NDArray[np.float64],
+    rewards: NDArray[np.float64],
+    ends: NDArray[np.bool_],
 ) -> int:
     """Step every lane that is not `skipped`; returns -1, or the flat index of a NaN in `actions`, nothing done."""
     bad = first_nan(actions, skipped)
@@ -174,20 +211,28 @@ def step_lanes(
         return bad
     for i in range(actions.shape[0]):
         if not skipped[i]:
-            step_lane(constants, lanes, i, 0, actions, observation, rewards, ends, info)
+            step_lane(rules, model, lanes, i, 0, actions, rewards, ends)
     return -1
 
 
 @parallel_kernel
 def step_lanes_parallel(
-    constants: Any, lanes: Any, skipped: Any, actions: Any, observation: Any, rewards: Any, ends: Any, info: Any
+    rules: Records,
+    model: Model,
+    lanes: LaneArrays,
+    skipped: NDArray[np.bool_],
+    actions: NDArray[np.float64],
+    rewards: NDArray[np.float64],
+    ends: NDArray[np.bool_],
 ) -> int:
     """`step_lanes` over all cores."""
     bad = first_nan(actions, skipped)
     if bad >= 0:
         return bad
+    network, hardware, aims, trees, masks, room = model  # numba's parallel loops take no nested tuples
     for i in prange(actions.shape[0]):
         if not skipped[i]:
             w = WORK_STRIDE * get_thread_id()  # type: ignore[no-untyped-call]
-            step_lane(constants, lanes, i, w, actions, observation, rewards, ends, info)
+            parts = Model(network, hardware, aims, trees, masks, room)
+            step_lane(rules, parts, lanes, i, w, actions, rewards, ends)
     return -1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
@@ -40,23 +39,8 @@ class LayerwiseLanes(Lanes):
     steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
 
     def __init__(self, scenario: LayerwiseScenario, count: int, parallel: bool = False) -> None:
-        groups, features = len(scenario.network.groups), len(scenario.predictor.features)
-        self._columns = (
-            (groups + 4, np.float64),
-            (groups + 1, np.float64),
-            (features, np.float64),
-            (features, np.uint64),
-        )
-        self._work: tuple[NDArray[Any], ...] = ()
         names = dynamics.action_names(scenario.network), dynamics.info_names(scenario.network)
-        super().__init__(dynamics.build_constants(scenario), *names, count, parallel)
-
-    def _own_arrays(self) -> tuple[NDArray[Any], ...]:
-        if not self._work:
-            threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # as many as there can ever be
-            rows = dynamics.WORK_STRIDE * threads
-            self._work = tuple(np.zeros((rows, width), kind) for width, kind in self._columns)
-        return (*self._work, self.infos)
+        super().__init__(scenario, dynamics.build_model(scenario), *names, count, parallel)
 
 
 class LayerwiseEnv(TaskEnv):
@@ -133,7 +117,7 @@ class LayerwiseEnv(TaskEnv):
         if row.shape[1:] != self.action_space.shape or np.isnan(row).any():
             raise InvalidInputError("action", action, f"Give {len(self._lanes.action_names)} numbers in [-1, 1].")
         problem = self.scenario.problem(1.0)
-        ratio = float(self._lanes.constants.rules["log_power_ratio"][0])
+        ratio = float(self._lanes.rules["log_power_ratio"][0])
         design = np.empty_like(row)
         dynamics.decode(problem.hardware, self.scenario.cuts, row, 0, ratio, design, 0)
         return problem.decision(design[0])

@@ -17,14 +17,15 @@ from coinfer_gym._compile import kernel
 from coinfer_gym.checks import check_keys
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import find_file, read_yaml, shipped_names
+from coinfer_gym.records import record_type
 
 __all__ = ["Group", "Layer", "Network", "Unit", "load_network", "shipped_networks"]
 
 _FOLDER = resources.files("coinfer_gym.layerwise") / "networks"
 
 LAYER_TYPES = ("conv", "relu", "maxpool", "avgpool", "dropout", "fc", "add")
-GROUP = np.dtype([("channels", np.float64), ("step", np.float64)])
-CUT = np.dtype([("group", np.int64), ("area", np.float64), ("vector", np.int64)])
+GROUP = record_type("channels", "step")
+CUT = record_type(group=np.int64, area=np.float64, vector=np.int64)
 """Feature that leaves a cut: its `area` positions of as many channels as the group keeps. Group 0 is the constant 1, of
 which the image (cut 0) has 3072 and nothing (the last cut) has 0; `vector` is 1 behind a fully connected layer."""
 

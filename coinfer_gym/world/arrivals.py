@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
+from coinfer_gym.records import Record
 from coinfer_gym.world.random import ARRIVALS, exponential, substream, uniform
 
 __all__ = ["ARRIVAL_KINDS", "draw_arrivals"]
@@ -17,16 +18,14 @@ _ONE_AT_A_TIME, _POISSON, _MMPP, _PERIODIC, _TRACE = range(5)
 
 
 @kernel
-def draw_arrivals(
-    seed: np.uint64, record: NDArray[np.void], trace: NDArray[np.float64], out: NDArray[np.float64]
-) -> None:
+def draw_arrivals(seed: np.uint64, record: Record, trace: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Arrival times of an episode's tasks.
 
     Parameters
     ----------
     seed : uint64
         World seed.
-    record : ndarray of `WORLD`, shape (1,)
+    record : record of `WORLD`
         Constants of the world.
     trace : ndarray of float64, shape (n,)
         Recorded arrivals in s from the first; not read where `arrivals` is not ``"trace"``.
@@ -34,7 +33,7 @@ def draw_arrivals(
         Filled with times in s from the start of the episode, non-decreasing; all 0 where tasks come one at a time,
         since then one is always waiting.
     """
-    kind = record[0].arrivals
+    kind = record.arrivals
     if kind == _POISSON:
         _draw_poisson(seed, record, out)
     elif kind == _MMPP:
@@ -48,9 +47,9 @@ def draw_arrivals(
 
 
 @kernel
-def _draw_poisson(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
+def _draw_poisson(seed: np.uint64, record: Record, out: NDArray[np.float64]) -> None:
     """Poisson process: independent exponential gaps."""
-    mean_gap = 1.0 / record[0].arrival_rate
+    mean_gap = 1.0 / record.arrival_rate
     state = substream(seed, ARRIVALS)
     time = 0.0
     for i in range(out.size):
@@ -60,9 +59,9 @@ def _draw_poisson(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.flo
 
 
 @kernel
-def _draw_bursts(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
+def _draw_bursts(seed: np.uint64, record: Record, out: NDArray[np.float64]) -> None:
     """Markov-modulated Poisson process of two states, calm and burst, which starts in their stationary distribution."""
-    r = record[0]
+    r = record
     calm_gap, burst_gap = 1.0 / r.arrival_rate, 1.0 / r.burst_rate
     calm_duration, burst_duration = r.calm_duration, r.burst_duration
     state = substream(seed, ARRIVALS)
@@ -85,18 +84,16 @@ def _draw_bursts(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.floa
 
 
 @kernel
-def _draw_periodic(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
+def _draw_periodic(seed: np.uint64, record: Record, out: NDArray[np.float64]) -> None:
     """One task per period, from a random phase on."""
-    period = 1.0 / record[0].arrival_rate
+    period = 1.0 / record.arrival_rate
     phase, _ = uniform(substream(seed, ARRIVALS))
     for i in range(out.size):
         out[i] = (phase + i) * period
 
 
 @kernel
-def _draw_recorded(
-    seed: np.uint64, record: NDArray[np.void], trace: NDArray[np.float64], out: NDArray[np.float64]
-) -> None:
+def _draw_recorded(seed: np.uint64, record: Record, trace: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Recorded gaps from a random row on: the first task comes one gap after the start.
 
     After the last row the first follows, at the mean gap of the trace.

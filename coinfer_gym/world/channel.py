@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
+from coinfer_gym.records import Record
 from coinfer_gym.world.random import FADING, SHADOWING, TRACE, normal, substream, uniform
 
 __all__ = ["CHANNELS", "bessel_j0", "block_at", "draw_gains"]
@@ -61,7 +62,7 @@ def block_at(time: float, block_duration: float, blocks: int) -> int:
 @kernel
 def draw_gains(
     seed: np.uint64,
-    record: NDArray[np.void],
+    record: Record,
     trace_time: NDArray[np.float64],
     trace_gain: NDArray[np.float64],
     out: NDArray[np.float64],
@@ -72,30 +73,30 @@ def draw_gains(
     ----------
     seed : uint64
         World seed.
-    record : ndarray of `WORLD`, shape (1,)
+    record : record of `WORLD`
         Constants of the world.
     trace_time, trace_gain : ndarray of float64, shape (n,)
         The recorded channel in s from its first sample; not read where `channel` is not ``"trace"``.
     out : ndarray of float64, shape (blocks,)
         Filled: ``out[k]`` holds from ``k dt`` to ``(k + 1) dt``.
     """
-    kind = record[0].channel
+    kind = record.channel
     if kind == _FADING:
         _draw_fading(seed, record, out)
     elif kind == _TRACE:
         _draw_recorded(seed, record, trace_time, trace_gain, out)
     else:
-        out[:] = record[0].path_gain
+        out[:] = record.path_gain
 
 
 @kernel
-def _draw_fading(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
+def _draw_fading(seed: np.uint64, record: Record, out: NDArray[np.float64]) -> None:
     """Path loss times log-normal shadowing times Rician fading.
 
     The scattered part and the shadowing each are a stationary Gauss-Markov process, ``z_k = c z_(k-1) +
     sqrt(1 - c^2) w_k``, in streams of their own: a world with more shadowing keeps its fades.
     """
-    r = record[0]
+    r = record
     path_gain, line_of_sight, scattered = r.path_gain, r.line_of_sight, r.scattered
     fading_keep, fading_new = r.fading_correlation, r.fading_innovation
     shadowing = r.shadowing
@@ -115,9 +116,9 @@ def _draw_fading(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.floa
 
 
 @kernel
-def _shadow(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64]) -> None:
+def _shadow(seed: np.uint64, record: Record, out: NDArray[np.float64]) -> None:
     """Multiply gains by log-normal shadowing."""
-    r = record[0]
+    r = record
     shadowing, keep, new = r.shadowing, r.shadowing_correlation, r.shadowing_innovation
     state = substream(seed, SHADOWING)
     level, state = normal(state)
@@ -131,7 +132,7 @@ def _shadow(seed: np.uint64, record: NDArray[np.void], out: NDArray[np.float64])
 @kernel
 def _draw_recorded(
     seed: np.uint64,
-    record: NDArray[np.void],
+    record: Record,
     trace_time: NDArray[np.float64],
     trace_gain: NDArray[np.float64],
     out: NDArray[np.float64],
@@ -140,7 +141,7 @@ def _draw_recorded(
 
     A block takes the gain at its start; samples that are closer together than blocks are skipped, not averaged.
     """
-    r = record[0]
+    r = record
     block_duration, period = r.block_duration, r.channel_trace_period
     offset, _ = uniform(substream(seed, TRACE))
     offset *= period

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from coinfer_gym._compile import kernel
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.physics import path_gain
+from coinfer_gym.records import Record, Records, record_type
 from coinfer_gym.world.arrivals import ARRIVAL_KINDS, draw_arrivals
 from coinfer_gym.world.channel import CHANNELS, bessel_j0, block_at, draw_gains
 from coinfer_gym.world.random import BUDGETS, substream, uniform
@@ -31,36 +32,35 @@ __all__ = [
     "gain_db_range",
 ]
 
-WORLD = np.dtype(
-    [("channel", np.int64), ("arrivals", np.int64)]
-    + [
-        (name, np.float64)
-        for name in (
-            "block_duration",
-            "path_gain",
-            "line_of_sight",
-            "scattered",
-            "fading_correlation",
-            "fading_innovation",
-            "shadowing",
-            "shadowing_correlation",
-            "shadowing_innovation",
-            "channel_trace_period",
-            "arrival_rate",
-            "burst_rate",
-            "calm_duration",
-            "burst_duration",
-            "delay_budget",
-            "delay_budget_spread",
-            "energy_budget",
-            "energy_budget_spread",
-        )
-    ]
+WORLD = record_type(
+    "block_duration",
+    "path_gain",
+    "line_of_sight",
+    "scattered",
+    "fading_correlation",
+    "fading_innovation",
+    "shadowing",
+    "shadowing_correlation",
+    "shadowing_innovation",
+    "channel_trace_period",
+    "arrival_rate",
+    "burst_rate",
+    "calm_duration",
+    "burst_duration",
+    "delay_budget",
+    "delay_budget_spread",
+    "energy_budget",
+    "energy_budget_spread",
+    channel=np.int64,
+    arrivals=np.int64,
+    tasks=np.int64,
+    blocks=np.int64,
 )
 """Constants that a world is drawn with, in SI units. `channel` and `arrivals` are places in `CHANNELS` and
-`ARRIVAL_KINDS`; `line_of_sight` and `scattered` amplitudes of the fading (the latter of one component); `shadowing` the
-deviation of the gain's natural logarithm; a correlation is that of neighbouring blocks, its innovation
-``sqrt(1 - c^2)``; a budget's spread is ``ln(high / low)``, 0 where it is fixed, and the budget itself the lower end."""
+`ARRIVAL_KINDS`; `tasks` and `blocks` count an episode's tasks and the coherence blocks of its channel path;
+`line_of_sight` and `scattered` are amplitudes of the fading (the latter of one component); `shadowing` is the deviation
+of the gain's natural logarithm; a correlation is that of neighbouring blocks, its innovation ``sqrt(1 - c^2)``; a
+budget's spread is ``ln(high / low)``, 0 if it is fixed, and the budget itself is the lower end."""
 
 _LEAST_BLOCKS, _MOST_BLOCKS, _BLOCKS_MARGIN = 64, 2**20, 1.25
 
@@ -69,8 +69,7 @@ _FADE_LOW, _FADE_HIGH = 10.0 ** (-25.0 / 20.0), 10.0 ** (8.0 / 20.0)
 """Amplitudes of Rayleigh fading, -25 dB and +8 dB, which 0.3 % and 0.2 % of all blocks fall short of and exceed."""
 
 
-@dataclass(frozen=True, eq=False)
-class WorldTables:
+class WorldTables(NamedTuple):
     """What the world of an episode is drawn from.
 
     Attributes
@@ -78,21 +77,15 @@ class WorldTables:
     record : ndarray of `WORLD`, shape (1,)
         Constants.
     channel_trace_time, channel_trace_gain : ndarray of float64, shape (n,)
-        Recorded channel: times in s from the first sample, and power gains; empty where none.
+        Recorded channel: times in s from the first sample, and power gains; empty without one.
     arrival_trace : ndarray of float64, shape (n,)
-        Recorded arrivals in s from the first; empty where none.
-    tasks : int
-        Tasks of an episode.
-    blocks : int
-        Coherence blocks of its channel path.
+        Recorded arrivals in s from the first; empty without any.
     """
 
-    record: NDArray[np.void]
+    record: Records
     channel_trace_time: NDArray[np.float64]
     channel_trace_gain: NDArray[np.float64]
     arrival_trace: NDArray[np.float64]
-    tasks: int
-    blocks: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,12 +142,10 @@ def build_world_tables(scenario: WorldScenario) -> WorldTables:
         )
     arrival_trace = load_arrival_trace(scenario.arrival_trace or "") if scenario.arrivals == "trace" else none
     return WorldTables(
-        record=_build_record(scenario, trace_time),
+        record=_build_record(scenario, trace_time, arrival_trace),
         channel_trace_time=np.ascontiguousarray(trace_time),
         channel_trace_gain=np.ascontiguousarray(trace_gain),
         arrival_trace=np.ascontiguousarray(arrival_trace),
-        tasks=scenario.tasks,
-        blocks=_count_blocks(scenario, arrival_trace),
     )
 
 
@@ -181,10 +172,7 @@ def blocks_of_path(scenario: WorldScenario) -> int:
 @kernel
 def draw_world(
     world_seed: np.uint64,
-    record: NDArray[np.void],
-    channel_trace_time: NDArray[np.float64],
-    channel_trace_gain: NDArray[np.float64],
-    arrival_trace: NDArray[np.float64],
+    tables: WorldTables,
     arrivals_out: NDArray[np.float64],
     gains_out: NDArray[np.float64],
 ) -> tuple[float, float]:
@@ -196,8 +184,8 @@ def draw_world(
     ----------
     world_seed : uint64
         Seed of the episode's world.
-    record, channel_trace_time, channel_trace_gain, arrival_trace
-        As in `WorldTables`.
+    tables : WorldTables
+        What to draw from.
     arrivals_out : ndarray of float64, shape (tasks,)
         Filled with arrival times in s.
     gains_out : ndarray of float64, shape (blocks,)
@@ -208,9 +196,9 @@ def draw_world(
     delay_budget, energy_budget : float
         Budgets of every task of the episode in s and J: fixed, or log-uniform in their range.
     """
-    draw_arrivals(world_seed, record, arrival_trace, arrivals_out)
-    draw_gains(world_seed, record, channel_trace_time, channel_trace_gain, gains_out)
-    r = record[0]
+    r = tables.record[0]
+    draw_arrivals(world_seed, r, tables.arrival_trace, arrivals_out)
+    draw_gains(world_seed, r, tables.channel_trace_time, tables.channel_trace_gain, gains_out)
     u_delay, state = uniform(substream(world_seed, BUDGETS))
     u_energy, _ = uniform(state)
     delay_budget = r.delay_budget * math.exp(u_delay * r.delay_budget_spread)
@@ -241,19 +229,11 @@ def draw(source: WorldScenario | WorldTables, world_seed: int) -> World:
     if not 0 <= world_seed < 2**64:
         raise InvalidInputError("world_seed", world_seed, "Give an integer from 0 to 2^64 - 1.")
     tables = source if isinstance(source, WorldTables) else build_world_tables(source)
-    arrivals, gains = np.empty(tables.tasks), np.empty(tables.blocks)
-    delay_budget, energy_budget = draw_world(
-        np.uint64(world_seed),
-        tables.record,
-        tables.channel_trace_time,
-        tables.channel_trace_gain,
-        tables.arrival_trace,
-        arrivals,
-        gains,
-    )
+    record: Record = tables.record[0]
+    arrivals, gains = np.empty(record.tasks), np.empty(record.blocks)
+    budgets = draw_world(np.uint64(world_seed), tables, arrivals, gains)
     arrivals.flags.writeable = gains.flags.writeable = False
-    block_duration = float(tables.record["block_duration"][0])
-    return World(int(world_seed), arrivals, gains, block_duration, delay_budget, energy_budget)
+    return World(int(world_seed), arrivals, gains, float(record.block_duration), *budgets)
 
 
 def gain_db_range(source: WorldScenario | WorldTables) -> tuple[float, float]:
@@ -278,17 +258,17 @@ def gain_db_range(source: WorldScenario | WorldTables) -> tuple[float, float]:
         If a trace cannot be used.
     """
     tables = source if isinstance(source, WorldTables) else build_world_tables(source)
-    r: Any = tables.record[0]
-    if CHANNELS[r["channel"]] == "trace":
+    r: Record = tables.record[0]
+    if CHANNELS[r.channel] == "trace":
         gains_db = 10.0 * np.log10(tables.channel_trace_gain)
         # Outages would stretch the range over tens of dB in which nothing else lies.
         gains_db = gains_db[gains_db > FLOOR_GAIN_DB + 1e-9]
         return float(gains_db.min()) - 1.0, float(gains_db.max()) + 1.0
-    path_db = 10.0 * math.log10(r["path_gain"])
-    if CHANNELS[r["channel"]] == "constant":
+    path_db = 10.0 * math.log10(r.path_gain)
+    if CHANNELS[r.channel] == "constant":
         return path_db - 1.0, path_db + 1.0
-    shadowing_db = _SIGMAS * float(r["shadowing"]) * 10.0 / math.log(10.0)
-    line_of_sight, scattered = float(r["line_of_sight"]), math.sqrt(2.0) * float(r["scattered"])
+    shadowing_db = _SIGMAS * float(r.shadowing) * 10.0 / math.log(10.0)
+    line_of_sight, scattered = float(r.line_of_sight), math.sqrt(2.0) * float(r.scattered)
     weakest = max(line_of_sight - _FADE_HIGH * scattered, _FADE_LOW * scattered)
     strongest = line_of_sight + _FADE_HIGH * scattered
     low = min(20.0 * math.log10(weakest), -1.0)
@@ -296,9 +276,12 @@ def gain_db_range(source: WorldScenario | WorldTables) -> tuple[float, float]:
     return path_db - shadowing_db + low, path_db + shadowing_db + high
 
 
-def _build_record(scenario: WorldScenario, trace_time: NDArray[np.float64]) -> NDArray[np.void]:
+def _build_record(
+    scenario: WorldScenario, trace_time: NDArray[np.float64], arrival_trace: NDArray[np.float64]
+) -> Records:
     """The constants of `WORLD`."""
-    record = np.zeros(1, dtype=WORLD)
+    record = np.zeros(1, WORLD)
+    record["tasks"], record["blocks"] = scenario.tasks, _count_blocks(scenario, arrival_trace)
     record["channel"] = CHANNELS.index(scenario.channel)
     record["arrivals"] = ARRIVAL_KINDS.index(scenario.arrivals)
     for name in ("block_duration", "arrival_rate", "burst_rate", "calm_duration", "burst_duration"):

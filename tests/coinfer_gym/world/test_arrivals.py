@@ -19,7 +19,7 @@ def tables_of(kind, **overrides):
 
 def arrivals(tables, count, seed=1):
     out = np.empty(count)
-    draw_arrivals(np.uint64(seed), tables.record, tables.arrival_trace, out)
+    draw_arrivals(np.uint64(seed), tables.record[0], tables.arrival_trace, out)
     return out
 
 

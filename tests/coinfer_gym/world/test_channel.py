@@ -22,7 +22,7 @@ def tables_of(**overrides):
 
 def gains(tables, count, seed=1):
     out = np.empty(count)
-    draw_gains(np.uint64(seed), tables.record, tables.channel_trace_time, tables.channel_trace_gain, out)
+    draw_gains(np.uint64(seed), tables.record[0], tables.channel_trace_time, tables.channel_trace_gain, out)
     return out
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numba import njit
 from scipy import stats
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.scenario import load_scenario
-from coinfer_gym.world import blocks_of_path, build_world_tables, draw, draw_world, gain_db_range
+from coinfer_gym.world import blocks_of_path, build_world_tables, draw, gain_db_range
 
 ALPHA = 1e-3
 ROOT = Path(__file__).parents[3]
@@ -126,36 +125,6 @@ def test_drawn_budgets_are_log_uniform_and_independent():
     assert abs(np.corrcoef(np.log(budgets.T))[0, 1]) < 4 / np.sqrt(10_000)
 
 
-@njit
-def draw_lanes(seeds, record, trace_time, trace_gain, arrival_trace, arrivals, gains):
-    total = 0.0
-    for lane in range(seeds.size):
-        delay, energy = draw_world(
-            seeds[lane], record, trace_time, trace_gain, arrival_trace, arrivals[lane], gains[lane]
-        )
-        total += delay + energy
-    return total
-
-
-def test_a_compiled_loop_draws_the_same_worlds():
-    tables = build_world_tables(scenario(shadowing_db=4.0))
-    seeds = np.array([0, 17, 2**64 - 1], dtype=np.uint64)
-    arrivals, gains = np.empty((3, tables.tasks)), np.empty((3, tables.blocks))
-    draw_lanes(
-        seeds,
-        tables.record,
-        tables.channel_trace_time,
-        tables.channel_trace_gain,
-        tables.arrival_trace,
-        arrivals,
-        gains,
-    )
-    for lane, seed in enumerate(seeds):
-        world = draw(tables, int(seed))
-        assert np.array_equal(world.arrivals, arrivals[lane])
-        assert np.array_equal(world.gains, gains[lane])
-
-
 def test_gain_at_a_time_repeats_after_the_path():
     world = draw(scenario(block_duration=0.5), 1)
     assert world.gain_at(0.0) == world.gains[0]
@@ -181,14 +150,14 @@ def test_length_of_the_path():
     assert blocks_of_path(scenario(tasks=1, arrival_rate=1000.0, burst_rate=1000.0)) == 64
     assert blocks_of_path(scenario(tasks=100_000, block_duration=1e-4)) == 2**20
     assert blocks_of_path(scenario(channel="constant")) == 64
-    assert build_world_tables(poisson).blocks == blocks_of_path(poisson)
+    assert build_world_tables(poisson).record["blocks"][0] == blocks_of_path(poisson)
 
 
 def test_path_covers_most_episodes():
     tables = build_world_tables(scenario(arrivals="poisson"))
     block_duration = tables.record["block_duration"][0]
     last = np.array([draw(tables, seed).arrivals[-1] for seed in range(300)])
-    assert np.mean(last < tables.blocks * block_duration) > 0.99
+    assert np.mean(last < tables.record["blocks"][0] * block_duration) > 0.99
 
 
 @pytest.mark.parametrize("factor", [0.0, 1.0, 5.0, 100.0])
@@ -220,7 +189,7 @@ def test_traces_from_file_to_world(tmp_path):
     tables = build_world_tables(world)
     assert tables.channel_trace_time.tolist() == [0.0, 1.0, 2.0]
     assert tables.arrival_trace.tolist() == [0.0, 1.0, 4.0]
-    assert tables.blocks == blocks_of_path(world)
+    assert tables.record["blocks"][0] == blocks_of_path(world)
     drawn = draw(tables, 8)
     assert set(np.unique(drawn.gains)) == set(tables.channel_trace_gain)
     working = 10.0 * np.log10(np.sort(tables.channel_trace_gain)[1:])
