@@ -55,7 +55,7 @@ def _serve(lane: Record, tables: Tables, rules: Record, gain: float, decision: C
     return occupied
 
 
-@inlined_kernel
+@kernel  # not inlined: numba drops writes to arrays of a named tuple inside a parallel loop
 def step_lane(
     rules: Records,
     tables: Tables,

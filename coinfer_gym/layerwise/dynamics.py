@@ -155,7 +155,7 @@ def decode(
     designs[w, last] = between(actions[i, last], h.frequency_device_min, h.frequency_device_max)
 
 
-@inlined_kernel
+@kernel  # not inlined: numba drops writes to arrays of a named tuple inside a parallel loop
 def step_lane(
     rules: Records,
     model: Model,
@@ -215,24 +215,32 @@ def step_lanes(
     return -1
 
 
+def step_lanes_parallel(rules: Records, model: Model, *others: Any) -> int:
+    """`step_lanes` over all cores."""
+    return _step_in_parallel(rules, *model, *others)
+
+
 @parallel_kernel
-def step_lanes_parallel(
+def _step_in_parallel(
     rules: Records,
-    model: Model,
+    network: NetworkTables,  # the parts of the model, since numba's parallel loops take no nested tuples
+    hardware: Records,
+    aims: Records,
+    trees: TreeTables,
+    masks: LeafMasks,
+    room: Room,
     lanes: LaneArrays,
     skipped: NDArray[np.bool_],
     actions: NDArray[np.float64],
     rewards: NDArray[np.float64],
     ends: NDArray[np.bool_],
 ) -> int:
-    """`step_lanes` over all cores."""
     bad = first_nan(actions, skipped)
     if bad >= 0:
         return bad
-    network, hardware, aims, trees, masks, room = model  # numba's parallel loops take no nested tuples
     for i in prange(actions.shape[0]):
         if not skipped[i]:
             w = WORK_STRIDE * get_thread_id()  # type: ignore[no-untyped-call]
-            parts = Model(network, hardware, aims, trees, masks, room)
-            step_lane(rules, parts, lanes, i, w, actions, rewards, ends)
+            model = Model(network, hardware, aims, trees, masks, room)
+            step_lane(rules, model, lanes, i, w, actions, rewards, ends)
     return -1
