@@ -1,0 +1,90 @@
+"""Tables that the site takes from the code: a page asks for one by a line ``{{ table: NAME }}``; a hook of mkdocs."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from coinfer_gym import load_scenario, shipped_scenarios
+from coinfer_gym.laim.scenario import Scenario
+from coinfer_gym.layerwise.scenario import DEVICES, LINKS, NETWORKS, LayerwiseScenario, shipped_layerwise_scenarios
+from coinfer_gym.scenario import WorldScenario
+
+REQUEST = re.compile(r"^\{\{ table: ([a-z-]+) \}\}$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the tables where a page asks for them."""
+    return REQUEST.sub(lambda request: "\n".join(TABLES[request[1]]()), markdown)
+
+
+def laim_scenarios() -> list[str]:
+    """What each shipped scenario of LAIM-v0 sets."""
+    lines = []
+    base = load_scenario("bert-multimodal").model_dump()
+    for name in ["bert-multimodal", *(name for name in shipped_scenarios() if name != "bert-multimodal")]:
+        scenario = load_scenario(name)
+        different = {key: value for key, value in scenario.model_dump().items() if value != base[key]}
+        lines += [f"### {name}", "", scenario.description, ""]
+        shown = base if name == "bert-multimodal" else different
+        lines += _values({_alias(key): shown[key] for key in shown if key not in ("name", "description")})
+    return lines
+
+
+def layerwise_scenarios() -> list[str]:
+    """The parts that the shipped scenarios of Layerwise-v0 are made of."""
+    lines = [f"The {len(shipped_layerwise_scenarios())} names are `network-device-link`:", ""]
+    for title, names in (("network", NETWORKS), ("device", DEVICES), ("link", LINKS)):
+        lines.append(f"- {title}: {', '.join(f'`{name}`' for name in names)}")
+    for part in (*NETWORKS, *DEVICES, *LINKS, "base"):
+        text = resources.files("coinfer_gym").joinpath("layerwise", "parts", f"{part}.yaml").read_text("utf-8")
+        title = "What all share" if part == "base" else part
+        meaning = "" if part == "base" else text.splitlines()[0].removeprefix("# ")
+        lines += ["", f"### {title}", "", meaning, "", *_values(yaml.safe_load(text))]
+    return lines
+
+
+def fields(model: type[WorldScenario], without: type[WorldScenario] | None = None) -> list[str]:
+    """The fields of a scenario, except those of another class."""
+    lines = ["| field | symbol | unit | range | default | meaning |", "|---|---|---|---|---|---|"]
+    for name, info in model.model_fields.items():
+        if without is not None and name in without.model_fields:
+            continue
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        cells = [
+            f"`{info.alias or name}`",
+            str(extra.get("symbol", "")),
+            str(extra.get("unit", "")),
+            _range(info.metadata),
+            "required" if info.is_required() else f"`{info.default!r}`",
+            info.description or "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _values(values: dict[str, Any]) -> list[str]:
+    rows = [f"| `{key}` | {'' if value is None else value} |" for key, value in values.items()]
+    return ["| field | value |", "|---|---|", *rows, ""]
+
+
+def _alias(name: str) -> str:
+    return Scenario.model_fields[name].alias or name
+
+
+def _range(metadata: list[Any]) -> str:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    parts = [f"{sign} {getattr(item, key):g}" for item in metadata for key, sign in signs.items() if hasattr(item, key)]
+    return ", ".join(parts)
+
+
+TABLES = {
+    "world-fields": lambda: fields(WorldScenario),
+    "laim-fields": lambda: fields(Scenario, without=WorldScenario),
+    "layerwise-fields": lambda: fields(LayerwiseScenario, without=WorldScenario),
+    "laim-scenarios": laim_scenarios,
+    "layerwise-scenarios": layerwise_scenarios,
+}

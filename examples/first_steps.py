@@ -1,0 +1,30 @@
+"""First steps: play one episode with random actions and one with the exact optimum of each task."""
+
+import gymnasium as gym
+
+from coinfer_gym import solve_exact
+
+env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0", scenario="bert-multimodal", tasks=50)
+laim = env.unwrapped
+
+
+def play(choose, seed=0):
+    """Mean delivered quality of one episode; the seed alone fixes arrivals and channel."""
+    env.reset(seed=seed)
+    env.action_space.seed(seed)
+    delivered, ended = [], False
+    while not ended:
+        _, _, terminated, truncated, info = env.step(choose())
+        delivered.append(info["delivered"])
+        ended = terminated or truncated
+    return sum(delivered) / len(delivered)
+
+
+env.reset(seed=0)
+task = laim.problem()  # the optimization problem of the task at hand, in SI units
+best = solve_exact(task)
+print(f"The task has {task.delay_budget:.2f} s and {task.energy_budget:.3f} J.")
+print(f"Best decision: cut {best.cut}, quality {best.quality:.3f}, {best.delay:.3f} s, {best.energy:.4f} J")
+
+print(f"random actions: {play(env.action_space.sample):.3f}")
+print(f"exact optimum:  {play(lambda: laim.action(solve_exact(laim.problem()))):.3f}")
