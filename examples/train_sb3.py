@@ -5,9 +5,9 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO
 
-from agents.vec_env import make_native
 from coinfer_gym import solve_exact
 from coinfer_gym.laim.wrappers import BudgetShareAction
+from coinfer_gym.sb3 import make_native
 
 torch.set_num_threads(1)  # fastest for small networks
 DECISIONS, LANES = 20_000, 32  # a few seconds; some 150,000 decisions make a good agent
