@@ -3,92 +3,78 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.actors import find_actor
 from agents.checkpoints import find_checkpoints, training_state
-from agents.held_out import SELECTION_SEED, Score, deterministic, is_layerwise, play, regrets
+from agents.held_out import SELECTION_SEED, play
 from agents.tensor_files import save_tensors
 from agents.vec_env import find_lagrangian, native_env
+from baselines.family import Columns, family_of, scenario_of
+from baselines.output import csv_text, write_text
+from baselines.rollout import join, metrics
 from coinfer_gym.sb3 import NativeVecEnv
 
-__all__ = ["CheckpointCallback", "EvaluationCallback", "PhysicsCallback", "ProgressCallback", "WarmupCallback"]
+__all__ = ["CheckpointCallback", "EvaluationCallback", "PhysicsCallback", "WarmupCallback"]
 
-_LOGGED = {
-    "delivered": "quality",
-    "delay_s": "delay_s",
-    "energy_j": "energy_j",
-    "violated": "violations",
-    "dropped": "drops",
-}
-"""Scalars, by the column of the infos that they are the mean of."""
-
-_FOR_REGRET = ("gain_db", "delay_budget_s", "energy_budget_j", "delivered")
+_EXAMINED = 256
+"""Decisions, evenly spread over those logged at once, of which the family's own metrics are computed."""
 
 
 class PhysicsCallback(BaseCallback):
-    """Log what return hides: delivered quality, delay, energy, violations, drops, and the regret to the exact optimum.
+    """Log what return hides: delivered quality, delay, energy, violations, drops, and the family's own metrics.
 
-    In Layerwise-v0 that is ``layerwise/`` instead of ``laim/``, and the predicted accuracy instead of the regret.
+    Their names in TensorBoard begin with that of the family, for example ``laim/regret``.
 
     Parameters
     ----------
     every : int
         Decisions of which a mean is taken.
-    solved : int
-        Decisions of these that are solved exactly for the regret.
     """
 
-    def __init__(self, every: int = 8192, solved: int = 64) -> None:
+    def __init__(self, every: int = 8192) -> None:
         super().__init__()
-        self._every, self._solved = every, solved
-        self._columns: dict[str, list[NDArray[Any]]] = {}
-        self._gathered = 0
+        self._every = every
+        self._steps: list[Columns] = []
 
     def _on_step(self) -> bool:
-        lanes = native_env(self.training_env)
-        decisions = lanes.decisions
-        for name in {*_LOGGED, *(("accuracy",) if is_layerwise(lanes) else _FOR_REGRET)}:
-            self._columns.setdefault(name, []).append(decisions[name])
-        self._gathered += lanes.num_envs
-        if self._gathered >= self._every:
+        rewards = {"reward": self.locals["rewards"]}
+        self._steps.append(native_env(self.training_env).decisions | rewards)
+        if len(self._steps) * self.training_env.num_envs >= self._every:
             self._flush()
         return True
 
     def _on_training_end(self) -> None:
-        if self._gathered:
+        if self._steps:
             self._flush()
 
     def _flush(self) -> None:
-        columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
-        lanes = native_env(self.training_env)
-        group = "layerwise" if is_layerwise(lanes) else "laim"
-        for column, name in _LOGGED.items():
-            self.logger.record_mean(f"{group}/{name}", float(columns[column].mean()))
-        if is_layerwise(lanes):
-            self.logger.record_mean(f"{group}/accuracy", float(columns["accuracy"].mean()))
-        else:
-            self.logger.record_mean(f"{group}/regret", float(regrets(lanes, columns, self._solved).mean()))
-        self._columns, self._gathered = {}, 0
+        decisions = join(self._steps)
+        self._steps = []
+        scenario = scenario_of(native_env(self.training_env).env)
+        family = family_of(scenario)
+        total = len(decisions["delivered"])
+        some = np.unique(np.linspace(0, total - 1, min(_EXAMINED, total)).astype(np.int64))
+        examined = {name: column[some] for name, column in decisions.items()}
+        for name, value in (metrics(decisions) | family.measure(scenario, examined)).items():
+            self.logger.record_mean(f"{family.name}/{name}", value)
         penalties = find_lagrangian(self.training_env)
         if penalties is not None:
-            self.logger.record(f"{group}/multiplier", penalties.multiplier)
+            self.logger.record(f"{family.name}/multiplier", penalties.multiplier)
 
 
 class EvaluationCallback(BaseCallback):
-    """Play held-out worlds with deterministic actions now and then, and keep the best agent.
+    """Play held-out worlds now and then between two rollouts, and keep the best agent.
 
-    The best is the one that delivers the most quality among those that miss a budget in at most `violations` of the
-    decisions, or else the one that misses the fewest.
+    The best agent is the one that delivers the most quality among those that miss a budget in at most `violations` of
+    the decisions, or else the one that misses the fewest. The ``EvalCallback`` of stable-baselines3 goes by the mean
+    reward alone, and plays other worlds every time.
 
     Parameters
     ----------
@@ -126,27 +112,26 @@ class EvaluationCallback(BaseCallback):
         """Go on behind a checkpoint: forget the rows after it, and remember the best of those before."""
         rows = [row for row in read_evaluations(self._file) if row["timesteps"] <= timesteps]
         if rows:
-            self._rewrite(rows)
+            write_text(self._file, csv_text(rows))
             self._best = max(self._rank(row["delivered"], row["violated"]) for row in rows)
             self._next = int(rows[-1]["timesteps"]) + self._every
 
-    def evaluate(self) -> Score:
+    def evaluate(self) -> None:
         """Play the held-out worlds once, log and compare."""
-        score = play(self._held_out, deterministic(self.model, self._held_out), SELECTION_SEED)
-        row = {"timesteps": float(self.model.num_timesteps)} | score.as_dict()
-        self._rewrite([*read_evaluations(self._file), row])
-        for name, value in score.as_dict().items():
+        score = play(self._held_out, self.model, SELECTION_SEED)
+        row = {"timesteps": float(self.model.num_timesteps)} | score
+        write_text(self._file, csv_text([*read_evaluations(self._file), row]))
+        for name, value in score.items():
             self.logger.record(f"eval/{name}", value)
-        rank = self._rank(score.delivered, score.violated)
+        rank = self._rank(score["delivered"], score["violated"])
         better = rank > self._best
         self._say(
-            f"{self.model.num_timesteps:>10} decisions: quality {score.delivered:.4f}, "
-            f"violations {score.violated:.2%}{', the best so far' if better else ''}"
+            f"{self.model.num_timesteps:>10} decisions: quality {score['delivered']:.4f}, "
+            f"violations {score['violated']:.2%}{', the best so far' if better else ''}"
         )
         if better:
             self._best = rank
             self._keep(self.model.num_timesteps)
-        return score
 
     def _on_rollout_start(self) -> None:
         if self.model.num_timesteps >= self._next:
@@ -158,14 +143,6 @@ class EvaluationCallback(BaseCallback):
 
     def _rank(self, delivered: float, violated: float) -> tuple[float, float]:
         return (0.0, delivered) if violated <= self._violations else (-violated, delivered)
-
-    def _rewrite(self, rows: list[dict[str, float]]) -> None:
-        temporary = self._file.with_suffix(".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, self._file)
 
 
 class CheckpointCallback(BaseCallback):
@@ -260,35 +237,6 @@ class WarmupCallback(BaseCallback):
     @property
     def _resting(self) -> bool:
         return self.model.num_timesteps <= self._decisions
-
-
-class ProgressCallback(BaseCallback):
-    """A progress bar on the terminal; nothing where there is no terminal.
-
-    Parameters
-    ----------
-    total : int
-        Decisions at the end of training.
-    """
-
-    def __init__(self, total: int) -> None:
-        super().__init__()
-        self._total = total
-        self._bar: tqdm[Any] | None = None
-
-    def _on_training_start(self) -> None:
-        self._bar = tqdm(total=self._total, initial=self.model.num_timesteps, unit="decision", disable=None)
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        if self._bar is not None:
-            self._bar.update(self.model.num_timesteps - self._bar.n)
-
-    def _on_training_end(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def read_evaluations(path: Path) -> list[dict[str, float]]:

@@ -19,7 +19,7 @@ optima. So the shares themselves are what an agent learns that acts in
 teacher who tells what it weighed (``weighed``, as `baselines.stochastic.StochasticDP` does) teaches more: the agent
 learns to lose as little of that worth as it can, and not to copy a choice between times that are worth the same. An
 agent without `BudgetShareAction` never hits a budget exactly; what it learns is the optimum within budgets less a
-`margin`. In Layerwise-v0 what is learned are the teacher's actions themselves, and a teacher that has to prepare for
+`margin`. In Layerwise-v0 the clone learns the teacher's actions themselves, and a teacher that has to prepare for
 the channel does so once.
 
 Worlds that were played stay in the output folder, under a digest of all that they depend on: a second fit, or one that
@@ -53,7 +53,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from agents.agent_file import AGENT_FILE, save_agent
-from agents.held_out import TEST_SEED, Score, deterministic, play
+from agents.held_out import TEST_SEED, play
 from agents.hyperparameters import find_algorithm, read_mapping
 from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, read_config
@@ -61,7 +61,8 @@ from baselines.checks import check_model
 from baselines.compare import CompareConfig, PolicyConfig, policy_key
 from baselines.output import git_revision, versions, write_bytes, write_text
 from baselines.policy import Predictor
-from baselines.registry import check_options, find_policy, make_policy
+from baselines.registry import bind, check_options, find_policy, make_policy
+from baselines.rollout import MEASURED, metrics
 from coinfer_gym import InvalidInputError
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim import spaces
@@ -77,7 +78,7 @@ FIRST_WORLD = 20_000_000
 _HELD_OUT = 1_000_000_000  # seeds from here on belong to held-out worlds
 _CLONEABLE = ("ppo", "a2c", "sac", "tqc", "td3", "ddpg")  # they choose real numbers, without a memory
 _CHUNK = 10
-_OUTCOMES = ("delivered", "violated", "delay_s", "energy_j", "dropped")
+_OUTCOMES = MEASURED[:-1]  # without the reward
 _STEP = 0.005  # of an action; a difference over it tells what of the budgets a component moves
 _LITTLE, _MOST_WEIGHT = 1e-12, 20.0  # what is left of a budget can be next to nothing, and then no error matters
 _PULL = 0.003  # of the teacher's own choice where worth is learned: enough where all times are worth the same
@@ -148,8 +149,8 @@ class Samples:
         Gain, what was left of the delay budget in s, and the energy budget in J, as far as they could be known.
     shares : ndarray, shape (n, 2)
         Of time and energy that the teacher's decision takes of these, from 0 to 1.
-    outcomes : ndarray, shape (n, 6)
-        What became of the task: the means of these columns are those of `agents.held_out.Score`.
+    outcomes : ndarray, shape (n, 9)
+        What became of the task, the columns `baselines.rollout.MEASURED`.
     actions : ndarray of float32, shape (n, n_act)
         What the teacher did, in the actions of the environment without wrappers.
     weighed, worth : ndarray of float32, shape (n, k)
@@ -174,18 +175,9 @@ class Samples:
         return cls(*(np.concatenate([getattr(part, entry.name) for part in parts]) for entry in fields(cls)))
 
     @property
-    def score(self) -> Score:
-        """How good the teacher was."""
-        sums = dict(zip((*_OUTCOMES, "reward"), self.outcomes.sum(0).tolist(), strict=True))
-        tasks = len(self) + sums["dropped"]
-        return Score(
-            delivered=sums["delivered"] / tasks,
-            violated=sums["violated"] / len(self),
-            delay=sums["delay_s"] / len(self),
-            energy=sums["energy_j"] / len(self),
-            dropped=sums["dropped"] / tasks,
-            reward=sums["reward"] / len(self),
-        )
+    def score(self) -> dict[str, float]:
+        """How good the teacher was, see `baselines.rollout.metrics`."""
+        return metrics(dict(zip(MEASURED, self.outcomes.T, strict=True)))
 
 
 def load_config(source: str | Path | Mapping[str, Any]) -> ImitationConfig:
@@ -224,7 +216,7 @@ def _check(config: ImitationConfig) -> None:
     run = config.target
     if run.algo not in _CLONEABLE:
         raise InvalidInputError("config: run.algo", run.algo, f"Clones are {', '.join(_CLONEABLE)}.")
-    if run.layerwise and (config.noise > 0.0 or _layers(run)):
+    if not run.family.keeps_budgets and (config.noise > 0.0 or _layers(run)):
         raise InvalidInputError("config: run.env", run.env, "It takes neither wrappers nor noise: leave them out.")
     for layer in _layers(run):
         if layer not in ("BudgetShareAction", "KeepBudgets"):
@@ -277,7 +269,7 @@ def imitate(config: ImitationConfig, folder: Path, command: str = "", jobs: int 
         "config": config.model_dump(mode="json"),
         "samples": {"training": len(samples), "held_out": len(held_out)},
         "loss": {"training": loss, "held_out": _Lesson(config, held_out).loss(policy)},
-        "scores": {name: score.as_dict() for name, score in _compare(config, folder, held_out).items()},
+        "scores": _compare(config, folder, held_out),
         "seconds": seconds,
         "git_revision": git_revision(),
         "versions": versions(),
@@ -287,10 +279,10 @@ def imitate(config: ImitationConfig, folder: Path, command: str = "", jobs: int 
 
 
 def _prepare(config: ImitationConfig, folder: Path) -> ImitationConfig:
-    """The configuration with what its teacher has to find out about the channel of Layerwise-v0, kept in the folder."""
+    """The configuration with the options that its teacher has to search for, which are kept in the folder."""
     run, teacher = config.target, config.teacher
     factory: Any = find_policy(teacher.policy)
-    if not (run.layerwise and hasattr(factory, "tune")):
+    if not hasattr(factory, "tune"):
         return config
     path = folder / "teacher" / f"{_key(config)}.json"
     if not path.exists():
@@ -309,16 +301,16 @@ def _key(config: ImitationConfig) -> str:
     return policy_key(watched, config.teacher, gym.make(run.env, **run.env_kwargs))
 
 
-def _compare(config: ImitationConfig, folder: Path, held_out: Samples) -> dict[str, Score]:
+def _compare(config: ImitationConfig, folder: Path, held_out: Samples) -> dict[str, dict[str, float]]:
     """Teacher and clone in the same held-out worlds; one that may miss budgets is also played with these kept."""
     run = config.target
     keeping = {"clone": run.wrappers}
-    if not (_layers(run) or run.layerwise):
+    if run.family.keeps_budgets and not _layers(run):
         keeping["clone, budgets kept"] = [{"coinfer_gym.laim.wrappers.KeepBudgets": {}}]
     scores = {"teacher": held_out.score}
     for name, wrapper in keeping.items():
         env = build_env(read_config(config.run | {"wrapper": wrapper}, "config: run"), config.held_out_worlds)
-        scores[name] = play(env, deterministic(load_agent(folder), env), TEST_SEED)
+        scores[name] = play(env, load_agent(folder), TEST_SEED)
     return scores
 
 
@@ -371,8 +363,7 @@ def _watch(config: ImitationConfig, path: Path, seeds: Sequence[int], noise: flo
     """Write what the teacher does in some worlds."""
     run = config.target
     env = gym.make(run.env, **run.env_kwargs)
-    teacher: Any = make_policy(config.teacher.policy, config.teacher.options)
-    teacher = teacher.bind(env) if hasattr(teacher, "bind") else teacher
+    teacher = bind(make_policy(config.teacher.policy, config.teacher.options), env)
     samples = Samples.join([_play(env, teacher, seed, noise) for seed in seeds])
     content = io.BytesIO()
     np.savez_compressed(content, **{entry.name: getattr(samples, entry.name) for entry in fields(Samples)})
@@ -487,7 +478,7 @@ class _Lesson:
 
     def __init__(self, config: ImitationConfig, samples: Samples) -> None:
         scenario = build_env(config.target, 1, bare=True).get_attr("scenario")[0]
-        if config.target.layerwise:
+        if not config.target.family.keeps_budgets:
             targets = samples.actions.astype(np.float64)
             weights, slack = np.ones_like(targets), np.zeros(targets.shape[1])
             weights[:, 0], slack[0] = _CUT_WEIGHT, 0.5 / scenario.network.cuts

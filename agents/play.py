@@ -21,7 +21,8 @@ from gymnasium.error import DependencyNotInstalled
 import coinfer_gym  # noqa: F401  registers the ids
 from agents.evaluate import find_agent
 from agents.policy import load_agent
-from baselines.compare import is_layerwise
+from baselines import rollout
+from baselines.family import family_of, scenario_of
 from baselines.output import write_bytes
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.errors import InvalidInputError
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT", "encode_gif", "main", "play"]
 
-Columns = tuple[tuple[str, str, float, str], ...]
-
 LIMIT = 1_000_000
 """Bytes of a GIF, at most."""
 
@@ -40,31 +39,6 @@ _MOST_FRAMES = 100
 _FRAME_MS = 600
 _SIZES = ((960, 64), (720, 48), (480, 32))
 """Widths in pixels and numbers of colours, tried in turn; a hundred frames of the last take about 0.4 MB."""
-
-_COLUMNS = (
-    ("time s", "time_s", 1.0, "8.2f"),
-    ("gain dB", "gain_db", 1.0, "8.1f"),
-    ("waiting", "queue_length", 1.0, "8.0f"),
-    ("left s", "delay_budget_s", 1.0, "8.3f"),
-    ("cut", "cut", 1.0, "5.0f"),
-    ("device", "retained_device", 1.0, "7.3f"),
-    ("server", "retained_server", 1.0, "7.3f"),
-    ("power mW", "power_w", 1e3, "9.1f"),
-    ("delay s", "delay_s", 1.0, "8.3f"),
-    ("energy mJ", "energy_j", 1e3, "10.2f"),
-    ("quality", "quality", 1.0, "8.3f"),
-)
-"""Of the printed table: title, key of ``info``, factor, format. ``device`` and ``server`` are retained ratios."""
-
-_LAYERWISE_COLUMNS = (
-    *_COLUMNS[:5],
-    ("sent", "sent_values", 1.0, "7.0f"),
-    ("accuracy", "accuracy", 1.0, "9.4f"),
-    *_COLUMNS[7:8],
-    ("delay ms", "delay_s", 1e3, "9.3f"),
-    *_COLUMNS[9:],
-)
-"""Those of Layerwise-v0: ``sent`` counts the values that the device uploads."""
 
 
 def play(
@@ -103,28 +77,37 @@ def play(
         raise InvalidInputError("tasks", tasks, "Give 1 or more.")
     agent = load_agent(find_agent(path))
     env_id, keywords = agent.trained_for
-    env = gym.make(env_id, render_mode=mode, **keywords)
-    agent.bind(env)
-    every = math.ceil(tasks / _MOST_FRAMES)
-    frames: list[Any] = []
-    infos: list[dict[str, Any]] = []
+    env = _Shown(gym.make(env_id, render_mode=mode, **keywords), tasks, say)
     try:
-        observation, _ = env.reset(seed=seed)
-        state, start, ended = None, np.ones(1, np.bool_), False
-        columns = _LAYERWISE_COLUMNS if is_layerwise(env) else _COLUMNS
-        say(_head(columns))
-        while not ended and len(infos) < tasks:
-            action, state = agent.predict(observation, state, start, deterministic=True)
-            observation, _, terminated, truncated, info = env.step(action)
-            start, ended = np.zeros(1, np.bool_), terminated or truncated
-            infos.append(info)
-            say(_line(info, columns))
-            if mode == "rgb_array" and (len(infos) - 1) % every == 0:
-                frames.append(env.render())
+        [episode] = rollout.play(gym.wrappers.TimeLimit(env, tasks), agent.bind(env), [seed])
     finally:
         env.close()
-    say(_summary(infos))
-    return frames
+    measured, lost = rollout.metrics(episode), episode["dropped"].sum()
+    earned = f"{len(episode['dropped'])} decisions: quality {measured['delivered']:.4f} per task"
+    say(f"{earned}, {measured['violated']:.1%} missed a budget, {lost:.0f} lost waiting")
+    return env.frames
+
+
+class _Shown(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment that says what every decision was, and keeps pictures of up to `_MOST_FRAMES` of them."""
+
+    def __init__(self, env: gym.Env[Any, Any], tasks: int, say: Callable[[str], None]) -> None:
+        super().__init__(env)
+        self.frames: list[Any] = []
+        self._say, self._every, self._decisions = say, math.ceil(tasks / _MOST_FRAMES), 0
+        self._columns = family_of(scenario_of(env)).decision
+        say(" ".join(column.title.rjust(int(column.form.split(".")[0])) for _, column in self._columns))
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Decide a task, and show it."""
+        found = self.env.step(action)
+        info = found[-1]
+        cells = (f"{column.factor * info[key]:{column.form}}" for key, column in self._columns)
+        self._say(f"{' '.join(cells)}  {_outcome(info)}")
+        if self.render_mode == "rgb_array" and self._decisions % self._every == 0:
+            self.frames.append(self.env.render())
+        self._decisions += 1
+        return found
 
 
 def encode_gif(frames: Sequence[NDArray[np.uint8]]) -> bytes:
@@ -157,25 +140,6 @@ def _encode(frames: Sequence[NDArray[np.uint8]], width: int, colours: int) -> by
     buffer = io.BytesIO()
     first.save(buffer, "GIF", save_all=True, append_images=rest, duration=_FRAME_MS, loop=0, optimize=True)
     return buffer.getvalue()
-
-
-def _summary(infos: Sequence[dict[str, Any]]) -> str:
-    """What was earned."""
-    lost = sum(info["dropped"] for info in infos)
-    delivered = sum(info["delivered"] for info in infos) / (len(infos) + lost)
-    missed = sum(info["violated"] for info in infos) / len(infos)
-    earned = f"{len(infos)} decisions: quality {delivered:.4f} per task"
-    return f"{earned}, {missed:.1%} missed a budget, {lost:.0f} lost waiting"
-
-
-def _head(columns: Columns) -> str:
-    """Titles of the columns."""
-    return " ".join(title.rjust(int(form.split(".")[0])) for title, _, _, form in columns)
-
-
-def _line(info: dict[str, Any], columns: Columns) -> str:
-    """A decision and what became of it."""
-    return " ".join(f"{factor * info[key]:{form}}" for _, key, factor, form in columns) + f"  {_outcome(info)}"
 
 
 def _outcome(info: dict[str, Any]) -> str:

@@ -7,9 +7,11 @@ import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
@@ -24,6 +26,7 @@ from agents.hyperparameters import (
     parse_hyperparameters,
 )
 from agents.hyperparameters import read_mapping as _read_mapping
+from baselines.family import Family, family_of, scenario_of
 from baselines.output import git_revision, versions
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim.named_wrappers import Wrappers, check_wrappers
@@ -33,8 +36,6 @@ __all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config"
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_LAYERWISE = "coinfer_gym/Layerwise-"
-_FAMILIES = ("coinfer_gym/LAIM-", _LAYERWISE)
 _MOST = 1_000_000_000  # seeds from here on belong to held-out worlds
 _OWN_FILES = ("config.yaml", "origin.yaml", "evaluations.csv", AGENT_FILE, "results.json")
 _OWN_FOLDERS = ("checkpoints", "tensorboard")
@@ -105,9 +106,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         find_algorithm(self.algo)
-        if not str(self.env).startswith(_FAMILIES):
-            homes = " and ".join(f"{family}v0" for family in _FAMILIES)
-            raise InvalidInputError("env", self.env, f"What is logged and compared are decisions of {homes}.")
+        own = [name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("coinfer_gym.")]
+        if self.env not in own:
+            raise InvalidInputError("env", self.env, f"Give an environment of this project: {', '.join(sorted(own))}.")
         for name in ("eval_freq", "eval_lanes", "test_lanes", "checkpoint_freq", "threads"):
             _check_count(name, getattr(self, name), 1)
         _check_count("seed", self.seed, 0)
@@ -124,10 +125,10 @@ class RunConfig:
         short = self.env.rsplit("/", maxsplit=1)[-1]
         return Path(self.out or f"runs/{self.algo}-{short}-{self.seed}")
 
-    @property
-    def layerwise(self) -> bool:
-        """Whether the environment is Layerwise-v0."""
-        return self.env.startswith(_LAYERWISE)
+    @cached_property
+    def family(self) -> Family:
+        """Family of the environment."""
+        return family_of(scenario_of(gym.make(self.env, **self.env_kwargs)))
 
     @property
     def wrappers(self) -> Wrappers:

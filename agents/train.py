@@ -30,11 +30,10 @@ from agents.callbacks import (
     CheckpointCallback,
     EvaluationCallback,
     PhysicsCallback,
-    ProgressCallback,
     WarmupCallback,
 )
 from agents.checkpoints import find_checkpoints, restore_training, start_from
-from agents.held_out import TEST_SEED, Score, deterministic, play, reference
+from agents.held_out import TEST_SEED, play, reference
 from agents.hyperparameters import ALGORITHMS, Hyperparameters
 from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, build_model, open_folder, read_config, read_config_file, write_results
@@ -170,12 +169,11 @@ def _learn(
         clock.init_callback(model)
         evaluation.init_callback(model)
         return
-    progress = ProgressCallback(hyperparameters.n_timesteps)
-    callbacks = CallbackList([evaluation, clock, PhysicsCallback(_LOGGED_DECISIONS // 2), progress])
+    callbacks = CallbackList([evaluation, clock, PhysicsCallback(_LOGGED_DECISIONS // 2)])
     if hyperparameters.warmup:
         callbacks.callbacks.append(WarmupCallback(config.algo, hyperparameters.warmup))
     with _stops_on_signals(clock):
-        model.learn(left, callbacks, log_interval=_log_interval(model), reset_num_timesteps=False)
+        model.learn(left, callbacks, _log_interval(model), reset_num_timesteps=False, progress_bar=True)
     if isinstance(model, (OnPolicyAlgorithm, OffPolicyAlgorithm)):
         model.dump_logs()
 
@@ -223,21 +221,23 @@ def _finish(
     evaluation.evaluate()
     agent = load_agent(folder)
     env, bare = build_env(config, config.test_lanes), build_env(config, config.test_lanes, bare=True)
-    name, act = reference(bare)
-    scores = {"agent": play(env, deterministic(agent, env), TEST_SEED), name: play(bare, act, TEST_SEED)}
-    write_results(folder, {name: score.as_dict() for name, score in scores.items()} | {"seconds": clock.elapsed})
+    name, policy = reference(bare)
+    scores = {"agent": play(env, agent, TEST_SEED), name: play(bare, policy, TEST_SEED)}
+    write_results(folder, {**scores, "seconds": clock.elapsed})
     print(_table(scores))
     print(f"{model.num_timesteps} decisions in {clock.elapsed:.0f} s of training; the run is in {folder}")
 
 
-def _table(scores: dict[str, Score]) -> str:
+def _table(scores: dict[str, dict[str, float]]) -> str:
     """Means per task on held-out worlds, as text."""
-    best = list(scores.values())[-1].delivered
+    best = list(scores.values())[-1]["delivered"]
     lines = [f"{'':14}{'quality':>9}{'share':>9}{'violations':>12}{'drops':>8}{'delay_s':>10}{'energy_j':>10}"]
-    for name, s in scores.items():
-        share = s.delivered / best if best > 0.0 else float("nan")
+    for name, score in scores.items():
+        quality, violated, dropped = (score[key] for key in ("delivered", "violated", "dropped"))
+        share = quality / best if best > 0.0 else float("nan")
         lines.append(
-            f"{name:14}{s.delivered:9.4f}{share:9.2%}{s.violated:12.2%}{s.dropped:8.2%}{s.delay:10.4f}{s.energy:10.4f}"
+            f"{name:14}{quality:9.4f}{share:9.2%}{violated:12.2%}{dropped:8.2%}"
+            f"{score['service_s']:10.4f}{score['energy_j']:10.4f}"
         )
     return "\n".join(lines)
 

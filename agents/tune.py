@@ -55,7 +55,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.callbacks import WarmupCallback
-from agents.held_out import SELECTION_SEED, deterministic, play
+from agents.held_out import SELECTION_SEED, play
 from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters, read_mapping
 from agents.runs import RunConfig, build_env, build_model, read_config
 from baselines.checks import check_model
@@ -262,7 +262,7 @@ class _WatchCallback(BaseCallback):
 
     def evaluate(self) -> float:
         """Quality per task."""
-        delivered = play(self._held_out, deterministic(self.model, self._held_out), SELECTION_SEED).delivered
+        delivered = play(self._held_out, self.model, SELECTION_SEED)["delivered"]
         self.best = max(self.best, delivered)
         return delivered
 

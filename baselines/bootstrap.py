@@ -1,4 +1,4 @@
-"""Paired bootstrap: how sure the mean over some worlds is, and the difference of two policies in the same worlds."""
+"""Bootstrap intervals: how sure the mean over some worlds is, and the difference of two policies in the same worlds."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def paired_bootstrap(
 ) -> tuple[Estimate, Estimate | None]:
     """Percentile intervals of means over worlds, and of the differences to one policy.
 
-    Worlds are what is resampled, and every policy and metric gets the same ones: what a lucky draw of worlds gives to
-    all policies cancels in their differences.
+    Worlds are resampled, the same ones for every policy and metric: what a lucky draw of worlds gives to all policies
+    cancels in their differences.
 
     Parameters
     ----------
     values : ndarray, shape (policies, worlds, metrics)
+        A policy that did not play all worlds has NaN behind its last one.
     reference : int, optional
         The policy that the others are compared with.
     resamples : int
@@ -46,16 +47,26 @@ def paired_bootstrap(
     -------
     estimate : Estimate of shape (policies, metrics)
     difference : Estimate of shape (policies, metrics), or None
-        Policy less reference, where there is one.
+        Policy minus reference in the worlds that both have played, where there is a reference.
     """
-    policies, worlds, metrics = values.shape
-    table = values.transpose(1, 0, 2).reshape(worlds, -1)
-    means = _resampled_means(table, resamples, np.random.default_rng(seed)).reshape(resamples, policies, metrics)
-    point = values.mean(axis=1)
-    estimate = _percentiles(point, means)
+    estimate = _estimate(values, resamples, seed)
     if reference is None:
         return estimate, None
-    return estimate, _percentiles(point - point[reference], means - means[:, reference : reference + 1])
+    return estimate, _estimate(values - values[reference], resamples, seed)
+
+
+def _estimate(values: NDArray[np.float64], resamples: int, seed: int) -> Estimate:
+    """Means and intervals, those of policies that played equally many worlds by the same resamples."""
+    worlds = np.count_nonzero(~np.isnan(values[:, :, 0]), axis=1)
+    mean, low, high = np.empty((3, len(values), values.shape[2]))
+    for count in np.unique(worlds).tolist():
+        chosen = np.flatnonzero(worlds == count)
+        played = values[chosen, :count]
+        table = played.transpose(1, 0, 2).reshape(count, -1)
+        means = _resampled_means(table, resamples, np.random.default_rng(seed))
+        mean[chosen] = played.mean(axis=1)
+        low[chosen], high[chosen] = np.percentile(means, [2.5, 97.5], axis=0).reshape(2, len(chosen), -1)
+    return Estimate(mean, low, high)
 
 
 def _resampled_means(table: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -68,8 +79,3 @@ def _resampled_means(table: NDArray[np.float64], resamples: int, generator: np.r
         counts = generator.multinomial(worlds, chances, size=min(step, resamples - start))
         means[start : start + step] = counts @ table / worlds
     return means
-
-
-def _percentiles(point: NDArray[np.float64], means: NDArray[np.float64]) -> Estimate:
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return Estimate(point, low, high)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import csv
+import codecs
 import io
-import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 
-import coinfer_gym
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import csv_text as csv_text
+from coinfer_gym.files import versions as versions
 from coinfer_gym.files import write_bytes as write_bytes
 from coinfer_gym.files import write_text as write_text
-
-PACKAGES = ("gymnasium", "numba", "numpy", "cvxpy", "clarabel", "stable-baselines3", "torch")
 
 # Okabe and Ito's colours keep apart under every common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
 GRID = "#dddddd"
+
+_PLAIN = {"±": "+/-", "…": "...", "µ": "u", "≤": "<=", "≥": ">="}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -38,24 +39,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InvalidInputError("config", str(path), "The file must hold a mapping.")
     return data
-
-
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows, the header among them, as the text of a CSV file."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on, as far as it is installed."""
-    found = {"python": platform.python_version(), "coinfer_gym": coinfer_gym.__version__}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def git_revision() -> str | None:
@@ -72,6 +55,24 @@ def git_revision() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return result.stdout.strip()
+
+
+def open_console() -> Console:
+    """Console for tables, which writes what the terminal's encoding lacks in plain letters."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="plain_letters")
+    console = Console()
+    return console if console.is_terminal else Console(width=200)  # a file has no edge to wrap at
+
+
+def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(letter, "?") for letter in letters), error.end
+
+
+codecs.register_error("plain_letters", _in_plain_letters)
 
 
 @contextmanager

@@ -4,92 +4,87 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast, get_type_hints
 
-from baselines.clairvoyant import ClairvoyantPolicy
-from baselines.farsighted import Lyapunov, PredictiveControl, QueueBudget, Slowdown
-from baselines.layerwise.policies import (
-    LayerwiseExact,
-    LayerwiseMenu,
-    LayerwiseReoptimize,
-    LayerwiseRival,
-    LayerwiseStatic,
-)
+from baselines.family import FAMILIES
 from baselines.policy import Policy, Predictor
-from baselines.rules import ConstantAction, MyopicExact, MyopicSCA, RandomPolicy
-from baselines.search import MyopicQuantum
-from baselines.stochastic import StochasticDP
+from baselines.rules import ConstantAction, RandomPolicy
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
 
-__all__ = ["POLICIES", "TRUSTED", "check_options", "find_policy", "make_policy"]
+__all__ = ["POLICIES", "PROJECT", "bind", "check_options", "find_policy", "make_policy"]
 
-POLICIES: dict[str, type[Policy]] = {
-    "random": RandomPolicy,
-    "constant": ConstantAction,
-    "myopic_exact": MyopicExact,
-    "myopic_sca": MyopicSCA,
-    "quantum": MyopicQuantum,
-    "slowdown": Slowdown,
-    "queue_budget": QueueBudget,
-    "lyapunov": Lyapunov,
-    "predictive_control": PredictiveControl,
-    "stochastic_dp": StochasticDP,
-    "clairvoyant": ClairvoyantPolicy,
-    "layerwise_static": LayerwiseStatic,
-    "layerwise_rival": LayerwiseRival,
-    "layerwise_reoptimize": LayerwiseReoptimize,
-    "layerwise_menu": LayerwiseMenu,
-    "layerwise_exact": LayerwiseExact,
-}
-"""Policies by the names that configuration files use."""
+POLICIES: dict[str, type[Policy]] = {"random": RandomPolicy, "constant": ConstantAction}
+"""Policies by the names that configuration files use: those of every environment, and each family's own."""
 
-TRUSTED = ("coinfer_gym", "baselines", "agents")
-"""Packages from which a configuration file may name a policy by ``package.module:attribute``: those of this project.
+for _module in FAMILIES.values():
+    POLICIES |= importlib.import_module(_module).FAMILY.policies
 
-A file that could name any module could run any code. Imports point down, so this floor knows no agent by name: the file
-says ``agents.policy:load_agent``.
-"""
+PROJECT = ("baselines", "agents")
+"""Packages of this project from which a configuration file may name a policy by ``package.module:attribute``."""
 
 
-def find_policy(name: str) -> Callable[..., Predictor]:
-    """What makes the policy of this name.
+def find_policy(name: str, trust: Sequence[str] = ()) -> Callable[..., Predictor]:
+    """The class or function that makes the policy of this name; nothing is called.
+
+    A configuration file that could name any callable could run any code. It may name the `POLICIES`, policies of this
+    project such as ``agents.policy:load_agent``, and whatever is in a module that the user trusts.
 
     Parameters
     ----------
     name : str
-        A key of `POLICIES`, or ``package.module:attribute`` where the package is one of `TRUSTED`.
+        A key of `POLICIES`, or ``package.module:attribute``.
+    trust : sequence of str
+        Modules and packages of the user's own.
 
     Returns
     -------
     callable
-        A class or function that returns a policy.
+        Returns a policy.
 
     Raises
     ------
     InvalidInputError
-        If there is none of this name, or its package is not trusted.
+        If there is none of this name, its module is not trusted, or it is no policy.
     """
     if name in POLICIES:
         return POLICIES[name]
-    if ":" not in name:
-        hint = "A learned agent goes by 'agents.policy:load_agent' and its path."
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        hint = "Name a trained agent by 'agents.policy:load_agent' and its path."
         raise InvalidInputError("policy", name, f"{nearest(name, POLICIES)} {hint}")
-    module_name, attribute = name.split(":", 1)
-    if module_name.split(".")[0] not in TRUSTED:
-        raise InvalidInputError("policy", name, f"A policy is imported from {', '.join(TRUSTED)} only.")
+    trusted = is_trusted(module_name, trust)
+    if not (trusted or module_name.split(".")[0] in PROJECT):
+        remedy = f"Only policies of this project are known. If you trust your module, add: --trust {module_name}"
+        raise InvalidInputError("policy", name, remedy)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise InvalidInputError("policy", name, f"{error}.") from error
     factory = getattr(module, attribute, None)
-    if not callable(factory):
+    if factory is None:
         raise InvalidInputError("policy", name, nearest(attribute, getattr(module, "__all__", dir(module))))
+    if not callable(factory) or not (trusted or _makes_policy(factory)):
+        raise InvalidInputError(
+            "policy", name, "It is no policy: a class with predict(), or a function that returns one."
+        )
     return cast("Callable[..., Predictor]", factory)
 
 
-def make_policy(name: str, options: Mapping[str, Any] | None = None) -> Predictor:
+def is_trusted(module: str, trust: Sequence[str]) -> bool:
+    """Whether a module is one of those that the user trusts, or inside one."""
+    return any(module == name or module.startswith(f"{name}.") for name in trust)
+
+
+def _makes_policy(factory: Any) -> bool:
+    """Whether a class, or what a function says that it returns, has ``predict``."""
+    if inspect.isclass(factory):
+        return hasattr(factory, "predict")
+    return inspect.isfunction(factory) and hasattr(get_type_hints(factory).get("return"), "predict")
+
+
+def make_policy(name: str, options: Mapping[str, Any] | None = None, trust: Sequence[str] = ()) -> Predictor:
     """Policy by name and options, not yet bound to an environment.
 
     Parameters
@@ -98,6 +93,8 @@ def make_policy(name: str, options: Mapping[str, Any] | None = None) -> Predicto
         As for `find_policy`.
     options : mapping, optional
         Its keyword arguments.
+    trust : sequence of str
+        As for `find_policy`.
 
     Returns
     -------
@@ -106,20 +103,29 @@ def make_policy(name: str, options: Mapping[str, Any] | None = None) -> Predicto
     Raises
     ------
     InvalidInputError
-        If there is no such policy, or an option is unknown or missing.
+        If there is no such policy, an option is unknown or missing, or what is made has no ``predict``.
     """
-    factory = find_policy(name)
+    factory = find_policy(name, trust)
     options = dict(options or {})
     check_options(name, factory, options)
-    return factory(**options)
+    policy = factory(**options)
+    if not callable(getattr(policy, "predict", None)):
+        raise InvalidInputError("policy", name, f"It made a {type(policy).__name__}, which has no predict().")
+    return policy
+
+
+def bind(policy: Any, env: Any) -> Predictor:
+    """The policy, tied to the environment if it asks for that."""
+    return cast("Predictor", policy.bind(env) if hasattr(policy, "bind") else policy)
 
 
 def check_options(name: str, factory: Callable[..., Predictor], options: Mapping[str, Any]) -> None:
     """Raise `InvalidInputError` unless `factory` takes these keyword arguments and needs no more."""
     parameters = inspect.signature(factory).parameters
-    if any(entry.kind is entry.VAR_KEYWORD for entry in parameters.values()):
+    kinds = {name: entry.kind for name, entry in parameters.items() if name != "env"}
+    if inspect.Parameter.VAR_KEYWORD in kinds.values():
         return
-    known = [entry for entry in parameters if entry != "env"]
+    known = [name for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_POSITIONAL]
     for key in options:
         if key not in known:
             hint = nearest(key, known) if known else "It has no options."

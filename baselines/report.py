@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
-from baselines.bootstrap import Estimate
+from baselines.bootstrap import Estimate, paired_bootstrap
+from baselines.family import Column
 from baselines.output import (
     BLUE,
     GREY,
@@ -22,6 +23,7 @@ from baselines.output import (
     VERMILION,
     csv_text,
     git_revision,
+    open_console,
     render,
     style,
     versions,
@@ -29,142 +31,114 @@ from baselines.output import (
     write_text,
 )
 
+__all__ = ["Comparison"]
 
-class Column(NamedTuple):
-    """How a metric is shown."""
-
-    title: str
-    form: str
-    factor: float = 1.0
-
-
-COLUMNS = {
-    "delivered": Column("delivered quality", "z.4f"),
-    "on_time": Column("on time %", "z.1f", 100.0),
-    "dropped": Column("dropped %", "z.2f", 100.0),
-    "delay_s": Column("delay ms", "z.1f", 1e3),
-    "service_s": Column("service ms", "z.1f", 1e3),
-    "energy_j": Column("energy mJ", "z.2f", 1e3),
-    "violated": Column("violated %", "z.1f", 100.0),
-    "return": Column("return", "z.4f"),
-    "regret": Column("regret", "z.4f"),
-    "accuracy": Column("accuracy %", "z.2f", 100.0),
-    "decision_us": Column("decision us", ",.0f"),
-}
-
-
-HEADLINES = {"delivered": Column("delivered quality", "z.4f"), "delay_s": Column("mean latency (ms)", "z.3f", 1e3)}
-"""How a metric is shown that is the first, and so what the comparison is about."""
+NOTE = "95 % intervals: paired bootstrap over worlds; ± is the longer side of one"
 
 _LOGARITHMIC = ("delay_s", "decision_us")
 
 
 @dataclass(frozen=True)
-class Report:
-    """A comparison, ready to be written.
+class Comparison:
+    """What some policies earned in the same worlds.
 
     Attributes
     ----------
     config : dict
         The configuration in its plain form.
-    tuned : dict
-        Options that were searched for, by label.
-    command : str
-        The command that made it.
-    metrics : sequence of str
-        Names of the metrics; the first is a key of `HEADLINES`.
+    labels : list of str
+        The policies.
+    metrics : mapping of str to Column
+        The metrics, and how they are shown; the comparison is about the first one.
     values : ndarray, shape (policies, worlds, metrics)
-    estimate : Estimate of shape (policies, metrics)
-    difference : Estimate of shape (policies, metrics), or None
-        To the reference of the configuration.
+        NaN behind the last world of a policy that played fewer of them.
+    tuned : mapping of str to dict
+        Options that were searched for, by label.
+    reference : str, optional
+        The policy that differences are taken to.
+    notes : tuple of str
+        What to say below the table.
     """
 
     config: dict[str, Any]
-    tuned: dict[str, dict[str, Any]]
-    command: str
-    metrics: Sequence[str]
+    labels: list[str]
+    metrics: Mapping[str, Column]
     values: NDArray[np.float64]
-    estimate: Estimate
-    difference: Estimate | None
+    tuned: Mapping[str, dict[str, Any]]
+    reference: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def intervals(self) -> tuple[Estimate, Estimate | None]:
+        """Estimates of shape (policies, metrics): of the means over worlds, and of the differences to the reference."""
+        return paired_bootstrap(self.values, None if self.reference is None else self.labels.index(self.reference))
 
     @property
-    def labels(self) -> list[str]:
-        """The policies."""
-        return list(self.config["policies"])
+    def worlds(self) -> list[int]:
+        """Number of worlds that each policy has played."""
+        counts: list[int] = np.count_nonzero(~np.isnan(self.values[:, :, 0]), axis=1).tolist()
+        return counts
 
-    @property
-    def headline(self) -> Column:
-        """How the first metric is shown."""
-        return HEADLINES[self.metrics[0]]
+    def only(self, metrics: Sequence[str]) -> Comparison:
+        """The same with some of the metrics."""
+        columns = [list(self.metrics).index(name) for name in metrics]
+        shown = {name: self.metrics[name] for name in metrics}
+        return replace(self, metrics=shown, values=self.values[:, :, columns])
+
+    def rows(self) -> list[list[tuple[str, str]]]:
+        """The table, titles first, then a row per policy: each cell is a text and the interval that belongs to it."""
+        first, *others = self.metrics.values()
+        estimate, difference = self.intervals
+        unequal = len(set(self.worlds)) > 1
+        titles = ["policy", *(["worlds"] if unequal else []), first.title]
+        titles += [f"relative to {self.reference!r}"] if difference is not None else []
+        rows = [[(title, "") for title in (*titles, *(column.title for column in others))]]
+        for i, label in enumerate(self.labels):
+            row = [(label, ""), *([(str(self.worlds[i]), "")] if unequal else []), _interval(estimate, i, first)]
+            if difference is not None:
+                row.append(("", "") if label == self.reference else _interval(difference, i, first, "+"))
+            rows.append(row + [_margin(estimate, i, k, column) for k, column in enumerate(others, start=1)])
+        return rows
 
     def show(self) -> None:
         """Print the table."""
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=200)  # a file has no edge to wrap at
-        console.print(self._table())
-        console.print("[dim]95 % intervals: paired bootstrap over worlds; ± is the longer side of one[/dim]")
+        worlds = max(self.worlds)
+        table = Table(title=f"{self.config['title']}: mean over {worlds} worlds", title_justify="left")
+        titles, *rows = self.rows()
+        for k, (title, _) in enumerate(titles):
+            whole = k == 0 or title.startswith("relative to") or title == self.metrics[next(iter(self.metrics))].title
+            table.add_column(title, justify="right" if k else "left", no_wrap=whole)
+        for row in rows:
+            cells = ((text, interval.replace("[", "\\[")) for text, interval in row)
+            table.add_row(*(f"{text}\n[dim]{interval}[/dim]" if interval else text for text, interval in cells))
+        console = open_console()
+        console.print(table)
+        for note in (NOTE, *self.notes):
+            console.print(note, style="dim", markup=False)
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, command: str) -> None:
         """Write ``summary.csv``, ``worlds.csv``, ``summary.json`` and ``comparison.png``."""
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "summary.csv", self._summary_csv())
         write_text(folder / "worlds.csv", self._worlds_csv())
-        write_text(folder / "summary.json", json.dumps(self._summary(), indent=2) + "\n")
-        for name, content in draw(self).items():
-            write_bytes(folder / name, content)
+        write_text(folder / "summary.json", json.dumps(self.summary(command), indent=2) + "\n")
+        write_bytes(folder / "comparison.png", draw(self))
 
-    def _table(self) -> Table:
-        worlds, reference = self.config["worlds"], self.config["reference"]
-        table = Table(title=f"{self.config['title']}: mean over {worlds} worlds", title_justify="left")
-        table.add_column("policy", no_wrap=True)
-        table.add_column(self.headline.title, justify="right", no_wrap=True)
-        if self.difference is not None:
-            table.add_column(f"less {reference!r}", justify="right", no_wrap=True)
-        for name in self.metrics[1:]:
-            table.add_column(COLUMNS[name].title, justify="right")
+    def summary(self, command: str) -> dict[str, Any]:
+        """Everything but the single worlds, as plain values."""
+        estimate, difference = self.intervals
+        policies: dict[str, dict[str, Any]] = {}
         for i, label in enumerate(self.labels):
-            cells = [_interval(self.estimate, i, self.headline)]
-            if self.difference is not None:
-                cells.append("" if label == reference else _interval(self.difference, i, self.headline, "+"))
-            cells += [_margin(self.estimate, i, k, COLUMNS[name]) for k, name in enumerate(self.metrics) if k > 0]
-            table.add_row(label, *cells)
-        return table
-
-    def _summary_csv(self) -> str:
-        header = ["policy", "metric", "mean", "low", "high"]
-        parts = [*self.estimate]
-        if self.difference is not None:
-            header += ["difference", "difference_low", "difference_high"]
-            parts += [*self.difference]
-        rows = [
-            [label, name, *(repr(float(part[i, k])) for part in parts)]
-            for i, label in enumerate(self.labels)
-            for k, name in enumerate(self.metrics)
-        ]
-        return csv_text([header, *rows])
-
-    def _worlds_csv(self) -> str:
-        first = self.config["seed"]
-        rows = [
-            [label, first + world, *(repr(float(value)) for value in self.values[i, world])]
-            for i, label in enumerate(self.labels)
-            for world in range(self.config["worlds"])
-        ]
-        return csv_text([["policy", "seed", *self.metrics], *rows])
-
-    def _summary(self) -> dict[str, Any]:
-        policies = {label: {"metrics": self._numbers(self.estimate, i)} for i, label in enumerate(self.labels)}
-        for i, label in enumerate(self.labels):
-            if self.difference is not None:
-                policies[label]["difference"] = self._numbers(self.difference, i)
+            policies[label] = {"worlds": self.worlds[i], "metrics": self._numbers(estimate, i)}
+            if difference is not None:
+                policies[label]["difference"] = self._numbers(difference, i)
             if label in self.tuned:
                 policies[label]["tuned"] = self.tuned[label]
         return {
             "title": self.config["title"],
             "policies": policies,
             "config": self.config,
-            "command": self.command,
+            "notes": list(self.notes),
+            "command": command,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "git": git_revision(),
             "versions": versions(),
@@ -176,52 +150,73 @@ class Report:
             for k, name in enumerate(self.metrics)
         }
 
+    def _summary_csv(self) -> str:
+        estimate, difference = self.intervals
+        parts = dict(zip(("mean", "low", "high"), estimate, strict=True))
+        if difference is not None:
+            parts |= zip(("difference", "difference_low", "difference_high"), difference, strict=True)
+        rows = [
+            [label, name, *(repr(float(part[i, k])) for part in parts.values())]
+            for i, label in enumerate(self.labels)
+            for k, name in enumerate(self.metrics)
+        ]
+        return csv_text([["policy", "metric", *parts], *rows])
 
-def _interval(estimate: Estimate, i: int, column: Column, sign: str = "") -> str:
-    """First metric of policy `i`, its interval below."""
+    def _worlds_csv(self) -> str:
+        rows = [
+            [label, self.config["seed"] + world, *map(repr, self.values[i, world].tolist())]
+            for i, label in enumerate(self.labels)
+            for world in range(self.worlds[i])
+        ]
+        return csv_text([["policy", "seed", *self.metrics], *rows])
+
+
+def _interval(estimate: Estimate, i: int, column: Column, sign: str = "") -> tuple[str, str]:
+    """First metric of policy `i`, and its interval."""
     mean, low, high = (format(column.factor * part[i, 0], f"{sign}{column.form}") for part in estimate)
-    return f"{mean}\n[dim]\\[{low}, {high}][/dim]"
+    return mean, f"[{low}, {high}]"
 
 
-def _margin(estimate: Estimate, i: int, k: int, column: Column) -> str:
-    """Metric `k` of policy `i`, below it how far its interval reaches at most to a side."""
+def _margin(estimate: Estimate, i: int, k: int, column: Column) -> tuple[str, str]:
+    """Metric `k` of policy `i`, and how far its interval reaches at most to a side."""
     mean, low, high = (column.factor * part[i, k] for part in estimate)
-    return f"{mean:{column.form}}\n[dim]±{max(mean - low, high - mean):{column.form}}[/dim]"
+    return f"{mean:{column.form}}", f"±{max(mean - low, high - mean):{column.form}}"
 
 
-def draw(report: Report) -> dict[str, bytes]:
-    """Picture of a comparison: per policy its first metric, what it violates and drops, and how long it thinks.
+def draw(comparison: Comparison) -> bytes:
+    """Picture of a comparison as PNG: per policy its first metric, what it violates and drops, and its thinking time.
 
     Parameters
     ----------
-    report : Report
+    comparison : Comparison
 
     Returns
     -------
-    dict of str to bytes
-        Files by name.
+    bytes
     """
     from matplotlib.figure import Figure
 
+    labels, first = comparison.labels, next(iter(comparison.metrics))
     with style():
-        figure = Figure(figsize=(11.0, 1.9 + 0.42 * len(report.labels)))
+        figure = Figure(figsize=(11.0, 1.9 + 0.42 * len(labels)))
         figure.set_layout_engine("constrained", wspace=0.06)
         axes = figure.subplots(1, 4, sharey=True, width_ratios=[3.2, 1.5, 1.5, 2.0])
-        for axis, name in zip(axes, (report.metrics[0], "violated", "dropped", "decision_us"), strict=True):
-            _dots(axis, report, name)
-        axes[0].set_yticks(range(len(report.labels)), report.labels)
-        axes[0].set_ylim(len(report.labels) - 0.5, -0.5)  # the first policy on top
-        figure.suptitle(f"{report.config['title']}  ({report.config['worlds']} worlds, 95 % intervals)", fontsize=11)
-        return {"comparison.png": render(figure)}
+        for axis, name in zip(axes, (first, "violated", "dropped", "decision_us"), strict=True):
+            _dots(axis, comparison, name)
+        axes[0].set_yticks(range(len(labels)), labels)
+        axes[0].set_ylim(len(labels) - 0.5, -0.5)  # the first policy on top
+        worlds = max(comparison.worlds)
+        figure.suptitle(f"{comparison.config['title']}  ({worlds} worlds, 95 % intervals)", fontsize=11)
+        return render(figure, "png")
 
 
-def _dots(axis: Any, report: Report, name: str) -> None:
+def _dots(axis: Any, comparison: Comparison, name: str) -> None:
     """One metric of every policy, with its interval."""
-    k = list(report.metrics).index(name)
-    column = report.headline if k == 0 else COLUMNS[name]
-    mean, low, high = (column.factor * part[:, k] for part in report.estimate)
+    k = list(comparison.metrics).index(name)
+    column = comparison.metrics[name]
+    mean, low, high = (column.factor * part[:, k] for part in comparison.intervals[0])
     rows = np.arange(len(mean))
-    is_reference = np.array([label == report.config["reference"] for label in report.labels])
+    is_reference = np.array([label == comparison.reference for label in comparison.labels])
     for chosen, colour, marker in ((~is_reference, BLUE, "o"), (is_reference, VERMILION, "D")):
         error = np.maximum([mean - low, high - mean], 0.0)[:, chosen]
         axis.errorbar(

@@ -7,7 +7,7 @@ A configuration says where, on how many worlds, and which values to try::
     env: {scenario: bert-multimodal}
     worlds: 100                             # world k is env.reset(seed=seed + k)
     seed: 10000000                          # the least: nobody evaluates up there
-    metric: delivered                       # of `baselines.compare.METRICS`, the larger the better; the default
+    metric: delivered                       # the larger the better; the default
     rules:                                  # label: policy, fixed options, and the values to try of the others
       queue budget:
         policy: "baselines.farsighted:QueueBudget"
@@ -39,9 +39,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from baselines.checks import check_model
-from baselines.compare import METRICS, play
+from baselines.family import family_of, scenario_of
 from baselines.output import read_yaml, write_text
-from baselines.registry import check_options, find_policy, make_policy
+from baselines.registry import bind, check_options, find_policy, make_policy
+from baselines.rollout import measure
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
@@ -97,8 +98,9 @@ def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
     """
     data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
     config = check_model(TuneConfig, data, "config")
-    if config.metric not in METRICS:
-        raise InvalidInputError("config: metric", config.metric, nearest(config.metric, METRICS))
+    known = family_of(scenario_of(gym.make(config.environment, **config.env))).metrics
+    if config.metric not in known:
+        raise InvalidInputError("config: metric", config.metric, nearest(config.metric, known))
     for label, rule in config.rules.items():
         for name, values in rule.search.items():
             if not values:
@@ -221,9 +223,8 @@ class _Trial:
 def _play(config: TuneConfig, policy_name: str, options: dict[str, Any], seeds: Sequence[int]) -> NDArray[np.float64]:
     """The metric in some worlds."""
     env = gym.make(config.environment, **config.env)
-    policy: Any = make_policy(policy_name, options)
-    policy = policy.bind(env) if hasattr(policy, "bind") else policy
-    return np.array([play(env, policy, seed)[config.metric] for seed in seeds])
+    policy = bind(make_policy(policy_name, options), env)
+    return np.array([measure(env, policy, seed)[config.metric] for seed in seeds])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

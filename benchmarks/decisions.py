@@ -15,8 +15,9 @@ from agents.evaluate import find_agent
 from agents.export import build_graph
 from agents.policy import load_agent
 from agents.runs import RunConfig, build_model
-from baselines.compare import load_config, play
+from baselines.compare import load_config
 from baselines.registry import make_policy
+from baselines.rollout import measure as measure_world
 from benchmarks.measure import interleave
 
 _AGENT = "bert-multimodal"
@@ -40,7 +41,7 @@ def measure(repetitions: int = 5) -> dict[str, float]:
     policies |= {name: make_policy(config.policies[name].policy, config.policies[name].options) for name in _RULES}
     for name, policy in policies.items():
         policy.bind(env)
-        times = [play(env, policy, seed)["decision_us"] for seed in range(repetitions)]
+        times = [measure_world(env, policy, seed)["decision_us"] for seed in range(repetitions)]
         figures[f"decision, {name}, us"] = statistics.median(times)
     return figures
 

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -19,7 +19,10 @@ import yaml
 from coinfer_gym._version import __version__
 from coinfer_gym.errors import InvalidInputError, nearest
 
-PACKAGES = ("numpy", "safetensors", "scikit-learn", "scipy", "torch", "transformers")
+PACKAGES = (
+    *("gymnasium", "numba", "numpy", "scipy", "cvxpy", "clarabel", "stable-baselines3"),
+    *("safetensors", "scikit-learn", "torch", "transformers"),
+)
 
 LARGEST_YAML = 1_000_000
 """Longest YAML text that is read, in characters."""
@@ -207,12 +210,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     draft.replace(path)
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of the same keys as the text of a CSV file with a header."""
+def csv_text(rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
+    """Rows as the text of a CSV file: sequences with the header among them, or mappings with the same keys."""
+    lines: list[Any] = list(rows)
+    if isinstance(lines[0], Mapping):
+        lines = [list(lines[0]), *([row[name] for name in lines[0]] for row in lines)]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 
@@ -223,7 +227,7 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a measurement depends on, as far as it is installed."""
+    """Versions of what a result depends on, as far as it is installed."""
     found = {"python": platform.python_version(), "coinfer_gym": __version__}
     for name in PACKAGES:
         try:

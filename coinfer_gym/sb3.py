@@ -29,6 +29,7 @@ except ImportError as error:
     raise ImportError("coinfer_gym.sb3 needs Stable-Baselines3: run `pip install 'coinfer-gym[agents]'`.") from error
 
 import coinfer_gym  # noqa: F401  registers the ids
+from coinfer_gym.envs.vector import last_infos
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim.named_wrappers import Wrappers, check_wrappers, wrap
 
@@ -75,7 +76,7 @@ class NativeVecEnv(VecEnv):
     def decisions(self) -> Columns:
         """What became of the last decision of every lane, an array per key of ``info``."""
         if self._decisions is None:
-            self._decisions = _decisions(self._raw)
+            self._decisions = last_infos(self._raw)
         return self._decisions
 
     def reset(self) -> NDArray[np.float32]:
@@ -286,15 +287,6 @@ def _vector_layers(wrappers: Wrappers) -> list[Any] | None:
 
 def _make_wrapped(env_id: str, wrappers: Wrappers, env_kwargs: Mapping[str, Any]) -> gym.Env[Any, Any]:
     return wrap(gym.make(env_id, disable_env_checker=True, **env_kwargs), wrappers)
-
-
-def _decisions(infos: dict[str, Any]) -> Columns:
-    """Columns of an info dictionary, with the last info of a lane instead of the first one of its next episode."""
-    names = _names(infos)
-    if "final_info" not in infos:
-        return {name: infos[name] for name in names}
-    ended, final = infos["_final_info"], infos["final_info"]
-    return {name: np.where(ended, final[name], infos[name]) for name in names}
 
 
 def _names(infos: dict[str, Any]) -> list[str]:

@@ -48,6 +48,8 @@ class WorldScenario(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    family: ClassVar[str]
+    """Name of the task that is played in this world."""
     file_fields: ClassVar[tuple[str, ...]] = ("channel_trace", "arrival_trace")
     """Keys that can hold the path of a file."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,16 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             infos[name] = values[:, column]
             infos[f"_{name}"] = present
         return infos
+
+
+def last_infos(infos: Mapping[str, Any]) -> Infos:
+    """What became of the last decisions, by name.
+
+    Where an episode ended and the lane was reset at once, that is its ``final_info`` instead of the first info of the
+    next episode.
+    """
+    names = [name for name in infos if name[0] != "_" and not name.startswith("final_")]
+    if "final_info" not in infos:
+        return {name: infos[name] for name in names}
+    ended, final = infos["_final_info"], infos["final_info"]
+    return {name: np.where(ended, final[name], infos[name]) for name in names}

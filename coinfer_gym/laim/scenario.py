@@ -30,6 +30,7 @@ class Scenario(WorldScenario):
         Through `load_scenario`: if a key is unknown or a value is out of range.
     """
 
+    family: ClassVar[str] = "laim"
     file_fields: ClassVar[tuple[str, ...]] = ("workload", "predictor", *WorldScenario.file_fields)
 
     # the network and what its pruning costs

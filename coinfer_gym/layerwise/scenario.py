@@ -43,6 +43,7 @@ class LayerwiseScenario(WorldScenario):
         Through `load_layerwise_scenario`: if a key is unknown or a value is out of range.
     """
 
+    family: ClassVar[str] = "layerwise"
     file_fields: ClassVar[tuple[str, ...]] = ("network", "predictor", *WorldScenario.file_fields)
 
     # the network and its accuracy

@@ -189,7 +189,7 @@ def generalise(config: GeneraliseConfig, work: Path, jobs: int = 1) -> list[Poin
 
 def _play(config: GeneraliseConfig, axis: str, name: float | str, work: Path, jobs: int) -> Point:
     comparison = config.comparison(axis, name)
-    values = compare.compare(comparison, work, jobs).values[:, :, [compare.METRICS.index(part) for part in METRICS]]
+    values = compare.compare(comparison, work, jobs).only(METRICS).values
     if config.clairvoyant:
         bound = np.full((1, *values.shape[1:]), np.nan)
         bound[0, :, 0] = clairvoyant_bounds(comparison, work, jobs)[1]

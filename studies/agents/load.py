@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.clairvoyant import clairvoyant_optimum
-from baselines.compare import METRICS, ROOT, CompareConfig, PolicyConfig, compare, load_config, policy_key
+from baselines.compare import ROOT, CompareConfig, PolicyConfig, compare, load_config, policy_key
 from baselines.farsighted import mean_arrival_rate
 from baselines.output import (
     BLACK,
@@ -164,7 +164,7 @@ def sweep(
         title = f"{SCENARIO}, {arrivals}, {rate:g} tasks per second"
         env = settings(arrivals, rate, tasks)
         config = load_config({"title": title, "env": env, "worlds": worlds, "seed": seed, "policies": policies})
-        played = compare(config, work, jobs).values[:, :, METRICS.index("delivered")]
+        played = compare(config, work, jobs).only(["delivered"]).values[:, :, 0]
         parts.append(np.concatenate([played, clairvoyant_bounds(config, work, jobs)]))
     return Sweep(np.array(rates, dtype=np.float64), np.stack(parts, axis=-1))
 

@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,9 +26,11 @@ import yaml
 from numpy.typing import NDArray
 
 from agents.agent_file import AGENT_FILE, read_agent
-from agents.evaluate import AGENT, TRAINED, Evaluation, evaluate, quality_bounds
+from agents.evaluate import AGENT, TRAINED, evaluate, plain
 from agents.hyperparameters import read_mapping
 from baselines.bootstrap import paired_bootstrap
+from baselines.family import family_of, scenario_of
+from baselines.report import Comparison
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import WorldScenario
 
@@ -75,7 +77,7 @@ def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 
     training = read_training(folder)
     _check_worlds(training, range(seed, seed + worlds))
     evaluation = evaluate(folder, worlds=worlds, seed=seed, jobs=jobs)
-    scenario = cast("Any", gym.make(evaluation.env, **evaluation.env_kwargs).unwrapped).scenario
+    scenario = scenario_of(gym.make(evaluation.config["environment"], **evaluation.config["env"]))
     bounds = _bounds(evaluation, scenario, jobs)
     card = {
         "name": name,
@@ -87,12 +89,12 @@ def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 
         **{key: about[key] for key in ("algo", "activation", "timesteps")},
         "wrapper": about["config"].get("wrapper") or [],
         "training": training,
-        "evaluation": evaluation.plain() | {"clairvoyant": bounds},
+        "evaluation": plain(evaluation) | {"clairvoyant": bounds},
     }
     files = {
         AGENT_FILE: content,
         "card.json": (json.dumps(card, indent=1) + "\n").encode(),
-        "card.md": _describe(card, evaluation).encode(),
+        "card.md": _describe(card, evaluation, family_of(scenario).bounds is not None).encode(),
     }
     for file, part in files.items():
         if len(part) > LIMIT:
@@ -169,14 +171,15 @@ def _check_worlds(training: Sequence[dict[str, Any]], frozen: range) -> None:
             raise InvalidInputError("seed", frozen.start, remedy)
 
 
-def _bounds(evaluation: Evaluation, scenario: WorldScenario, jobs: int) -> dict[str, Any]:
+def _bounds(evaluation: Comparison, scenario: WorldScenario, jobs: int) -> dict[str, Any]:
     """What knowing the future could deliver: an upper bound, and what is surely attainable."""
-    env = gym.make(evaluation.env, **evaluation.env_kwargs)
+    config, find = evaluation.config, family_of(scenario).quality_bounds
+    env = gym.make(config["environment"], **config["env"])
     drawn = []
-    for world in range(evaluation.seed, evaluation.seed + evaluation.worlds):
+    for world in range(config["seed"], config["seed"] + config["worlds"]):
         env.reset(seed=world)
         drawn.append(cast("Any", env.unwrapped).world())
-    results = joblib.Parallel(n_jobs=jobs)(joblib.delayed(quality_bounds)(scenario, world) for world in drawn)
+    results = joblib.Parallel(n_jobs=jobs)(joblib.delayed(find)(scenario, world) for world in drawn)
     values: NDArray[np.float64] = np.array([[[lower], [upper]] for lower, upper in results]).swapaxes(0, 1)
     estimate, _ = paired_bootstrap(values)
     return {
@@ -185,10 +188,10 @@ def _bounds(evaluation: Evaluation, scenario: WorldScenario, jobs: int) -> dict[
     }
 
 
-def _write_call(evaluation: Evaluation) -> str:
+def _write_call(env: str, env_kwargs: Mapping[str, Any]) -> str:
     """The call that makes the environment, in the style of the sources."""
-    arguments = [f'"coinfer_gym:{evaluation.env}"']
-    for key, value in evaluation.env_kwargs.items():
+    arguments = [f'"coinfer_gym:{env}"']
+    for key, value in env_kwargs.items():
         arguments.append(f"{key}={json.dumps(value) if isinstance(value, str) else repr(value)}")
     line = f"gym.make({', '.join(arguments)})"
     if len(line) <= _LINE:
@@ -196,35 +199,30 @@ def _write_call(evaluation: Evaluation) -> str:
     return "gym.make(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
 
 
-def _describe(card: dict[str, Any], evaluation: Evaluation) -> str:
+def _describe(card: dict[str, Any], evaluation: Comparison, bounded: bool) -> str:
     """Text of ``card.md``."""
     wrappers = ", ".join(f"`{json.dumps(layer)}`" for layer in card["wrapper"]) or "none"
-    bounds = card["evaluation"]["clairvoyant"]
-    layerwise = evaluation.env.startswith("coinfer_gym/Layerwise-")
-    share = float(evaluation.estimate.mean[evaluation.labels.index(AGENT), 0]) / bounds["upper"]["mean"]
-    titles, *rows = evaluation.rows()
-    told = (
-        ""
-        if layerwise
-        else f" No policy can exceed the clairvoyant's upper bound; the agent delivers {share:.1%} of it."
-    )
-    for name in () if layerwise else ("lower", "upper"):
+    config, bounds = evaluation.config, card["evaluation"]["clairvoyant"]
+    share = float(evaluation.intervals[0].mean[evaluation.labels.index(AGENT), 0]) / bounds["upper"]["mean"]
+    titles, *rows = ([f"{text} {interval}".strip() for text, interval in row] for row in evaluation.rows())
+    told = f" No policy can exceed the clairvoyant's upper bound; the agent delivers {share:.1%} of it."
+    for name in ("lower", "upper") if bounded else ():
         text = "{mean:.4f} [{low:.4f}, {high:.4f}]".format(**bounds[name])
         rows.append([f"clairvoyant, {name} bound", text, *[""] * (len(titles) - 2)])
     table = [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows)]
-    last = evaluation.seed + evaluation.worlds - 1
+    first, last = config["seed"], config["seed"] + config["worlds"] - 1
     parts = [
         f"# {card['name']}",
         f"{card['description']}",
-        f"An agent of {card['algo'].upper()} for `{evaluation.env}`, scenario `{card['scenario']}`, kept after "
+        f"An agent of {card['algo'].upper()} for `{config['environment']}`, scenario `{card['scenario']}`, kept after "
         f"{card['timesteps']:,} decisions of training. Wrappers, the innermost first: {wrappers}; `bind` builds them.",
         "```python\nimport gymnasium as gym\n\nfrom agents.policy import load_agent\n\n"
-        f"env = {_write_call(evaluation)}\n"
+        f"env = {_write_call(config['environment'], config['env'])}\n"
         f'agent = load_agent("agents/trained/{card["name"]}").bind(env)\n'
         "observation, info = env.reset(seed=0)\naction, _ = agent.predict(observation, deterministic=True)\n```",
         "## Result",
-        f"Means over the frozen worlds `reset(seed={evaluation.seed})` to `reset(seed={last})`, in which no training "
-        f"began, with 95 % intervals by the paired bootstrap over worlds.{'' if layerwise else told}",
+        f"Means over the frozen worlds `reset(seed={first})` to `reset(seed={last})`, in which no training "
+        f"began, with 95 % intervals by the paired bootstrap over worlds.{told if bounded else ''}",
         "\n".join(table),
         *evaluation.notes,
         f"Evaluated at revision `{card['evaluation']['git_revision']}`.",

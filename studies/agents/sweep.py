@@ -50,8 +50,7 @@ from tqdm import tqdm
 
 from agents.agent_file import AGENT_FILE, read_agent
 from agents.evaluate import METRICS as PLAYED
-from agents.evaluate import play_worlds, quality_bounds
-from agents.held_out import SELECTION_SEED, deterministic
+from agents.held_out import SELECTION_SEED, play_worlds
 from agents.hyperparameters import read_mapping
 from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, read_config
@@ -59,8 +58,10 @@ from agents.train import train
 from baselines import compare
 from baselines.checks import check_model
 from baselines.compare import CompareConfig, PolicyConfig
+from baselines.family import family_of
 from baselines.output import csv_text, write_text
-from baselines.registry import make_policy
+from baselines.registry import bind, make_policy
+from baselines.rollout import measure
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError, nearest
 
@@ -339,10 +340,10 @@ def _evaluate(run: Run, comparison: CompareConfig) -> None:
     if _is_evaluated(run, key):
         return
     env = build_env(run.config, comparison.worlds)
-    earned = play_worlds(env, deterministic(load_agent(folder), env), comparison.seed)[:, : len(METRICS)]
+    earned = [[found[name] for name in METRICS] for found in play_worlds(env, load_agent(folder), comparison.seed)]
     env.close()
     worlds = range(comparison.seed, comparison.seed + comparison.worlds)
-    rows = [(world, *row) for world, row in zip(worlds, earned.tolist(), strict=True)]
+    rows = [(world, *row) for world, row in zip(worlds, earned, strict=True)]
     write_text(folder / "evaluation.csv", csv_text([("world", *METRICS), *rows]))
     write_text(folder / "evaluation.json", json.dumps({"key": key}) + "\n")
 
@@ -393,13 +394,12 @@ def _play_reference(
     if entry is None:
         for world in worlds:
             env.reset(seed=world)
-            values = quality_bounds(core.scenario, core.world())
+            values = family_of(core.scenario).quality_bounds(core.scenario, core.world())
             rows += [(name, world, value, "", "") for name, value in zip(BOUNDS, values, strict=True)]
         return rows
-    policy: Any = make_policy(entry.policy, entry.options)
-    policy = policy.bind(env) if hasattr(policy, "bind") else policy
+    policy = bind(make_policy(entry.policy, entry.options), env)
     for world in worlds:
-        measured = compare.play(env, policy, world)
+        measured = measure(env, policy, world)
         rows.append((label, world, *(measured[name] for name in METRICS)))
     return rows
 

@@ -1,0 +1,100 @@
+"""What differs between environments wherever policies are compared; each environment describes itself in a `Family`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.policy import Policy
+from coinfer_gym.world import World
+
+__all__ = ["COLUMNS", "FAMILIES", "Column", "Columns", "Family", "family_of", "scenario_of"]
+
+FAMILIES = {"laim": "baselines.laim", "layerwise": "baselines.layerwise.family"}
+"""Module that holds the `FAMILY` of each kind of scenario. A new environment adds one line here."""
+
+Columns = Mapping[str, NDArray[Any]]
+"""Decisions, an array of equal length per key of ``info``."""
+
+
+class Column(NamedTuple):
+    """How a number is shown: its title, its format, and the factor that brings it to the unit of the title."""
+
+    title: str
+    form: str
+    factor: float = 1.0
+
+
+COLUMNS = {
+    "delivered": Column("delivered quality", "z.4f"),
+    "on_time": Column("on time %", "z.1f", 100.0),
+    "dropped": Column("dropped %", "z.2f", 100.0),
+    "delay_s": Column("delay ms", "z.1f", 1e3),
+    "service_s": Column("service ms", "z.1f", 1e3),
+    "energy_j": Column("energy mJ", "z.2f", 1e3),
+    "violated": Column("violated %", "z.1f", 100.0),
+    "return": Column("return", "z.4f"),
+    "decision_us": Column("decision us", ",.0f"),
+}
+"""How the metrics are shown that every environment has, see `baselines.rollout.metrics`."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one environment brings to a comparison.
+
+    Attributes
+    ----------
+    name : str
+        That of its scenarios, ``scenario.family``.
+    metrics : mapping of str to Column
+        What is measured in a world, and how it is shown; a comparison is about the first metric.
+    policies : mapping of str to type
+        Its policies by the names that configuration files use.
+    references : mapping of str to dict
+        Policies to compare an agent with, by label: name and options as in a configuration file.
+    measure : callable
+        Its own metrics, from the scenario and the decisions of an episode.
+    reference : str
+        Label of what an agent is compared with right after its training.
+    act : callable
+        Actions of that reference for the tasks at hand in a native vector environment.
+    bounds : callable, optional
+        See `quality_bounds`; None where no solver finds them.
+    keeps_budgets : bool
+        Whether the wrappers ``BudgetShareAction`` and ``KeepBudgets`` work in it.
+    decision : tuple of (str, Column)
+        What is printed of a decision: key of ``info`` and how to show it.
+    """
+
+    name: str
+    metrics: Mapping[str, Column]
+    policies: Mapping[str, type[Policy]]
+    references: Mapping[str, dict[str, Any]]
+    measure: Callable[[Any, Columns], dict[str, float]]
+    reference: str
+    act: Callable[[Any], NDArray[np.float32]]
+    bounds: Callable[[Any, World], tuple[float, float]] | None
+    keeps_budgets: bool
+    decision: tuple[tuple[str, Column], ...]
+
+    def quality_bounds(self, scenario: Any, world: World) -> tuple[float, float]:
+        """Bounds of what knowing a world's future could deliver per task, the lower one attainable; else 0 and 1."""
+        return (0.0, 1.0) if self.bounds is None else self.bounds(scenario, world)
+
+
+def scenario_of(env: Any) -> Any:
+    """Scenario of an environment or of the lanes of a vector environment, wrapped or not."""
+    inner = env.unwrapped
+    return inner.scenario if hasattr(inner, "scenario") else inner.envs[0].unwrapped.scenario
+
+
+def family_of(scenario: Any) -> Family:
+    """The family that a scenario belongs to."""
+    family: Family = importlib.import_module(FAMILIES[scenario.family]).FAMILY
+    return family

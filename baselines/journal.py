@@ -1,0 +1,107 @@
+"""What a comparison remembers: the worlds that were played, under digests of all that their results depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Collection, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from coinfer_gym.files import write_text
+
+__all__ = ["ROOT", "Journal", "digest", "digest_files", "digest_module", "digest_source"]
+
+ROOT = Path(__file__).resolve().parent.parent
+_SHOWN_ONLY = ("bootstrap.py", "output.py", "report.py")  # a change there leaves what was played as it was
+
+
+class Journal:
+    """The finished worlds, one JSON object per line; lines that are not whole are ignored.
+
+    Parameters
+    ----------
+    path : Path, optional
+        Where None, nothing is written.
+    metrics : collection of str
+        What the record of a world must hold.
+    fresh : bool
+        Begin with an empty file.
+
+    Attributes
+    ----------
+    worlds : dict
+        Records by digest of the policy and seed of the world.
+    tuned : dict
+        Options that were searched for, by digest of the policy.
+    """
+
+    def __init__(self, path: Path | None, metrics: Collection[str], fresh: bool = False) -> None:
+        self._path, self._metrics = path, metrics
+        self.worlds: dict[tuple[str, int], dict[str, Any]] = {}
+        self.tuned: dict[str, dict[str, Any]] = {}
+        if path is not None:
+            lines = [] if fresh or not path.exists() else path.read_text(encoding="utf-8").splitlines()
+            whole = [line for line in lines if self._take(line)]
+            # An interrupted run may have left half a line, to which the next one would be glued.
+            write_text(path, "".join(f"{line}\n" for line in whole))
+
+    def note(self, records: Iterable[dict[str, Any]]) -> None:
+        """Append records, and have them on disk before the next ones are played."""
+        lines = [json.dumps(record) for record in records]
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
+        for line in lines:
+            self._take(line)
+
+    def _take(self, line: str) -> bool:
+        """Read a line; whether it is whole."""
+        try:
+            record = json.loads(line)
+            if "tuned" in record:
+                self.tuned[record["key"]] = record["tuned"]
+            else:
+                metrics = {name: float(record["metrics"][name]) for name in self._metrics}
+                self.worlds[record["key"], record["seed"]] = {"world": record["world"], "metrics": metrics}
+        except (KeyError, TypeError, ValueError):
+            return False
+        return True
+
+
+def digest(content: Any) -> str:
+    """Sixteen letters that follow the content, plain values or what has a text."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def digest_files(values: Iterable[Any]) -> list[str]:
+    """Digests of the files and folders among some values."""
+    paths = [Path(value) for value in values if isinstance(value, str) and value and os.path.exists(value)]
+    return [_digest_paths(path, [path] if path.is_file() else path.rglob("*")) for path in paths]
+
+
+@cache
+def digest_source(floor: str) -> str:
+    """Digest of a floor's code and data; agents are digested by their files, their cards tell of results."""
+    files = (path for path in (ROOT / floor).rglob("*") if path.suffix in (".py", ".yaml", ".json"))
+    return _digest_paths(ROOT, (path for path in files if path.name not in _SHOWN_ONLY and "trained" not in path.parts))
+
+
+def digest_module(name: str) -> str:
+    """Digest of the file of a user's module, or of the sources of the package that it is in."""
+    spec = importlib.util.find_spec(name.split(".")[0])
+    if spec is None or spec.origin is None:
+        return name
+    file = Path(spec.origin)
+    return _digest_paths(file.parent, file.parent.rglob("*.py") if spec.submodule_search_locations else [file])
+
+
+def _digest_paths(base: Path, paths: Iterable[Path]) -> str:
+    found = hashlib.sha256()
+    for path in sorted(path for path in paths if path.is_file()):
+        found.update(path.relative_to(base).as_posix().encode())
+        found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()

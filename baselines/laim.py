@@ -1,0 +1,104 @@
+"""What LAIM-v0 brings to a comparison: regret to the exact optimum, its policies, its references."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.clairvoyant import ClairvoyantPolicy, clairvoyant_optimum
+from baselines.family import COLUMNS, Column, Columns, Family
+from baselines.farsighted import Lyapunov, PredictiveControl, QueueBudget, Slowdown
+from baselines.rules import MyopicExact, MyopicSCA
+from baselines.search import MyopicQuantum
+from baselines.stochastic import StochasticDP
+from coinfer_gym import solve_exact_batch
+from coinfer_gym.laim.env import LAIMVectorEnv
+from coinfer_gym.laim.scenario import Scenario
+from coinfer_gym.laim.spaces import encode_rows
+from coinfer_gym.world import World
+
+__all__ = ["FAMILY", "exact_actions", "regrets"]
+
+
+def regrets(scenario: Scenario, decisions: Columns) -> NDArray[np.float64]:
+    """Quality that the exact optimum of each decided task would have delivered beyond what was delivered.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    decisions : mapping of str to ndarray, shape (n,)
+        The columns ``gain_db``, ``delay_budget_s``, ``energy_budget_j`` (what was left of the budgets) and
+        ``delivered``.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Below 0 only where a decision made use of the tolerance of a budget.
+    """
+    gains = 10.0 ** (decisions["gain_db"] / 10.0)
+    rows = solve_exact_batch(
+        scenario.problem(float(gains[0])),
+        gains,
+        decisions["delay_budget_s"],
+        decisions["energy_budget_j"],
+        parallel=False,  # worlds are spread over the cores already
+    )
+    best: NDArray[np.float64] = np.where(rows["reason"] == 0, rows["quality"], 0.0)
+    return best - decisions["delivered"]
+
+
+def exact_actions(env: LAIMVectorEnv) -> NDArray[np.float32]:
+    """Actions of the exact optimum of the task at hand in every lane, as if no other task were to come."""
+    scenario = env.scenario
+    return encode_rows(scenario.tables, solve_exact_batch(scenario.problem(1.0), *env.lanes.tasks()))
+
+
+def _measure(scenario: Scenario, decisions: Columns) -> dict[str, float]:
+    return {"regret": float(regrets(scenario, decisions).mean())}
+
+
+def _bounds(scenario: Scenario, world: World) -> tuple[float, float]:
+    result = clairvoyant_optimum(scenario, world)
+    return result.lower, result.upper
+
+
+_METRICS = (
+    *("delivered", "on_time", "dropped", "delay_s", "service_s", "energy_j", "violated", "return"),
+    *("regret", "decision_us"),
+)
+_SHOWN = COLUMNS | {"regret": Column("regret", "z.4f")}
+
+FAMILY = Family(
+    name="laim",
+    metrics={name: _SHOWN[name] for name in _METRICS},
+    policies={
+        "myopic_exact": MyopicExact,
+        "myopic_sca": MyopicSCA,
+        "quantum": MyopicQuantum,
+        "slowdown": Slowdown,
+        "queue_budget": QueueBudget,
+        "lyapunov": Lyapunov,
+        "predictive_control": PredictiveControl,
+        "stochastic_dp": StochasticDP,
+        "clairvoyant": ClairvoyantPolicy,
+    },
+    references={"myopic exact": {"policy": "myopic_exact"}, "stochastic DP": {"policy": "stochastic_dp"}},
+    measure=_measure,
+    reference="myopic exact",
+    act=exact_actions,
+    bounds=_bounds,
+    keeps_budgets=True,
+    decision=(
+        ("time_s", Column("time s", "8.2f")),
+        ("gain_db", Column("gain dB", "8.1f")),
+        ("queue_length", Column("waiting", "8.0f")),
+        ("delay_budget_s", Column("left s", "8.3f")),
+        ("cut", Column("cut", "5.0f")),
+        ("retained_device", Column("device", "7.3f")),
+        ("retained_server", Column("server", "7.3f")),
+        ("power_w", Column("power mW", "9.1f", 1e3)),
+        ("delay_s", Column("delay s", "8.3f")),
+        ("energy_j", Column("energy mJ", "10.2f", 1e3)),
+        ("quality", Column("quality", "8.3f")),
+    ),
+)

@@ -1,0 +1,83 @@
+"""What Layerwise-v0 brings to a comparison: latency and predicted accuracy, its policies, its references.
+
+There is no regret: no solver finds the exact optimum of every task in the time that a comparison has. How far a policy
+is from the best known one is its difference to a ``reference`` such as ``layerwise_menu``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.family import COLUMNS, Column, Columns, Family
+from baselines.layerwise.framework import ParametersGenerator, select_best
+from baselines.layerwise.policies import (
+    LayerwiseExact,
+    LayerwiseMenu,
+    LayerwiseReoptimize,
+    LayerwiseRival,
+    LayerwiseStatic,
+)
+from coinfer_gym.layerwise import dynamics
+from coinfer_gym.layerwise.env import LayerwiseVectorEnv
+from coinfer_gym.layerwise.scenario import LayerwiseScenario
+
+__all__ = ["FAMILY", "unpruned_actions"]
+
+
+def unpruned_actions(env: LayerwiseVectorEnv) -> NDArray[np.float32]:
+    """Actions of the unpruned network at its best cut for the task at hand in every lane."""
+    scenario, actions = env.scenario, []
+    for gain, delay, energy in zip(*(values.tolist() for values in env.lanes.tasks()), strict=True):
+        problem = scenario.problem(gain, delay, energy)
+        best = problem.decision(select_best(problem, ParametersGenerator(problem).unpruned()))
+        actions.append(dynamics.encode(problem.hardware, scenario.network.cuts, best))
+    return np.array(actions)
+
+
+def _measure(scenario: LayerwiseScenario, decisions: Columns) -> dict[str, float]:
+    return {"accuracy": float(decisions["accuracy"].mean())}
+
+
+_METRICS = (
+    *("delay_s", "service_s", "energy_j", "violated", "accuracy", "delivered", "on_time", "dropped", "return"),
+    "decision_us",
+)
+_SHOWN = COLUMNS | {
+    "delay_s": Column("mean latency (ms)", "z.3f", 1e3),
+    "accuracy": Column("accuracy %", "z.2f", 100.0),
+}
+
+FAMILY = Family(
+    name="layerwise",
+    metrics={name: _SHOWN[name] for name in _METRICS},
+    policies={
+        "layerwise_static": LayerwiseStatic,
+        "layerwise_rival": LayerwiseRival,
+        "layerwise_reoptimize": LayerwiseReoptimize,
+        "layerwise_menu": LayerwiseMenu,
+        "layerwise_exact": LayerwiseExact,
+    },
+    references={
+        "layerwise static": {"policy": "layerwise_static"},
+        "layerwise menu": {"policy": "layerwise_menu"},
+    },
+    measure=_measure,
+    reference="unpruned",
+    act=unpruned_actions,
+    bounds=None,
+    keeps_budgets=False,
+    decision=(
+        ("time_s", Column("time s", "8.2f")),
+        ("gain_db", Column("gain dB", "8.1f")),
+        ("queue_length", Column("waiting", "8.0f")),
+        ("delay_budget_s", Column("left s", "8.3f")),
+        ("cut", Column("cut", "5.0f")),
+        ("sent_values", Column("sent", "7.0f")),
+        ("accuracy", Column("accuracy", "9.4f")),
+        ("power_w", Column("power mW", "9.1f", 1e3)),
+        ("delay_s", Column("delay ms", "9.3f", 1e3)),
+        ("energy_j", Column("energy mJ", "10.2f", 1e3)),
+        ("quality", Column("quality", "8.3f")),
+    ),
+)
