@@ -207,7 +207,7 @@ def draw(comparison: Comparison) -> bytes:
         axes[0].set_ylim(len(labels) - 0.5, -0.5)  # the first policy on top
         worlds = max(comparison.worlds)
         figure.suptitle(f"{comparison.config['title']}  ({worlds} worlds, 95 % intervals)", fontsize=11)
-        return render(figure, "png")
+        return render(figure)
 
 
 def _dots(axis: Any, comparison: Comparison, name: str) -> None:

@@ -9,12 +9,13 @@ import pytest
 
 from agents import evaluate as evaluation
 from agents.agent_file import AGENT_FILE
-from agents.evaluate import METRICS, evaluate, find_agent, main, play_worlds
-from agents.held_out import deterministic
+from agents.evaluate import METRICS, evaluate, find_agent, main
+from agents.held_out import play_worlds
 from agents.policy import load_agent
 from agents.runs import RunConfig
 from agents.train import train
-from baselines.compare import play
+from baselines.laim import FAMILY
+from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
 from coinfer_gym.sb3 import make_native
 
@@ -36,18 +37,18 @@ def run(tmp_path_factory):
 def somewhere(tmp_path, monkeypatch):
     """What references earned is kept in the working folder; the solution of the process is a coarse one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(evaluation.REFERENCES, "stochastic DP", {"policy": "stochastic_dp"} | COARSE)
+    monkeypatch.setitem(FAMILY.references, "stochastic DP", {"policy": "stochastic_dp"} | COARSE)
 
 
 def test_a_lane_is_a_world_of_the_single_environment(run):
     agent = load_agent(run)
     lanes = make_native(LAIM, 3, agent.config["wrapper"], **WORLD)
-    found = play_worlds(lanes, deterministic(agent, lanes), 50)
+    found = play_worlds(lanes, agent, 50)
     env = gym.make(LAIM, **WORLD)
     alone = load_agent(run).bind(env)
     for k, row in enumerate(found):
-        expected = play(env, alone, 50 + k)
-        np.testing.assert_allclose(row, [expected[name] for name in METRICS], atol=1e-5)
+        expected = measure(env, alone, 50 + k)
+        assert row == pytest.approx({name: expected[name] for name in row}, abs=1e-5)
 
 
 def test_agent_beside_references(run, capsys):
@@ -57,8 +58,8 @@ def test_agent_beside_references(run, capsys):
     found = json.loads(Path("found.json").read_text(encoding="utf-8"))
     assert (found["worlds"], found["seed"], found["env_kwargs"]) == (6, 7, WORLD)
     assert {len(values) for values in found["delivered"].values()} == {6}
-    for label, less in found["agent_less"].items():
-        difference = np.subtract(found["delivered"]["agent"], found["delivered"][label])
+    for label, less in found["relative_to_agent"].items():
+        difference = np.subtract(found["delivered"][label], found["delivered"]["agent"])
         assert less["delivered"]["mean"] == pytest.approx(difference.mean())
         assert less["delivered"]["low"] <= less["delivered"]["mean"] <= less["delivered"]["high"]
     for label, metrics in found["policies"].items():
@@ -68,7 +69,7 @@ def test_agent_beside_references(run, capsys):
 
 def test_references_are_played_once(run, monkeypatch):
     first = evaluate(run, worlds=3)
-    monkeypatch.setattr("baselines.compare.play", None)  # nothing is left to play
+    monkeypatch.setattr("baselines.compare.measure", None)  # nothing is left to play
     again = evaluate(run, worlds=3)
     assert np.array_equal(first.values, again.values)
 
@@ -80,8 +81,8 @@ def test_in_an_environment_it_was_not_trained_for(run, capsys):
     assert "arrivals=one_at_a_time" in text
     assert "Without stochastic DP: There is no queue" in text
     base, loaded = (evaluate(run, keywords, worlds=3) for keywords in ({}, {"arrival_rate": 6.0}))
-    assert loaded.env_kwargs == WORLD | {"arrival_rate": 6.0}
-    assert loaded.estimate.mean[0, 0] < base.estimate.mean[0, 0]
+    assert loaded.config["env"] == WORLD | {"arrival_rate": 6.0}
+    assert loaded.intervals[0].mean[0, 0] < base.intervals[0].mean[0, 0]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_keywords_are_pairs(run, capsys):
 
 
 def test_tells_where_training_began(run):
-    assert evaluate(run, worlds=2, seed=0).notes == []
+    assert evaluate(run, worlds=2, seed=0).notes == ()
     assert "training" in evaluate(run, worlds=2, seed=9_999).notes[0]
 
 

@@ -12,13 +12,14 @@ import yaml
 
 from agents import imitate as imitation
 from agents.agent_file import AGENT_FILE, read_agent
-from agents.held_out import TEST_SEED, deterministic, play
+from agents.held_out import TEST_SEED, play
 from agents.hyperparameters import ALGORITHMS
 from agents.imitate import FIRST_WORLD, Samples, fit, imitate, load_config, main, record
 from agents.policy import load_agent
 from agents.runs import build_env
-from baselines.compare import play as play_one
 from baselines.registry import make_policy
+from baselines.rollout import measure
+from baselines.rules import ConstantAction
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.scenario import load_scenario
 from coinfer_gym.laim.wrappers import act_within
@@ -164,19 +165,20 @@ def test_records_what_the_teacher_lets_a_task_take(tmp_path):
     samples = record(given, tmp_path, range(FIRST_WORLD, FIRST_WORLD + 3), 0.0)
     env = gym.make(LAIM, **QUEUE)
     teacher = make_policy("queue_budget", {"share": 0.3}).bind(env)
-    assert samples.score.delivered == pytest.approx(
-        np.mean([play_one(env, teacher, FIRST_WORLD + k)["delivered"] for k in range(3)])
+    assert samples.score["delivered"] == pytest.approx(
+        np.mean([measure(env, teacher, FIRST_WORLD + k)["delivered"] for k in range(3)])
     )
     # An agent in BudgetShareAction that says these shares plays the same episodes.
     lanes = build_env(given.target, 3)
 
-    def say(rows):  # what was said of the observation, which rounding moves a little
-        nearest = [np.abs(samples.observations - row).max(1).argmin() for row in rows]
-        return 2.0 * samples.shares[nearest, :1] - 1.0
+    class Recorded(ConstantAction):
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            # What was said of the observation, which rounding moves a little.
+            nearest = [np.abs(samples.observations - row).max(1).argmin() for row in observation]
+            return 2.0 * samples.shares[nearest, :1] - 1.0, state
 
-    played = play(lanes, say, FIRST_WORLD)
-    assert played.delivered == pytest.approx(samples.score.delivered, abs=1e-4)
-    assert played.delay == pytest.approx(samples.score.delay, abs=1e-4)
+    played = play(lanes, Recorded([0.0]), FIRST_WORLD)
+    assert played == pytest.approx(samples.score, abs=1e-4)
     assert (samples.shares <= 1.0).all()
     assert (samples.shares[:, 0] < 0.9).any()
 
@@ -261,7 +263,7 @@ def test_end_to_end_by_the_command_line(tmp_path, capsys):
     assert about["config"]["teacher"] == TINY["teacher"]
     assert about["activation"] == "tanh"
     env = build_env(load_config(TINY).target, 2)
-    assert result["scores"]["clone"] == play(env, deterministic(agent, env), TEST_SEED).as_dict()
+    assert result["scores"]["clone"] == play(env, agent, TEST_SEED)
     single = gym.make(LAIM, **QUEUE)
     observation, _ = single.reset(seed=0)
     assert single.action_space.contains(agent.bind(single).predict(observation)[0])

@@ -1,5 +1,6 @@
 """Agents of Layerwise-v0: trained, cloned, compared and played by the commands that agents of LAIM-v0 have."""
 
+import dataclasses
 import json
 
 import gymnasium as gym
@@ -8,7 +9,7 @@ import pytest
 
 import coinfer_gym  # noqa: F401  registers the ids
 from agents import evaluate as evaluation
-from agents.held_out import TEST_SEED, deterministic, play, reference, unpruned_actions
+from agents.held_out import TEST_SEED, play, reference
 from agents.hyperparameters import load_hyperparameters
 from agents.imitate import imitate, load_config
 from agents.play import main as play_main
@@ -16,6 +17,7 @@ from agents.policy import load_agent
 from agents.rescaled import RescaledAgent
 from agents.runs import ROOT, RunConfig
 from agents.train import main as train_main
+from baselines.layerwise import family as layerwise
 from coinfer_gym import InvalidInputError
 from coinfer_gym.sb3 import make_native
 
@@ -47,7 +49,7 @@ def test_the_reference_is_the_best_unpruned_cut():
     lanes.seed(5)
     lanes.reset()
     single = gym.make(ENV, scenario=SCENARIO).unwrapped
-    for lane, action in enumerate(unpruned_actions(lanes)):
+    for lane, action in enumerate(layerwise.unpruned_actions(lanes.env)):
         single.reset(seed=5 + lane)
         problem = single.problem()
         trials = [problem.evaluate(problem.decision(np.array([cut, *[1.0] * 8, 0.2, 1.5e9]))) for cut in range(12)]
@@ -90,11 +92,11 @@ def test_a_clone_does_what_its_teacher_does(tmp_path):
     assert set(result["scores"]) == {"teacher", "clone"}
     assert result["scores"]["clone"]["delivered"] > 0.8 * result["scores"]["teacher"]["delivered"]
     lanes = make_native(ENV, 10, scenario=SCENARIO, tasks=40)
-    again = play(lanes, deterministic(load_agent(tmp_path), lanes), TEST_SEED)
-    assert again.delivered == pytest.approx(result["scores"]["clone"]["delivered"])
-    name, act = reference(lanes)
+    again = play(lanes, load_agent(tmp_path), TEST_SEED)
+    assert again["delivered"] == pytest.approx(result["scores"]["clone"]["delivered"])
+    name, policy = reference(lanes)
     assert name == "unpruned"
-    assert play(lanes, act, TEST_SEED).violated <= 1.0
+    assert play(lanes, policy, TEST_SEED)["violated"] <= 1.0
 
 
 def test_noise_and_wrappers_are_refused():
@@ -106,7 +108,7 @@ def test_noise_and_wrappers_are_refused():
 def test_evaluation_and_another_scale(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kept = {"server": {"policy": "layerwise_static", "design": DESIGNS[0]}}
-    monkeypatch.setattr(evaluation, "LAYERWISE_REFERENCES", kept)
+    monkeypatch.setattr(layerwise, "FAMILY", dataclasses.replace(layerwise.FAMILY, references=kept))
     found = evaluation.evaluate(run, worlds=3, seed=100)
     assert found.labels == ["agent", "server"]
     assert not any("Without" in note for note in found.notes)

@@ -12,7 +12,7 @@ from agents import play as playing
 from agents.agent_file import AGENT_FILE, save_agent
 from agents.play import LIMIT, encode_gif, main, play
 from agents.policy import load_agent
-from baselines import compare
+from baselines.rollout import measure
 
 LAIM = "coinfer_gym/LAIM-v0"
 WORLD = {"tasks": 6, "arrival_rate": 4.0}
@@ -58,7 +58,7 @@ def test_plays_the_world_of_its_seed(agent):
     said = []
     play(agent, seed=5, tasks=100, say=said.append)
     env = gym.make(LAIM, **WORLD)
-    expected = compare.play(env, load_agent(agent).bind(env), 5)
+    expected = measure(env, load_agent(agent).bind(env), 5)
     assert f"quality {expected['delivered']:.4f}" in said[-1]
     assert f"{expected['violated']:.1%} missed" in said[-1]
 

@@ -17,8 +17,8 @@ from agents.actors import actor_weights
 from agents.agent_file import read_agent, save_agent
 from agents.hyperparameters import ALGORITHMS, find_policy
 from agents.policy import Agent, load_agent
-from baselines.compare import play
 from baselines.registry import make_policy
+from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.named_wrappers import check_wrappers, find_wrapper
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets
@@ -195,7 +195,9 @@ def test_acts_on_the_plain_environment_as_in_its_wrappers(tmp_path, algo, wrappe
     same = algo != "sac"  # around KeepBudgets alone actions are those of the plain environment
     assert inside.uses == ("observation" if same else "problem and observation")
     for seed in range(3):
-        assert play(plain, outside, seed)["return"] == pytest.approx(play(wrapped, inside, seed)["return"], abs=1e-9)
+        assert measure(plain, outside, seed)["return"] == pytest.approx(
+            measure(wrapped, inside, seed)["return"], abs=1e-9
+        )
     observation, _ = plain.reset(seed=0)
     action = outside.predict(observation, deterministic=True)[0]
     assert plain.action_space.contains(action)
@@ -209,7 +211,7 @@ def test_configurations_name_it_by_its_path(tmp_path):
     save(make_model("ppo", ["BudgetShareAction"]), tmp_path, wrapper=["BudgetShareAction"])
     agent = make_policy("agents.policy:load_agent", {"path": str(tmp_path)})
     env = gym.make(LAIM)
-    assert play(env, agent.bind(env), 0)["delivered"] > 0.2
+    assert measure(env, agent.bind(env), 0)["delivered"] > 0.2
 
 
 def test_wrappers_that_are_none_are_refused():

@@ -1,6 +1,5 @@
 """Training from end to end: learn, log, evaluate, be killed, go on, and end with an agent that can be loaded."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -23,14 +22,15 @@ from agents.actors import find_actor
 from agents.agent_file import read_agent, save_agent
 from agents.callbacks import CheckpointCallback, EvaluationCallback, read_evaluations
 from agents.checkpoints import find_checkpoints, restore_training, start_from, training_state
-from agents.held_out import SELECTION_SEED, TEST_SEED, deterministic, exact_actions, play, regrets
+from agents.held_out import SELECTION_SEED, TEST_SEED, play
 from agents.hyperparameters import ALGORITHMS
 from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, build_model, read_config_file
 from agents.tensor_files import load_tensors, save_tensors
 from agents.train import main, train
-from baselines.compare import play as play_one
-from baselines.rules import MyopicExact
+from baselines.laim import exact_actions, regrets
+from baselines.rollout import measure
+from baselines.rules import ConstantAction, MyopicExact, RandomPolicy
 from coinfer_gym import InvalidInputError
 from coinfer_gym.sb3 import make_native
 
@@ -139,8 +139,8 @@ def test_end_to_end_by_the_command_line(tmp_path, algo):
 def test_tensorboard_has_the_physics(tmp_path):
     train(config(tmp_path / "run"))
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    wanted = {f"laim/{name}" for name in ("quality", "delay_s", "energy_j", "violations", "drops", "regret")}
-    wanted |= {f"eval/{name}" for name in ("delivered", "violated", "delay", "energy", "dropped", "reward")}
+    wanted = {f"laim/{name}" for name in ("delivered", "delay_s", "energy_j", "violated", "dropped", "regret")}
+    wanted |= {f"eval/{name}" for name in ("delivered", "violated", "delay_s", "energy_j", "dropped", "return")}
     wanted |= {"rollout/ep_rew_mean", "rollout/ep_len_mean", "train/learning_rate"}
     assert wanted <= set(events.Tags()["scalars"])
     assert [event.value for event in events.Scalars("rollout/ep_len_mean")][-1] == 10.0
@@ -164,7 +164,7 @@ def test_every_algorithm_trains_an_agent_that_plays(tmp_path, algo):
     env = gym.make(LAIM, **WORLD)
     agent = load_agent(folder).bind(env)
     assert (agent.algo, agent.config["env_kwargs"]) == (algo, WORLD)
-    alone = np.mean([play_one(env, agent, TEST_SEED + lane)["delivered"] for lane in range(3)])
+    alone = np.mean([measure(env, agent, TEST_SEED + lane)["delivered"] for lane in range(3)])
     assert alone == pytest.approx(results["agent"]["delivered"], abs=1e-5)  # inside the wrappers and around the world
 
 
@@ -421,8 +421,8 @@ def check_first_evaluation(folder, given, first):
     env = build_env(given, 3)
     row = read_evaluations(folder / "evaluations.csv")[0]
     assert row["timesteps"] == 0
-    expected = play(env, deterministic(load_agent(first), env), SELECTION_SEED)
-    assert row["delay"] == pytest.approx(expected.delay, rel=1e-4)
+    expected = play(env, load_agent(first), SELECTION_SEED)
+    assert row["delay_s"] == pytest.approx(expected["delay_s"], rel=1e-4)
 
 
 def test_an_actor_that_does_not_fit_is_refused(tmp_path, capsys):
@@ -479,7 +479,7 @@ def test_the_exact_optimum_is_that_of_single_environments():
     observations = [single.reset(seed=4 + i)[0] for i, single in enumerate(singles)]
     policies = [MyopicExact(single) for single in singles]
     for _ in range(15):
-        actions = exact_actions(env)
+        actions = exact_actions(env.env)
         expected = np.stack([policy.predict(seen)[0] for policy, seen in zip(policies, observations, strict=True)])
         assert np.array_equal(actions, expected)
         env.step(actions)
@@ -490,20 +490,20 @@ def test_regret_of_the_exact_optimum_is_none():
     env = make_native(LAIM, 4, **WORLD)
     env.seed(0)
     env.reset()
-    env.step(exact_actions(env))
-    assert regrets(env, env.decisions, 10) == pytest.approx(0.0, abs=1e-4)
+    env.step(exact_actions(env.env))
+    scenario = env.get_attr("scenario")[0]
+    assert regrets(scenario, env.decisions) == pytest.approx(0.0, abs=1e-4)
     env.step(np.full((4, 6), -1.0, np.float32))
-    assert (regrets(env, env.decisions, 2) > 0.3).all()
-    assert len(regrets(env, env.decisions, 2)) == 2
+    assert (regrets(scenario, env.decisions) > 0.3).all()
 
 
 def test_scores_are_means_over_whole_first_episodes():
     env = make_native(LAIM, 6, tasks=30, arrivals="poisson", arrival_rate=8.0)
-    slow = np.tile(np.array([1.0, 1.0, 1.0, 1.0, -1.0, -1.0], np.float32), (6, 1))
-    score = play(env, lambda _: slow, TEST_SEED)
-    assert score.dropped > 0.2
-    assert score.violated > 0.9
-    assert score == play(env, lambda _: slow, TEST_SEED)
+    slow = ConstantAction([1.0, 1.0, 1.0, 1.0, -1.0, -1.0])
+    score = play(env, slow, TEST_SEED)
+    assert score["dropped"] > 0.2
+    assert score["violated"] > 0.9
+    assert score == play(env, slow, TEST_SEED)
 
 
 def test_the_best_agent_keeps_the_budgets_first(tmp_path, monkeypatch):
@@ -513,11 +513,11 @@ def test_the_best_agent_keeps_the_budgets_first(tmp_path, monkeypatch):
     callback = EvaluationCallback(build_env(given, 1), 1, tmp_path, kept.append, violations=0.02, say=lambda _: None)
     model.set_logger(configure(None, []))
     callback.init_callback(model)
-    base = play(build_env(given, 1), deterministic(model, build_env(given, 1)), TEST_SEED)
+    base = play(build_env(given, 1), model, TEST_SEED)
     for steps, (quality, missed) in enumerate(
         [(0.5, 0.5), (0.9, 0.6), (0.3, 0.1), (0.2, 0.0), (0.4, 0.02), (0.9, 0.03)]
     ):
-        score = dataclasses.replace(base, delivered=quality, violated=missed)
+        score = base | {"delivered": quality, "violated": missed}
         monkeypatch.setattr("agents.callbacks.play", lambda *_, score=score: score)
         model.num_timesteps = steps
         callback.evaluate()
@@ -567,7 +567,6 @@ def test_agents_learn_one_fixed_task(tmp_path, algo):
         )
     )
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    generator = np.random.default_rng(0)
-    chance = play(make_native(LAIM, 8, **world), lambda _: generator.uniform(-1, 1, (8, 6)).astype(np.float32), 0)
-    assert results["agent"]["delivered"] > chance.delivered + 0.3
+    chance = play(make_native(LAIM, 8, **world), RandomPolicy(), 0)
+    assert results["agent"]["delivered"] > chance["delivered"] + 0.3
     assert results["agent"]["violated"] == 0.0

@@ -12,10 +12,14 @@ from coinfer_gym import InvalidInputError
     [
         ("myopic_exac", "Did you mean 'myopic_exact'"),
         ("agent", "agents.policy:load_agent"),
-        ("os:system", "imported from coinfer_gym, baselines, agents only"),
-        ("baselines_evil.x:y", "only"),
+        ("os:system", "--trust os"),
+        ("baselines_evil.x:y", "--trust baselines_evil.x"),
+        ("coinfer_gym.files:write_text", "--trust"),
         ("baselines.nowhere:thing", "No module named"),
         ("baselines.rules:MyopicExakt", "Did you mean 'MyopicExact'"),
+        ("baselines.output:write_text", "no policy"),
+        ("baselines.compare:compare", "no policy"),
+        ("baselines.rules:LAIM", "no policy"),
     ],
 )
 def test_unknown_policy_is_explained(name, message):

@@ -1,6 +1,7 @@
 """Agents beyond their training: points are what other commands find, seen on the agents' own scale, and played once."""
 
 import csv
+import dataclasses
 import json
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ from agents import evaluate as evaluation
 from agents.agent_file import AGENT_FILE, save_agent
 from agents.evaluate import evaluate
 from agents.rescaled import RescaledAgent
-from baselines import compare
+from baselines import compare, laim
 from coinfer_gym import InvalidInputError
 from studies.agents.generalise import BOUND, DATA, generalise, load_config, main
 
@@ -35,7 +36,7 @@ CONFIG = {
 def somewhere(tmp_path, monkeypatch):
     """What was played is kept in the working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluation, "REFERENCES", MYOPIC)
+    monkeypatch.setattr(laim, "FAMILY", dataclasses.replace(laim.FAMILY, references=MYOPIC))
 
 
 @pytest.fixture
@@ -66,9 +67,10 @@ def test_a_point_is_what_evaluate_and_compare_find(tmp_path):
     for point, keywords in ((base, {}), (faster, {"doppler": 1.0})):
         found = evaluate("bert-multimodal", WORLD | keywords, worlds=4, seed=3)
         for part, name in enumerate(("delivered", "violated", "dropped")):
-            assert point.means[:2, part] == pytest.approx(found.estimate.mean[:, evaluation.METRICS.index(name)])
-        assert point.difference.mean[0] == pytest.approx(found.difference.mean[1, 0])
-        assert point.difference.low[0] == pytest.approx(found.difference.low[1, 0], abs=1e-3)
+            assert point.means[:2, part] == pytest.approx(found.only([name]).intervals[0].mean[:, 0])
+        difference = found.intervals[1]
+        assert point.difference.mean[0] == pytest.approx(-difference.mean[1, 0])
+        assert point.difference.low[0] == pytest.approx(-difference.high[1, 0], abs=1e-3)
         content = {"title": "", "env": WORLD | keywords, "worlds": 4, "seed": 3, "policies": CONFIG["policies"]}
         alone = compare.compare(compare.load_config(content), tmp_path / "alone").values
         assert np.array_equal(point.delivered.mean[1:], alone[:, :, 0].mean(axis=1))
@@ -77,8 +79,8 @@ def test_a_point_is_what_evaluate_and_compare_find(tmp_path):
 
 def test_is_played_once(tmp_path, monkeypatch):
     first = generalise(load_config(CONFIG), tmp_path)
-    played, play = [], compare.play
-    monkeypatch.setattr(compare, "play", lambda env, policy, seed: played.append(seed) or play(env, policy, seed))
+    played, play = [], compare.measure
+    monkeypatch.setattr(compare, "measure", lambda env, policy, seed: played.append(seed) or play(env, policy, seed))
     again = generalise(load_config(CONFIG), tmp_path)
     assert played == []
     for one, other in zip(first, again, strict=True):

@@ -12,8 +12,9 @@ import yaml
 
 from baselines import compare
 from baselines.clairvoyant import clairvoyant_optimum
-from baselines.compare import CompareConfig, play
+from baselines.compare import CompareConfig
 from baselines.farsighted import mean_arrival_rate
+from baselines.rollout import measure
 from baselines.rules import MyopicExact
 from coinfer_gym import InvalidInputError, load_scenario
 from studies.agents import decision_time, load
@@ -73,7 +74,7 @@ def test_load_holds_what_policies_and_the_clairvoyant_earn(small_run, arrivals):
     env = gym.make("coinfer_gym/LAIM-v0", **load.settings(arrivals, RATES[1], TASKS))
     earned, bounds = [], []
     for seed in range(SEED, SEED + WORLDS):
-        earned.append(play(env, MyopicExact(env), seed)["delivered"])
+        earned.append(measure(env, MyopicExact(env), seed)["delivered"])
         result = clairvoyant_optimum(env.unwrapped.scenario, env.unwrapped.world())
         bounds.append((result.lower, result.upper))
     lower, upper = np.mean(bounds, axis=0)
