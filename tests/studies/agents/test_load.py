@@ -93,7 +93,7 @@ def test_load_goes_on_without_playing(small_run, tmp_path, monkeypatch):
     def refuse(*_):
         raise AssertionError("nothing is left to do")
 
-    monkeypatch.setattr(compare, "play", refuse)
+    monkeypatch.setattr(compare, "measure", refuse)
     monkeypatch.setattr(load, "clairvoyant_optimum", refuse)
     assert run_load(tmp_path, folder / "work") == holds
     for kind in KINDS:
