@@ -1,4 +1,4 @@
-"""Compute and draw the figures: ``python -m studies [NAME ...] [--out FOLDER]``."""
+"""Compute and draw the figures: ``python -m studies [NAME ...] [--list] [--publish]``."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from pathlib import Path
 
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
+from studies.catalogue import CATALOGUE
+from studies.figure import PUBLISHED, Study
 
-OF_REAL_NETWORKS = (
-    "weights",
-    "output_distortion",
-    "pruned_weights",
-    "layerwise_accuracy",
-    "layerwise_confirmed",
-)
-"""Figures that need the extra ``models``, networks with weights and recorded data, or what is measured on them: without
-these they are skipped."""
+OUT = Path("runs/figures")
 
-_MU = ("partition", "rates", "tradeoff", "noise", "optimizer", "accuracy", "confirmed")
 
-FIGURES = {
-    **{name: f"studies.lyu.{name}" for name in ("sca_convergence", "schemes", "cuts", "accuracy", "regimes")},
-    "search": "studies.mu.search",
-    **{name: f"studies.agents.{name}" for name in ("load", "decision_time")},
-    **{f"layerwise_{name}": f"studies.mu.{name}" for name in _MU},
-    **{name: f"studies.lyu.{name}" for name in ("weights", "output_distortion", "pruned_weights")},
-}
-"""Figure by name: the module whose ``make(folder)`` writes its files there and says which claims hold."""
+def find(name: str) -> Study:
+    """A figure by its name; needs the packages that the figure needs."""
+    if name not in CATALOGUE:
+        raise InvalidInputError("figure", name, nearest(name, CATALOGUE))
+    studies: tuple[Study, ...] = importlib.import_module(CATALOGUE[name].module).STUDIES
+    return next(study for study in studies if study.name == name)
+
+
+def make(names: Sequence[str], folder: Path) -> None:
+    """Make figures and print which statements hold.
+
+    Without names all are made; those whose networks or data are missing are skipped then, and raise
+    `InvalidInputError` or `ImportError` if asked for by name.
+    """
+    studies = [find(name) for name in names]
+    for name in names or CATALOGUE:
+        try:
+            study = studies.pop(0) if names else find(name)
+            found = study.make(folder)
+        except (ImportError, InvalidInputError) as error:
+            if names or not CATALOGUE[name].needs_data:
+                raise
+            print(f"{name}: skipped: {error}")
+            continue
+        for statement, holds in found.items():
+            print(f"{name}: {statement}: {'holds' if holds else 'does not hold'}")
+
+
+def list_figures() -> None:
+    """Print every figure with what it redoes, the claims that it judges, and its rough duration."""
+    for name, entry in CATALOGUE.items():
+        print(f"{name:<20} {entry.paper or '-':<30} {', '.join(entry.claims) or '-':<8} {entry.time}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make figures.
+    """Run the command line; returns its exit status.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Those of the command line where None.
-
-    Returns
-    -------
-    int
-        0 where the files are written, whatever the verdicts on the claims: one that does not hold is a result. 2 where
-        something given cannot be used. Asked for by name, a figure of real networks is not skipped: what it lacks is an
-        error.
+    It is 0 if the files are written, whatever the verdicts: a claim that does not hold is a result, too.
     """
     parser = argparse.ArgumentParser(prog="python -m studies", description="Compute and draw the figures.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FIGURES)}; all by default")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"), help="folder for the files (%(default)s)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="figures; all by default (see --list)")
+    parser.add_argument("--list", action="store_true", help="print the figures with their claims, and stop")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the files (default: %(default)s)")
+    parser.add_argument("--publish", action="store_true", help="write to docs/figures, the tracked folder")
     options = parser.parse_args(arguments)
+    if options.list:
+        list_figures()
+        return 0
     try:
-        for name in options.names:
-            if name not in FIGURES:
-                raise InvalidInputError("figure", name, nearest(name, FIGURES))
-        for name in options.names or FIGURES:
-            try:
-                found = importlib.import_module(FIGURES[name]).make(options.out)
-            except (ImportError, InvalidInputError) as error:
-                if options.names or name not in OF_REAL_NETWORKS:
-                    raise
-                print(f"{name}: skipped: {error}")
-                continue
-            for claim, holds in found.items():
-                print(f"{name}: {claim}: {'holds' if holds else 'does not hold'}")
+        make(options.names, PUBLISHED if options.publish else options.out)
     except (ImportError, InvalidInputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,164 +1,98 @@
-"""What the figures about designs, cuts and regimes share: their problems, runs of the SCA, files and axes."""
+"""The frame around every figure: compute, judge the claims, draw, and write the table, the verdict and the picture."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from baselines.output import GREY, GRID, csv_text, versions, write_bytes, write_text
-from baselines.sca import solve_sca
-from coinfer_gym import Problem, load_scenario
-from coinfer_gym.laim.problem import Solution
+from baselines.output import csv_text, render, style, versions, write_bytes, write_text
+from coinfer_gym import InvalidInputError
+from coinfer_gym.files import read_csv
+from studies.catalogue import CATALOGUE
 
 Floats = NDArray[np.float64]
+Rows = Iterable[Sequence[Any]]
+Pictures = Mapping[str, Any]
+"""Matplotlib figures by what their file's name has after that of the study: usually one, under ``""``."""
 
-NETWORKS = {"BERT": "bert-multimodal", "BART": "bart-multimodal"}
-"""Scenario of each network, with a raw sample that is larger than an embedding."""
-
-PROMPTS = ("multimodal", "text")
-"""What the raw sample is: an image with the prompt, or token ids alone."""
-
-QUALITY_TITLES = {
-    "rate_distortion": "rate-distortion bound",
-    "parallel_laplacian_joint": "parallel bound, joint",
-    "parallel_laplacian": "parallel bound, per side",
-    "magnitude_pruning": "magnitude pruning",
-    "random_pruning": "random pruning",
-}
-"""The qualities that the figures compute, and their names there."""
-
-TOLERANCE = 1e-9
-"""Difference of quality that counts as rounding: the exact optimum agrees with the conic one to about that."""
+PUBLISHED = Path(__file__).resolve().parent.parent / "docs" / "figures"
+"""Folder of the published figures."""
 
 
-def base_problem(network: str, quality: str, prompt: str = "multimodal") -> Problem:
-    """P1 of a network's scenario at the mean gain: the papers' channel does not fade."""
-    scenario = load_scenario(NETWORKS[network])
-    problem = replace(scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0)), quality=quality)
-    if prompt == "multimodal":
-        return problem
-    bits = load_scenario("bert-text").workload.input_bits
-    return replace(problem, workload=problem.workload.with_input_bits(bits))
+class Study(NamedTuple):
+    """One figure of the catalogue, as four functions that are its own; `make` is what all figures share.
 
-
-def zero_distortion(problem: Problem) -> float:
-    """Distortion of keeping nothing."""
-    return math.exp(float(problem.tables.quality["log_distortion_zero"][0]))
-
-
-def feasible_values(problem: Problem, rows: NDArray[np.void]) -> tuple[Floats, Floats]:
-    """Quality of exact solutions and distortion relative to keeping nothing, NaN where infeasible."""
-    missing = np.where(rows["reason"] == 0, 0.0, np.nan)
-    return rows["quality"] + missing, rows["distortion"] / zero_distortion(problem) + missing
-
-
-def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tuple[Floats, Floats]:
-    """Successive convex approximation of many problems, each at its cut.
-
-    Parameters
+    Attributes
     ----------
-    tasks : sequence of (Problem, int)
-        Each problem and its cut.
-    jobs : int
-        Processes.
-    title : str
-        Stands before the progress bar.
-
-    Returns
-    -------
-    quality, distortion : ndarray, shape (tasks,)
-        The distortion is relative to keeping nothing; NaN where infeasible.
+    name : str
+        Key of `CATALOGUE`, and the stem of the files.
+    compute : callable
+        Makes the data, on which all the others depend. Its keyword arguments are the options of `make`.
+    table : callable
+        Rows of the data for the CSV file, the header first.
+    verdict : callable
+        What the data say: ``holds``, a truth value for each statement, and anything else worth keeping.
+    draw : callable
+        Pictures of the data.
+    about : callable, optional
+        Limits of the verdict and settings of the data, for the reader of the JSON file.
     """
-    run: Iterable[Solution] = Parallel(n_jobs=jobs, return_as="generator")(delayed(solve_sca)(*task) for task in tasks)
-    bar = tqdm(run, desc=title, total=len(tasks), unit="cut", disable=None)
-    values = [(s.quality, s.distortion) if s.feasible else (np.nan, np.nan) for s in bar]
-    quality, distortion = np.array(values).reshape(-1, 2).T
-    return quality, distortion / np.array([zero_distortion(problem) for problem, _ in tasks])
+
+    name: str
+    compute: Callable[..., Any]
+    table: Callable[[Any], Rows]
+    verdict: Callable[[Any], dict[str, Any]]
+    draw: Callable[[Any], Pictures]
+    about: Callable[[Any], dict[str, Any]] = lambda data: {}
+
+    def make(self, folder: Path, **options: Any) -> dict[str, bool]:
+        """Compute the figure and write ``NAME.csv``, ``NAME.json`` and ``NAME.png``; returns what holds."""
+        given = inspect.signature(self.compute).bind(**options)
+        given.apply_defaults()
+        data = self.compute(**given.arguments)
+        judged = self.verdict(data)
+        claims = {"claims": list(CATALOGUE[self.name].claims)}
+        kept = {key: value for key, value in given.arguments.items() if isinstance(value, (int, float, str, tuple))}
+        summary = plain({**claims, **judged, **self.about(data), "options": kept, "versions": versions()})
+        write_text(folder / f"{self.name}.csv", csv_text(self.table(data)))
+        write_text(folder / f"{self.name}.json", json.dumps(summary, indent=2) + "\n")
+        with style():
+            for suffix, picture in self.draw(data).items():
+                write_bytes(folder / f"{self.name}{suffix}.png", render(picture))
+        holds: dict[str, bool] = judged["holds"]
+        return holds
 
 
-def sca_difference(exact: Floats, sca: Floats) -> dict[str, Any]:
-    """What successive convex approximation leaves to the exact optimum, and what it has more, by rounding."""
-    both = ~np.isnan(exact) & ~np.isnan(sca)
-    left, above = (exact - sca)[both], (sca - exact)[both]
-    return {
-        "points": int(both.sum()),
-        "largest_left": float(left.max(initial=0.0)),
-        "largest_above": float(above.max(initial=0.0)),
-        "disagree_on_feasibility": int((np.isnan(exact) != np.isnan(sca)).sum()),
-    }
+def read_published(name: str, folder: Path = PUBLISHED) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Verdict and table of a published figure; an error says which command makes it."""
+    files = [folder / f"{name}.{kind}" for kind in ("json", "csv")]
+    require(files, f"python -m studies {name} --publish")
+    return json.loads(files[0].read_text(encoding="utf-8")), read_csv(files[1])
 
 
-def group_coinciding(values: Mapping[str, Floats]) -> dict[str, list[str]]:
-    """Names whose values are the same up to `TOLERANCE`, under the first of them: each group is drawn once."""
-    groups: dict[str, list[str]] = {}
-    for name, value in values.items():
-        alike = (first for first in groups if np.allclose(values[first], value, 0.0, TOLERANCE, equal_nan=True))
-        groups.setdefault(next(alike, name), []).append(name)
-    return groups
+def require(files: Iterable[Path], command: str) -> None:
+    """Raise `InvalidInputError` unless all files are there; it names the command that makes them."""
+    for file in files:
+        if not file.is_file():
+            raise InvalidInputError("file", str(file), f"There is no such file. Make it with: {command}")
 
 
-def group_title(names: Sequence[str]) -> str:
-    """Names of the qualities that a panel stands for."""
-    return "\n= ".join(QUALITY_TITLES[name] for name in names)
-
-
-def number_text(value: float) -> str:
-    """A number as it stands in a CSV file; empty where there is none."""
-    return "" if math.isnan(value) else f"{value:.9g}"
-
-
-def write_figure(
-    folder: Path,
-    name: str,
-    rows: Iterable[Sequence[Any]],
-    summary: Mapping[str, Any],
-    pictures: Mapping[str, bytes],
-) -> None:
-    """Write a figure's data, its verdict with the versions of what made it, and its pictures.
-
-    What is infinite or no number is null in the verdict.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / f"{name}.csv", csv_text(rows))
-    write_text(folder / f"{name}.json", json.dumps(_plain({**summary, "versions": versions()}), indent=2) + "\n")
-    for file, content in pictures.items():
-        write_bytes(folder / file, content)
-
-
-def _plain(value: Any) -> Any:
-    """What strict JSON can hold."""
+def plain(value: Any) -> Any:
+    """A value as strict JSON can hold it: what is infinite or no number becomes null."""
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def finish_axis(axis: Any) -> None:
-    """Grid and frame that all panels share."""
-    axis.grid(color=GRID, linewidth=0.6)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8)
-
-
-def log_ticks(axis: Any, values: Sequence[float]) -> None:
-    """Logarithmic abscissa with these values written in full."""
-    axis.set_xscale("log")
-    axis.set_xticks(values, [f"{value:g}" for value in values])
-    axis.set_xticks([], minor=True)
-
-
-def mark_scenario(axis: Any, value: float) -> Any:
-    """Vertical line at what the scenario has, with its label for a legend."""
-    return axis.axvline(
-        value, color=GREY, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, label="the scenario's budget"
-    )
+def number_text(value: float) -> str:
+    """A number for a CSV file; empty for NaN."""
+    return "" if math.isnan(value) else f"{value:.9g}"

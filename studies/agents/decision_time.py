@@ -18,7 +18,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pydantic
-from numpy.typing import NDArray
 
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT, CompareConfig
@@ -30,12 +29,11 @@ from baselines.output import (
     GRID,
     PURPLE,
     VERMILION,
-    render,
-    style,
 )
 from coinfer_gym import InvalidInputError
 from studies.agents.load import clairvoyant_bounds
-from studies.figure import finish_axis, write_figure
+from studies.drawing import finish_axis, legend_below, panels, write_labels
+from studies.figure import Pictures, Study, require
 
 SUMMARY = ROOT / "docs/results/full/summary.json"
 COMMAND = "python -m baselines.compare configs/compare/full.yaml --out docs/results/full"
@@ -55,8 +53,6 @@ SHARE_OF_BUDGET = 0.01
 
 _EXACT, _APPROXIMATE = "myopic_exact", KINDS["each task alone, approximate"][1]
 _MARKER = 2.5  # half a marker, in points
-_RINGS = (5.0, 8.0, 12.0, 17.0, 23.0, 30.0, 38.0, 48.0, 60.0, 75.0, 95.0, 120.0)  # points from a dot to its label
-_ANGLES = 2.0 * math.pi / 24 * np.arange(24)
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,9 @@ class Results:
     command: str
 
 
-def load_results(summary: Path, work: Path, jobs: int = 1) -> Results:
+def compute(
+    summary: Path = SUMMARY, jobs: int | None = None, work: Path = Path("runs/figures/decision_time")
+) -> Results:
     """Stored results of a comparison, and the clairvoyant bound of its worlds.
 
     Parameters
@@ -132,8 +130,7 @@ def load_results(summary: Path, work: Path, jobs: int = 1) -> Results:
     InvalidInputError
         If the file is missing or is no such summary.
     """
-    if not summary.is_file():
-        raise InvalidInputError("summary", str(summary), f"There is no such file. Run '{COMMAND}' first.")
+    require([summary], COMMAND)
     try:
         stored = json.loads(summary.read_text(encoding="utf-8"))
         command = str(stored["command"])
@@ -151,7 +148,7 @@ def load_results(summary: Path, work: Path, jobs: int = 1) -> Results:
         )
     except (KeyError, TypeError, ValueError, pydantic.ValidationError) as error:
         raise InvalidInputError("summary", str(summary), f"It is no summary. Run '{COMMAND}' anew.") from error
-    lower, upper = clairvoyant_bounds(config, work, jobs)
+    lower, upper = clairvoyant_bounds(config, work, jobs or os.cpu_count() or 1)
     estimate, _ = paired_bootstrap(upper[None, :, None])
     mean, low, high = (float(part[0, 0]) for part in estimate)
     env: Any = gym.make(config.environment, **config.env)
@@ -163,52 +160,8 @@ def _numbers(estimate: Mapping[str, float], unit: float = 1.0) -> tuple[float, f
     return unit * float(estimate["mean"]), unit * float(estimate["low"]), unit * float(estimate["high"])
 
 
-def make(
-    folder: Path,
-    *,
-    summary: Path = SUMMARY,
-    work: Path = Path("runs/figures/decision_time"),
-    jobs: int | None = None,
-) -> dict[str, bool]:
-    """Compute and write ``decision_time.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    summary : Path
-        ``summary.json`` of `baselines.compare`.
-    work : Path
-        Folder that remembers the clairvoyant bounds.
-    jobs : int, optional
-        Number of processes; one per core where not given.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the claim holds.
-
-    Raises
-    ------
-    InvalidInputError
-        If the summary is missing; it says what makes it.
-    """
-    results = load_results(summary, work, jobs or os.cpu_count() or 1)
-    judged = verdict(results)
-    described = {"claim": "quality in the queue costs little time", **judged, "results_made_by": results.command}
-    write_figure(folder, "decision_time", table(results), described, draw(results))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
-
-
 def verdict(results: Results) -> dict[str, Any]:
-    """What the results say.
-
-    Returns
-    -------
-    dict
-        ``holds``, by part of the claim; ``exceptions``, the policies that a part fails at; ``measured``.
-    """
+    """What the results say."""
     points = results.points
     best = max(points, key=lambda point: point.quality[0])
     exact_time = min((p.time[0] for p in points if p.policy == _EXACT and p.plain), default=math.inf)
@@ -240,13 +193,7 @@ def verdict(results: Results) -> dict[str, Any]:
 
 
 def table(results: Results) -> list[list[Any]]:
-    """The picture's data: the header, a row per policy, and one of the bound.
-
-    Returns
-    -------
-    list of list
-        Times in s.
-    """
+    """The picture's data: the header, a row per policy, and one of the bound."""
     parts = ("", "_low", "_high")
     header = ["policy", "kind", *(f"{name}{part}" for name in ("delivered", "decision_s") for part in parts)]
     rows: list[list[Any]] = [[*header, "share_of_bound"]]
@@ -257,36 +204,36 @@ def table(results: Results) -> list[list[Any]]:
     return rows
 
 
-def draw(results: Results) -> dict[str, bytes]:
-    """Picture of the results, every point with its label.
+def draw(results: Results) -> Pictures:
+    """Quality against decision time, every point with its label."""
+    title = f"Quality against decision time, {results.worlds} worlds, 95 % intervals"
+    figure, axes = panels(title, (9.0, 6.2))
+    axis = axes[0, 0]
+    axis.axhspan(*results.bound[1:], color=GRID, alpha=0.5, linewidth=0)
+    axis.axhline(results.bound[0], color=BLACK, linestyle="--", linewidth=1.2, label="clairvoyant bound")
+    for kind, (colour, _) in KINDS.items():
+        chosen = [point for point in results.points if point.kind == kind]
+        if chosen:
+            _dots(axis, chosen, colour, kind)
+    times = [point.time[0] for point in results.points]
+    axis.set_xscale("log")
+    axis.set_xlim(min(times) / 4.0, max(times) * 4.0)
+    axis.set_ylim(-0.06 * results.bound[2], 1.08 * results.bound[2])
+    axis.set_xlabel("decision time, median of an episode (s)")
+    axis.set_ylabel("delivered quality per task (1)")
+    finish_axis(axis)
+    legend_below(figure, axis, 6, fontsize=8, columnspacing=1.5)
+    bound = [(axis.get_xlim()[0], results.bound[0]), (axis.get_xlim()[1], results.bound[0])]
+    intervals = [[(point.time[0], value) for value in point.quality[1:]] for point in results.points]
+    places = {point.label: (point.time[0], point.quality[0]) for point in results.points}
+    colours = {point.label: KINDS[point.kind][0] for point in results.points}
+    write_labels(axis, places, colours, [*intervals, bound], _MARKER)
+    return {"": figure}
 
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
 
-    with style():
-        figure = Figure(figsize=(9.0, 6.2))
-        axis = figure.add_axes((0.08, 0.13, 0.9, 0.81))  # no layout may move it once the labels are placed
-        axis.axhspan(*results.bound[1:], color=GRID, alpha=0.5, linewidth=0)
-        axis.axhline(results.bound[0], color=BLACK, linestyle="--", linewidth=1.2, label="clairvoyant bound")
-        for kind, (colour, _) in KINDS.items():
-            chosen = [point for point in results.points if point.kind == kind]
-            if chosen:
-                _dots(axis, chosen, colour, kind)
-        times = [point.time[0] for point in results.points]
-        axis.set_xscale("log")
-        axis.set_xlim(min(times) / 4.0, max(times) * 4.0)
-        axis.set_ylim(-0.06 * results.bound[2], 1.08 * results.bound[2])
-        axis.set_xlabel("decision time, median of an episode (s)")
-        axis.set_ylabel("delivered quality per task (1)")
-        finish_axis(axis)
-        axis.set_title(f"Quality against decision time, {results.worlds} worlds, 95 % intervals", fontsize=11)
-        figure.legend(loc="lower center", ncols=6, frameon=False, fontsize=8, columnspacing=1.5)
-        _write_labels(figure, axis, results)
-        return {"decision_time.png": render(figure)}
+def about(results: Results) -> dict[str, Any]:
+    """What the figure claims, and what made its data."""
+    return {"claim": "quality in the queue costs little time", "results_made_by": results.command}
 
 
 def _dots(axis: Any, points: Sequence[Point], colour: str, label: str) -> None:
@@ -298,73 +245,4 @@ def _dots(axis: Any, points: Sequence[Point], colour: str, label: str) -> None:
     axis.errorbar(times, mean, yerr=error, fmt="o", color=colour, **look)
 
 
-def _write_labels(figure: Any, axis: Any, results: Results) -> None:
-    """Name every point, with a thin line to it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas: Any = FigureCanvasAgg(figure)
-    renderer = canvas.get_renderer()
-    unit = 72.0 / figure.dpi  # of a pixel, in points: the files have resolutions of their own
-    texts = [
-        axis.annotate(
-            point.label,
-            (point.time[0], point.quality[0]),
-            (0.0, 0.0),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color=KINDS[point.kind][0],
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0.0, "shrinkB": _MARKER},
-        )
-        for point in results.points
-    ]
-    sizes = unit * np.array([text.get_window_extent(renderer).size for text in texts]) + 2.0
-    corners = np.array([[(point.time[0], value) for value in point.quality] for point in results.points])
-    places = unit * axis.transData.transform(corners.reshape(-1, 2)).reshape(corners.shape)
-    dots, feet, tops = places.transpose(1, 0, 2)
-    frame = unit * np.array(axis.get_window_extent(renderer).extents)
-    line = unit * axis.transData.transform((1.0, results.bound[0]))[1]
-    intervals = np.hstack([np.minimum(dots - _MARKER, feet), np.maximum(dots + _MARKER, tops)])
-    obstacles = np.vstack([intervals, [frame[0], line - 1.0, frame[2], line + 1.0]])
-    offsets = place_labels(dots, sizes, obstacles, frame)
-    for text, offset in zip(texts, offsets, strict=True):
-        text.set_position(offset)
-
-
-def place_labels(
-    dots: NDArray[np.float64],
-    sizes: NDArray[np.float64],
-    obstacles: NDArray[np.float64],
-    frame: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Places near some dots where labels cover neither each other nor anything else, found one after the other.
-
-    Parameters
-    ----------
-    dots : ndarray, shape (n, 2)
-    sizes : ndarray, shape (n, 2)
-        Widths and heights of the labels.
-    obstacles : ndarray, shape (m, 4)
-        Boxes to keep free: left, bottom, right, top.
-    frame : ndarray, shape (4,)
-        Box to stay within.
-
-    Returns
-    -------
-    ndarray, shape (n, 2)
-        From each dot to the middle of its label; the nearest free one of the places that are tried, or, where none is
-        free, the nearest within the frame.
-    """
-    offsets = np.zeros(dots.shape)
-    directions = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
-    for i, (dot, size) in enumerate(zip(dots, sizes, strict=True)):
-        tried = np.concatenate([directions * (ring + 0.5 * size) for ring in _RINGS])
-        boxes = np.hstack([dot + tried - 0.5 * size, dot + tried + 0.5 * size])
-        inside = (boxes[:, :2] >= frame[:2]).all(axis=1) & (boxes[:, 2:] <= frame[2:]).all(axis=1)
-        meets = (boxes[:, None, :2] < obstacles[:, 2:]) & (boxes[:, None, 2:] > obstacles[:, :2])
-        free = inside & ~np.any(np.all(meets, axis=2), axis=1)
-        chosen = int(np.argmax(free if free.any() else inside))
-        offsets[i] = tried[chosen]
-        obstacles = np.vstack([obstacles, boxes[chosen]])
-    return offsets
+STUDIES = (Study("decision_time", compute, table, verdict, draw, about),)

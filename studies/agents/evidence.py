@@ -1,27 +1,27 @@
 """Tables and pictures of a sweep: ``python -m studies.agents.evidence runs/sweeps/queueing``.
 
-Written are, to ``docs/results/agents/NAME`` by default:
+The folder of results gets
 
 - ``scores.csv``: a row per run.
-- ``summary.csv`` and ``summary.json``: a row per algorithm and reference; the JSON also tells of what is below. An
-  algorithm is on the ``front`` if no other one has both more quality and fewer violations, or the same of one of them.
-- ``differences.csv``: quality of an algorithm less that of a reference in the same worlds.
+- ``summary.csv``: a row per algorithm and reference. An algorithm is on the ``front`` if no other one has both more
+  quality and fewer violations.
+- ``differences.csv``: lead of an algorithm over a reference in the same worlds, in quality.
 - ``improvement.csv``: probability that one run earns more than another in a world.
-- ``efficiency.csv``: decisions and seconds until a run has some share of the target's score.
-- ``curves.csv``: quartiles over runs of every evaluation in training; ``regret`` is what the median is short of the
-  target.
-- ``learning_curves``, ``iqm``, ``profiles`` and ``front``, PNG files.
+- ``efficiency.csv``: decisions and seconds until a run reaches some share of the target's score.
+- ``curves.csv``: quartiles over runs of every evaluation in training; ``regret`` is the target minus the median.
+- ``summary.json``: the sweep's configuration, and what made these files.
+- ``learning_curves.png``, ``iqm.png``, ``profiles.png`` and ``front.png``.
 
-**Intervals.** The measures are those of `rliable` (Agarwal et al., 2021). Its stratified bootstrap draws runs for each
-world apart, as if every world had been trained for by itself. Here one agent plays all worlds: a run that went badly
-is bad in each, and so drawn the interval shrinks with the number of worlds, however few the runs. Here whole runs are
-drawn: alone for interquartile means and profiles, which are of the frozen worlds, and together with worlds for means,
-differences and probabilities, which speak of other worlds, too. The stratified interval stands beside the first for
-comparison with what others report. The interval of a difference over worlds alone, for the runs as they are, comes from
-the paired bootstrap of `baselines.compare`.
+**Intervals.** The measures are those of rliable (Agarwal et al., 2021). Its stratified bootstrap draws the runs of each
+world apart, as if an agent had been trained for every world. Here one agent plays all worlds. A bad run is bad in
+each of them, so its stratified interval would shrink with the number of worlds, however few the runs. So whole runs are
+drawn here: alone for interquartile means and profiles, which are about the frozen worlds, and together with worlds for
+means, differences and probabilities, which are about other worlds, too. The stratified interval is listed beside them,
+since others report it. The interval of a difference over worlds alone, for the runs as they are, comes from the paired
+bootstrap of `baselines.bootstrap`.
 
-The curves, and what is measured on them, are of the worlds in which training evaluates; the references have played
-these, too. A run's seconds are taken to pass evenly over its decisions.
+The curves are about the worlds in which training evaluates; the references have played these, too. A run's seconds are
+taken to pass evenly over its decisions.
 """
 
 from __future__ import annotations
@@ -41,16 +41,18 @@ from rich.table import Table
 from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 
 from baselines.bootstrap import paired_bootstrap
+from baselines.compare import ROOT
 from baselines.output import csv_text, git_revision, versions, write_text
 from coinfer_gym.errors import InvalidInputError
-from studies.agents.evidence_data import UPPER, Evidence, Scores, bootstrap, improvement, read_sweep
+from studies.agents.evidence_data import UPPER, Evidence, bootstrap, improvement, read_sweep
 from studies.agents.evidence_pictures import write_pictures
 
-__all__ = ["Evidence", "Scores", "bootstrap", "improvement", "main", "read_sweep", "write_evidence"]
+PUBLISHED = ROOT / "docs" / "results" / "agents"
+"""Folder of the published results."""
 
 
 def _difference(evidence: Evidence, label: str, reference: str) -> dict[str, float]:
-    """Quality of an entry less that of a reference in the same worlds."""
+    """Lead of an entry over a reference in the same worlds, in quality."""
     agent, other = evidence.agents[label].delivered, evidence.references[reference].delivered
     _, over_worlds = paired_bootstrap(np.stack([other[0], agent.mean(axis=0)])[:, :, None], reference=0)
     assert over_worlds is not None
@@ -108,7 +110,7 @@ def _score_rows(evidence: Evidence) -> list[tuple[Any, ...]]:
 
 
 def _efficiency_rows(evidence: Evidence) -> list[tuple[Any, ...]]:
-    """Medians over all runs; empty where most of them never got there."""
+    """Medians over all runs; empty if most of them never reached the share."""
     rows: list[tuple[Any, ...]] = [("algorithm", "share_of_target", "runs", "reached", "decisions", "seconds")]
     for label, curves in evidence.curves.items():
         for share, times in curves.reached.items():
@@ -120,7 +122,7 @@ def _efficiency_rows(evidence: Evidence) -> list[tuple[Any, ...]]:
 
 
 def _curve_rows(evidence: Evidence) -> list[tuple[Any, ...]]:
-    """Quartiles over runs, and what the median is short of the target and has of the clairvoyant optimum."""
+    """Quartiles over runs; regret of the median to the target, and its share of the clairvoyant optimum."""
     rows: list[tuple[Any, ...]] = [("algorithm", "timesteps", "q25", "median", "q75", "regret", "share_of_clairvoyant")]
     target, upper = evidence.levels[evidence.config.target], evidence.levels[UPPER]
     for label, curves in evidence.curves.items():
@@ -171,10 +173,6 @@ def write_evidence(evidence: Evidence, folder: Path, command: str) -> None:
         "sweep": evidence.config.model_dump(mode="json"),
         "missing": evidence.missing,
         "clairvoyant": {"lower": evidence.lower.mean(), "upper": evidence.upper.mean()},
-        "summary": summary,
-        "differences": differences,
-        "improvement": _records(tables["improvement"]),
-        "efficiency": _records(tables["efficiency"]),
     }
     write_text(folder / "summary.json", json.dumps(content, indent=2, default=float) + "\n")
     write_pictures(evidence, folder)
@@ -183,10 +181,6 @@ def write_evidence(evidence: Evidence, folder: Path, command: str) -> None:
 
 def _table_rows(records: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     return [tuple(records[0]), *(tuple(record.values()) for record in records)]
-
-
-def _records(rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
 
 
 def _cell(value: Any) -> Any:
@@ -206,7 +200,7 @@ def _show(evidence: Evidence, summary: Sequence[Mapping[str, Any]], differences:
         interval = f"{row['iqm_low']:.4f} .. {row['iqm_high']:.4f}"
         runs = str(row["runs"] or "")
         scores.add_row(row["algorithm"], runs, f"{row['iqm']:.4f}", interval, f"{row['mean']:.4f}", *shares)
-    against = Table(title="mean less that of a reference")
+    against = Table(title="mean, relative to a reference")
     against.add_column("")
     for reference in evidence.references:
         against.add_column(reference, justify="right")
@@ -227,9 +221,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser("python -m studies.agents.evidence", description="Tables and pictures of a sweep.")
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/sweeps/queueing")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: docs/results/agents/NAME)")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: runs/evidence/NAME)")
+    parser.add_argument("--publish", action="store_true", help="write to docs/results/agents/NAME, which is tracked")
     options = parser.parse_args(given)
-    folder = options.out or Path("docs", "results", "agents", options.sweep.resolve().name)
+    results = PUBLISHED if options.publish else Path("runs", "evidence")
+    folder = options.out or results / options.sweep.resolve().name
     try:
         evidence = read_sweep(options.sweep)
     except InvalidInputError as error:
@@ -237,12 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     write_evidence(evidence, folder, shlex.join(["python", "-m", "studies.agents.evidence", *given]))
     if evidence.missing:
-        print(
-            f"studies.agents.evidence: {len(evidence.missing)} runs are not finished and left out: ",
-            file=sys.stderr,
-            end="",
-        )
-        print("; ".join(evidence.missing), file=sys.stderr)
+        left_out = f"{len(evidence.missing)} runs are not finished and left out: {'; '.join(evidence.missing)}"
+        print(f"studies.agents.evidence: {left_out}", file=sys.stderr)
     print(f"written to {folder}")
     return 0
 

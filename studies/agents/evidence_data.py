@@ -1,4 +1,4 @@
-"""What the folder of a sweep says, and intervals of it; `studies.agents.evidence` makes tables and pictures of both."""
+"""Reads the folder of a sweep, and computes the intervals that `studies.agents.evidence` reports."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 from coinfer_gym.errors import InvalidInputError
 from studies.agents.sweep import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, read_rows, selection_worlds
 
-__all__ = ["UPPER", "Curves", "Draw", "Evidence", "Floats", "Scores", "bootstrap", "front", "improvement", "read_sweep"]
-
 Floats = NDArray[np.float64]
 Measure = Callable[[Floats], Any]
 Draw = Literal["runs", "runs and worlds", "stratified"]
@@ -29,12 +27,12 @@ UPPER = BOUNDS[1]
 """Label of what counts as 100 % of the clairvoyant optimum."""
 
 RESAMPLES = 2000
-_SWEEP_AGAIN = "Run the sweep again, it goes on where it stopped."
+_SWEEP_AGAIN = "Run the sweep again: it continues where it stopped."
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Who earned what in the frozen worlds.
+    """Results in the frozen worlds.
 
     Attributes
     ----------
@@ -56,9 +54,9 @@ class Curves:
     timesteps : ndarray, shape (evaluations,)
         Decisions; of all runs together.
     delivered : ndarray, shape (runs, evaluations)
-        Between the evaluations of a run on a straight line.
+        Interpolated between the evaluations of a run.
     reached : dict of float to list of (decisions, seconds)
-        By the share of the target's score, for every run; infinite where it never got there.
+        By share of the target's score, for every run; infinite for a run that never reached it.
     """
 
     timesteps: Floats
@@ -117,7 +115,7 @@ class Evidence:
 
     @property
     def front(self) -> list[str]:
-        """Entries that no other one beats in quality without missing more budgets; see `front`."""
+        """Entries on the Pareto front of quality and violations."""
         delivered, violated = ([getattr(s, name).mean() for s in self.agents.values()] for name in METRICS[:2])
         marks = front(np.array(delivered), np.array(violated))
         return [label for label, mark in zip(self.agents, marks.tolist(), strict=True) if mark]
@@ -129,15 +127,11 @@ class Evidence:
 
 
 def read_sweep(folder: Path) -> Evidence:
-    """Read the folder of a sweep.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is no folder of a sweep, no run is finished, or a file is damaged.
-    """
+    """Read the folder of a sweep."""
     if not (folder / "sweep.yaml").is_file():
-        remedy = "It is no folder of a sweep. Make one by: python -m studies.agents.sweep configs/sweeps/NAME.yaml"
+        remedy = (
+            "It is not the folder of a sweep. Make one with: python -m studies.agents.sweep configs/sweeps/NAME.yaml"
+        )
         raise InvalidInputError("folder", str(folder), remedy)
     config = load_sweep(folder / "sweep.yaml")
     reference = _read_reference(folder / "reference.csv")
@@ -155,7 +149,7 @@ def read_sweep(folder: Path) -> Evidence:
         else:
             missing.append(run.name)
     if not runs:
-        raise InvalidInputError("folder", str(folder), f"No run of it is finished. {_SWEEP_AGAIN}")
+        raise InvalidInputError("folder", str(folder), f"None of its runs is finished. {_SWEEP_AGAIN}")
     runs = {label: runs[label] for label in config.entries if label in runs}
     return Evidence(
         config=config,
@@ -199,13 +193,13 @@ def _read_scores(runs: Sequence[Run], worlds: range) -> Scores:
         path = run.config.folder / "evaluation.csv"
         rows = read_rows(path)
         if [int(_number(row, "world", path)) for row in rows] != list(worlds):
-            raise InvalidInputError("file", str(path), f"It is of other worlds. {_SWEEP_AGAIN}")
+            raise InvalidInputError("file", str(path), f"Its worlds are others. {_SWEEP_AGAIN}")
         tables.append([[_number(row, name, path) for name in METRICS] for row in rows])
     return Scores(*np.array(tables).transpose(2, 0, 1))
 
 
 def _read_curves(runs: Sequence[Run], target: float) -> Curves:
-    """Evaluations of some runs, and when each had the shares of the target's score."""
+    """Evaluations of some runs, and when each reached the shares of the target's score."""
     curves = []
     reached: dict[float, list[tuple[float, float]]] = {share: [] for share in SHARES}
     for run in runs:
@@ -227,12 +221,12 @@ def _read_seconds(path: Path) -> float:
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InvalidInputError("file", str(path), "It is damaged: delete it, and sweep again.") from error
+        raise InvalidInputError("file", str(path), "It is damaged: delete it and sweep again.") from error
 
 
 def _text(row: Mapping[str, str], name: str, path: Path) -> str:
     if name not in row:
-        raise InvalidInputError("file", str(path), f"It has no column {name!r}: delete it, and sweep again.")
+        raise InvalidInputError("file", str(path), f"It has no column {name!r}: delete it and sweep again.")
     return row[name]
 
 
@@ -243,22 +237,14 @@ def _number(row: Mapping[str, str], name: str, path: Path) -> float:
         return float(text) if text else math.nan
     except ValueError as error:
         raise InvalidInputError(
-            f"{path}: {name}", text, "It is no number: delete the file, and sweep again."
+            f"{path}: {name}", text, "It must be a number: delete the file and sweep again."
         ) from error
 
 
 def bootstrap(scores: Floats, measure: Measure, draw: Draw, seed: int = 0) -> tuple[Any, Any, Any]:
-    """A measure of scores and its 95 % percentile interval.
+    """A measure of scores of shape (runs, worlds), and the ends of its 95 % percentile interval.
 
-    Parameters
-    ----------
-    scores : ndarray, shape (runs, worlds)
-    measure : callable
-        Of such an array; a number or an array.
-    draw : {"runs", "runs and worlds", "stratified"}
-        What is drawn anew: whole runs, these and worlds, or runs for every world apart, as `rliable` does.
-    seed : int
-        Of the generator.
+    Drawn anew are whole runs, runs and worlds, or, for "stratified", the runs of every world apart, as rliable does.
     """
     generator = np.random.default_rng(seed)
     runs, worlds = scores.shape
@@ -276,15 +262,11 @@ def bootstrap(scores: Floats, measure: Measure, draw: Draw, seed: int = 0) -> tu
 def improvement(scores: Floats, other: Floats, seed: int = 0) -> tuple[float, float, float]:
     """Probability that a run earns more than one of another algorithm in the same world, and its 95 % interval.
 
-    Parameters
-    ----------
-    scores, other : ndarray, shape (runs, worlds)
-        Equal scores count half.
-    seed : int
-        Of the generator.
+    The scores have the shape (runs, worlds); equal scores count half. The value is rliable's
+    ``probability_of_improvement``; the interval is over whole runs and worlds.
     """
-    ahead = scores[:, None] - other[None]
-    wins = np.where(ahead > 0.0, 1.0, np.where(ahead < 0.0, 0.0, 0.5))
+    ahead = np.sign(scores[:, None] - other[None])
+    wins = 0.5 + 0.5 * ahead
     generator = np.random.default_rng(seed)
     weights = [generator.multinomial(count, np.full(count, 1.0 / count), RESAMPLES) / count for count in wins.shape]
     drawn = np.einsum("ri,rj,rij->r", weights[0], weights[1], np.tensordot(weights[2], wins, (1, 2)))
@@ -293,20 +275,7 @@ def improvement(scores: Floats, other: Floats, seed: int = 0) -> tuple[float, fl
 
 
 def front(quality: Floats, violated: Floats) -> NDArray[np.bool_]:
-    """Pareto front: which points no other one beats in one respect without being beaten in the other.
-
-    Parameters
-    ----------
-    quality : ndarray
-        The more, the better.
-    violated : ndarray
-        The less, the better.
-
-    Returns
-    -------
-    ndarray of bool
-        Equal points do not beat each other.
-    """
+    """Pareto front of more quality and fewer violations; equal points do not beat each other."""
     no_worse = (quality[:, None] >= quality) & (violated[:, None] <= violated)
     better = (quality[:, None] > quality) | (violated[:, None] < violated)
     marks: NDArray[np.bool_] = ~np.any(no_worse & better, axis=0)

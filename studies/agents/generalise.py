@@ -1,26 +1,26 @@
-"""How far agents carry beyond their training: ``python -m studies.agents.generalise configs/generalise/queueing.yaml``.
+"""How agents do outside their training: ``python -m studies.agents.generalise configs/generalise/queueing.yaml``.
 
-A configuration says who plays, and along which axes the world changes::
+A configuration names the players, and the axes along which the world changes::
 
     title: BERT in other queues than those of training
-    env: {scenario: bert-multimodal}        # keywords that all points share
+    env: {scenario: bert-multimodal}        # keywords of all points
     worlds: 100                             # world k of a point is env.reset(seed=seed + k)
     agents: {agent: bert-multimodal}        # label: a shipped agent, or the folder of a run
     policies:                               # label: policy and its options, as in a comparison
       stochastic DP: {policy: stochastic_dp}
-    target: stochastic DP                   # whom differences are taken to
-    clairvoyant: true                       # bound every point from above, too; false where absent
-    axes:                                   # title: points, a number or a name each, and the keywords that differ there
+    target: stochastic DP                   # the policy that differences refer to
+    clairvoyant: true                       # add the upper bound of every point (default: false)
+    axes:                                   # title: points (numbers or names), each with its own keywords
       Doppler spread (Hz):
         trained: 0.25                       # the point that is marked
         log: true
         points: {0.1: {doppler: 0.1}, 0.25: {}, 1: {doppler: 1.0}}
 
-All meet the same worlds at a point. Policies that plan are made anew for it; agents know only what they observe, on the
-scale of their training, see `agents.rescaled.RescaledAgent`. ``${COINFER_DATA}`` in a keyword stands for the folder of
-recorded data that this environment variable names, ``../shared/data`` where it is not set.
+All players meet the same worlds at a point. Policies that plan are made anew for it. Agents know only their
+observation, on the scale of their training (`agents.rescaled.RescaledAgent`). ``${COINFER_DATA}`` in a keyword stands
+for the folder of recorded data: the environment variable of this name, or ``../shared/data``.
 
-Worlds that were played stay in ``runs/generalise/NAME``, as with `baselines.compare`: the next run goes on from there.
+Played worlds are kept in ``runs/generalise/NAME``, as by `baselines.compare`: the next run continues from there.
 """
 
 from __future__ import annotations
@@ -48,21 +48,34 @@ from tqdm import tqdm
 from agents.evaluate import find_agent
 from agents.rescaled import RescaledAgent
 from baselines import compare
-from baselines import output as _output
 from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.checks import check_model
-from baselines.compare import DATA
+from baselines.output import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    csv_text,
+    git_revision,
+    read_yaml,
+    render,
+    style,
+    versions,
+    write_bytes,
+    write_text,
+)
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError, nearest
 from studies.agents.load import clairvoyant_bounds
-from studies.figure import finish_axis
+from studies.drawing import finish_axis, legend_below, panels
 
-__all__ = ["BOUND", "DATA", "METRICS", "GeneraliseConfig", "Point", "generalise", "load_config", "main", "write"]
+PUBLISHED = compare.ROOT / "docs" / "results" / "generalise"
+BOUND = "clairvoyant bound"  # no policy exceeds it
+METRICS = ("delivered", "violated", "dropped")  # of a player at a point
 
-BOUND = "clairvoyant bound"  # label of what no policy exceeds
-METRICS = ("delivered", "violated", "dropped")  # what is told of a player at a point
-
-_COLORS = (_output.BLUE, _output.VERMILION, _output.GREEN, _output.ORANGE)
+_COLORS = (BLUE, VERMILION, GREEN, ORANGE)
 _DASHES: tuple[Any, ...] = ((0, (4, 1.5)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (8, 2)))
 _MARKERS = "sDv^"
 _Name = Annotated[float | str, Field(union_mode="left_to_right")]  # JSON has no numbers as keys
@@ -116,16 +129,16 @@ class GeneraliseConfig(_Checked):
 
 @dataclass(frozen=True)
 class Point:
-    """What the players earned at a point of an axis, in the order of `GeneraliseConfig.players`.
+    """Results of all players at a point of an axis, in the order of `GeneraliseConfig.players`.
 
     Attributes
     ----------
     axis, name, env
-        Where it is, and the keywords that differ there.
+        The axis, the point, and the point's keywords.
     delivered, difference : Estimate of shape (players,)
-        Mean quality, and what it is more than the target's, with 95 % intervals.
+        Mean quality, and its lead over the target's, with 95 % intervals.
     means : ndarray, shape (players, metrics)
-        The `METRICS`; NaN where the bound has none.
+        The `METRICS`; NaN for those that the bound lacks.
     """
 
     axis: str
@@ -153,7 +166,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> GeneraliseConfig:
     InvalidInputError
         If it cannot be read or used, there is no such agent or policy, or an agent cannot act at a point.
     """
-    data = dict(source) if isinstance(source, Mapping) else _output.read_yaml(Path(source))
+    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
     config = check_model(GeneraliseConfig, data, "config")
     if config.target not in config.policies:
         raise InvalidInputError("config: target", config.target, nearest(config.target, config.policies))
@@ -170,7 +183,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> GeneraliseConfig:
 
 
 def _rehearse(config: GeneraliseConfig, axis: str, point: float | str) -> None:
-    """Raise `InvalidInputError` unless the agents can act at a point: a mistake shows before the first is played."""
+    """Raise `InvalidInputError` unless the agents can act at a point: mistakes show before anything is played."""
     try:
         comparison = config.comparison(axis, point)
         env = gym.make(comparison.environment, **comparison.env)
@@ -182,7 +195,7 @@ def _rehearse(config: GeneraliseConfig, axis: str, point: float | str) -> None:
 
 
 def generalise(config: GeneraliseConfig, work: Path, jobs: int = 1) -> list[Point]:
-    """Have everyone play at all points, except what the folder `work` remembers; `jobs` is the number of processes."""
+    """Have all players play at all points on `jobs` processes, except for the worlds that the folder `work` keeps."""
     places = [(axis, point) for axis, entry in config.axes.items() for point in entry.points]
     return [_play(config, *place, work, jobs) for place in tqdm(places, unit="point", disable=None)]
 
@@ -215,20 +228,18 @@ def _rows(config: GeneraliseConfig, points: Sequence[Point]) -> list[list[Any]]:
 
 def write(config: GeneraliseConfig, points: Sequence[Point], folder: Path, command: str) -> None:
     """Write ``points.csv``, ``summary.json`` and ``generalise.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    header, *rows = _rows(config, points)
-    _output.write_text(folder / "points.csv", _output.csv_text([header, *rows]))
-    made = {"command": command, "git_revision": _output.git_revision(), "versions": _output.versions()}
+    write_text(folder / "points.csv", csv_text(_rows(config, points)))
+    made = {"command": command, "git_revision": git_revision(), "versions": versions()}
     content = made | {"config": config.model_dump(mode="json")}
-    _output.write_text(folder / "summary.json", json.dumps(content, indent=1) + "\n")
-    for name, picture in _draw(config, points).items():
-        _output.write_bytes(folder / name, picture)
+    write_text(folder / "summary.json", json.dumps(content, indent=1) + "\n")
+    with style():
+        write_bytes(folder / "generalise.png", render(_draw(config, points)))
 
 
 def _show(config: GeneraliseConfig, points: Sequence[Point]) -> None:
-    """Print quality of everyone, what the agents have more than the target, and how often they miss a budget."""
+    """Print the quality of all players, the agents' lead over the target, and how often they miss a budget."""
     table = Table(title=f"{config.title}: {config.worlds} worlds a point", title_justify="left")
-    less = [title for label in config.agents for title in (f"{label} less {config.target}", "violated %")]
+    less = [title for label in config.agents for title in (f"{label} relative to {config.target}", "violated %")]
     for k, title in enumerate(("axis", "point", *config.players, *less)):
         table.add_column(title, justify="right" if k else "left")
     for point in points:
@@ -243,31 +254,23 @@ def _show(config: GeneraliseConfig, points: Sequence[Point]) -> None:
     console.print("95 % intervals: paired bootstrap over worlds", style="dim")
 
 
-def _draw(config: GeneraliseConfig, points: Sequence[Point]) -> dict[str, bytes]:
-    """Files of the picture by name, a panel per axis: quality above, what agents have more than the target below."""
-    from matplotlib.figure import Figure
-
+def _draw(config: GeneraliseConfig, points: Sequence[Point]) -> Any:
+    """A pair of panels per axis: quality above, the agents' lead over the target below."""
     columns = min(3, len(config.axes))
     rows = math.ceil(len(config.axes) / columns)
-    with _output.style():
-        figure = Figure(figsize=(max(7.4, 0.8 + 3.6 * columns), 1.2 + 4.0 * rows))
-        figure.set_layout_engine("constrained", hspace=0.04, wspace=0.06)
-        grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[2.0, 1.1] * rows)
-        for k, title in enumerate(config.axes):
-            row, column = divmod(k, columns)
-            _panels(grid[2 * row : 2 * row + 2, column], config, [point for point in points if point.axis == title])
-        for panel in grid.flat:
-            panel.set_visible(panel.has_data())
-        for row in range(rows):
-            grid[2 * row, 0].set_ylabel("delivered quality per task")
-            grid[2 * row + 1, 0].set_ylabel(f"less {config.target}")
-        figure.suptitle(f"{config.title}, {config.worlds} worlds, 95 % intervals", fontsize=11)
-        found = [panel.get_legend_handles_labels() for panel in grid.flat]
-        shown = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
-        columns = min(2 * columns, len(shown))
-        handles = list(shown.values())
-        figure.legend(handles, list(shown), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
-        return {"generalise.png": _output.render(figure)}
+    title = f"{config.title}, {config.worlds} worlds, 95 % intervals"
+    size, spaces = (max(7.4, 0.8 + 3.6 * columns), 1.2 + 4.0 * rows), {"hspace": 0.04, "wspace": 0.06}
+    figure, grid = panels(title, size, 2 * rows, columns, spaces, height_ratios=[2.0, 1.1] * rows)
+    for k, name in enumerate(config.axes):
+        row, column = divmod(k, columns)
+        _panels(grid[2 * row : 2 * row + 2, column], config, [point for point in points if point.axis == name])
+    for panel in grid.flat:
+        panel.set_visible(panel.has_data())
+    for above, below in grid[:, 0].reshape(-1, 2):
+        above.set_ylabel("delivered quality per task")
+        below.set_ylabel(f"relative to {config.target}")
+    legend_below(figure, grid, min(2 * columns, len(config.players) + 1))
+    return figure
 
 
 def _panels(panels: Any, config: GeneraliseConfig, points: Sequence[Point]) -> None:
@@ -288,7 +291,7 @@ def _panels(panels: Any, config: GeneraliseConfig, points: Sequence[Point]) -> N
                 panel.plot(places, mean[i], label=label, markersize=4, **look)
         if axis.trained is not None:
             place = places[list(axis.points).index(axis.trained)]
-            panel.axvline(place, color=_output.BLUE, linewidth=0.9, linestyle=":", zorder=1, label="trained here")
+            panel.axvline(place, color=BLUE, linewidth=0.9, linestyle=":", zorder=1, label="trained here")
         if axis.log:
             panel.set_xscale("log")
         panel.set_xticks(places, list(map(_text, axis.points)), **turned)
@@ -303,21 +306,26 @@ def _look(config: GeneraliseConfig, label: str) -> dict[str, Any]:
     if label in config.agents:
         return {"color": _COLORS[list(config.agents).index(label) % len(_COLORS)], "marker": "o", "linewidth": 1.8}
     if label == BOUND:
-        return {"color": _output.BLACK, "linewidth": 0.9}
+        return {"color": BLACK, "linewidth": 0.9}
     k = list(config.policies).index(label)
-    return {"color": _output.GREY, "linestyle": _DASHES[k % 4], "marker": _MARKERS[k % 4], "linewidth": 1.2}
+    return {"color": GREY, "linestyle": _DASHES[k % 4], "marker": _MARKERS[k % 4], "linewidth": 1.2}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser("python -m studies.agents.generalise", description="Agents beyond their training.")
+    parser = argparse.ArgumentParser(
+        "python -m studies.agents.generalise", description="Play agents outside their training conditions."
+    )
     parser.add_argument("config", type=Path, help="YAML file, such as configs/generalise/queueing.yaml")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: docs/results/generalise/NAME)")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: runs/generalise/NAME)")
+    parser.add_argument(
+        "--publish", action="store_true", help="write to docs/results/generalise/NAME, which is tracked"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     options = parser.parse_args(given)
-    folder = options.out or Path("docs", "results", "generalise", options.config.stem)
     work = Path("runs", "generalise", options.config.stem)
+    folder = options.out or (PUBLISHED / options.config.stem if options.publish else work)
     try:
         if options.jobs < 1:
             raise InvalidInputError("jobs", options.jobs, "Give 1 or more.")

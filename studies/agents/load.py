@@ -35,12 +35,11 @@ from baselines.output import (
     ORANGE,
     PURPLE,
     VERMILION,
-    render,
-    style,
     write_text,
 )
 from coinfer_gym import InvalidInputError, load_scenario
-from studies.figure import finish_axis, log_ticks, write_figure
+from studies.drawing import finish_axis, legend_below, log_ticks, panels
+from studies.figure import Pictures, Study
 
 SCENARIO = "bert-multimodal"
 RATES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -210,50 +209,30 @@ def _bound(config: CompareConfig, seeds: Sequence[int]) -> NDArray[np.float64]:
     return bounds
 
 
-def make(
-    folder: Path,
-    *,
-    work: Path = Path("runs/figures/load"),
+def compute(
     rates: Sequence[float] = RATES,
     worlds: int = WORLDS,
     tasks: int = TASKS,
     seed: int = 0,
     jobs: int | None = None,
-) -> dict[str, bool]:
-    """Compute and write ``load.{csv,json,png}``.
+    work: Path = Path("runs/figures/load"),
+) -> dict[str, Sweep]:
+    """Sweep the load for every kind of arrivals.
 
     Parameters
     ----------
-    folder : Path
-        Made where it is missing.
-    work : Path
-        Folder that remembers finished worlds, so that an interrupted run goes on.
     rates : sequence of float
         Mean arrival rates in 1/s.
     worlds, tasks, seed : int
         Number of worlds at each rate, tasks in each, and seed of the first.
     jobs : int, optional
-        Number of processes; one per core where not given.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the claim holds.
+        Number of processes; one per core when left out.
+    work : Path
+        Folder that keeps finished worlds, so that an interrupted run can go on.
     """
     processes = jobs or os.cpu_count() or 1
     options: dict[str, Any] = {"rates": rates, "worlds": worlds, "tasks": tasks, "seed": seed, "jobs": processes}
-    kinds = tqdm(TUNED, unit="kind of arrivals", disable=None)
-    sweeps = {arrivals: sweep(arrivals, work, **options) for arrivals in kinds}
-    judged = verdict(sweeps)
-    summary = {
-        "claim": "foresight pays under load, and no policy exceeds the clairvoyant bound",
-        **judged,
-        "policies": {arrivals: tuned_policies(path) for arrivals, path in TUNED.items()},
-        "settings": {"scenario": SCENARIO, "rates": list(rates), "worlds": worlds, "tasks": tasks, "seed": seed},
-    }
-    write_figure(folder, "load", table(sweeps), summary, draw(sweeps))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+    return {kind: sweep(kind, work, **options) for kind in tqdm(TUNED, unit="kind of arrivals", disable=None)}
 
 
 def estimates(swept: Sweep, reference: str) -> tuple[Estimate, Estimate]:
@@ -273,19 +252,7 @@ def estimates(swept: Sweep, reference: str) -> tuple[Estimate, Estimate]:
 
 
 def verdict(sweeps: Mapping[str, Sweep]) -> dict[str, Any]:
-    """What the sweeps say.
-
-    Parameters
-    ----------
-    sweeps : mapping of str to Sweep
-        By kind of arrivals.
-
-    Returns
-    -------
-    dict
-        ``holds``, by part of the claim; ``exceptions``, where a part fails and by how much; ``measured``, by kind of
-        arrivals.
-    """
+    """What the sweeps say."""
     above: list[dict[str, Any]] = []
     beaten: list[dict[str, Any]] = []
     unpaid: list[dict[str, Any]] = []
@@ -332,18 +299,7 @@ def _lead(arrivals: str, swept: Sweep, label: str, lead: Estimate, i: int, k: in
 
 
 def table(sweeps: Mapping[str, Sweep]) -> list[list[Any]]:
-    """The picture's data: the header, and a row per kind of arrivals, rate and series.
-
-    Parameters
-    ----------
-    sweeps : mapping of str to Sweep
-        By kind of arrivals.
-
-    Returns
-    -------
-    list of list
-        Mean delivered quality, and less the clairvoyant bound and less stochastic DP, with 95 % intervals.
-    """
+    """The picture's data: the header, and a row per kind of arrivals, rate and series."""
     names = [f"{what}{part}" for what in ("", "less_bound_", "less_stochastic_dp_") for part in Estimate._fields]
     rows: list[list[Any]] = [["arrivals", "rate", "series", *names, "share_of_bound"]]
     for arrivals, swept in sweeps.items():
@@ -356,36 +312,28 @@ def table(sweeps: Mapping[str, Sweep]) -> list[list[Any]]:
     return rows
 
 
-def draw(sweeps: Mapping[str, Sweep]) -> dict[str, bytes]:
-    """Picture of the sweeps: delivered quality above, what is left to the clairvoyant bound below.
+def draw(sweeps: Mapping[str, Sweep]) -> Pictures:
+    """Delivered quality above, its distance to the clairvoyant bound below."""
+    worlds = next(iter(sweeps.values())).delivered.shape[1]
+    title = f"Quality against load, {SCENARIO}, {worlds} worlds, 95 % intervals"
+    figure, axes = panels(title, (9.0, 7.0), 2, len(sweeps), {"wspace": 0.06}, sharex=True, sharey="row")
+    for column, (arrivals, swept) in enumerate(sweeps.items()):
+        _panels(axes[:, column], swept)
+        axes[0, column].set_title(_TITLES[arrivals], fontsize=10)
+        axes[1, column].set_xlabel("mean arrival rate (1/s)")
+    axes[0, 0].set_ylabel("delivered quality per task (1)")
+    axes[1, 0].set_ylabel("delivered quality relative to the bound (1)")
+    legend_below(figure, axes[0, 0], 4)
+    return {"": figure}
 
-    Parameters
-    ----------
-    sweeps : mapping of str to Sweep
-        By kind of arrivals.
 
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
-
-    with style():
-        figure = Figure(figsize=(9.0, 7.0))
-        figure.set_layout_engine("constrained", wspace=0.06)
-        axes = figure.subplots(2, len(sweeps), sharex=True, sharey="row", squeeze=False)
-        for column, (arrivals, swept) in enumerate(sweeps.items()):
-            _panels(axes[:, column], swept)
-            axes[0, column].set_title(_TITLES[arrivals], fontsize=10)
-            axes[1, column].set_xlabel("mean arrival rate (1/s)")
-        axes[0, 0].set_ylabel("delivered quality per task (1)")
-        axes[1, 0].set_ylabel("delivered quality less the bound (1)")
-        worlds = next(iter(sweeps.values())).delivered.shape[1]
-        figure.suptitle(f"Quality against load, {SCENARIO}, {worlds} worlds, 95 % intervals", fontsize=11)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        return {"load.png": render(figure)}
+def about(sweeps: Mapping[str, Sweep]) -> dict[str, Any]:
+    """What the figure claims, and its settings."""
+    return {
+        "claim": "foresight pays under load, and no policy exceeds the clairvoyant bound",
+        "policies": {arrivals: tuned_policies(path) for arrivals, path in TUNED.items()},
+        "settings": {"scenario": SCENARIO},
+    }
 
 
 def _panels(axes: Any, swept: Sweep) -> None:
@@ -401,3 +349,6 @@ def _panels(axes: Any, swept: Sweep) -> None:
             axis.plot(swept.rates, estimate.mean[i], line, color=colour, marker=marker, markersize=4, label=name)
         log_ticks(axis, swept.rates.tolist())
         finish_axis(axis)
+
+
+STUDIES = (Study("load", compute, table, verdict, draw, about),)

@@ -1,8 +1,8 @@
-"""Put the agent of a run among the shipped ones: ``python -m studies.agents.ship RUN_FOLDER --name bert-multimodal``.
+"""Ship the agent of a run with this repository: ``python -m studies.agents.ship RUN_FOLDER --name bert-multimodal``.
 
-``agents/trained/NAME/`` gets ``agent.safetensors``, ``card.json`` and ``card.md``: what the agent is, how it was
-trained and from what, its result on frozen worlds beside myopic exact, stochastic dynamic programming and the bounds of
-the clairvoyant optimum, and the checksum of its file.
+The folder ``agents/trained/NAME`` gets ``agent.safetensors``, ``card.json`` and ``card.md``. The card says what the
+agent is, how it was trained, and its result on frozen worlds beside reference policies and the bounds of the
+clairvoyant optimum. It also has the checksum of the agent's file.
 """
 
 from __future__ import annotations
@@ -34,44 +34,24 @@ from baselines.report import Comparison
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import WorldScenario
 
-__all__ = ["LIMIT", "main", "read_training", "ship"]
-
 LIMIT = 1_000_000
 """Bytes of a shipped file, at most."""
 
-_LINE = 112  # of 120, what stands before the call left out
+_LINE = 112  # columns that are left for the call
 
 
 def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 1, overwrite: bool = False) -> Path:
-    """Copy the agent of a run, and write its card.
+    """Copy the agent of a run into the folder of shipped agents, write its card, and return the new folder.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the run.
-    name : str
-        Small letters, digits and hyphens.
-    worlds, seed, jobs : int
-        As for `agents.evaluate.evaluate`.
-    overwrite : bool
-        Replace a shipped agent of this name.
-
-    Returns
-    -------
-    Path
-        Folder of the shipped agent.
-
-    Raises
-    ------
-    InvalidInputError
-        If the run holds no agent or does not tell how it was trained, the name is taken or not one, training began in
-        one of the worlds, or a file would be too large.
+    The agent is evaluated as by `agents.evaluate.evaluate`. `InvalidInputError` is raised if the run has no agent or
+    does not tell how it was trained, the name is taken or not usable, training began in one of the evaluation's worlds,
+    or a file would be too large.
     """
     target = TRAINED / name
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise InvalidInputError("name", name, "Use small letters, digits and hyphens.")
     if target.exists() and not overwrite:
-        raise InvalidInputError("name", name, "Such an agent is shipped: give another, or --overwrite.")
+        raise InvalidInputError("name", name, "An agent of this name is shipped: give another name, or --overwrite.")
     _, about = read_agent(folder)
     content = (folder / AGENT_FILE).read_bytes()
     training = read_training(folder)
@@ -111,7 +91,7 @@ def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 
 
 
 def read_training(folder: Path) -> list[dict[str, Any]]:
-    """Steps that led to the agent of a folder: the last one first, then those of the agent that it started from.
+    """Steps of the training of an agent: the last one first, then those of the agent that it started from.
 
     Parameters
     ----------
@@ -134,7 +114,7 @@ def read_training(folder: Path) -> list[dict[str, Any]]:
         found = _read_json(folder / "imitation.json")
         return [_portable({key: found[key] for key in ("command", "config", "git_revision", "versions")})]
     if not (folder / "config.yaml").is_file() or not (folder / "origin.yaml").is_file():
-        remedy = "It must hold config.yaml and origin.yaml, imitation.json, or card.json, which tell of the training."
+        remedy = "It must hold config.yaml and origin.yaml, imitation.json or card.json, which describe the training."
         raise InvalidInputError("folder", str(folder), remedy)
     config, origin = (read_mapping(folder / file) for file in ("config.yaml", "origin.yaml"))
     told = {key: origin.get(key) for key in ("git_revision", "versions")}
@@ -153,13 +133,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _portable(step: dict[str, Any]) -> dict[str, Any]:
-    """The same with paths that count from the checkout."""
+    """The same with paths relative to the checkout."""
     text = json.dumps(step, default=str)
     return dict(json.loads(text.replace(json.dumps(f"{TRAINED.parents[1]}{os.sep}")[1:-1], "")))
 
 
 def _check_worlds(training: Sequence[dict[str, Any]], frozen: range) -> None:
-    """Raise `InvalidInputError` if a step of the training has seen one of the frozen worlds."""
+    """Raise `InvalidInputError` if a training step began in one of the frozen worlds."""
     for step in training:
         config = step["config"]
         if "first_world" in config:
@@ -172,7 +152,7 @@ def _check_worlds(training: Sequence[dict[str, Any]], frozen: range) -> None:
 
 
 def _bounds(evaluation: Comparison, scenario: WorldScenario, jobs: int) -> dict[str, Any]:
-    """What knowing the future could deliver: an upper bound, and what is surely attainable."""
+    """Bounds of the clairvoyant optimum: what knowing the future can deliver for sure, and at most."""
     config, find = evaluation.config, family_of(scenario).quality_bounds
     env = gym.make(config["environment"], **config["env"])
     drawn = []
@@ -248,7 +228,7 @@ def _describe_training(training: Sequence[dict[str, Any]]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
-        "python -m studies.agents.ship", description="Put an agent among the shipped ones."
+        "python -m studies.agents.ship", description="Ship the agent of a run with this repository."
     )
     parser.add_argument("folder", type=Path, help="of the run")
     parser.add_argument("--name", required=True, help="of the shipped agent, such as bert-multimodal")

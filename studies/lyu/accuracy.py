@@ -4,7 +4,7 @@ Scenario ``minilm-squad``. Every design is a decision of P1: a cut and two retai
 network was cut and pruned so, by magnitude and at random, and answered the same questions each time:
 
 ``python -m studies.lyu.accuracy --model FOLDER --data squad_eval.json.gz`` measures the designs (it needs the
-extra ``models``, and goes on where it was interrupted); `make` reads what it wrote.
+extra ``models``, and goes on where it was interrupted); the figures read the stored file.
 
 F1 is given as a share of the unpruned network's on the same questions. The file keeps the mean and its standard error
 alone, not the questions one by one, so errors of a difference are computed as if both had answered different questions.
@@ -22,17 +22,19 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, render, style
+from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from baselines.schemes import SCHEMES
 from coinfer_gym import InvalidInputError, Problem, Solution, load_scenario, load_workload, solve_exact
 from coinfer_gym.laim.predictor import load_predictor
-from studies.figure import Floats, finish_axis, log_ticks, mark_scenario, number_text, write_figure
+from studies.drawing import finish_axis, legend_below, log_ticks, mark_scenario, panels
+from studies.figure import Floats, Pictures, Study, number_text
 from studies.lyu.schemes import BUDGETS, RIVALS, Budget, find_onset
 
 SCENARIO = "minilm-squad"
@@ -85,6 +87,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "joint_accuracy": {"color": PURPLE, "linestyle": "-", "marker": "P"},
     "joint_closed_form": {"color": SKY, "linestyle": (0, (5, 2)), "marker": "X"},
 }
+_HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markersize": 3.5, "markeredgewidth": 0.7}
 _DODGE = 0.012  # between lines, relative to a budget, so that the bars of errors stand side by side
 _SAME = 1.5e-4  # ratios rounded to four decimals may fall either way on another processor
 _COLUMNS = ("cut", "retained_device", "retained_server", "f1", "error", "predicted")
@@ -213,13 +216,7 @@ def cut_panel(prompt: str, pair: tuple[float, float]) -> Panel:
 
 
 def designs() -> list[Design]:
-    """Decisions along both budgets, and those of every cut.
-
-    Returns
-    -------
-    list of Design
-        Infeasible ones among them.
-    """
+    """Decisions along both budgets, and those of every cut."""
     found = []
     for method in METHODS:
         problem = base_problem(method)
@@ -296,7 +293,26 @@ def _remedy() -> str:
     )
 
 
-def compute(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Curve], dict[Key, Curve]]:
+class Data(NamedTuple):
+    """Curves of one figure, and the measurements that they come from."""
+
+    curves: dict[Key, Curve]
+    measured: Measurements
+
+
+def compute(along_budgets: bool, source: Path = MEASUREMENTS) -> Data:
+    """Designs along the budgets, or over the cuts, with what was measured of them (a CSV file).
+
+    Raises
+    ------
+    InvalidInputError
+        If designs were not measured.
+    """
+    measured = read_measurements(source)
+    return Data(join(designs(), measured)[0 if along_budgets else 1], measured)
+
+
+def join(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Curve], dict[Key, Curve]]:
     """Put designs and their measured F1 together.
 
     Parameters
@@ -329,51 +345,6 @@ def compute(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, 
         value, cut, *others = np.array(rows).T
         (along_budgets if key[0][0] in SPANS else over_cuts)[key] = Curve(value, cut.astype(np.int64), *others)
     return along_budgets, over_cuts
-
-
-def make(folder: Path, *, source: Path | None = None) -> dict[str, bool]:
-    """Write ``accuracy_budgets`` and ``accuracy_cuts``, each ``.csv``, ``.json`` and ``.png``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    source : file, optional
-        CSV file of the measurements; the stored ones by default.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of claim L11 holds, within the errors.
-
-    Raises
-    ------
-    InvalidInputError
-        If designs were not measured.
-    """
-    measured = read_measurements(MEASUREMENTS if source is None else source)
-    budgets, cuts = compute(designs(), measured)
-    shared_settings = {
-        "scenario": SCENARIO,
-        "gain": "mean of the scenario, no fading",
-        "questions": measured.samples,
-        "f1_of_the_unpruned_network": measured.unpruned,
-        "its_standard_error": measured.unpruned_error,
-        "errors": "of differences as if both had answered different questions: more than the true ones",
-        "fixed_cut": FIXED_CUT,
-        "relative_budgets": SPANS,
-        "relative_budgets_of_cuts": list(CUT_BUDGETS),
-    }
-    holds: dict[str, bool] = {}
-    for name, of, judged, pictures in (
-        ("accuracy_budgets", budgets, verdict_budgets(budgets), draw_budgets(budgets)),
-        ("accuracy_cuts", cuts, verdict_cuts(cuts), draw_cuts(cuts)),
-    ):
-        limits = {"standard_errors": SURE}
-        summary = {"claims": ["L11"], **judged, "limits": limits, "settings": shared_settings}
-        write_figure(folder, name, table(of), summary, pictures)
-        holds |= judged["holds"]
-    return holds
 
 
 def margin(first: Floats, second: Floats) -> Floats:
@@ -425,14 +396,9 @@ def largest_fall(curve: Curve) -> tuple[float, float]:
     return float(fall[i, j]), float(allowed[i, j])
 
 
-def verdict_budgets(curves: Mapping[Key, Curve]) -> dict[str, Any]:
-    """What the lines along the budgets say about L6 to L9 in F1, and whether the bound's design is the best one.
-
-    Returns
-    -------
-    dict
-        ``holds``, ``found`` in words, ``measured``.
-    """
+def verdict_budgets(data: Data) -> dict[str, Any]:
+    """What the lines along the budgets say about L6 to L9 in F1, and whether the bound's design is the best one."""
+    curves = data.curves
     holds: dict[str, bool] = {}
     found: list[str] = []
     measured: dict[str, Any] = {}
@@ -565,15 +531,9 @@ def _title(line: str) -> str:
     return f"{SCHEMES[scheme].title}, by {CRITERIA[quality]}"
 
 
-def verdict_cuts(curves: Mapping[Key, Curve]) -> dict[str, Any]:
-    """What the cuts say about L10 in F1.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, by panel, kind of pruning and line.
-    """
-    measured = {key: judge_cuts(part) for key, part in curves.items()}
+def verdict_cuts(data: Data) -> dict[str, Any]:
+    """What the cuts say about L10 in F1."""
+    measured = {key: judge_cuts(part) for key, part in data.curves.items()}
     own = cut_panel("multimodal", CUT_BUDGETS[0])
     holds = {
         f"L11 (L10), {method} pruning: an inner cut beats both ends in F1, raw sample larger than an embedding, the "
@@ -621,10 +581,10 @@ def _name(key: Key) -> str:
     return f"{prompt}, {pair}, {method} pruning, by {CRITERIA[LINES[line][1]]}"
 
 
-def table(curves: Mapping[Key, Curve]) -> list[list[Any]]:
+def table(data: Data) -> list[list[Any]]:
     """All points, the header first."""
     rows: list[list[Any]] = [["along", "panel", "method", "scheme", "designed_by", "value", *_COLUMNS]]
-    for (panel, method, line), curve in curves.items():
+    for (panel, method, line), curve in data.curves.items():
         for k, value in enumerate(curve.value):
             numbers = (number_text(float(getattr(curve, name)[k])) for name in _COLUMNS[1:])
             cut = "" if curve.cut[k] < 0 else int(curve.cut[k])
@@ -632,113 +592,100 @@ def table(curves: Mapping[Key, Curve]) -> list[list[Any]]:
     return rows
 
 
-def draw_budgets(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
-    """A row per kind of pruning, a column per budget and cut, fixed or free.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
+def draw_budgets(data: Data) -> Pictures:
+    """A row per kind of pruning, a column per budget and cut, fixed or free."""
     columns = [(budget, split) for budget in BUDGETS for split in ("fixed", "free")]
-    with style():
-        figure = Figure(figsize=(15.0, 7.6))
-        figure.set_layout_engine("constrained", hspace=0.03)
-        axes = figure.subplots(len(METHODS), len(columns), squeeze=False, sharey=True, sharex="col")
-        for row, method in enumerate(METHODS):
-            for column, (budget, split) in enumerate(columns):
-                axis = axes[row, column]
-                parts = {
-                    line: part
-                    for (panel, own, line), part in curves.items()
-                    if (panel, own) == ((budget.name, split), method)
-                }
-                for place, (line, part) in enumerate(parts.items()):
-                    shift = 1.0 + _DODGE * (place - (len(parts) - 1) / 2.0)
-                    _plot(axis, part.value * shift, part, line, predicted=line in JOINT)
-                never = [SCHEMES[LINES[line][0]].title for line, part in parts.items() if np.isnan(part.f1).all()]
-                if never:
-                    axis.text(
-                        0.02, 0.98, f"infeasible: {', '.join(never)}", transform=axis.transAxes, va="top", fontsize=7.5
-                    )
-                log_ticks(axis, _TICKS[budget.name])
-                mark = mark_scenario(axis, getattr(base_problem(method), budget.field))
-                axis.set_ylim(-0.03, 1.18)
-                finish_axis(axis)
-                if row == 0:
-                    axis.set_title(f"cut {FIXED_CUT}" if split == "fixed" else "cut free", fontsize=9)
-                if row == len(METHODS) - 1:
-                    axis.set_xlabel(f"{budget.name} budget ({budget.unit})", fontsize=9)
-            axes[row, 0].set_ylabel(f"{method} pruning\nF1 / F1 unpruned (1)", fontsize=9)
-        handles = [Line2D([], [], label=_title(line), markersize=4.5, **_LOOKS[line]) for line in LINES]
-        handles += [*_legend(), mark]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        figure.suptitle("Designs in F1 on SQuAD along the budgets (after Lyu et al., Figs. 4 and 5)", fontsize=11)
-        return {"accuracy_budgets.png": render(figure)}
+    title = "Designs in F1 on SQuAD along the budgets (after Lyu et al., Figs. 4 and 5)"
+    shape = (len(METHODS), len(columns))
+    figure, axes = panels(title, (15.0, 7.6), *shape, {"hspace": 0.03}, sharey=True, sharex="col")
+    for method, row in zip(METHODS, axes, strict=True):
+        for axis, (budget, split) in zip(row, columns, strict=True):
+            parts = {
+                line: part
+                for (panel, own, line), part in data.curves.items()
+                if (panel, own) == ((budget.name, split), method)
+            }
+            for place, (line, part) in enumerate(parts.items()):
+                shift = 1.0 + _DODGE * (place - (len(parts) - 1) / 2.0)
+                _plot(axis, part.value * shift, part, line, predicted=line in JOINT)
+            never = [SCHEMES[LINES[line][0]].title for line, part in parts.items() if np.isnan(part.f1).all()]
+            if never:
+                text = f"infeasible: {', '.join(never)}"
+                axis.text(0.02, 0.98, text, transform=axis.transAxes, va="top", fontsize=7.5)
+            log_ticks(axis, _TICKS[budget.name])
+            mark = mark_scenario(axis, getattr(base_problem(method), budget.field))
+    for top, bottom, (budget, split) in zip(axes[0], axes[-1], columns, strict=True):
+        top.set_title(f"cut {FIXED_CUT}" if split == "fixed" else "cut free", fontsize=9)
+        bottom.set_xlabel(f"{budget.name} budget ({budget.unit})", fontsize=9)
+    _finish(figure, axes, LINES, [mark])
+    return {"": figure}
 
 
-def draw_cuts(curves: Mapping[Key, Curve]) -> dict[str, bytes]:
-    """A row per kind of pruning, a column per raw sample and pair of budgets.
+def draw_cuts(data: Data) -> Pictures:
+    """A row per kind of pruning, a column per raw sample and pair of budgets."""
+    columns = [cut_panel(prompt, pair) for pair in CUT_BUDGETS for prompt in PROMPTS]
+    lines = list(dict.fromkeys(key[2] for key in data.curves))
+    title = "Every cut's design in F1 on SQuAD, budgets relative to the scenario's (after Lyu et al., Fig. 6)"
+    shape = (len(METHODS), len(columns))
+    figure, axes = panels(title, (15.0, 6.8), *shape, {"hspace": 0.03}, sharey=True, sharex=True)
+    for method, row in zip(METHODS, axes, strict=True):
+        for axis, panel in zip(row, columns, strict=True):
+            for place, line in enumerate(lines):
+                part = data.curves[panel, method, line]
+                _plot(axis, part.value + 0.08 * (place - 0.5), part, line, predicted=True)
+            axis.set_xticks(part.value)
+    for top, bottom, (prompt, pair) in zip(axes[0], axes[-1], columns, strict=True):
+        top.set_title(f"{prompt} prompt, {pair.replace('T0', '$T_0$').replace('E0', '$E_0$')}", fontsize=9)
+        bottom.set_xlabel("cut, blocks on the device", fontsize=9)
+    _finish(figure, axes, lines)
+    return {"": figure}
 
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
+
+def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Sequence[Any] = ()) -> None:
+    """Axes and legend that both pictures share."""
     from matplotlib.lines import Line2D
 
-    columns = [cut_panel(prompt, pair) for pair in CUT_BUDGETS for prompt in PROMPTS]
-    lines = list(dict.fromkeys(key[2] for key in curves))
-    with style():
-        figure = Figure(figsize=(15.0, 6.8))
-        figure.set_layout_engine("constrained", hspace=0.03)
-        axes = figure.subplots(len(METHODS), len(columns), squeeze=False, sharey=True, sharex=True)
-        for row, method in enumerate(METHODS):
-            for column, panel in enumerate(columns):
-                axis = axes[row, column]
-                for place, line in enumerate(lines):
-                    part = curves[panel, method, line]
-                    _plot(axis, part.value + 0.08 * (place - 0.5), part, line, predicted=True)
-                axis.set_xticks(curves[panel, method, lines[0]].value)
-                axis.set_ylim(-0.03, 1.18)
-                finish_axis(axis)
-                if row == 0:
-                    pair = panel[1].replace("T0", "$T_0$").replace("E0", "$E_0$")
-                    axis.set_title(f"{panel[0]} prompt, {pair}", fontsize=9)
-                if row == len(METHODS) - 1:
-                    axis.set_xlabel("cut, blocks on the device", fontsize=9)
-            axes[row, 0].set_ylabel(f"{method} pruning\nF1 / F1 unpruned (1)", fontsize=9)
-        handles = [Line2D([], [], label=_title(line), markersize=4.5, **_LOOKS[line]) for line in lines]
-        figure.legend(handles=[*handles, *_legend()], loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        title = "Every cut's design in F1 on SQuAD, budgets relative to the scenario's (after Lyu et al., Fig. 6)"
-        figure.suptitle(title, fontsize=11)
-        return {"accuracy_cuts.png": render(figure)}
+    for method, row in zip(METHODS, axes, strict=True):
+        row[0].set_ylabel(f"{method} pruning\nF1 / F1 unpruned (1)", fontsize=9)
+        for axis in row:
+            axis.set_ylim(-0.03, 1.18)
+            finish_axis(axis)
+    thin: dict[str, Any] = {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o"}
+    bar: dict[str, Any] = {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9}
+    handles = [Line2D([], [], label=_title(line), markersize=4.5, **_LOOKS[line]) for line in lines]
+    handles.append(Line2D([], [], label="dotted: predicted", **thin, **_HOLLOW))
+    handles.append(Line2D([], [], label="bar: one standard error, unpaired", **bar))
+    legend_below(figure, [*handles, *marks], 4)
 
 
 def _plot(axis: Any, x: Floats, curve: Curve, line: str, *, predicted: bool) -> None:
-    """One line with its errors, and what was predicted for it."""
+    """One line with its errors, and its prediction."""
     look = _LOOKS[line]
     axis.errorbar(x, curve.f1, curve.error, linewidth=1.4, elinewidth=0.8, markersize=4.5, **look)
     if predicted:
-        hollow = {"markerfacecolor": "none", "markersize": 3.5, "markeredgewidth": 0.7}
-        axis.plot(x, curve.predicted, color=look["color"], linewidth=0.6, linestyle=":", marker="o", **hollow)
+        axis.plot(x, curve.predicted, "o:", color=look["color"], linewidth=0.6, **_HOLLOW)
 
 
-def _legend() -> list[Any]:
-    """What all lines share."""
-    from matplotlib.lines import Line2D
+def about(data: Data) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    settings = {
+        "scenario": SCENARIO,
+        "gain": "mean of the scenario, no fading",
+        "questions": data.measured.samples,
+        "f1_of_the_unpruned_network": data.measured.unpruned,
+        "its_standard_error": data.measured.unpruned_error,
+        "errors": "of differences as if both had answered different questions: more than the true ones",
+        "fixed_cut": FIXED_CUT,
+        "relative_budgets": SPANS,
+        "relative_budgets_of_cuts": list(CUT_BUDGETS),
+    }
+    return {"limits": {"standard_errors": SURE}, "settings": settings}
 
-    thin: dict[str, Any] = {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o"}
-    hollow: dict[str, Any] = {"markerfacecolor": "none", "markersize": 3.5, "markeredgewidth": 0.7}
-    bar: dict[str, Any] = {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9}
-    return [
-        Line2D([], [], label="dotted: predicted", **thin, **hollow),
-        Line2D([], [], label="bar: one standard error, unpaired", **bar),
-    ]
+
+STUDIES = (
+    Study("accuracy_budgets", partial(compute, True), table, verdict_budgets, draw_budgets, about),
+    Study("accuracy_cuts", partial(compute, False), table, verdict_cuts, draw_cuts, about),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

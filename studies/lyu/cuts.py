@@ -5,28 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines.output import BLUE, GREEN, ORANGE, PURPLE, VERMILION, render, style
+from baselines.output import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from coinfer_gym import Problem, solve_exact, solve_exact_batch
-from studies.figure import (
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Floats, Pictures, Study, number_text
+from studies.lyu.problems import (
     NETWORKS,
     PROMPTS,
     QUALITY_TITLES,
     TOLERANCE,
-    Floats,
     base_problem,
     feasible_values,
-    finish_axis,
     group_coinciding,
     group_title,
-    number_text,
     run_sca,
     sca_difference,
-    write_figure,
 )
 
 BUDGETS = ((1.0, 1.0), (0.5, 1.0), (1.0, 0.5), (0.3, 0.3), (1.0, 0.08))
@@ -40,6 +37,7 @@ _LOOKS: tuple[dict[str, Any], ...] = (
     {"color": ORANGE, "linestyle": (0, (5, 1.5, 1, 1.5)), "marker": "D"},
     {"color": PURPLE, "linestyle": (0, (1.2, 1.2)), "marker": "v"},
 )
+_RING: dict[str, Any] = {"markerfacecolor": "none", "markersize": 7.5}
 
 
 class Cuts(NamedTuple):
@@ -64,45 +62,6 @@ class Cuts(NamedTuple):
 
 Key = tuple[str, str, str, tuple[float, float]]
 """Network, prompt, quality, and both budgets relative to the scenario's."""
-
-
-def make(
-    folder: Path,
-    *,
-    names: Sequence[str] = tuple(QUALITY_TITLES),
-    budgets: Sequence[tuple[float, float]] = BUDGETS,
-    jobs: int = 1,
-) -> dict[str, bool]:
-    """Compute and write ``cuts.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    names : sequence of str
-        The qualities.
-    budgets : sequence of (float, float)
-        Delay and energy budgets relative to the scenario's, at most as many as there are line styles.
-    jobs : int
-        Processes for successive convex approximation.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of claim L10 holds.
-    """
-    cuts = compute(names, budgets, jobs)
-    judged = verdict(cuts)
-    settings = {
-        "scenarios": NETWORKS,
-        "prompts": {prompt: base_problem("BERT", names[0], prompt).workload.input_bits for prompt in PROMPTS},
-        "gain": "mean of the scenario, no fading; nothing is random",
-        "relative_budgets": list(budgets),
-    }
-    summary = {"claims": ["L10"], **judged, "limits": {"quality": TOLERANCE}, "settings": settings}
-    write_figure(folder, "cuts", table(cuts), summary, draw(cuts))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
 
 
 def compute(
@@ -169,13 +128,7 @@ def _break_even(problem: Problem, inner: float) -> float:
 
 
 def verdict(cuts: Mapping[Key, Cuts]) -> dict[str, Any]:
-    """What the cuts say about claim L10.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, by panel and budgets.
-    """
+    """What the cuts say about claim L10."""
     measured = {key: {**_measure(part.quality), "break_even": part.break_even} for key, part in cuts.items()}
     multimodal = {key: part for key, part in measured.items() if key[1] == "multimodal"}
     own = {key: part for key, part in multimodal.items() if key[3] == (1.0, 1.0)}
@@ -274,15 +227,8 @@ def table(cuts: Mapping[Key, Cuts]) -> list[list[Any]]:
     return rows
 
 
-def draw(cuts: Mapping[Key, Cuts]) -> dict[str, bytes]:
-    """A row of panels per network and prompt, a column per quality; qualities that coincide share one.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
+def draw(cuts: Mapping[Key, Cuts]) -> Pictures:
+    """A row of panels per network and prompt, a column per quality; qualities that coincide share one."""
     from matplotlib.lines import Line2D
 
     names, pairs = list(dict.fromkeys(key[2] for key in cuts)), list(dict.fromkeys(key[3] for key in cuts))
@@ -291,36 +237,41 @@ def draw(cuts: Mapping[Key, Cuts]) -> dict[str, bytes]:
     }
     groups = group_coinciding(of_quality)
     rows = [(network, prompt) for network in NETWORKS for prompt in PROMPTS]
-    with style():
-        figure = Figure(figsize=(1.0 + 3.5 * len(groups), 1.4 + 2.3 * len(rows)))
-        figure.set_layout_engine("constrained", hspace=0.03)
-        axes = figure.subplots(len(rows), len(groups), squeeze=False, sharey=True)
-        for row, (network, prompt) in enumerate(rows):
-            for column, (name, alike) in enumerate(groups.items()):
-                axis = axes[row, column]
-                for pair, look in zip(pairs, _LOOKS, strict=False):
-                    part = cuts[network, prompt, name, pair]
-                    x = np.arange(len(part.quality))
-                    axis.plot(x, part.quality, linewidth=1.5, markersize=3.5, **look)
-                    hollow = {"markerfacecolor": "none", "markersize": 7.5, "markeredgewidth": 0.7}
-                    axis.plot(x, part.sca_quality, color=look["color"], linestyle="", marker="o", **hollow)
-                axis.set_xticks(x)
-                axis.set_ylim(0.0, 1.04)
-                finish_axis(axis)
-                if row == 0:
-                    axis.set_title(group_title(alike), fontsize=9)
-                if row == len(rows) - 1:
-                    axis.set_xlabel("cut, blocks on the device", fontsize=9)
-            axes[row, 0].set_ylabel(f"{network}, {prompt} prompt\nquality (1)", fontsize=9)
-        handles = [
-            Line2D([], [], linewidth=1.5, markersize=3.5, label=f"{delay:g} $T_0$, {energy:g} $E_0$", **look)
-            for (delay, energy), look in zip(pairs, _LOOKS, strict=False)
-        ]
-        ring: dict[str, Any] = {"markerfacecolor": "none", "color": "black", "linestyle": "", "markersize": 7.5}
-        handles.append(Line2D([], [], marker="o", label="ring: SCA", **ring))
-        figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
-        title = (
-            "Every cut's optimum under delay and energy budgets relative to the scenario's (after Lyu et al., Fig. 6)"
-        )
-        figure.suptitle(title, fontsize=11)
-        return {"cuts.png": render(figure)}
+    title = "Every cut's optimum under delay and energy budgets relative to the scenario's (after Lyu et al., Fig. 6)"
+    size = (1.0 + 3.5 * len(groups), 1.4 + 2.3 * len(rows))
+    figure, axes = panels(title, size, len(rows), len(groups), {"hspace": 0.03}, sharey=True)
+    for (network, prompt), of_row in zip(rows, axes, strict=True):
+        for axis, name in zip(of_row, groups, strict=True):
+            for pair, look in zip(pairs, _LOOKS, strict=False):
+                part = cuts[network, prompt, name, pair]
+                x = np.arange(len(part.quality))
+                axis.plot(x, part.quality, linewidth=1.5, markersize=3.5, **look)
+                axis.plot(x, part.sca_quality, "o", color=look["color"], markeredgewidth=0.7, **_RING)
+            axis.set_xticks(x)
+            axis.set_ylim(0.0, 1.04)
+            finish_axis(axis)
+        of_row[0].set_ylabel(f"{network}, {prompt} prompt\nquality (1)", fontsize=9)
+    for top, bottom, alike in zip(axes[0], axes[-1], groups.values(), strict=True):
+        top.set_title(group_title(alike), fontsize=9)
+        bottom.set_xlabel("cut, blocks on the device", fontsize=9)
+    handles = [
+        Line2D([], [], linewidth=1.5, markersize=3.5, label=f"{delay:g} $T_0$, {energy:g} $E_0$", **look)
+        for (delay, energy), look in zip(pairs, _LOOKS, strict=False)
+    ]
+    handles.append(Line2D([], [], marker="o", linestyle="", color="black", label="ring: SCA", **_RING))
+    legend_below(figure, handles, 6)
+    return {"": figure}
+
+
+def about(cuts: Mapping[Key, Cuts]) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    settings = {
+        "scenarios": NETWORKS,
+        "prompts": {prompt: base_problem("BERT", "rate_distortion", prompt).workload.input_bits for prompt in PROMPTS},
+        "gain": "mean of the scenario, no fading; nothing is random",
+        "relative_budgets": list(dict.fromkeys(key[3] for key in cuts)),
+    }
+    return {"limits": {"quality": TOLERANCE}, "settings": settings}
+
+
+STUDIES = (Study("cuts", compute, table, verdict, draw, about),)

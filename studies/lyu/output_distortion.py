@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, render, style
+from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY
 from coinfer_gym.models.prune import METHODS, prunable, prune
-from studies.figure import Floats, finish_axis, number_text, write_figure
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Floats, Pictures, Study, number_text
 from studies.lyu.autoencoder import layer_bound, theorem_constant
 from studies.lyu.networks import Network, networks
 
@@ -82,58 +82,24 @@ Key = tuple[str, str]
 """Network and pruning method."""
 
 
-def make(
-    folder: Path, *, measured: Sequence[Network] | None = None, ratios: Sequence[float] = RATIOS
-) -> dict[str, bool]:
-    """Compute and write ``output_distortion.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    measured : sequence of Network, optional
-        Those of `networks` when left out.
-    ratios : sequence of float
-        Retained ratios.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the verdict holds.
-    """
-    curves = {
+def compute(measured: Sequence[Network] | None = None, ratios: Sequence[float] = RATIOS) -> dict[Key, Distortions]:
+    """Measure networks at retained ratios: those of `networks` when left out."""
+    return {
         (network.title, method): part
         for network in measured or networks()
-        for method, part in compute(network, ratios).items()
+        for method, part in measure(network, ratios).items()
     }
-    judged = verdict(curves)
-    limits = {"linear_gap": _LINEAR_GAP, "from_ratio": SMALL, "factor": _FACTOR}
-    summary = {"claims": ["L2", "L3"], **judged, "limits": limits, "settings": {"probes": PROBES}}
-    write_figure(folder, "output_distortion", table(curves), summary, draw(curves))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
 
 
 @torch.no_grad()
-def compute(network: Network, ratios: Sequence[float] = RATIOS) -> dict[str, Distortions]:
-    """Prune copies of a network, over all its weights together, and measure what moves.
-
-    Parameters
-    ----------
-    ratios : sequence of float
-        Retained ratios.
-
-    Returns
-    -------
-    dict of str to Distortions
-        By pruning method.
-    """
+def measure(network: Network, ratios: Sequence[float] = RATIOS) -> dict[str, Distortions]:
+    """Prune copies of a network, over all its weights together, and measure what moves."""
     model = network.model
     before = network.outputs(model, slice(None))
     weights = [weight.detach() for weight in prunable(model)]
     nothing = sum(float(weight.abs().sum(dtype=torch.float64)) for weight in weights)
     gradient = gradient_norm(network)
-    # Of Theorem III.1 this network's constant; no other has one.
+    # Theorem III.1 is about fully connected networks alone.
     constant = theorem_constant(model) if isinstance(model, nn.Sequential) else np.nan
     found = {}
     for method in METHODS:
@@ -185,13 +151,7 @@ def gradient_norm(network: Network, probes: int = PROBES, seed: int = 0) -> floa
 
 
 def verdict(curves: Mapping[Key, Distortions]) -> dict[str, Any]:
-    """What the curves say about claims L2 and L3.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``not_reproduced``, what the paper says and was not found; ``found``, in words; ``measured``.
-    """
+    """What the curves say about claims L2 and L3."""
     measured = {key: _measure(part) for key, part in curves.items()}
     holds: dict[str, bool] = {}
     missed, found = [], []
@@ -309,41 +269,35 @@ _LINES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def draw(curves: Mapping[Key, Distortions]) -> dict[str, bytes]:
-    """A row of panels per pruning method, a column per network.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
-
+def draw(curves: Mapping[Key, Distortions]) -> Pictures:
+    """A row of panels per pruning method, a column per network."""
     titles = list(dict.fromkeys(title for title, _ in curves))
-    with style():
-        figure = Figure(figsize=(0.8 + 2.8 * len(titles), 6.6))
-        figure.set_layout_engine("constrained")
-        axes = figure.subplots(len(METHODS), len(titles), squeeze=False, sharex=True, sharey="col")
-        for row, method in enumerate(METHODS):
-            for column, title in enumerate(titles):
-                axis, part = axes[row, column], curves[title, method]
-                for name, (label, look) in _LINES.items():
-                    bound = _bounds(part)[name]
-                    if not np.isnan(bound).any():
-                        axis.plot(part.ratio, bound, label=label, linewidth=1.5, **look)
-                axis.plot(part.ratio, part.output_max, color=BLACK, marker="o", markersize=3.5, label="output, largest")
-                axis.plot(part.ratio, part.output_mean, ":", color=BLACK, linewidth=1.1, label="output, mean")
-                axis.set_yscale("log")
-                finish_axis(axis)
-                if row == 0:
-                    axis.set_title(title, fontsize=10)
-                else:
-                    axis.set_xlabel("retained ratio", fontsize=9)
-            axes[row, 0].set_ylabel(f"{method} pruning\ndistortion of outputs and its bounds", fontsize=9)
-        entries: dict[str, Any] = {}
-        for axis in axes.flat:
-            handles, labels = axis.get_legend_handles_labels()
-            entries |= dict(zip(labels, handles, strict=True))
-        figure.legend(entries.values(), entries, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        figure.suptitle("Output distortion and what bounds it (after Lyu et al., Fig. 3)", fontsize=11)
-        return {"output_distortion.png": render(figure)}
+    title = "Output distortion and what bounds it (after Lyu et al., Fig. 3)"
+    size = (0.8 + 2.8 * len(titles), 6.6)
+    figure, axes = panels(title, size, len(METHODS), len(titles), sharex=True, sharey="col")
+    for method, row in zip(METHODS, axes, strict=True):
+        for axis, network in zip(row, titles, strict=True):
+            part = curves[network, method]
+            for name, (label, look) in _LINES.items():
+                bound = _bounds(part)[name]
+                if not np.isnan(bound).any():
+                    axis.plot(part.ratio, bound, label=label, linewidth=1.5, **look)
+            axis.plot(part.ratio, part.output_max, color=BLACK, marker="o", markersize=3.5, label="output, largest")
+            axis.plot(part.ratio, part.output_mean, ":", color=BLACK, linewidth=1.1, label="output, mean")
+            axis.set_yscale("log")
+            finish_axis(axis)
+        row[0].set_ylabel(f"{method} pruning\ndistortion of outputs and its bounds", fontsize=9)
+    for top, bottom, network in zip(axes[0], axes[-1], titles, strict=True):
+        top.set_title(network, fontsize=10)
+        bottom.set_xlabel("retained ratio", fontsize=9)
+    legend_below(figure, axes, 4)
+    return {"": figure}
+
+
+def about(curves: Mapping[Key, Distortions]) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    limits = {"linear_gap": _LINEAR_GAP, "from_ratio": SMALL, "factor": _FACTOR}
+    return {"limits": limits, "settings": {"probes": PROBES}}
+
+
+STUDIES = (Study("output_distortion", compute, table, verdict, draw, about),)

@@ -6,12 +6,11 @@ import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, render, style
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from coinfer_gym.laim.distortion import (
     log_distortion_zero,
     magnitude_distortion,
@@ -23,7 +22,8 @@ from coinfer_gym.laim.distortion import (
     threshold_distortion,
 )
 from coinfer_gym.models.prune import prunable, prune
-from studies.figure import Floats, finish_axis, number_text, write_figure
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Floats, Pictures, Study, number_text
 from studies.lyu.laplacian import fit_weights
 from studies.lyu.networks import Network, blocks_of, networks
 
@@ -55,7 +55,7 @@ class Measured(NamedTuple):
     blocks : ndarray, shape (J, 2)
         Prunable weights `N_j` and fitted rates `lambda_j` of the blocks.
     entropies : ndarray, shape (J,)
-        Differential entropy of a block's weights in bits a weight, measured without a fitted distribution.
+        Differential entropy of a block's weights in bits per weight, measured without a fitted distribution.
     ratio : ndarray, shape (ratios,)
     distortion : dict of str to ndarray, shape (ratios,)
         ``||w - w_hat||_1``, by pruning.
@@ -77,34 +77,12 @@ class Measured(NamedTuple):
     by_block: Floats
 
 
-def make(
-    folder: Path, *, measured: Sequence[Network] | None = None, ratios: Sequence[float] = RATIOS
-) -> dict[str, bool]:
-    """Compute and write ``pruned_weights.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    measured : sequence of Network, optional
-        Those of `networks` when left out.
-    ratios : sequence of float
-        Retained ratios, below 1.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the verdict holds.
-    """
-    parts = {network.title: compute(network, ratios) for network in measured or networks()}
-    judged = verdict(parts)
-    summary = {"claims": ["L4"], **judged, "limits": {"rounding": _ROUNDING, "closed_form": _CLOSE}}
-    write_figure(folder, "pruned_weights", table(parts), {**summary, "settings": {"bits": BITS}}, draw(parts))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+def compute(measured: Sequence[Network] | None = None, ratios: Sequence[float] = RATIOS) -> dict[str, Measured]:
+    """Measure networks at retained ratios below 1, by their titles: those of `networks` when left out."""
+    return {network.title: measure(network, ratios) for network in measured or networks()}
 
 
-def compute(network: Network, ratios: Sequence[float] = RATIOS) -> Measured:
+def measure(network: Network, ratios: Sequence[float] = RATIOS) -> Measured:
     """Prune copies of a network and compare with what the fitted blocks predict."""
     model = network.model
     fits = [fit_weights(list(prunable(block))) for block in blocks_of(model)]
@@ -177,18 +155,7 @@ def breaks_below(bits: float) -> float:
 
 
 def verdict(parts: Mapping[str, Measured]) -> dict[str, Any]:
-    """What the measurements say about claim L4.
-
-    Parameters
-    ----------
-    parts : mapping of str to Measured
-        By network.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``not_reproduced``, what the paper says and was not found; ``found``, in words; ``measured``.
-    """
+    """What the measurements say about claim L4."""
     measured = {title: _measure(part) for title, part in parts.items()}
     entropies = np.concatenate([part.entropies for part in parts.values()])
     by_block = np.concatenate([part.by_block for part in parts.values()], axis=1)
@@ -217,9 +184,9 @@ def verdict(parts: Mapping[str, Measured]) -> dict[str, Any]:
         for title, part in measured.items()
     ]
     found.append(
-        f"With {BITS} bits a weight the bound is far below: R counts no bits for which weights are kept. Below a ratio "
-        f"of e 2^-b, {breaks_below(BITS):.1e} ({breaks_below(8):.1e} with 8 bits), pruning would seem to beat it; so "
-        "it would next to ratio 1, where kept weights count as exact."
+        f"With {BITS} bits per weight the bound is far below, since R does not count the bits that say which weights "
+        f"are kept. Below a ratio of e 2^-b, {breaks_below(BITS):.1e} ({breaks_below(8):.1e} with 8 bits), pruning "
+        "seems to beat the bound; it does so close to ratio 1, too, where kept weights count as exact."
     )
     return {"holds": holds, "not_reproduced": missed, "found": found, "pairs_in_order": order, "measured": measured}
 
@@ -263,50 +230,36 @@ _COLOURS = (BLUE, GREEN, VERMILION)
 _NETWORKS = (BLACK, BLUE, ORANGE, GREEN, PURPLE)
 
 
-def draw(parts: Mapping[str, Measured]) -> dict[str, bytes]:
-    """Distortion over the ratio above, the closed forms' error below, and entropy against distortion at the right.
+def draw(parts: Mapping[str, Measured]) -> Pictures:
+    """Distortion by ratio above, error of the closed forms below, and entropy against distortion at the right."""
+    title = "Pruned weights: measured (markers), closed forms (lines) and bound"
+    figure, axes = panels(title, (3.6 + 2.7 * len(parts), 6.2), 2, len(parts) + 1)
+    for column, (network, part) in enumerate(parts.items()):
+        _panels(axes[:, column], part)
+        axes[0, column].set_title(network, fontsize=10)
+        axes[1, column].set_xlabel("retained ratio", fontsize=9)
+        if column:
+            axes[0, column].sharey(axes[0, 0])
+            axes[1, column].sharey(axes[1, 0])
+    axes[0, 0].set_ylabel("distortion\nrelative to keeping nothing (1)", fontsize=9)
+    axes[1, 0].set_ylabel("measured over closed form (1)", fontsize=9)
+    axes[1, 0].autoscale(axis="y")  # limits that all panels of the row share
+    for row, axis in enumerate(axes[:, -1]):
+        for (network, part), colour in zip(parts.items(), itertools.cycle(_NETWORKS)):
+            axis.plot(part.entropies, part.by_block[2 * row], "o", color=colour, markersize=4, label=network)
+        axis.set_yscale("log")
+        axis.set_title(f"blocks, magnitude, ratio {ENTROPY_RATIOS[2 * row]:g}", fontsize=9)
+        axis.set_xlabel("entropy (bits per weight)", fontsize=9)
+        axis.set_ylabel("distortion per weight", fontsize=9)
+        finish_axis(axis)
+    axes[0, -1].legend(frameon=False, fontsize=7.5)
+    legend_below(figure, axes[0, 0], 4)
+    return {"": figure}
 
-    Parameters
-    ----------
-    parts : mapping of str to Measured
-        By network.
 
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
-
-    with style():
-        figure = Figure(figsize=(3.6 + 2.7 * len(parts), 6.2))
-        figure.set_layout_engine("constrained")
-        axes = figure.subplots(2, len(parts) + 1, squeeze=False, sharey=False)
-        for column, (title, part) in enumerate(parts.items()):
-            _panels(axes[:, column], part)
-            axes[0, column].set_title(title, fontsize=10)
-            axes[1, column].set_xlabel("retained ratio", fontsize=9)
-            if column:
-                axes[0, column].sharey(axes[0, 0])
-                axes[1, column].sharey(axes[1, 0])
-        axes[0, 0].set_ylabel("distortion\nrelative to keeping nothing (1)", fontsize=9)
-        axes[1, 0].set_ylabel("measured over closed form (1)", fontsize=9)
-        # Limits that all panels of the row share.
-        axes[1, 0].autoscale(axis="y")
-        for row, axis in enumerate(axes[:, -1]):
-            ratio = ENTROPY_RATIOS[2 * row]
-            for (title, part), colour in zip(parts.items(), itertools.cycle(_NETWORKS)):
-                axis.plot(part.entropies, part.by_block[2 * row], "o", color=colour, markersize=4, label=title)
-            axis.set_yscale("log")
-            axis.set_title(f"blocks, magnitude, ratio {ratio:g}", fontsize=9)
-            axis.set_xlabel("entropy (bits a weight)", fontsize=9)
-            axis.set_ylabel("distortion a weight", fontsize=9)
-            finish_axis(axis)
-        axes[0, -1].legend(frameon=False, fontsize=7.5)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        figure.suptitle("Pruned weights: measured (markers), closed forms (lines) and bound", fontsize=11)
-        return {"pruned_weights.png": render(figure)}
+def about(parts: Mapping[str, Measured]) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    return {"limits": {"rounding": _ROUNDING, "closed_form": _CLOSE}, "settings": {"bits": BITS}}
 
 
 def _panels(axes: Any, part: Measured) -> None:
@@ -325,9 +278,14 @@ def _panels(axes: Any, part: Measured) -> None:
         above.plot(part.ratio, value / nothing, "o", color=colour, markersize=3.5)
         below.plot(part.ratio, value / part.closed[name], "o-", color=colour, markersize=3.5, linewidth=1.0)
     bound = [parallel_distortion(BITS * ratio * total, part.blocks, 0, len(part.blocks)) for ratio in fine]
-    above.plot(fine, np.array(bound) / nothing, color=GREY, linestyle=(0, (5, 2)), label=f"bound, {BITS} bits a weight")
+    above.plot(
+        fine, np.array(bound) / nothing, color=GREY, linestyle=(0, (5, 2)), label=f"bound, {BITS} bits per weight"
+    )
     above.set_yscale("log")
     above.set_ylim(1e-4, 2.0)
     below.axhline(1.0, color=GREY, linewidth=0.9)
     for axis in axes:
         finish_axis(axis)
+
+
+STUDIES = (Study("pruned_weights", compute, table, verdict, draw, about),)

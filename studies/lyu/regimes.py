@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.output import BLACK, GREY, ORANGE, render, style
+from baselines.output import BLACK, GREY, ORANGE
 from coinfer_gym import solve_exact_batch
-from studies.figure import (
+from studies.drawing import legend_below, panels
+from studies.figure import Floats, Pictures, Study, number_text
+from studies.lyu.problems import (
     PROMPTS,
     QUALITY_TITLES,
     TOLERANCE,
-    Floats,
     base_problem,
     feasible_values,
-    number_text,
-    write_figure,
 )
 
 NETWORK = "BERT"
@@ -33,6 +31,15 @@ SHAPE = (61, 49)
 KINDS = ("infeasible", "on_server", "inner", "on_device", "unpruned")
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _ON_DEVICE = "#882255"  # apart from viridis and orange under every common colour blindness
+
+
+_STAR: dict[str, Any] = {
+    "marker": "*",
+    "color": "white",
+    "markeredgecolor": BLACK,
+    "markersize": 11,
+    "linestyle": "",
+}
 
 
 class Regimes(NamedTuple):
@@ -58,39 +65,6 @@ class Regimes(NamedTuple):
 
 Key = tuple[str, str]
 """Prompt and quality of a map."""
-
-
-def make(folder: Path, *, names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dict[str, bool]:
-    """Compute and write ``regimes.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    names : sequence of str
-        The qualities.
-    shape : (int, int)
-        Number of gains and of delay budgets.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the claim holds.
-    """
-    maps = compute(names, shape)
-    judged = verdict(maps)
-    settings = {
-        "network": NETWORK,
-        "prompts": {prompt: base_problem(NETWORK, names[0], prompt).workload.input_bits for prompt in PROMPTS},
-        "gain_db": GAINS_DB,
-        "delay_budget": DELAYS,
-        "energy_budget": base_problem(NETWORK, names[0]).energy_budget,
-        "shape": shape,
-    }
-    summary = {"claims": ["L10"], **judged, "limits": {"quality": TOLERANCE}, "settings": settings}
-    write_figure(folder, "regimes", table(maps), summary, draw(maps))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
 
 
 def compute(names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dict[Key, Regimes]:
@@ -135,13 +109,7 @@ def kinds(regimes: Regimes) -> NDArray[np.int64]:
 
 
 def verdict(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
-    """What the maps say about claim L10.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, by map.
-    """
+    """What the maps say about claim L10."""
     measured = {key: _measure(regimes) for key, regimes in maps.items()}
     names = list(dict.fromkeys(name for _, name in maps))
     shares = {key: part["share_of_pruned"] for key, part in measured.items()}
@@ -203,55 +171,56 @@ def table(maps: Mapping[Key, Regimes]) -> list[list[Any]]:
     return rows
 
 
-def draw(maps: Mapping[Key, Regimes]) -> dict[str, bytes]:
-    """A row of maps per prompt, a column per quality.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
+def draw(maps: Mapping[Key, Regimes]) -> Pictures:
+    """A row of maps per prompt, a column per quality."""
     from matplotlib import colormaps
     from matplotlib.colors import BoundaryNorm, ListedColormap
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     names = list(dict.fromkeys(name for _, name in maps))
-    last = base_problem(NETWORK, names[0]).workload.cuts - 1
+    problem = base_problem(NETWORK, names[0])
+    last = problem.workload.cuts - 1
     inner = colormaps["viridis"](np.linspace(0.25, 1.0, last - 1))
     colours = ListedColormap([ORANGE, *inner, _ON_DEVICE])
     scale = BoundaryNorm(np.arange(-0.5, last + 1.0), last + 1)
-    with style():
-        figure = Figure(figsize=(1.4 + 4.0 * len(names), 7.4))
-        figure.set_layout_engine("constrained")
-        axes = figure.subplots(len(PROMPTS), len(names), squeeze=False, sharex=True, sharey=True)
-        image: Any = None
-        for row, prompt in enumerate(PROMPTS):
-            for column, name in enumerate(names):
-                axis = axes[row, column]
-                image = _panel(axis, maps[prompt, name], colours, scale)
-                problem = base_problem(NETWORK, name, prompt)
-                place = (10.0 * math.log10(problem.gain), problem.delay_budget)
-                axis.plot(*place, marker="*", color="white", markeredgecolor=BLACK, markersize=11, linestyle="")
-                if row == 0:
-                    axis.set_title(QUALITY_TITLES[name], fontsize=10)
-                else:
-                    axis.set_xlabel("channel gain (dB)")
-            axes[row, 0].set_ylabel(f"{prompt} prompt\ndelay budget (s)")
-        bar = figure.colorbar(image, ax=axes, ticks=range(last + 1), pad=0.02)
-        labels = ["0, on the server", *(str(cut) for cut in range(1, last)), f"{last}, on the device"]
-        bar.ax.set_yticklabels(labels, fontsize=8.5)
-        bar.set_label("best cut, blocks on the device")
-        handles = [
-            Patch(facecolor="white", edgecolor=GREY, hatch="////", label="infeasible"),
-            *axes[0, 0].plot(
-                [], [], color=BLACK, linewidth=1.3, label="above: unpruned (several cuts tie, fastest shown)"
-            ),
-            *axes[0, 0].plot([], [], "*", color="white", markeredgecolor=BLACK, markersize=11, label="the scenario"),
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        figure.suptitle(f"{NETWORK}: which cut is best, at {problem.energy_budget:g} J", fontsize=11)
-        return {"regimes.png": render(figure)}
+    title = f"{NETWORK}: which cut is best, at {problem.energy_budget:g} J"
+    size = (1.4 + 4.0 * len(names), 7.4)
+    figure, axes = panels(title, size, len(PROMPTS), len(names), sharex=True, sharey=True)
+    image: Any = None
+    for prompt, row in zip(PROMPTS, axes, strict=True):
+        for axis, name in zip(row, names, strict=True):
+            image = _panel(axis, maps[prompt, name], colours, scale)
+            axis.plot(10.0 * math.log10(problem.gain), problem.delay_budget, **_STAR)
+        row[0].set_ylabel(f"{prompt} prompt\ndelay budget (s)")
+    for top, bottom, name in zip(axes[0], axes[-1], names, strict=True):
+        top.set_title(QUALITY_TITLES[name], fontsize=10)
+        bottom.set_xlabel("channel gain (dB)")
+    bar = figure.colorbar(image, ax=axes, ticks=range(last + 1), pad=0.02)
+    labels = ["0, on the server", *(str(cut) for cut in range(1, last)), f"{last}, on the device"]
+    bar.ax.set_yticklabels(labels, fontsize=8.5)
+    bar.set_label("best cut, blocks on the device")
+    unpruned = "above: unpruned (several cuts tie, fastest shown)"
+    handles = [
+        Patch(facecolor="white", edgecolor=GREY, hatch="////", label="infeasible"),
+        *axes[0, 0].plot([], [], color=BLACK, linewidth=1.3, label=unpruned),
+        *axes[0, 0].plot([], [], label="the scenario", **_STAR),
+    ]
+    legend_below(figure, handles, 3)
+    return {"": figure}
+
+
+def about(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    base = base_problem(NETWORK, "rate_distortion")
+    settings = {
+        "network": NETWORK,
+        "prompts": {prompt: base_problem(NETWORK, "rate_distortion", prompt).workload.input_bits for prompt in PROMPTS},
+        "gain_db": GAINS_DB,
+        "delay_budget": DELAYS,
+        "energy_budget": base.energy_budget,
+        "shape": next(iter(maps.values())).cut.shape[::-1],
+    }
+    return {"limits": {"quality": TOLERANCE}, "settings": settings}
 
 
 def _panel(axis: Any, regimes: Regimes, colours: Any, scale: Any) -> Any:
@@ -268,3 +237,6 @@ def _panel(axis: Any, regimes: Regimes, colours: Any, scale: Any) -> Any:
     axis.set_yticks([], minor=True)
     axis.tick_params(labelsize=8.5)
     return image
+
+
+STUDIES = (Study("regimes", compute, table, verdict, draw, about),)

@@ -8,11 +8,9 @@ Gaps are differences of quality on the scale on which the algorithm measures its
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +19,14 @@ from tqdm import tqdm
 
 from baselines.fixed_cut import fix_cut
 from baselines.objective import own_scale_quality
-from baselines.output import BLUE, GREY, GRID, VERMILION, csv_text, render, style, versions, write_bytes, write_text
+from baselines.output import BLUE, GREY, VERMILION
 from baselines.sca import BROKEN, compile_surrogate, next_iterate, solve_sca
 from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.laim.distortion import QUALITIES
 from coinfer_gym.laim.problem import Solution
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Pictures, Study
 
 SCENARIO = "bert-multimodal"
 COUNT = 60
@@ -203,38 +203,18 @@ def quantiles(values: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     return {name: np.quantile(values, q, axis=0) for name, q in QUANTILES.items()}
 
 
-def make(
-    folder: Path, *, names: Sequence[str] = tuple(QUALITIES), count: int = COUNT, seed: int = 0
-) -> dict[str, bool]:
-    """Compute and write ``sca_convergence.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    names : sequence of str
-        The qualities; those in `DRAWN` are drawn.
-    count : int
-        Problems per quality.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of claim L5 holds.
-    """
+def compute(names: Sequence[str] = tuple(QUALITIES), count: int = COUNT, seed: int = 0) -> dict[str, ScaGaps]:
+    """Run the algorithm on `count` problems of every quality; those in `DRAWN` are drawn."""
     with tqdm(total=count * len(names), unit="problem", disable=None) as bar:
-        gaps = {name: sca_gaps(name, count, seed=seed, tick=partial(bar.update, 1)) for name in names}
-    folder.mkdir(parents=True, exist_ok=True)
-    judged = verdict(gaps)
-    settings = {"scenario": SCENARIO, "problems": count, "seed": seed, "threshold": FINEST, "decades": _DECADES}
+        return {name: sca_gaps(name, count, seed=seed, tick=partial(bar.update, 1)) for name in names}
+
+
+def about(gaps: Mapping[str, ScaGaps]) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    count = len(next(iter(gaps.values())).end)
     limits = {"excess": BUDGET_TOLERANCE, "refused_fall": ROUNDING, "final_gap": GLOBAL, "above_optimum": FINEST}
-    summary = {"claim": "L5", **judged, "limits": limits, "settings": settings, "versions": versions()}
-    write_text(folder / "sca_convergence.csv", table(gaps))
-    write_text(folder / "sca_convergence.json", json.dumps(summary, indent=2) + "\n")
-    for name, content in draw(gaps).items():
-        write_bytes(folder / name, content)
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+    settings = {"scenario": SCENARIO, "problems": count, "threshold": FINEST, "decades": _DECADES}
+    return {"limits": limits, "settings": settings}
 
 
 def verdict(gaps: Mapping[str, ScaGaps]) -> dict[str, Any]:
@@ -243,16 +223,6 @@ def verdict(gaps: Mapping[str, ScaGaps]) -> dict[str, Any]:
     The algorithm itself ends where an iterate would be infeasible or worse, so that those it returns meet the claim by
     construction. What it refused counts, therefore: a fall by more than `ROUNDING` fails the claim. A fall
     is less than any threshold of a rise and so stops the algorithm as the rule says.
-
-    Parameters
-    ----------
-    gaps : mapping of str to ScaGaps
-        By quality.
-
-    Returns
-    -------
-    dict
-        ``holds``, by part of the claim, and ``measured``, by quality.
     """
     measured = {
         name: {
@@ -279,19 +249,8 @@ def verdict(gaps: Mapping[str, ScaGaps]) -> dict[str, Any]:
     return {"holds": {part: bool(value) for part, value in holds.items()}, "measured": measured}
 
 
-def table(gaps: Mapping[str, ScaGaps]) -> str:
-    """Quantiles as CSV: a row per quality and iteration, and per quality and threshold.
-
-    Parameters
-    ----------
-    gaps : mapping of str to ScaGaps
-        By quality.
-
-    Returns
-    -------
-    str
-        A threshold's rows also hold quantiles of the iterations until it stops.
-    """
+def table(gaps: Mapping[str, ScaGaps]) -> list[list[Any]]:
+    """Quantiles: a row per quality and iteration, and per quality and threshold, with the iterations until it stops."""
     columns = [f"{what}_{name}" for what in ("gap", "iterations") for name in ("median", "90", "max")]
     rows: list[list[Any]] = [["quality", "by", "value", *columns]]
     for quality, g in gaps.items():
@@ -305,51 +264,34 @@ def table(gaps: Mapping[str, ScaGaps]) -> str:
             numbers = [f"{part[k]:.6e}" for part in parts.values()]
             counts = [f"{part[k]:g}" for part in lengths.values()]
             rows.append([quality, "threshold", f"{threshold:g}", *numbers, *counts])
-    return csv_text(rows)
+    return rows
 
 
-def draw(gaps: Mapping[str, ScaGaps]) -> dict[str, bytes]:
-    """Picture of the gaps of the qualities in `DRAWN`.
-
-    Parameters
-    ----------
-    gaps : mapping of str to ScaGaps
-        By quality.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
-
-    with style():
-        figure = Figure(figsize=(9.0, 4.4))
-        figure.set_layout_engine("constrained", wspace=0.06)
-        left, right = figure.subplots(1, 2, sharey=True)
-        for name, colour in DRAWN.items():
-            if name in gaps:
-                _curves(left, np.arange(gaps[name].gap.shape[1]), gaps[name].gap, name, colour, "")
-                _curves(right, np.array(THRESHOLDS), gaps[name].stop_gap, name, colour, "o")
-        right.plot(THRESHOLDS, THRESHOLDS, color=GREY, linewidth=0.8, zorder=1, label="gap = threshold")
-        left.set_yscale("log")
-        left.set_xscale("symlog", linthresh=1.0, linscale=0.3)
-        ticks = [0, *(k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if k < left.get_xlim()[1])]
-        left.set_xticks(ticks, [str(k) for k in ticks])
-        left.set_xticks([], minor=True)
-        left.set_xlim(left=0.0)
-        right.set_xscale("log")
-        right.invert_xaxis()
-        left.set_xlabel("iterations")
-        right.set_xlabel("stopping threshold, rise of the quality per iteration (1)")
-        left.set_ylabel("quality left to the exact optimum (1)")
-        for axis in (left, right):
-            axis.grid(color=GRID, linewidth=0.6)
-            axis.spines[["top", "right"]].set_visible(False)
-        figure.suptitle(f"Successive convex approximation, {SCENARIO}, best cut", fontsize=11)
-        handles, labels = right.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        return {"sca_convergence.png": render(figure)}
+def draw(gaps: Mapping[str, ScaGaps]) -> Pictures:
+    """The gaps of the qualities in `DRAWN`, by iteration and by threshold."""
+    title = f"Successive convex approximation, {SCENARIO}, best cut"
+    figure, axes = panels(title, (9.0, 4.4), 1, 2, {"wspace": 0.06}, sharey=True)
+    left, right = axes[0]
+    for name, colour in DRAWN.items():
+        if name in gaps:
+            _curves(left, np.arange(gaps[name].gap.shape[1]), gaps[name].gap, name, colour, "")
+            _curves(right, np.array(THRESHOLDS), gaps[name].stop_gap, name, colour, "o")
+    right.plot(THRESHOLDS, THRESHOLDS, color=GREY, linewidth=0.8, zorder=1, label="gap = threshold")
+    left.set_yscale("log")
+    left.set_xscale("symlog", linthresh=1.0, linscale=0.3)
+    ticks = [0, *(k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if k < left.get_xlim()[1])]
+    left.set_xticks(ticks, [str(k) for k in ticks])
+    left.set_xticks([], minor=True)
+    left.set_xlim(left=0.0)
+    right.set_xscale("log")
+    right.invert_xaxis()
+    left.set_xlabel("iterations")
+    right.set_xlabel("stopping threshold, rise of the quality per iteration (1)")
+    left.set_ylabel("gap to the exact optimum in quality (1)")
+    for axis in (left, right):
+        finish_axis(axis)
+    legend_below(figure, right, 3)
+    return {"": figure}
 
 
 def _curves(axis: Any, x: NDArray[Any], values: NDArray[np.float64], name: str, colour: str, marker: str) -> None:
@@ -358,3 +300,6 @@ def _curves(axis: Any, x: NDArray[Any], values: NDArray[np.float64], name: str, 
         label = f"{name.replace('_', ' ')}, {part}"
         style = {"color": colour, "linestyle": _STYLES[part], "marker": marker, "markersize": 4, "zorder": 3}
         axis.plot(x, np.maximum(y, _FLOOR), label=label, **style)
+
+
+STUDIES = (Study("sca_convergence", compute, table, verdict, draw, about),)

@@ -11,32 +11,27 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, render, style
+from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from baselines.schemes import SCHEMES, Scheme
 from coinfer_gym import Problem, solve_exact_batch
 from coinfer_gym.laim.distortion import BOUNDS
-from studies.figure import (
+from studies.drawing import finish_axis, legend_below, log_ticks, mark_scenario, panels
+from studies.figure import Floats, Pictures, Study, number_text
+from studies.lyu.problems import (
     NETWORKS,
     QUALITY_TITLES,
     TOLERANCE,
-    Floats,
     base_problem,
     feasible_values,
-    finish_axis,
     group_coinciding,
     group_title,
-    log_ticks,
-    mark_scenario,
-    number_text,
     run_sca,
     sca_difference,
-    write_figure,
 )
 
 POINTS = 20
@@ -148,55 +143,17 @@ Onsets = dict[str, dict[str, dict[str, Any]]]
 """By network and scheme: least budgets at which a scheme is feasible."""
 
 
-def make(
-    folder: Path, *, names: Sequence[str] = tuple(QUALITY_TITLES), points: int = POINTS, jobs: int = 1
-) -> dict[str, bool]:
-    """Compute and write ``schemes_delay`` and ``schemes_energy``, each ``.csv``, ``.json`` and ``.png``.
+class Designs(NamedTuple):
+    """Curves along a budget, and the least budgets from `find_onsets`."""
 
-    A second picture of each, ``..._distortion``, has the same curves in terms of distortion.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    names : sequence of str
-        The qualities.
-    points : int
-        Budgets per curve.
-    jobs : int
-        Processes for successive convex approximation.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the claims holds.
-    """
-    holds: dict[str, bool] = {}
-    for budget in BUDGETS:
-        curves = compute(budget, names, points, jobs)
-        judged = verdict(budget, curves, find_onsets(budget))
-        settings = {
-            "scenarios": NETWORKS,
-            "gain": "mean of the scenario, no fading; nothing is random",
-            "points": points,
-            "relative_budgets": budget.span,
-            "fixed_cuts": FIXED_CUTS,
-        }
-        summary = {
-            "claims": [budget.rise, budget.tight],
-            **judged,
-            "limits": {"quality": TOLERANCE},
-            "settings": settings,
-        }
-        name = f"schemes_{budget.name}"
-        write_figure(folder, name, table(curves), summary, draw(budget, curves))
-        holds |= judged["holds"]
-    return holds
+    budget: Budget
+    curves: dict[Key, Curve]
+    onsets: Onsets
 
 
 def compute(
     budget: Budget, names: Sequence[str] = tuple(QUALITY_TITLES), points: int = POINTS, jobs: int = 1
-) -> dict[Key, Curve]:
+) -> Designs:
     """Solve every scheme along a budget.
 
     Parameters
@@ -224,7 +181,7 @@ def compute(
                     begin = _exact(budget, restrict(problem), corner, cut)[:2]
                     found = _pick(*sca[restrict], cut)
                     curves[network, quality, split, name] = Curve(values, *exact, *found, onset[name], corner, *begin)
-    return curves
+    return Designs(budget, curves, find_onsets(budget))
 
 
 def _cut(scheme: Scheme, network: str, problem: Problem, split: str) -> int | None:
@@ -306,19 +263,9 @@ def find_onsets(budget: Budget) -> Onsets:
     return onsets
 
 
-def verdict(budget: Budget, curves: Mapping[Key, Curve], onsets: Onsets) -> dict[str, Any]:
-    """What the curves say about the claims.
-
-    Parameters
-    ----------
-    onsets : dict
-        From `find_onsets`.
-
-    Returns
-    -------
-    dict
-        ``holds``, by part of the claims; ``found``, in words; ``measured``.
-    """
+def verdict(designs: Designs) -> dict[str, Any]:
+    """What the curves say about the claims."""
+    budget, curves, onsets = designs
     falls = {key: _largest_fall(curve) for key, curve in curves.items()}
     panels = {key[:3]: _compare(curves, key[:3]) for key in curves}
     excluded = {network: (of["joint"], of[budget.excluded]) for network, of in onsets.items()}
@@ -434,12 +381,12 @@ def _describe_ends(curves: Mapping[Key, Curve]) -> list[str]:
     return found
 
 
-def table(curves: Mapping[Key, Curve]) -> list[list[Any]]:
+def table(designs: Designs) -> list[list[Any]]:
     """All points of the grid, the header first; where curves begin is in the verdict."""
     values = ["cut", "quality", "relative_distortion"]
     header = ["network", "quality_name", "split", "scheme", "budget", *values, *(f"sca_{name}" for name in values)]
     rows: list[list[Any]] = [header]
-    for key, curve in curves.items():
+    for key, curve in designs.curves.items():
         exact = (curve.cut, curve.quality, curve.distortion)
         found = (curve.sca_cut, curve.sca_quality, curve.sca_distortion)
         for k, budget in enumerate(curve.budget):
@@ -450,26 +397,16 @@ def table(curves: Mapping[Key, Curve]) -> list[list[Any]]:
     return rows
 
 
-def draw(budget: Budget, curves: Mapping[Key, Curve]) -> dict[str, bytes]:
-    """Pictures of quality and of distortion.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    pictures: dict[str, bytes] = {}
-    for field, suffix in (("quality", ""), ("distortion", "_distortion")):
-        figure = _figure(budget, curves, field)
-        pictures |= {f"schemes_{budget.name}{suffix}.png": render(figure)}
-    return pictures
+def draw(designs: Designs) -> Pictures:
+    """Quality, and distortion relative to keeping nothing."""
+    return {suffix: _figure(designs, field) for field, suffix in (("quality", ""), ("distortion", "_distortion"))}
 
 
-def _figure(budget: Budget, curves: Mapping[Key, Curve], field: str) -> Any:
+def _figure(designs: Designs, field: str) -> Any:
     """A row of panels per network and split, a column per quality; qualities that coincide share one."""
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+    budget, curves, _ = designs
     names = list(dict.fromkeys(key[1] for key in curves))
     of_quality = {
         name: np.concatenate([getattr(curve, field) for key, curve in curves.items() if key[1] == name])
@@ -477,39 +414,32 @@ def _figure(budget: Budget, curves: Mapping[Key, Curve], field: str) -> Any:
     }
     groups = group_coinciding(of_quality)
     rows = [(network, split) for network in NETWORKS for split in SPLITS]
-    with style():
-        figure = Figure(figsize=(1.0 + 3.5 * len(groups), 1.4 + 2.3 * len(rows)))
-        figure.set_layout_engine("constrained", hspace=0.03)
-        axes = figure.subplots(len(rows), len(groups), squeeze=False, sharex="row")
-        for row, (network, split) in enumerate(rows):
-            where = f"{network}, cut {FIXED_CUTS[network] if split == 'fixed' else 'free'}"
-            for column, (name, alike) in enumerate(groups.items()):
-                axis = axes[row, column]
-                _panel(budget, axis, {scheme: curves[network, name, split, scheme] for scheme in SCHEMES}, field)
-                mark_scenario(axis, getattr(base_problem(network, name), budget.field))
-                if field == "distortion":
-                    axis.set_yscale("log")
-                    axis.set_ylim(_LOWEST[name in BOUNDS], 2.0)
-                else:
-                    axis.set_ylim(0.0, 1.04)
-                if row == 0:
-                    axis.set_title(group_title(alike), fontsize=9)
-                if row == len(rows) - 1:
-                    axis.set_xlabel(f"{budget.name} budget ({budget.unit})", fontsize=9)
-                if column == 0:
-                    unit = "quality (1)" if field == "quality" else "relative distortion (1)"
-                    axis.set_ylabel(f"{where}\n{unit}", fontsize=8.5)
-        handles = [Line2D([], [], label=SCHEMES[name].title, **_line(name)) for name in SCHEMES]
-        hollow: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white", "color": BLACK, "markersize": 4}
-        handles.append(Line2D([], [], label="open markers: SCA", marker="o", **hollow))
-        handles.append(Line2D([], [], label="stem: begins to be feasible", marker=".", color=BLACK, linewidth=0.8))
-        handles.append(mark_scenario(axes[0, 0], getattr(base_problem("BERT", names[0]), budget.field)))
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        number = {"delay": 4, "energy": 5}[budget.name]
-        what = "" if field == "quality" else ", distortion relative to keeping nothing"
-        title = f"Designs against the {budget.name} budget{what} (after Lyu et al., Fig. {number})"
-        figure.suptitle(title, fontsize=11)
-        return figure
+    number = {"delay": 4, "energy": 5}[budget.name]
+    what = "" if field == "quality" else ", distortion relative to keeping nothing"
+    title = f"Designs against the {budget.name} budget{what} (after Lyu et al., Fig. {number})"
+    size = (1.0 + 3.5 * len(groups), 1.4 + 2.3 * len(rows))
+    figure, axes = panels(title, size, len(rows), len(groups), {"hspace": 0.03}, sharex="row")
+    unit = "quality (1)" if field == "quality" else "relative distortion (1)"
+    for (network, split), of_row in zip(rows, axes, strict=True):
+        for axis, name in zip(of_row, groups, strict=True):
+            _panel(budget, axis, {scheme: curves[network, name, split, scheme] for scheme in SCHEMES}, field)
+            mark = mark_scenario(axis, getattr(base_problem(network, name), budget.field))
+            if field == "distortion":
+                axis.set_yscale("log")
+                axis.set_ylim(_LOWEST[name in BOUNDS], 2.0)
+            else:
+                axis.set_ylim(0.0, 1.04)
+        where = f"{network}, cut {FIXED_CUTS[network] if split == 'fixed' else 'free'}"
+        of_row[0].set_ylabel(f"{where}\n{unit}", fontsize=8.5)
+    for top, bottom, alike in zip(axes[0], axes[-1], groups.values(), strict=True):
+        top.set_title(group_title(alike), fontsize=9)
+        bottom.set_xlabel(f"{budget.name} budget ({budget.unit})", fontsize=9)
+    handles = [Line2D([], [], label=SCHEMES[name].title, **_line(name)) for name in SCHEMES]
+    hollow: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white", "color": BLACK, "markersize": 4}
+    handles.append(Line2D([], [], label="open markers: SCA", marker="o", **hollow))
+    handles.append(Line2D([], [], label="stem: begins to be feasible", marker=".", color=BLACK, linewidth=0.8))
+    legend_below(figure, [*handles, mark], 4)
+    return figure
 
 
 def _line(name: str) -> dict[str, Any]:
@@ -546,3 +476,20 @@ def _panel(budget: Budget, axis: Any, curves: Mapping[str, Curve], field: str) -
     any_curve = next(iter(curves.values()))
     axis.set_xlim(any_curve.budget[0], any_curve.budget[-1])
     finish_axis(axis)
+
+
+def about(designs: Designs) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    settings = {
+        "scenarios": NETWORKS,
+        "gain": "mean of the scenario, no fading; nothing is random",
+        "points": len(next(iter(designs.curves.values())).budget),
+        "relative_budgets": designs.budget.span,
+        "fixed_cuts": FIXED_CUTS,
+    }
+    return {"limits": {"quality": TOLERANCE}, "settings": settings}
+
+
+STUDIES = tuple(
+    Study(f"schemes_{budget.name}", partial(compute, budget), table, verdict, draw, about) for budget in BUDGETS
+)

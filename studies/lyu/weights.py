@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines.output import BLACK, BLUE, GREY, SKY, VERMILION, render, style
+from baselines.output import BLACK, BLUE, GREY, SKY, VERMILION
 from coinfer_gym.models.prune import prunable
-from studies.figure import Floats, finish_axis, write_figure
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Floats, Pictures, Study
 from studies.lyu.laplacian import WeightFit, block_matrices, fit_blocks, fit_weights
 from studies.lyu.networks import Network, blocks_of, networks
 
@@ -45,29 +45,12 @@ class Fits(NamedTuple):
     density: Floats
 
 
-def make(folder: Path, *, measured: Sequence[Network] | None = None) -> dict[str, bool]:
-    """Compute and write ``weights.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    measured : sequence of Network, optional
-        Those of `networks` when left out.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the verdict holds.
-    """
-    fits = {network.title: compute(network) for network in measured or networks()}
-    judged = verdict(fits)
-    write_figure(folder, "weights", table(fits), {"claims": ["L1"], **judged}, draw(fits))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+def compute(measured: Sequence[Network] | None = None) -> dict[str, Fits]:
+    """Fit all parts of networks, by their titles: of `networks` when left out."""
+    return {network.title: fit_network(network) for network in measured or networks()}
 
 
-def compute(network: Network) -> Fits:
+def fit_network(network: Network) -> Fits:
     """Fit all parts of a network."""
     model = network.model
     touched = prunable(model)
@@ -90,23 +73,12 @@ def compute(network: Network) -> Fits:
 
 
 def lead(fit: WeightFit) -> float:
-    """Log-likelihood of the Laplacian less that of the Gaussian, in nats a weight."""
+    """By how much the log-likelihood of the Laplacian exceeds that of the Gaussian, in nats per weight."""
     return (fit.laplacian.log_likelihood - fit.gaussian.log_likelihood) / fit.values
 
 
 def verdict(fits: Mapping[str, Fits]) -> dict[str, Any]:
-    """What the fits say about claim L1.
-
-    Parameters
-    ----------
-    fits : mapping of str to Fits
-        By network.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``not_reproduced``, what the paper says and was not found; ``found``, in words; ``measured``.
-    """
+    """What the fits say about claim L1."""
     large = {title: part for title, part in fits.items() if part.pretrained}
     holds: dict[str, bool] = {}
     if large:
@@ -126,7 +98,7 @@ def verdict(fits: Mapping[str, Fits]) -> dict[str, Any]:
         single = [fit for block in part.matrices for fit in block.values()]
         gaussian = sum(not fit.laplacian_is_better for fit in single)
         found.append(
-            f"{title}: Laplacian less Gaussian {lead(part.whole):+.4f} nats a weight as a whole (KS "
+            f"{title}: the Laplacian leads the Gaussian by {lead(part.whole):+.4f} nats per weight as a whole (KS "
             f"{part.whole.laplacian.ks:.4f} against {part.whole.gaussian.ks:.4f}), {lead(part.pruned):+.4f} without "
             f"embeddings (KS {part.pruned.laplacian.ks:.4f} against {part.pruned.gaussian.ks:.4f}); single matrices: "
             f"the Gaussian is more likely in {gaussian} of {len(single)}."
@@ -182,40 +154,20 @@ def table(fits: Mapping[str, Fits]) -> list[list[Any]]:
     return rows
 
 
-def draw(fits: Mapping[str, Fits]) -> dict[str, bytes]:
-    """Histograms with both fits above, what the Laplacian leads by in every part below.
-
-    Parameters
-    ----------
-    fits : mapping of str to Fits
-        By network.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
-
-    with style():
-        figure = Figure(figsize=(0.6 + 3.0 * len(fits), 6.2))
-        figure.set_layout_engine("constrained")
-        axes = figure.subplots(2, len(fits), squeeze=False, sharey="row")
-        for (title, part), (above, below) in zip(fits.items(), axes.T, strict=True):
-            _histogram(above, part)
-            above.set_title(title, fontsize=10)
-            above.set_xlabel("weight, in standard deviations", fontsize=9)
-            _leads(below, part)
-            below.set_xlabel("block", fontsize=9)
-        axes[0, 0].set_ylabel("density of the pruned matrices\n(1 / standard deviation)", fontsize=9)
-        axes[1, 0].set_ylabel("log-likelihood of the Laplacian\nless the Gaussian (nats a weight)", fontsize=9)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        more, names = axes[1, 0].get_legend_handles_labels()
-        figure.legend(
-            [*handles, *more], [*labels, *names], loc="outside lower center", ncols=6, frameon=False, fontsize=9
-        )
-        figure.suptitle("Weights and the distributions fitted to them (after Lyu et al., Fig. 2)", fontsize=11)
-        return {"weights.png": render(figure)}
+def draw(fits: Mapping[str, Fits]) -> Pictures:
+    """Histograms with both fits above, the lead of the Laplacian in every part below."""
+    title = "Weights and the distributions fitted to them (after Lyu et al., Fig. 2)"
+    figure, axes = panels(title, (0.6 + 3.0 * len(fits), 6.2), 2, len(fits), sharey="row")
+    for (network, part), (above, below) in zip(fits.items(), axes.T, strict=True):
+        _histogram(above, part)
+        above.set_title(network, fontsize=10)
+        above.set_xlabel("weight, in standard deviations", fontsize=9)
+        _leads(below, part)
+        below.set_xlabel("block", fontsize=9)
+    axes[0, 0].set_ylabel("density of the pruned matrices\n(1 / standard deviation)", fontsize=9)
+    axes[1, 0].set_ylabel("log-likelihood: lead of the\nLaplacian (nats per weight)", fontsize=9)
+    legend_below(figure, axes[:, 0], 6)
+    return {"": figure}
 
 
 def _histogram(axis: Any, part: Fits) -> None:
@@ -247,3 +199,6 @@ def _leads(axis: Any, part: Fits) -> None:
     axis.axhline(lead(part.whole), color=BLACK, linestyle=(0, (1, 2)), linewidth=1.1, label="whole network")
     axis.set_xticks(blocks if len(blocks) <= 8 else blocks[1::3])
     finish_axis(axis)
+
+
+STUDIES = (Study("weights", compute, table, verdict, draw),)

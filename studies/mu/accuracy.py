@@ -5,15 +5,18 @@ It reads what was measured and stored (`studies.mu.cifar.sweep` and `fit`), and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines.output import BLACK, BLUE, GREY, ORANGE, VERMILION, render, style
+from baselines.output import BLACK, BLUE, GREY, ORANGE, VERMILION
 from coinfer_gym import InvalidInputError
-from studies.figure import finish_axis, log_ticks, number_text, write_figure
+from coinfer_gym.files import read_csv
+from studies.drawing import finish_axis, log_ticks, panels
+from studies.figure import Pictures, Study, number_text, require
 from studies.mu.schemes import NETWORKS, Floats
 
 MEASUREMENTS = Path(__file__).parent / "measurements"
@@ -91,47 +94,21 @@ class Curve(NamedTuple):
     loss: Floats
 
 
-def make(
-    folder: Path, *, measurements: Path = MEASUREMENTS, networks: Sequence[str] = tuple(NETWORKS)
-) -> dict[str, bool]:
-    """Compute and write ``layerwise_accuracy.{csv,json,png}``.
+class Data(NamedTuple):
+    """Predictions by network, and curves of single layers by name."""
 
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    measurements : Path
-        Folder of what was measured.
+    predictions: dict[str, Predictions]
+    curves: dict[str, Curve]
 
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the claims holds.
 
-    Raises
-    ------
-    InvalidInputError
-        If measurements are missing or damaged.
-    """
+def compute(measurements: Path = MEASUREMENTS, networks: Sequence[str] = tuple(NETWORKS)) -> Data:
+    """Read what was measured and stored in a folder; an error says how to measure what is missing."""
     predictions = {network: read_predictions(measurements, network) for network in networks}
-    curves = read_curves(measurements)
-    judged = verdict(predictions, curves)
-    limits = {"accuracy": MARGIN, "adjusted_r2": BAR}
-    settings = {"designs": {network: len(part.measured) for network, part in predictions.items()}}
-    summary = {"claims": ["M1", "M2"], **judged, "limits": limits, "settings": settings}
-    write_figure(folder, "layerwise_accuracy", table(predictions, curves), summary, draw(predictions, curves))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+    return Data(predictions, read_curves(measurements))
 
 
 def read_predictions(folder: Path, network: str) -> Predictions:
-    """Scores as stored, and each design as a regressor predicts it that was fitted on others.
-
-    Raises
-    ------
-    InvalidInputError
-        If a file is missing or damaged.
-    """
+    """Scores as stored, and each design as a regressor predicts it that was fitted on others."""
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
     from coinfer_gym.models import regress
@@ -140,8 +117,7 @@ def read_predictions(folder: Path, network: str) -> Predictions:
 
     path = folder / f"{network}-{SUFFIX}.csv"
     stored = folder / f"{network}-{SUFFIX}-regressors.csv"
-    if not (path.is_file() and stored.is_file()):
-        raise InvalidInputError("measurements", str(path), f"Make it first: {_commands(f'{network}-{SUFFIX}')}")
+    require([path, stored], _commands(f"{network}-{SUFFIX}"))
     measured = fit.read_measurements(path)
     scores = read_scores(stored)
     regressor = rank(scores["cross_validation"], "adjusted_r2")[0]
@@ -155,15 +131,7 @@ def read_predictions(folder: Path, network: str) -> Predictions:
 
 
 def read_scores(path: Path) -> Scores:
-    """Scores of all regressors as `studies.mu.cifar.fit` stores them.
-
-    Raises
-    ------
-    InvalidInputError
-        If the file is damaged.
-    """
-    from coinfer_gym.files import read_csv
-
+    """Scores of all regressors as `studies.mu.cifar.fit` stores them."""
     scores: Scores = {}
     try:
         for row in read_csv(path):
@@ -181,20 +149,9 @@ def _commands(stem: str, options: str = "") -> str:
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """Curves of single layers, by the name that the sweep gave them.
-
-    Raises
-    ------
-    InvalidInputError
-        If the file is missing or damaged.
-    """
-    import json
-
-    from coinfer_gym.files import read_csv
-
+    """Curves of single layers, by the name that the sweep gave them."""
     path = folder / f"{LAYERS}.csv"
-    if not (path.is_file() and path.with_suffix(".json").is_file()):
-        raise InvalidInputError("measurements", str(path), f"Make it first: {_commands(LAYERS, ' --layers')}")
+    require([path, path.with_suffix(".json")], _commands(LAYERS, " --layers"))
     try:
         unpruned = float(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["accuracy"])
         points: dict[str, list[tuple[float, float]]] = {f"{name}{tuning}": [] for name in POINTS for tuning in _TUNINGS}
@@ -212,14 +169,9 @@ def loss_at(curve: Curve, share: float) -> float:
     return float(curve.loss[np.abs(np.log(curve.share / share)).argmin()])
 
 
-def verdict(predictions: Mapping[str, Predictions], curves: Mapping[str, Curve]) -> dict[str, Any]:
-    """What was measured says about claims M1 and M2; the curves are judged after the longer tuning.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, beside the paper's numbers.
-    """
+def verdict(data: Data) -> dict[str, Any]:
+    """What was measured says about claims M1 and M2; the curves are judged after the longer tuning."""
+    predictions, curves = data
     holds: dict[str, bool] = {}
     found = []
     losses: dict[str, Any] = {}
@@ -261,8 +213,9 @@ def rank(scores: Mapping[str, Mapping[str, float]], field: str) -> list[str]:
     return sorted(scores, key=lambda name: sign * scores[name][field])
 
 
-def table(predictions: Mapping[str, Predictions], curves: Mapping[str, Curve]) -> list[list[Any]]:
+def table(data: Data) -> list[list[Any]]:
     """Scores, predictions and curves, the header first."""
+    predictions, curves = data
     rows: list[list[Any]] = [["what", "of", "name", "x", "y"]]
     for network, part in predictions.items():
         for scored, scores in part.scores.items():
@@ -278,52 +231,38 @@ def table(predictions: Mapping[str, Predictions], curves: Mapping[str, Curve]) -
     return rows
 
 
-def draw(predictions: Mapping[str, Predictions], curves: Mapping[str, Curve]) -> dict[str, bytes]:
-    """Table IV above, predictions and the curves of single layers below.
+def draw(data: Data) -> Pictures:
+    """Table IV above, predictions and the curves of single layers below."""
+    title = "What compression costs, and how well it is predicted (after Mu et al., Table IV)"
+    size, ratios = (12.6, 7.4), {"height_ratios": (1.0, 1.35), "width_ratios": (1.15, 1.0, 1.0)}
+    figure, axes = panels(title, size, 2, 1 + len(POINTS), {"hspace": 0.05}, **ratios)
+    for axis in axes[0]:
+        axis.remove()
+    _draw_table(figure.add_subplot(axes[0, 0].get_gridspec()[0, :]), data.predictions)
+    _draw_predictions(axes[1, 0], data.predictions)
+    for axis, (name, points) in zip(axes[1, 1:], POINTS.items(), strict=True):
+        for tuning, (label, colour, line) in _TUNINGS.items():
+            curve = data.curves[name + tuning]
+            axis.plot(curve.share, 100.0 * curve.loss, line, color=colour, marker="o", markersize=4, label=label)
+        shares, losses = np.array(points).T
+        axis.plot(shares, 100.0 * losses, "*", color=BLACK, markersize=11, label="paper, about")
+        log_ticks(axis, _TICKS[name])
+        axis.set_xlabel(_AXES[name], fontsize=9)
+        axis.set_ylabel("accuracy lost (points)", fontsize=9)
+    for axis in axes[1]:
+        axis.legend(frameon=False, fontsize=8.5)
+        finish_axis(axis)
+    return {"": figure}
 
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
 
-    with style():
-        figure = Figure(figsize=(12.6, 7.4))
-        figure.set_layout_engine("constrained", hspace=0.05)
-        parts: Any = figure.subfigures(2, 1, height_ratios=(1.0, 1.35))
-        above, below = parts
-        _draw_table(above.subplots(), predictions)
-        axes = below.subplots(1, 1 + len(POINTS), squeeze=False, width_ratios=(1.15, 1.0, 1.0))[0]
-        for (network, part), colour in zip(predictions.items(), (ORANGE, BLUE), strict=False):
-            axes[0].plot(
-                part.measured,
-                part.predicted,
-                ".",
-                color=colour,
-                markersize=4,
-                alpha=0.7,
-                label=f"{NETWORKS[network]}, {part.regressor}",
-            )
-        ends = [axes[0].get_xlim()[0], axes[0].get_xlim()[1]]
-        axes[0].plot(ends, ends, color=GREY, linewidth=0.9, zorder=1)
-        axes[0].set_xlabel("measured accuracy", fontsize=9)
-        axes[0].set_ylabel("predicted, fitted on other designs", fontsize=9)
-        axes[0].legend(frameon=False, fontsize=8.5)
-        for axis, (name, points) in zip(axes[1:], POINTS.items(), strict=True):
-            for tuning, (title, colour, line) in _TUNINGS.items():
-                curve = curves[name + tuning]
-                axis.plot(curve.share, 100.0 * curve.loss, line, color=colour, marker="o", markersize=4, label=title)
-            shares, losses = np.array(points).T
-            axis.plot(shares, 100.0 * losses, "*", color=BLACK, markersize=11, label="paper, about")
-            log_ticks(axis, _TICKS[name])
-            axis.set_xlabel(_AXES[name], fontsize=9)
-            axis.set_ylabel("accuracy lost (points)", fontsize=9)
-            axis.legend(frameon=False, fontsize=8.5)
-        for axis in axes:
-            finish_axis(axis)
-        figure.suptitle("What compression costs, and how well it is predicted (after Mu et al., Table IV)", fontsize=11)
-        return {"layerwise_accuracy.png": render(figure)}
+def _draw_predictions(axis: Any, predictions: Mapping[str, Predictions]) -> None:
+    for (network, part), colour in zip(predictions.items(), (ORANGE, BLUE), strict=False):
+        label = f"{NETWORKS[network]}, {part.regressor}"
+        axis.plot(part.measured, part.predicted, ".", color=colour, markersize=4, alpha=0.7, label=label)
+    ends = axis.get_xlim()
+    axis.plot(ends, ends, color=GREY, linewidth=0.9, zorder=1)
+    axis.set_xlabel("measured accuracy", fontsize=9)
+    axis.set_ylabel("predicted, fitted on other designs", fontsize=9)
 
 
 def _draw_table(axis: Any, predictions: Mapping[str, Predictions]) -> None:
@@ -353,3 +292,12 @@ def _draw_table(axis: Any, predictions: Mapping[str, Predictions]) -> None:
 def _texts(values: Mapping[str, float]) -> list[str]:
     mse, r2, aic, bic = (values[field] for field in FIELDS)
     return [f"{mse:.2e}", f"{r2:.3f}", f"{aic:.0f}", f"{bic:.0f}"]
+
+
+def about(data: Data) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    settings = {"designs": {network: len(part.measured) for network, part in data.predictions.items()}}
+    return {"limits": {"accuracy": MARGIN, "adjusted_r2": BAR}, "settings": settings}
+
+
+STUDIES = (Study("layerwise_accuracy", compute, table, verdict, draw, about),)

@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from baselines.output import BLUE, GREY, VERMILION, csv_text, render, style, write_text
+from baselines.output import BLUE, GREY, VERMILION, csv_text, write_text
 from coinfer_gym import InvalidInputError
+from coinfer_gym.files import read_csv
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseProblem
-from studies.figure import finish_axis, number_text, write_figure
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Pictures, Study, number_text, require
 from studies.mu.accuracy import MARGIN, MEASUREMENTS
 from studies.mu.schemes import LINKS, NETWORKS, OWN, choose, problem_at
 
@@ -59,35 +61,9 @@ class Confirmed(NamedTuple):
     least: float
 
 
-def make(
-    folder: Path, *, measurements: Path = MEASUREMENTS, networks: Sequence[str] = tuple(NETWORKS)
-) -> dict[str, bool]:
-    """Compute and write ``layerwise_confirmed.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    measurements : Path
-        Folder of what was measured.
-
-    Returns
-    -------
-    dict of str to bool
-        What holds.
-
-    Raises
-    ------
-    InvalidInputError
-        If measurements are missing or damaged.
-    """
-    confirmed = {network: read(measurements, network) for network in networks}
-    judged = verdict(confirmed)
-    settings = {"designs": {network: len(part.names) for network, part in confirmed.items()}}
-    summary = {"claims": [], **judged, "limits": {"accuracy": MARGIN}, "settings": settings}
-    write_figure(folder, "layerwise_confirmed", table(confirmed), summary, draw(confirmed))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+def compute(measurements: Path = MEASUREMENTS, networks: Sequence[str] = tuple(NETWORKS)) -> dict[str, Confirmed]:
+    """Read what was measured and stored in a folder; an error says how to measure what is missing."""
+    return {network: read(measurements, network) for network in networks}
 
 
 def choose_designs(network: str, devices: Sequence[str] = DEVICES, seed: int = 0) -> list[list[Any]]:
@@ -129,22 +105,11 @@ def _choose(problem: LayerwiseProblem, method: str, seed: int) -> tuple[tuple[fl
 
 
 def read(folder: Path, network: str) -> Confirmed:
-    """Predictions and measurements of a network's chosen designs.
-
-    Raises
-    ------
-    InvalidInputError
-        If a file is missing, damaged, or of other designs.
-    """
-    from coinfer_gym.files import read_csv
-
+    """Predictions and measurements of a network's chosen designs."""
     designs, results = folder / f"{network}-chosen-designs.csv", folder / f"{network}-chosen.csv"
-    if not (designs.is_file() and results.is_file()):
-        commands = (
-            f"python -m studies.mu.confirmed {network} {designs.name}; python -m "
-            f"studies.mu.cifar.sweep --weights FOLDER --designs {designs.name} --output {results.name}"
-        )
-        raise InvalidInputError("measurements", str(results), f"Make it first: {commands}")
+    choose = f"python -m studies.mu.confirmed {network} {designs.name}"
+    sweep = f"python -m studies.mu.cifar.sweep --weights FOLDER --designs {designs.name} --output {results.name}"
+    require([designs, results], f"{choose}; {sweep}")
     try:
         made_by = json.loads(results.with_suffix(".json").read_text(encoding="utf-8"))
         if hashlib.sha256(designs.read_bytes()).hexdigest() not in made_by["designs"]:
@@ -162,13 +127,7 @@ def read(folder: Path, network: str) -> Confirmed:
 
 
 def verdict(confirmed: Mapping[str, Confirmed]) -> dict[str, Any]:
-    """What the measurements say about the predictions.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, by network and tuning.
-    """
+    """What the measurements say about the predictions."""
     holds: dict[str, bool] = {}
     found, measured = [], {}
     for network, part in confirmed.items():
@@ -181,7 +140,7 @@ def verdict(confirmed: Mapping[str, Confirmed]) -> dict[str, Any]:
                 reached.all()
             )
             found.append(
-                f"{title}, {how}: measured less predicted {100 * error.mean():+.1f} points on average, "
+                f"{title}, {how}: measured minus predicted {100 * error.mean():+.1f} points on average, "
                 f"{100 * error.min():+.1f} to {100 * error.max():+.1f}, root mean square {100 * spread:.1f}; "
                 f"{int(reached.sum())} of {len(error)} designs have the least accuracy, within {100 * MARGIN:g} point."
             )
@@ -199,40 +158,34 @@ def table(confirmed: Mapping[str, Confirmed]) -> list[list[Any]]:
     return rows
 
 
-def draw(confirmed: Mapping[str, Confirmed]) -> dict[str, bytes]:
-    """Predicted and measured accuracy of every design, a panel per network.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
-
+def draw(confirmed: Mapping[str, Confirmed]) -> Pictures:
+    """Predicted and measured accuracy of every design, a panel per network."""
     most = max(len(part.names) for part in confirmed.values())
-    with style():
-        figure = Figure(figsize=(6.4 * len(confirmed), 1.6 + 0.3 * most))
-        figure.set_layout_engine("constrained")
-        axes = figure.subplots(1, len(confirmed), squeeze=False)[0]
-        for axis, (network, part) in zip(axes, confirmed.items(), strict=True):
-            places = np.arange(len(part.names))[::-1]
-            for tuning, colour, marker in (("", BLUE, "o"), (LONG, VERMILION, "D")):
-                values = 100.0 * part.measured[tuning]
-                axis.plot(
-                    values, places, color=colour, marker=marker, linestyle="", label=f"measured, {TUNINGS[tuning]}"
-                )
-            axis.plot(
-                100.0 * part.predicted, places, "|", color="black", markersize=13, markeredgewidth=2, label="predicted"
-            )
-            axis.axvline(100.0 * part.least, color=GREY, linewidth=1.0, zorder=1, label="least accuracy asked for")
-            axis.set_yticks(places, part.names, fontsize=8)
-            axis.set_xlabel("test accuracy (%)", fontsize=9)
-            axis.set_title(NETWORKS[network], fontsize=10)
-            finish_axis(axis)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
-        figure.suptitle("Chosen designs, built, tuned and tested", fontsize=11)
-        return {"layerwise_confirmed.png": render(figure)}
+    size = (6.4 * len(confirmed), 1.6 + 0.3 * most)
+    figure, axes = panels("Chosen designs, built, tuned and tested", size, 1, len(confirmed))
+    for axis, (network, part) in zip(axes[0], confirmed.items(), strict=True):
+        places = np.arange(len(part.names))[::-1]
+        for tuning, look in (("", {"color": BLUE, "marker": "o"}), (LONG, {"color": VERMILION, "marker": "D"})):
+            values, label = 100.0 * part.measured[tuning], f"measured, {TUNINGS[tuning]}"
+            axis.plot(values, places, linestyle="", label=label, **look)
+        dash = {"color": "black", "markersize": 13, "markeredgewidth": 2}
+        axis.plot(100.0 * part.predicted, places, "|", label="predicted", **dash)
+        axis.axvline(100.0 * part.least, color=GREY, linewidth=1.0, zorder=1, label="least accuracy asked for")
+        finish_axis(axis)
+        axis.set_yticks(places, part.names, fontsize=8)
+        axis.set_xlabel("test accuracy (%)", fontsize=9)
+        axis.set_title(NETWORKS[network], fontsize=10)
+    legend_below(figure, axes[0, 0], 4, fontsize=8.5)
+    return {"": figure}
+
+
+def about(confirmed: Mapping[str, Confirmed]) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    settings = {"designs": {network: len(part.names) for network, part in confirmed.items()}}
+    return {"limits": {"accuracy": MARGIN}, "settings": settings}
+
+
+STUDIES = (Study("layerwise_confirmed", compute, table, verdict, draw, about),)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,16 +13,14 @@ Every scheme is judged twice: with all cuts, and by eq. (7), in which only All_S
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from baselines.layerwise.framework import ParametersGenerator, select_best
-from baselines.output import render, style
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.delay import sent_channels
 from coinfer_gym.layerwise.predictor import (
@@ -31,12 +29,12 @@ from coinfer_gym.layerwise.predictor import (
     shipped_regression_predictors,
 )
 from coinfer_gym.layerwise.problem import LayerwiseProblem
-from studies.figure import finish_axis, number_text, write_figure
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Pictures, Study, number_text
 from studies.mu.rates import SAME, judge
 from studies.mu.schemes import (
     DEVICES,
     LINKS,
-    LOOKS,
     METHODS,
     OWN,
     UNPRUNED,
@@ -46,6 +44,7 @@ from studies.mu.schemes import (
     choose,
     choose_at,
     designs_at,
+    line_look,
     predictors_used,
     problem_at,
     range_text,
@@ -81,6 +80,13 @@ Choices = dict[str, list[Choice]]
 """By scheme, one for every ratio."""
 
 
+class Data(NamedTuple):
+    """What every scheme chooses at every ratio of signal to noise, by the cuts that it has (`FIRST_CUTS`)."""
+
+    snrs_db: tuple[float, ...]
+    choices: dict[str, Choices]
+
+
 class _WithCodec(ParametersGenerator):
     """Designs of one inner cut that send fewer channels than the least pruned feature has."""
 
@@ -95,59 +101,27 @@ class _WithCodec(ParametersGenerator):
         return designs
 
 
-def make(
-    folder: Path,
-    *,
+def compute(
     snrs_db: Sequence[float] = SNRS_DB,
     reference_db: float = REFERENCE_DB,
     evaluations: int = EVALUATIONS,
     predictor: RegressionPredictor | None = None,
     seed: int = 0,
-) -> dict[str, bool]:
-    """Compute and write ``layerwise_noise.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    reference_db : float
-        At which the rate is that of the 4G link.
-    evaluations : int
-        See `EVALUATIONS`.
-    predictor : RegressionPredictor, optional
-        Of the noisy channel; the shipped one where None.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the claim holds.
-
-    Raises
-    ------
-    InvalidInputError
-        If no predictor of the noisy channel is shipped.
-    """
-    if predictor is None:
-        if PREDICTOR not in shipped_regression_predictors():
-            raise InvalidInputError("predictor", PREDICTOR, f"It is not there yet: {COMMANDS}")
-        predictor = load_regression_predictor(PREDICTOR)
+) -> Data:
+    """What every scheme chooses; the predictor of the noisy channel is the shipped one when left out."""
+    noisy = predictor or shipped_predictor()
     choices = {
-        title: compute(snrs_db, reference_db, evaluations, predictor, seed, first_cut)
+        title: choose_all(snrs_db, reference_db, evaluations, noisy, seed, first_cut)
         for title, first_cut in FIRST_CUTS.items()
     }
-    judged = verdict(choices, snrs_db)
-    digital, analog = problems_at(snrs_db[0], reference_db, predictor)
-    settings = {
-        "bandwidth": digital.bandwidth,
-        "reference_db": reference_db,
-        "evaluations": evaluations,
-        "seed": seed,
-        "predictors": predictors_used({"without a codec": digital, "with a codec": analog}),
-    }
-    summary = {"claims": ["M7"], **judged, "limits": {"same": SAME}, "settings": settings}
-    write_figure(folder, "layerwise_noise", table(choices, snrs_db), summary, draw(choices, snrs_db))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+    return Data(tuple(snrs_db), choices)
+
+
+def shipped_predictor() -> RegressionPredictor:
+    """The shipped predictor of the noisy channel; an error says how to make it."""
+    if PREDICTOR not in shipped_regression_predictors():
+        raise InvalidInputError("predictor", PREDICTOR, f"There is none yet. Make it with: {COMMANDS}")
+    return load_regression_predictor(PREDICTOR)
 
 
 def problems_at(
@@ -161,7 +135,7 @@ def problems_at(
     return digital, replace(digital, predictor=predictor, snr_db=snr_db)
 
 
-def compute(
+def choose_all(
     snrs_db: Sequence[float],
     reference_db: float,
     evaluations: int,
@@ -232,17 +206,12 @@ def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed
     return best
 
 
-def verdict(choices: Mapping[str, Choices], snrs_db: Sequence[float]) -> dict[str, Any]:
-    """What the choices say about claim M7; by eq. (7) All_Server is none of the others.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, ratios by SNR beside the ranges of the paper.
-    """
+def verdict(data: Data) -> dict[str, Any]:
+    """What the choices say about claim M7; by eq. (7) All_Server is none of the others."""
     holds: dict[str, bool] = {}
     found, measured = [], {}
-    for title, by_method in choices.items():
+    snrs_db = data.snrs_db
+    for title, by_method in data.choices.items():
         values = {method: np.array([choice.delay for choice in parts]) for method, parts in by_method.items()}
         server = values["All_Server"] if FIRST_CUTS[title] == 0 else values.pop("All_Server")
         part = judge(values, snrs_db)
@@ -270,43 +239,39 @@ def _has_codec(choice: Choice) -> bool:
     return choice.design[-3] < 1.0
 
 
-def table(choices: Mapping[str, Choices], snrs_db: Sequence[float]) -> list[list[Any]]:
+def table(data: Data) -> list[list[Any]]:
     """All choices, the header first."""
     rows: list[list[Any]] = [["cuts", "scheme", "snr_db", "delay", "cut", "compression", "accuracy"]]
-    for title, by_method in choices.items():
+    for title, by_method in data.choices.items():
         for method, parts in by_method.items():
-            for snr_db, choice in zip(snrs_db, parts, strict=True):
+            for snr_db, choice in zip(data.snrs_db, parts, strict=True):
                 share = number_text(choice.design[-3]) if choice.design else ""
                 numbers = number_text(choice.delay), choice.cut, share, number_text(choice.accuracy)
                 rows.append([title, method, snr_db, *numbers])
     return rows
 
 
-def draw(choices: Mapping[str, Choices], snrs_db: Sequence[float]) -> dict[str, bytes]:
-    """Delays against the ratio of signal to noise, a panel for each choice of cuts.
+def draw(data: Data) -> Pictures:
+    """Delays against the ratio of signal to noise, a panel for each choice of cuts."""
+    title = f"AlexNet, {DEVICES[DEVICE]}, noisy channel (after Mu et al., Fig. 11)"
+    figure, axes = panels(title, (5.2 * len(data.choices), 5.2), 1, len(data.choices), sharey=True)
+    for axis, (cuts, by_method) in zip(axes[0], data.choices.items(), strict=True):
+        for method, parts in by_method.items():
+            axis.plot(data.snrs_db, [1e3 * choice.delay for choice in parts], label=method, **line_look(method))
+        axis.set_yscale("log")
+        axis.set_xlabel("SNR (dB)", fontsize=9)
+        axis.set_title(cuts, fontsize=10)
+        finish_axis(axis)
+    axes[0, 0].set_ylabel("delay (ms)", fontsize=9)
+    legend_below(figure, axes[0, 0], 4, fontsize=8.5)
+    return {"": figure}
 
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
 
-    with style():
-        figure = Figure(figsize=(5.2 * len(choices), 5.2))
-        figure.set_layout_engine("constrained")
-        axes = figure.subplots(1, len(choices), sharey=True, squeeze=False)[0]
-        for axis, (title, by_method) in zip(axes, choices.items(), strict=True):
-            for method, parts in by_method.items():
-                wide = {"linewidth": 4.0, "alpha": 0.45, "markersize": 7.0} if method == OWN else {"linewidth": 1.2}
-                values = [1e3 * choice.delay for choice in parts]
-                axis.plot(snrs_db, values, label=method, **{"markersize": 4.0} | LOOKS[method] | wide)
-            axis.set_yscale("log")
-            axis.set_xlabel("SNR (dB)", fontsize=9)
-            axis.set_title(title, fontsize=10)
-            finish_axis(axis)
-        axes[0].set_ylabel("delay (ms)", fontsize=9)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
-        figure.suptitle(f"AlexNet, {DEVICES[DEVICE]}, noisy channel (after Mu et al., Fig. 11)", fontsize=11)
-        return {"layerwise_noise.png": render(figure)}
+def about(data: Data) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    digital, analog = problems_at(data.snrs_db[0], REFERENCE_DB, shipped_predictor())
+    used = predictors_used({"without a codec": digital, "with a codec": analog})
+    return {"limits": {"same": SAME}, "settings": {"bandwidth": digital.bandwidth, "predictors": used}}
+
+
+STUDIES = (Study("layerwise_noise", compute, table, verdict, draw, about),)

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,14 +26,15 @@ from baselines.layerwise.framework import (
     search_each_cut,
 )
 from baselines.layerwise.rivals import EVALUATIONS as EACH_CUT_EVALUATIONS
-from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, render, style
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from baselines.search import OPTIMIZERS
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.network import Group, Layer, Network, Unit
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
-from studies.figure import finish_axis, number_text, write_figure
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Pictures, Study, number_text
 from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, NETWORKS, Floats, predictors_used, problem_at
 from studies.mu.search import SLACK, exponent
 
@@ -134,9 +134,14 @@ class Growth(NamedTuple):
     seconds: Floats
 
 
-def make(
-    folder: Path,
-    *,
+class Data(NamedTuple):
+    """Searches by scenario, and the growth of the cost."""
+
+    compared: dict[Key, Compared]
+    grown: Growth
+
+
+def compute(
     scenarios: Sequence[Key] = SCENARIOS,
     evaluations: int = EVALUATIONS,
     each_cut_evaluations: int = EACH_CUT_EVALUATIONS,
@@ -144,50 +149,27 @@ def make(
     sizes: Sequence[int] = SIZES,
     repeats: int = REPEATS,
     seed: int = 0,
-) -> dict[str, bool]:
-    """Compute and write ``layerwise_optimizer.{csv,json,png}``.
+) -> Data:
+    """Search the scenarios, and measure the cost on chains.
 
     Parameters
     ----------
-    folder : Path
-        Made where it is missing.
-    scenarios : sequence of (str, str, str)
-        Network, device and link.
     evaluations, each_cut_evaluations : int
         Budgets of Algorithm 1 as printed and at each cut.
-    nodes : int
-        See `NODES`.
     sizes : sequence of int
         Retained ratios of the chains.
     repeats : int
         Runs for each size.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether claim M8 holds, and how good the algorithm's results are.
     """
     compared = {}
-    problems = {key: problem_at(key[0], key[1], LINKS[key[2]], key[2]) for key in scenarios}
-    for key, problem in tqdm(problems.items(), desc="optimizers", unit="scenario", disable=None):
-        compared[key] = compare(problem, evaluations, each_cut_evaluations, nodes, seed)
-    grown = growth(problem_at("alexnet", "rpi3b", LINKS["4g"]), sizes, repeats, seed)
-    judged = verdict(compared, grown)
-    limits = {"delay": TOLERANCE, "exponent": 1.0 + SLACK}
-    settings = {
-        "evaluations": evaluations,
-        "each_cut_evaluations": each_cut_evaluations,
-        "times_more": TIMES_MORE,
-        "nodes": nodes,
-        "chain": _CHAIN,
-        "repeats": repeats,
-        "seed": seed,
-        "predictors": predictors_used({key[0]: problem for key, problem in problems.items()}),
-    }
-    summary = {"claims": ["M8"], **judged, "limits": limits, "settings": settings}
-    write_figure(folder, "layerwise_optimizer", table(compared, grown), summary, draw(compared, grown))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+    for key in tqdm(scenarios, desc="optimizers", unit="scenario", disable=None):
+        compared[key] = compare(_problem(key), evaluations, each_cut_evaluations, nodes, seed)
+    return Data(compared, growth(_problem(("alexnet", "rpi3b", "4g")), sizes, repeats, seed))
+
+
+def _problem(key: Key) -> LayerwiseProblem:
+    network, device, link = key
+    return problem_at(network, device, LINKS[link], link)
 
 
 def compare(
@@ -264,14 +246,9 @@ def growth(base: LayerwiseProblem, sizes: Sequence[int], repeats: int, seed: int
     return Growth(variables, evaluations, seconds)
 
 
-def verdict(compared: Mapping[Key, Compared], grown: Growth) -> dict[str, Any]:
-    """What the searches say about claim M8, and how far Algorithm 1 is from the best.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, by scenario.
-    """
+def verdict(data: Data) -> dict[str, Any]:
+    """What the searches say about claim M8, and how far Algorithm 1 is from the best."""
+    compared, grown = data
     exponents = {
         "evaluations": exponent(grown.variables.tolist(), grown.evaluations),
         "seconds": exponent(grown.variables.tolist(), np.maximum(grown.seconds, 1e-6)),
@@ -329,9 +306,10 @@ def range_of(values: Any) -> str:
     return f"{min(numbers):.1%} to {max(numbers):.1%}" if numbers else "nothing known"
 
 
-def table(compared: Mapping[Key, Compared], grown: Growth) -> list[list[Any]]:
+def table(data: Data) -> list[list[Any]]:
     """All searches, then the cost by number of variables, the header first."""
     rows: list[list[Any]] = [["what", "scenario", "variables", "optimizer", "delay", "evaluations", "seconds"]]
+    compared, grown = data
     for key, part in compared.items():
         name = "-".join(key)
         for optimizer, each in part.searches.items():
@@ -345,59 +323,66 @@ def table(compared: Mapping[Key, Compared], grown: Growth) -> list[list[Any]]:
     return rows
 
 
-def draw(compared: Mapping[Key, Compared], grown: Growth) -> dict[str, bytes]:
-    """How far each search ends above the best known and the bound below it; and the cost by number of variables.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
+def draw(data: Data) -> Pictures:
+    """Every search relative to the best known, with the proven bound; and the cost by number of variables."""
     from matplotlib.lines import Line2D
 
-    with style():
-        figure = Figure(figsize=(12.4, 5.2))
-        figure.set_layout_engine("constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1.9, 1.0))
-        for place, part in enumerate(compared.values()):
-            for shift, (name, (colour, marker)) in enumerate(_LOOKS.items()):
-                above = part.searches[name].delay / part.best
-                left.plot(place + 0.11 * (shift - 2.5), above, color=colour, marker=marker, markersize=6, linestyle="")
-            if not math.isnan(part.bound):
-                bound = [max(part.bound / part.best, 1e-3)] * 2
-                left.plot([place - 0.4, place + 0.4], bound, color=BLACK, linewidth=1.6)
-        titles = [f"{NETWORKS[key[0]]}\n{DEVICES[key[1]]}\n{LINK_TITLES[key[2]]}" for key in compared]
-        left.set_xticks(range(len(titles)), titles)
-        left.axhline(1.0, color=GREY, linewidth=0.8, zorder=1)
-        left.set_yscale("log")
-        left.set_ylabel("delay / best known", fontsize=9)
-        handles = [
-            Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6, label=_legend(name))
-            for name, (colour, marker) in _LOOKS.items()
-        ]
-        handles.append(Line2D([], [], color=BLACK, linewidth=1.6, label="proven bound"))
-        for values, colour, marker, name in (
-            (grown.evaluations, BLUE, "o", "evaluations"),
-            (1e3 * grown.seconds, ORANGE, "s", "processor time (ms)"),
-        ):
-            right.plot(grown.variables, np.median(values, axis=1), color=colour, marker=marker, label=name)
-        first = float(np.median(grown.evaluations[0]))
-        linear = first * grown.variables / grown.variables[0]
-        right.plot(grown.variables, linear, ":", color=GREY, label="linear growth")
-        right.set_xscale("log", base=2)
-        right.set_yscale("log")
-        right.set_xticks(grown.variables, [str(value) for value in grown.variables])
-        right.set_xlabel("decision variables", fontsize=9)
-        right.set_title("Algorithm 1 on a chain, to its last scale", fontsize=9.5)
-        right.legend(frameon=False, fontsize=8.5)
-        for axis in (left, right):
-            finish_axis(axis)
-        left.tick_params(axis="x", labelsize=6.5)
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
-        figure.suptitle("Algorithm 1, other optimizers and the exact optimum", fontsize=11)
-        return {"layerwise_optimizer.png": render(figure)}
+    title = "Algorithm 1, other optimizers and the exact optimum"
+    figure, axes = panels(title, (12.4, 5.2), 1, 2, width_ratios=(1.9, 1.0))
+    left, right = axes[0]
+    _draw_searches(left, data.compared)
+    _draw_growth(right, data.grown)
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6, label=_legend(name))
+        for name, (colour, marker) in _LOOKS.items()
+    ]
+    handles.append(Line2D([], [], color=BLACK, linewidth=1.6, label="proven bound"))
+    legend_below(figure, handles, 4, fontsize=8.5)
+    return {"": figure}
+
+
+def _draw_searches(axis: Any, compared: Mapping[Key, Compared]) -> None:
+    for place, part in enumerate(compared.values()):
+        for shift, (name, (colour, marker)) in enumerate(_LOOKS.items()):
+            above = part.searches[name].delay / part.best
+            axis.plot(place + 0.11 * (shift - 2.5), above, color=colour, marker=marker, markersize=6, linestyle="")
+        if not math.isnan(part.bound):
+            bound = [max(part.bound / part.best, 1e-3)] * 2
+            axis.plot([place - 0.4, place + 0.4], bound, color=BLACK, linewidth=1.6)
+    titles = [f"{NETWORKS[key[0]]}\n{DEVICES[key[1]]}\n{LINK_TITLES[key[2]]}" for key in compared]
+    axis.axhline(1.0, color=GREY, linewidth=0.8, zorder=1)
+    axis.set_yscale("log")
+    axis.set_ylabel("delay / best known", fontsize=9)
+    finish_axis(axis)
+    axis.set_xticks(range(len(titles)), titles, fontsize=6.5)
+
+
+def _draw_growth(axis: Any, grown: Growth) -> None:
+    for values, colour, marker, name in (
+        (grown.evaluations, BLUE, "o", "evaluations"),
+        (1e3 * grown.seconds, ORANGE, "s", "processor time (ms)"),
+    ):
+        axis.plot(grown.variables, np.median(values, axis=1), color=colour, marker=marker, label=name)
+    linear = float(np.median(grown.evaluations[0])) * grown.variables / grown.variables[0]
+    axis.plot(grown.variables, linear, ":", color=GREY, label="linear growth")
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xticks(grown.variables, [str(value) for value in grown.variables])
+    axis.set_xlabel("decision variables", fontsize=9)
+    axis.set_title("Algorithm 1 on a chain, to its last scale", fontsize=9.5)
+    axis.legend(frameon=False, fontsize=8.5)
+    finish_axis(axis)
 
 
 def _legend(name: str) -> str:
     return f"{name}, {TIMES_MORE}x evaluations" if name in RIVALS else name
+
+
+def about(data: Data) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    used = predictors_used({key[0]: _problem(key) for key in data.compared})
+    settings = {"times_more": TIMES_MORE, "chain": _CHAIN, "predictors": used}
+    return {"limits": {"delay": TOLERANCE, "exponent": 1.0 + SLACK}, "settings": settings}
+
+
+STUDIES = (Study("layerwise_optimizer", compute, table, verdict, draw, about),)

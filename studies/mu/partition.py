@@ -11,13 +11,13 @@ well where that is faster stands beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from baselines.layerwise.framework import ParametersGenerator, select_best
-from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION, render, style
+from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from coinfer_gym.layerwise.network import Group, Layer, Network, Unit, load_network
-from studies.figure import finish_axis, number_text, write_figure
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Pictures, Study, number_text
 from studies.mu.schemes import (
     DEVICES,
     LINK_TITLES,
@@ -105,27 +105,6 @@ def wide_alexnet() -> Network:
     )
 
 
-def make(folder: Path) -> dict[str, bool]:
-    """Compute and write ``layerwise_partition.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the claim holds, by network.
-    """
-    times = compute()
-    judged = verdict(times)
-    summary = {"claims": ["M3"], **judged, "limits": {"agrees": AGREES}, "settings": {"rates": LINKS}}
-    write_figure(folder, "layerwise_partition", table(times), summary, draw(times))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
-
-
 def compute() -> dict[Key, Times]:
     """Delays of the schemes, of both networks on every device and link."""
     networks = {"trained": load_network("alexnet"), "wide": wide_alexnet()}
@@ -142,13 +121,7 @@ def compute() -> dict[Key, Times]:
 
 
 def verdict(times: Mapping[Key, Times]) -> dict[str, Any]:
-    """What the times say about claim M3.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, the ratios beside the paper's.
-    """
+    """What the times say about claim M3."""
     holds: dict[str, bool] = {}
     found, measured = [], {}
     for name in dict.fromkeys(key[0] for key in times):
@@ -209,37 +182,33 @@ def table(times: Mapping[Key, Times]) -> list[list[Any]]:
     return rows
 
 
-def draw(times: Mapping[Key, Times]) -> dict[str, bytes]:
-    """A row of panels per network, a column per device; delays on a logarithmic scale.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
-
+def draw(times: Mapping[Key, Times]) -> Pictures:
+    """A row of panels per network, a column per device; delays on a logarithmic scale."""
     names = list(dict.fromkeys(key[0] for key in times))
-    with style():
-        figure = Figure(figsize=(11.0, 3.2 * len(names) + 0.8))
-        figure.set_layout_engine("constrained", hspace=0.05)
-        axes = figure.subplots(len(names), len(DEVICES), squeeze=False, sharex=True, sharey="col")
-        for row, name in enumerate(names):
-            for column, (device, title) in enumerate(DEVICES.items()):
-                axis = axes[row, column]
-                for place, scheme in enumerate(SCHEMES):
-                    heights = [1e3 * times[name, device, link].delays[scheme] for link in LINKS]
-                    at = [number + 0.21 * (place - 1.5) for number in range(len(LINKS))]
-                    bars = axis.bar(at, heights, 0.19, color=_COLOURS[scheme], label=scheme, zorder=2)
-                    axis.bar_label(bars, fmt="%.3g", fontsize=6.5, padding=1, rotation=90, color=BLACK)
-                axis.set_yscale("log")
-                axis.margins(y=0.18)
-                axis.set_xticks(range(len(LINKS)), [LINK_TITLES[link] for link in LINKS])
-                finish_axis(axis)
-                if row == 0:
-                    axis.set_title(title, fontsize=10)
-            axes[row, 0].set_ylabel(f"first convolution\n{_TEXT[name]}\n\ndelay (ms)", fontsize=9)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        figure.suptitle("AlexNet, partition alone (after Mu et al., Fig. 6)", fontsize=11)
-        return {"layerwise_partition.png": render(figure)}
+    title = "AlexNet, partition alone (after Mu et al., Fig. 6)"
+    size = (11.0, 3.2 * len(names) + 0.8)
+    figure, axes = panels(title, size, len(names), len(DEVICES), {"hspace": 0.05}, sharex=True, sharey="col")
+    for name, row in zip(names, axes, strict=True):
+        for axis, device in zip(row, DEVICES, strict=True):
+            for place, scheme in enumerate(SCHEMES):
+                heights = [1e3 * times[name, device, link].delays[scheme] for link in LINKS]
+                at = [number + 0.21 * (place - 1.5) for number in range(len(LINKS))]
+                bars = axis.bar(at, heights, 0.19, color=_COLOURS[scheme], label=scheme, zorder=2)
+                axis.bar_label(bars, fmt="%.3g", fontsize=6.5, padding=1, rotation=90, color=BLACK)
+            axis.set_yscale("log")
+            axis.margins(y=0.18)
+            axis.set_xticks(range(len(LINKS)), [LINK_TITLES[link] for link in LINKS])
+            finish_axis(axis)
+        row[0].set_ylabel(f"first convolution\n{_TEXT[name]}\n\ndelay (ms)", fontsize=9)
+    for axis, device_title in zip(axes[0], DEVICES.values(), strict=True):
+        axis.set_title(device_title, fontsize=10)
+    legend_below(figure, axes[0, 0], 4)
+    return {"": figure}
+
+
+def about(times: Mapping[Key, Times]) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    return {"limits": {"agrees": AGREES}, "settings": {"rates": LINKS}}
+
+
+STUDIES = (Study("layerwise_partition", compute, table, verdict, draw, about),)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from baselines.layerwise.rivals import fpgm_predictor
-from baselines.output import render, style
-from studies.figure import finish_axis, number_text, write_figure
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Pictures, Study, number_text
 from studies.mu.schemes import (
     DEVICES,
     LINKS,
@@ -26,6 +26,7 @@ from studies.mu.schemes import (
     Choice,
     Floats,
     Store,
+    line_look,
     predictors_used,
     problem_at,
     range_text,
@@ -59,9 +60,23 @@ Links = dict[tuple[str, str, str], dict[str, Choice | None]]
 """By network, device and link."""
 
 
-def make(
-    folder: Path,
-    *,
+class Data(NamedTuple):
+    """What every scheme chooses.
+
+    Attributes
+    ----------
+    rates : tuple of float
+        Of the curves, in bit/s.
+    curves, links
+        Choices at these rates, and on every device and link of Tables II and III.
+    """
+
+    rates: tuple[float, ...]
+    curves: Curves
+    links: Links
+
+
+def compute(
     rates: Sequence[float] = RATES,
     methods: Sequence[str] = METHODS,
     slow_rates: Sequence[float] = SLOW_RATES,
@@ -70,59 +85,15 @@ def make(
     devices: Sequence[str] = tuple(DEVICES),
     work: Path = Path("runs/figures/layerwise"),
     seed: int = 0,
-) -> dict[str, bool]:
-    """Compute and write ``layerwise_rates.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    rates : sequence of float
-        Rates of the curves, bit/s.
-    methods : sequence of str
-        Schemes, `OWN` among them.
-    slow_rates, slow_links : sequence
-        Where `SLOW` is run.
-    curves : sequence of (str, str)
-        Networks and devices of the curves.
-    devices : sequence of str
-        Of the table.
-    work : Path
-        Folder of choices already made: it goes on where it was interrupted.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the claims holds.
-    """
+) -> Data:
+    """What every scheme chooses; the folder `work` keeps finished choices, so that an interrupted run can go on."""
     store = Store(work / "choices.json")
     networks = list(dict.fromkeys(network for network, _ in curves))
-    over_rates = compute(store, rates, methods, slow_rates, curves, seed)
-    over_links = compute_links(store, methods, slow_links, networks, devices, seed)
-    judged = verdict(over_rates, over_links, rates)
-    problems = {network: problem_at(network, devices[0], LINKS["4g"]) for network in networks}
-    settings = {
-        "rates": list(rates),
-        "CIA": {"rates": list(slow_rates), "links": list(slow_links)},
-        "predictors": predictors_used(problems),
-        "predictor of FPGM": {
-            network: "its own" if fpgm_predictor(problem) else "that of all other schemes"
-            for network, problem in problems.items()
-        },
-        "seed": seed,
-    }
-    summary = {
-        "claims": [CLAIMS[network] for network in networks],
-        **judged,
-        "limits": {"same": SAME},
-        "settings": settings,
-    }
-    write_figure(folder, "layerwise_rates", table(over_rates, over_links, rates), summary, draw(over_rates, rates))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+    over_rates = compute_curves(store, rates, methods, slow_rates, curves, seed)
+    return Data(tuple(rates), over_rates, compute_links(store, methods, slow_links, networks, devices, seed))
 
 
-def compute(
+def compute_curves(
     store: Store,
     rates: Sequence[float],
     methods: Sequence[str],
@@ -168,17 +139,13 @@ def delays(choices: Sequence[Choice | None]) -> Floats:
     return np.array([math.nan if choice is None else choice.delay for choice in choices])
 
 
-def verdict(curves: Curves, links: Links, rates: Sequence[float]) -> dict[str, Any]:
+def verdict(data: Data) -> dict[str, Any]:
     """What the choices say about claims M4 and M5.
 
     The paper's schemes never send the image but for All_Server, which then wins at high rates; here all may, and the
     proposed one is then the same as All_Server.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, the ratios by rate beside the ranges of the paper.
     """
+    rates, curves, links = data
     holds: dict[str, bool] = {}
     found, measured = [], {}
     for (network, device), parts in curves.items():
@@ -232,10 +199,11 @@ def judge(parts: Mapping[str, Floats], rates: Sequence[float]) -> dict[str, list
     }
 
 
-def table(curves: Curves, links: Links, rates: Sequence[float]) -> list[list[Any]]:
+def table(data: Data) -> list[list[Any]]:
     """All choices, the header first: those of the rates, then those of the links."""
     columns = ["network", "device", "link", "rate", "scheme", "delay", "cut", "accuracy", "evaluations", "seconds"]
     rows: list[list[Any]] = [columns]
+    rates, curves, links = data
 
     def row(choice: Choice) -> list[Any]:
         numbers = (number_text(value) for value in (choice.delay, choice.accuracy))
@@ -254,43 +222,46 @@ def table(curves: Curves, links: Links, rates: Sequence[float]) -> list[list[Any
     return rows
 
 
-def draw(curves: Curves, rates: Sequence[float]) -> dict[str, bytes]:
-    """Delays above, how far the proposed scheme is ahead below; a column per network and device.
+def draw(data: Data) -> Pictures:
+    """Delays above, the lead of the proposed scheme below; a column per network and device."""
+    at = np.array(data.rates) / 1e6
+    title = "Delay against the rate (after Mu et al., Figs. 7 and 8)"
+    size, count = (3.9 * len(data.curves) + 0.6, 6.6), len(data.curves)
+    figure, axes = panels(title, size, 2, count, {"hspace": 0.04}, sharex=True, height_ratios=(2.2, 1.0))
+    for (upper, lower), ((network, device), parts) in zip(axes.T, data.curves.items(), strict=True):
+        values = {method: delays(choices) for method, choices in parts.items()}
+        for method, of_method in values.items():
+            there = ~np.isnan(of_method)
+            upper.plot(at[there], 1e3 * of_method[there], label=method, **line_look(method))
+        part = judge(values, data.rates)
+        lower.plot(at, part["second"], color=LOOKS[OWN]["color"], marker="o", markersize=4, label="second best")
+        lower.plot(at, part["worst"], color="#888888", marker="s", markersize=4, label="worst")
+        lower.axhline(1.0, color="#888888", linewidth=0.8, zorder=1)
+        for axis in (upper, lower):
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+            finish_axis(axis)
+        upper.set_title(f"{NETWORKS[network]}, {DEVICES[device]}", fontsize=10)
+        lower.set_xlabel("rate (Mbit/s)", fontsize=9)
+    axes[0, 0].set_ylabel("delay (ms)", fontsize=9)
+    axes[1, 0].set_ylabel("delay / that of\nthe proposed scheme", fontsize=9)
+    axes[1, 0].legend(frameon=False, fontsize=8)
+    legend_below(figure, axes[0, 0], 5)
+    return {"": figure}
 
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
 
-    at = np.array(rates) / 1e6
-    with style():
-        figure = Figure(figsize=(3.9 * len(curves) + 0.6, 6.6))
-        figure.set_layout_engine("constrained", hspace=0.04)
-        axes = figure.subplots(2, len(curves), squeeze=False, sharex=True, height_ratios=(2.2, 1.0))
-        for column, ((network, device), parts) in enumerate(curves.items()):
-            upper, lower = axes[:, column]
-            for method, choices in parts.items():
-                values = delays(choices)
-                there = ~np.isnan(values)
-                # The proposed one below all others, wide: what lies on it is as fast.
-                wide = {"linewidth": 4.0, "alpha": 0.45, "markersize": 7.0} if method == OWN else {"linewidth": 1.2}
-                upper.plot(at[there], 1e3 * values[there], label=method, **{"markersize": 4.0} | LOOKS[method] | wide)
-            part = judge({method: delays(choices) for method, choices in parts.items()}, rates)
-            lower.plot(at, part["second"], color=LOOKS[OWN]["color"], marker="o", markersize=4, label="second best")
-            lower.plot(at, part["worst"], color="#888888", marker="s", markersize=4, label="worst")
-            lower.axhline(1.0, color="#888888", linewidth=0.8, zorder=1)
-            for axis in (upper, lower):
-                axis.set_xscale("log")
-                axis.set_yscale("log")
-                finish_axis(axis)
-            upper.set_title(f"{NETWORKS[network]}, {DEVICES[device]}", fontsize=10)
-            lower.set_xlabel("rate (Mbit/s)", fontsize=9)
-        axes[0, 0].set_ylabel("delay (ms)", fontsize=9)
-        axes[1, 0].set_ylabel("delay / that of\nthe proposed scheme", fontsize=9)
-        axes[1, 0].legend(frameon=False, fontsize=8)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-        figure.suptitle("Delay against the rate (after Mu et al., Figs. 7 and 8)", fontsize=11)
-        return {"layerwise_rates.png": render(figure)}
+def about(data: Data) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    problems = {network: problem_at(network, device, LINKS["4g"]) for network, device, _ in data.links}
+    settings = {
+        "rates": data.rates,
+        "predictors": predictors_used(problems),
+        "predictor of FPGM": {
+            network: "its own" if fpgm_predictor(problem) else "that of all other schemes"
+            for network, problem in problems.items()
+        },
+    }
+    return {"limits": {"same": SAME}, "settings": settings}
+
+
+STUDIES = (Study("layerwise_rates", compute, table, verdict, draw, about),)

@@ -7,12 +7,10 @@ have no constraints, where rejection and penalty are one and the same search.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,20 +23,15 @@ from baselines.output import (
     BLUE,
     GREEN,
     GREY,
-    GRID,
     ORANGE,
     PURPLE,
     SKY,
     VERMILION,
-    csv_text,
-    render,
-    style,
-    versions,
-    write_bytes,
-    write_text,
 )
 from baselines.quantum import Box, minimize_quantum
 from baselines.search import OPTIMIZERS, P1Search, SearchProblem
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Pictures, Study
 from studies.lyu.sca_convergence import SCENARIO, draw_problems
 
 Floats = NDArray[np.float64]
@@ -127,13 +120,7 @@ class Growth(NamedTuple):
 
 
 def shifted(name: str, dimension: int, seed: int) -> SearchProblem:
-    """A standard function whose minimum lies somewhere in the middle half of its box.
-
-    Parameters
-    ----------
-    name : str
-        A key of `FUNCTIONS`.
-    """
+    """A standard function whose minimum lies somewhere in the middle half of its box."""
     function, half = FUNCTIONS[name]
     minimum = np.random.default_rng([seed, dimension]).uniform(-0.5 * half, 0.5 * half, (dimension, 1))
     return SearchProblem(lambda x: function(x - minimum), Box([(-half, half)] * dimension))
@@ -212,9 +199,31 @@ def exponent(sizes: Sequence[int], cost: NDArray[Any]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(np.median(cost, axis=1)), 1)[0])
 
 
-def make(
-    folder: Path,
-    *,
+class Data(NamedTuple):
+    """Searches and costs.
+
+    Attributes
+    ----------
+    grid : ndarray of int
+        Numbers of evaluations at which the curves are read.
+    p1 : dict of str to dict of str to ndarray, shape (problems, grid)
+        Gaps on P1, by quality and optimizer.
+    standard : dict of (int, str) to dict of str to ndarray, shape (repeats, grid)
+        Values on standard functions, by dimension and function, and by optimizer.
+    sizes : tuple of int
+        Numbers of variables over which the cost is fitted.
+    costs : dict of str to Growth
+        By function.
+    """
+
+    grid: NDArray[np.int64]
+    p1: dict[str, dict[str, Floats]]
+    standard: dict[tuple[int, str], dict[str, Floats]]
+    sizes: tuple[int, ...]
+    costs: dict[str, Growth]
+
+
+def compute(
     names: Sequence[str] = QUALITIES,
     count: int = COUNT,
     evaluations: int = EVALUATIONS,
@@ -222,13 +231,11 @@ def make(
     dimensions: Sequence[int] = DIMENSIONS,
     sizes: Sequence[int] = SIZES,
     seed: int = 0,
-) -> dict[str, bool]:
-    """Compute and write ``search.{csv,json,png}``.
+) -> Data:
+    """Search P1 and standard functions, and measure the cost of Algorithm 1.
 
     Parameters
     ----------
-    folder : Path
-        Made where it is missing.
     names : sequence of str
         Qualities of P1.
     count : int
@@ -236,16 +243,7 @@ def make(
     evaluations : int
         Budget of every search.
     repeats : int
-        Searches per standard function and dimension, and per function and size for the growth of the cost.
-    dimensions : sequence of int
-        Of the standard functions.
-    sizes : sequence of int
-        Numbers of variables over which the cost is fitted.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of claim M8 holds, and whether no search beats the exact optimum.
+        Searches per standard function and dimension, and per function and size.
     """
     grid = np.unique(np.geomspace(min(10, evaluations), evaluations, 80).astype(np.int64))
     searches = len(OPTIMIZERS) * len(names) * count
@@ -261,53 +259,16 @@ def make(
     for name in FUNCTIONS:
         growth(name, sizes[:1], 1, seed)  # compiles
     costs = {name: growth(name, sizes, repeats, seed) for name in FUNCTIONS}
-    folder.mkdir(parents=True, exist_ok=True)
-    judged = verdict(p1, standard, costs, sizes)
-    settings = {
-        "scenario": SCENARIO,
-        "problems": count,
-        "evaluations": evaluations,
-        "repeats": repeats,
-        "dimensions": list(dimensions),
-        "sizes": list(sizes),
-        "seed": seed,
-    }
-    made_with = versions() | {name: metadata.version(name) for name in _PACKAGES}
-    limits = {"exponent": 1.0 + SLACK, "above_optimum": ABOVE}
-    summary = {"claim": "M8", **judged, "limits": limits, "settings": settings, "versions": made_with}
-    write_text(folder / "search.csv", table(p1, standard, costs, grid, sizes))
-    write_text(folder / "search.json", json.dumps(summary, indent=2) + "\n")
-    for name, content in draw(p1, standard, costs, grid, sizes).items():
-        write_bytes(folder / name, content)
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+    return Data(grid, p1, standard, tuple(sizes), costs)
 
 
-def verdict(
-    p1: Mapping[str, Mapping[str, Floats]],
-    standard: Mapping[tuple[int, str], Mapping[str, Floats]],
-    costs: Mapping[str, Growth],
-    sizes: Sequence[int],
-) -> dict[str, Any]:
+def verdict(data: Data) -> dict[str, Any]:
     """What the runs say about claim M8: linear is what grows by an exponent of at most ``1 + SLACK``.
 
-    Cost counts to the last scale. That the runs also end farther from the optimum the more variables there are is no
-    part of the claim, and reported beside it.
-
-    Parameters
-    ----------
-    p1 : mapping of str to mapping of str to ndarray
-        By quality and optimizer.
-    standard : mapping of (int, str) to mapping of str to ndarray
-        By dimension and function, and by optimizer.
-    costs : mapping of str to Growth
-        By function.
-
-    Returns
-    -------
-    dict
-        ``holds``, by part, and ``measured``.
+    The cost is that of a run to its last scale. With more variables runs also end farther from the optimum: that is
+    no part of the claim, and is reported beside it.
     """
+    _, p1, standard, sizes, costs = data
     exponents = {
         name: {"evaluations": exponent(sizes, g.evaluations), "time": exponent(sizes, g.time)}
         for name, g in costs.items()
@@ -343,14 +304,9 @@ def verdict(
     return {"holds": holds, "measured": measured}
 
 
-def table(
-    p1: Mapping[str, Mapping[str, Floats]],
-    standard: Mapping[tuple[int, str], Mapping[str, Floats]],
-    costs: Mapping[str, Growth],
-    grid: NDArray[np.int64],
-    sizes: Sequence[int],
-) -> str:
-    """Quartiles as CSV: a row per curve and number of evaluations, and per cost and number of variables."""
+def table(data: Data) -> list[list[Any]]:
+    """Quartiles: a row per curve and number of evaluations, and per cost and number of variables."""
+    grid, p1, standard, sizes, costs = data
     rows: list[list[Any]] = [["what", "name", "variables", "of", "evaluations", "quartile_1", "median", "quartile_3"]]
     everything = [("gap to the exact optimum", quality, 6, curves) for quality, curves in p1.items()]
     everything += [("value", function, dimension, curves) for (dimension, function), curves in standard.items()]
@@ -362,57 +318,42 @@ def table(
         for what, values in (("evaluations", g.evaluations), ("seconds", g.time), ("share left", g.left)):
             for size, parts in zip(sizes, np.quantile(values, QUARTILES, axis=1).T, strict=True):
                 rows.append([f"{what} to finish", name, size, "quantum", "", *(f"{part:.6e}" for part in parts)])
-    return csv_text(rows)
+    return rows
 
 
-def draw(
-    p1: Mapping[str, Mapping[str, Floats]],
-    standard: Mapping[tuple[int, str], Mapping[str, Floats]],
-    costs: Mapping[str, Growth],
-    grid: NDArray[np.int64],
-    sizes: Sequence[int],
-) -> dict[str, bytes]:
-    """Picture: P1 and the growth of the cost above, the standard functions below, a row per dimension.
-
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
-
+def draw(data: Data) -> Pictures:
+    """P1 and the growth of the cost above, the standard functions below, a row per dimension."""
+    grid, p1, standard, sizes, costs = data
     dimensions = sorted({dimension for dimension, _ in standard})
-    with style():
-        figure = Figure(figsize=(13.0, 3.1 * (1 + len(dimensions)) + 0.8))
-        figure.set_layout_engine("constrained", hspace=0.05, wspace=0.04)
-        axes = figure.subplots(1 + len(dimensions), 4, squeeze=False)
-        for axis, (quality, curves) in zip(axes[0, :2], p1.items(), strict=False):
-            _curves(axis, grid, curves)
-            axis.set_title(f"P1, {quality.replace('_', ' ')}", fontsize=10)
-            axis.set_ylabel("quality left to the optimum (1)")
-        for axis in axes[0, len(p1) : 2]:
-            axis.set_axis_off()
-        for axis, (part, unit) in zip(axes[0, 2:], (("evaluations", "1"), ("time", "s")), strict=True):
-            _growth(axis, sizes, costs, part)
-            axis.set_title(f"Algorithm 1, {part} to finish", fontsize=10)
-            axis.set_ylabel(f"{part} ({unit})")
-        for row, dimension in zip(axes[1:], dimensions, strict=True):
-            for axis, name in zip(row, FUNCTIONS, strict=True):
-                _curves(axis, grid, standard[dimension, name])
-                axis.set_title(f"{name}, {dimension} variables", fontsize=10)
-            row[0].set_ylabel("value above the minimum (1)")
-        for axis in axes.flat:
-            axis.grid(color=GRID, linewidth=0.6)
-            axis.spines[["top", "right"]].set_visible(False)
-        figure.suptitle(
-            f"Medians and quartiles; the floor is at {_FLOOR:g}. Without constraints rejection and penalty are one.",
-            fontsize=10,
-        )
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9, columnspacing=1.4
-        )
-        return {"search.png": render(figure)}
+    title = f"Medians and quartiles; the floor is at {_FLOOR:g}. Without constraints rejection and penalty are one."
+    size = (13.0, 3.1 * (1 + len(dimensions)) + 0.8)
+    figure, axes = panels(title, size, 1 + len(dimensions), 4, {"hspace": 0.05, "wspace": 0.04})
+    for axis, (quality, curves) in zip(axes[0, :2], p1.items(), strict=False):
+        _curves(axis, grid, curves)
+        axis.set_title(f"P1, {quality.replace('_', ' ')}", fontsize=10)
+        axis.set_ylabel("gap to the optimum in quality (1)")
+    for axis in axes[0, len(p1) : 2]:
+        axis.set_axis_off()
+    for axis, (part, unit) in zip(axes[0, 2:], (("evaluations", "1"), ("time", "s")), strict=True):
+        _growth(axis, sizes, costs, part)
+        axis.set_title(f"Algorithm 1, {part} to finish", fontsize=10)
+        axis.set_ylabel(f"{part} ({unit})")
+    for row, dimension in zip(axes[1:], dimensions, strict=True):
+        for axis, name in zip(row, FUNCTIONS, strict=True):
+            _curves(axis, grid, standard[dimension, name])
+            axis.set_title(f"{name}, {dimension} variables", fontsize=10)
+        row[0].set_ylabel("value above the minimum (1)")
+    for axis in axes.flat:
+        finish_axis(axis)
+    legend_below(figure, axes[0, 0], len(TITLES), columnspacing=1.4)
+    return {"": figure}
+
+
+def about(data: Data) -> dict[str, Any]:
+    """Limits of the verdict and settings."""
+    made_with = {name: metadata.version(name) for name in _PACKAGES}
+    limits = {"exponent": 1.0 + SLACK, "above_optimum": ABOVE}
+    return {"limits": limits, "settings": {"scenario": SCENARIO, "optimizers made with": made_with}}
 
 
 def _curves(axis: Any, grid: NDArray[np.int64], curves: Mapping[str, Floats]) -> None:
@@ -449,3 +390,6 @@ def _growth(axis: Any, sizes: Sequence[int], costs: Mapping[str, Growth], part: 
     highest = max(top, float(line[-1]))
     axis.set_ylim(top=highest * (highest / start) ** 0.9)  # room for the legend
     axis.legend(loc="upper left", frameon=False, fontsize=8)
+
+
+STUDIES = (Study("search", compute, table, verdict, draw, about),)

@@ -7,15 +7,14 @@ device and the last one no communication. CIA chooses its cut itself and has no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from baselines.output import render, style
 from coinfer_gym.layerwise.problem import LayerwiseProblem
-from studies.figure import finish_axis, number_text, write_figure
+from studies.drawing import finish_axis, legend_below, panels
+from studies.figure import Pictures, Study, number_text
 from studies.mu.schemes import (
     DEVICES,
     LINKS,
@@ -57,45 +56,22 @@ Points = dict[str, dict[str, dict[int, Point]]]
 """By network, scheme and cut; a cut is left out where no design of the scheme is accurate enough."""
 
 
-def make(
-    folder: Path,
-    *,
+def compute(
     networks: Sequence[str] = tuple(NETWORKS),
     methods: Sequence[str] = METHODS,
     evaluations: int = EVALUATIONS,
     seed: int = 0,
-) -> dict[str, bool]:
-    """Compute and write ``layerwise_tradeoff.{csv,json,png}``.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is missing.
-    evaluations : int
-        See `EVALUATIONS`.
-
-    Returns
-    -------
-    dict of str to bool
-        Whether each part of the claim holds.
-    """
-    problems = {network: problem_at(network, DEVICE, LINKS[LINK], LINK) for network in networks}
-    points = {network: compute(problem, methods, evaluations, seed) for network, problem in problems.items()}
-    judged = verdict(points)
-    settings = {
-        "device": DEVICES[DEVICE],
-        "rate": LINKS[LINK],
-        "evaluations": evaluations,
-        "seed": seed,
-        "predictors": predictors_used(problems),
-    }
-    summary = {"claims": ["M6"], **judged, "settings": settings}
-    write_figure(folder, "layerwise_tradeoff", table(points), summary, draw(points))
-    holds: dict[str, bool] = judged["holds"]
-    return holds
+) -> Points:
+    """Each scheme's fastest design at every inner cut of every network."""
+    return {network: compute_network(problem(network), methods, evaluations, seed) for network in networks}
 
 
-def compute(
+def problem(network: str) -> LayerwiseProblem:
+    """The scenario of the figure."""
+    return problem_at(network, DEVICE, LINKS[LINK], LINK)
+
+
+def compute_network(
     problem: LayerwiseProblem, methods: Sequence[str], evaluations: int, seed: int = 0
 ) -> dict[str, dict[int, Point]]:
     """Each scheme's fastest design at every inner cut, by scheme and cut."""
@@ -112,19 +88,10 @@ def compute(
 
 
 def verdict(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> dict[str, Any]:
-    """What the points say about claim M6: a majority is left of and below where it is more than half.
+    """What the points say about claim M6.
 
-    Parameters
-    ----------
-    points : mapping of str to mapping of str to mapping of int to Point
-        By network, scheme and cut.
-
-    Returns
-    -------
-    dict
-        ``holds``; ``found``, in words; ``measured``, by network and scheme, shares of the other scheme's points than
-        which the proposed one's at the same cut is at most as far right and as high, and less in one of both
-        (``dominated``), less far right (``left``), and lower (``below``).
+    ``measured`` gives shares of the other scheme's points at the same cuts: where the proposed scheme needs no more of
+    both and less of one (``dominated``), less computation (``left``), and less communication (``below``).
     """
     holds, found = {}, []
     measured: dict[str, dict[str, Any]] = {}
@@ -179,34 +146,31 @@ def table(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> list[list[
     return rows
 
 
-def draw(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> dict[str, bytes]:
-    """A panel per network.
+def draw(points: Points) -> Pictures:
+    """A panel per network."""
+    title = f"Every inner cut, {DEVICES[DEVICE]}, 4G (after Mu et al., Figs. 9, 10)"
+    figure, axes = panels(title, (5.4 * len(points), 4.9), 1, len(points))
+    for axis, (network, parts) in zip(axes[0], points.items(), strict=True):
+        for method, cuts in parts.items():
+            look = {"markersize": 5.5} | LOOKS[method] | {"linestyle": ""}
+            if method == OWN:
+                look |= {"markersize": 9.0, "markeredgecolor": "black", "markeredgewidth": 0.5, "zorder": 5}
+            x, y = ([getattr(point, name) for point in cuts.values()] for name in ("flops", "bits"))
+            axis.plot(np.array(x) / 1e6, np.array(y) / 1e3, label=method, **look)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_title(NETWORKS[network], fontsize=10)
+        axis.set_xlabel("local computation (MFLOP)", fontsize=9)
+        finish_axis(axis)
+    axes[0, 0].set_ylabel("communication (kbit)", fontsize=9)
+    legend_below(figure, axes[0, 0], 3)
+    return {"": figure}
 
-    Returns
-    -------
-    dict of str to bytes
-        Files by name.
-    """
-    from matplotlib.figure import Figure
 
-    with style():
-        figure = Figure(figsize=(5.4 * len(points), 4.9))
-        figure.set_layout_engine("constrained")
-        axes = figure.subplots(1, len(points), squeeze=False)[0]
-        for axis, (network, parts) in zip(axes, points.items(), strict=True):
-            for method, cuts in parts.items():
-                look = LOOKS[method] | {"linestyle": ""}
-                if method == OWN:
-                    look |= {"markersize": 9.0, "markeredgecolor": "black", "markeredgewidth": 0.5, "zorder": 5}
-                x, y = ([getattr(point, name) for point in cuts.values()] for name in ("flops", "bits"))
-                axis.plot(np.array(x) / 1e6, np.array(y) / 1e3, label=method, **{"markersize": 5.5} | look)
-            axis.set_xscale("log")
-            axis.set_yscale("log")
-            axis.set_title(NETWORKS[network], fontsize=10)
-            axis.set_xlabel("local computation (MFLOP)", fontsize=9)
-            finish_axis(axis)
-        axes[0].set_ylabel("communication (kbit)", fontsize=9)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        figure.suptitle(f"Every inner cut, {DEVICES[DEVICE]}, 4G (after Mu et al., Figs. 9, 10)", fontsize=10)
-        return {"layerwise_tradeoff.png": render(figure)}
+def about(points: Points) -> dict[str, Any]:
+    """Settings."""
+    used = predictors_used({network: problem(network) for network in points})
+    return {"settings": {"device": DEVICES[DEVICE], "rate": LINKS[LINK], "predictors": used}}
+
+
+STUDIES = (Study("layerwise_tradeoff", compute, table, verdict, draw, about),)

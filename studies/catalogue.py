@@ -1,0 +1,57 @@
+"""The figures: which module makes each, what of the papers it redoes, and roughly how long it takes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One figure.
+
+    Attributes
+    ----------
+    module : str
+        Its `STUDIES` hold the figure.
+    paper : str
+        What it redoes; empty if the papers have no such figure.
+    claims : tuple of str
+        Rows of ``docs/claims.md`` that it judges.
+    time : str
+        Rough duration on two cores.
+    needs_data : bool
+        Whether it needs the extra ``models`` and networks or images that may be missing.
+    """
+
+    module: str
+    paper: str
+    claims: tuple[str, ...]
+    time: str
+    needs_data: bool = False
+
+
+LYU, MU = "Lyu et al.", "Mu et al."
+CATALOGUE = {
+    "sca_convergence": Entry("studies.lyu.sca_convergence", "", ("L5",), "1 min"),
+    "schemes_delay": Entry("studies.lyu.schemes", f"{LYU}, Fig. 4", ("L6", "L7"), "3 min"),
+    "schemes_energy": Entry("studies.lyu.schemes", f"{LYU}, Fig. 5", ("L8", "L9"), "3 min"),
+    "cuts": Entry("studies.lyu.cuts", f"{LYU}, Fig. 6", ("L10",), "3 min"),
+    "regimes": Entry("studies.lyu.regimes", "", ("L10",), "10 s"),
+    "accuracy_budgets": Entry("studies.lyu.accuracy", f"{LYU}, Figs. 4 and 5 in F1", ("L11",), "20 s"),
+    "accuracy_cuts": Entry("studies.lyu.accuracy", f"{LYU}, Fig. 6 in F1", ("L11",), "20 s"),
+    "search": Entry("studies.mu.search", "", ("M8",), "3 min"),
+    "load": Entry("studies.agents.load", "", (), "10 min"),
+    "decision_time": Entry("studies.agents.decision_time", "", (), "1 min"),
+    "layerwise_partition": Entry("studies.mu.partition", f"{MU}, Fig. 6", ("M3",), "10 s"),
+    "layerwise_rates": Entry("studies.mu.rates", f"{MU}, Figs. 7 and 8", ("M4", "M5"), "20 min"),
+    "layerwise_tradeoff": Entry("studies.mu.tradeoff", f"{MU}, Figs. 9 and 10", ("M6",), "2 min"),
+    "layerwise_noise": Entry("studies.mu.noise", f"{MU}, Fig. 11", ("M7",), "3 min"),
+    "layerwise_optimizer": Entry("studies.mu.optimizer", "", ("M8",), "10 min"),
+    "layerwise_accuracy": Entry("studies.mu.accuracy", f"{MU}, Table IV", ("M1", "M2"), "1 min", needs_data=True),
+    "layerwise_confirmed": Entry("studies.mu.confirmed", "", (), "5 s", needs_data=True),
+    "weights": Entry("studies.lyu.weights", f"{LYU}, Fig. 2", ("L1",), "10 min", needs_data=True),
+    "output_distortion": Entry(
+        "studies.lyu.output_distortion", f"{LYU}, Fig. 3", ("L2", "L3"), "10 min", needs_data=True
+    ),
+    "pruned_weights": Entry("studies.lyu.pruned_weights", "", ("L4",), "10 min", needs_data=True),
+}
+"""Figures by name, which is also the stem of their files."""

@@ -1,0 +1,107 @@
+"""What the figures about designs, cuts and regimes share: their problems, their qualities, and runs of the SCA."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from baselines.sca import solve_sca
+from coinfer_gym import Problem, load_scenario
+from coinfer_gym.laim.problem import Solution
+from studies.figure import Floats
+
+NETWORKS = {"BERT": "bert-multimodal", "BART": "bart-multimodal"}
+"""Scenario of each network, with a raw sample that is larger than an embedding."""
+
+PROMPTS = ("multimodal", "text")
+"""What the raw sample is: an image with the prompt, or token ids alone."""
+
+QUALITY_TITLES = {
+    "rate_distortion": "rate-distortion bound",
+    "parallel_laplacian_joint": "parallel bound, joint",
+    "parallel_laplacian": "parallel bound, per side",
+    "magnitude_pruning": "magnitude pruning",
+    "random_pruning": "random pruning",
+}
+"""The qualities that the figures compute, and their names there."""
+
+TOLERANCE = 1e-9
+"""Difference of quality that counts as rounding: the exact optimum agrees with the conic one to about that."""
+
+
+def base_problem(network: str, quality: str, prompt: str = "multimodal") -> Problem:
+    """P1 of a network's scenario at the mean gain: the papers' channel does not fade."""
+    scenario = load_scenario(NETWORKS[network])
+    problem = replace(scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0)), quality=quality)
+    if prompt == "multimodal":
+        return problem
+    bits = load_scenario("bert-text").workload.input_bits
+    return replace(problem, workload=problem.workload.with_input_bits(bits))
+
+
+def zero_distortion(problem: Problem) -> float:
+    """Distortion of keeping nothing."""
+    return math.exp(float(problem.tables.quality["log_distortion_zero"][0]))
+
+
+def feasible_values(problem: Problem, rows: NDArray[np.void]) -> tuple[Floats, Floats]:
+    """Quality of exact solutions and distortion relative to keeping nothing, NaN where infeasible."""
+    missing = np.where(rows["reason"] == 0, 0.0, np.nan)
+    return rows["quality"] + missing, rows["distortion"] / zero_distortion(problem) + missing
+
+
+def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tuple[Floats, Floats]:
+    """Successive convex approximation of many problems, each at its cut.
+
+    Parameters
+    ----------
+    tasks : sequence of (Problem, int)
+        Each problem and its cut.
+    jobs : int
+        Processes.
+    title : str
+        Stands before the progress bar.
+
+    Returns
+    -------
+    quality, distortion : ndarray, shape (tasks,)
+        The distortion is relative to keeping nothing; NaN where infeasible.
+    """
+    run: Iterable[Solution] = Parallel(n_jobs=jobs, return_as="generator")(delayed(solve_sca)(*task) for task in tasks)
+    bar = tqdm(run, desc=title, total=len(tasks), unit="cut", disable=None)
+    values = [(s.quality, s.distortion) if s.feasible else (np.nan, np.nan) for s in bar]
+    quality, distortion = np.array(values).reshape(-1, 2).T
+    return quality, distortion / np.array([zero_distortion(problem) for problem, _ in tasks])
+
+
+def sca_difference(exact: Floats, sca: Floats) -> dict[str, Any]:
+    """What successive convex approximation leaves to the exact optimum, and what it has more, by rounding."""
+    both = ~np.isnan(exact) & ~np.isnan(sca)
+    left, above = (exact - sca)[both], (sca - exact)[both]
+    return {
+        "points": int(both.sum()),
+        "largest_left": float(left.max(initial=0.0)),
+        "largest_above": float(above.max(initial=0.0)),
+        "disagree_on_feasibility": int((np.isnan(exact) != np.isnan(sca)).sum()),
+    }
+
+
+def group_coinciding(values: Mapping[str, Floats]) -> dict[str, list[str]]:
+    """Names whose values are the same up to `TOLERANCE`, under the first of them: each group is drawn once."""
+    groups: dict[str, list[str]] = {}
+    for name, value in values.items():
+        alike = (first for first in groups if np.allclose(values[first], value, 0.0, TOLERANCE, equal_nan=True))
+        groups.setdefault(next(alike, name), []).append(name)
+    return groups
+
+
+def group_title(names: Sequence[str]) -> str:
+    """Names of the qualities that a panel stands for."""
+    return "\n= ".join(QUALITY_TITLES[name] for name in names)
