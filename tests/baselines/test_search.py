@@ -1,7 +1,5 @@
-"""P1 as a black box: its evaluation, its optimizers on equal budgets against the exact optimum, and their figure."""
+"""P1 as a black box: its evaluation, its optimizers on equal budgets against the exact optimum."""
 
-import csv
-import json
 import math
 from dataclasses import replace
 
@@ -14,7 +12,6 @@ from baselines.search import NOT_FOUND, OPEN_END, OPTIMIZERS, MyopicQuantum, P1S
 from coinfer_gym import Decision, InvalidInputError, solve_exact
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from studies.lyu.sca_convergence import draw_problems
-from studies.mu import search as figure
 from tests.baselines.random_problems import random_problem, small_problem
 
 EASY = small_problem()
@@ -189,70 +186,3 @@ def test_policy_acts_and_repeats_itself():
         with pytest.raises(InvalidInputError) as caught:
             MyopicQuantum(**arguments)
         assert caught.value.field == field
-
-
-@pytest.mark.parametrize("name", figure.FUNCTIONS)
-def test_standard_functions_have_their_minimum_where_they_say(name):
-    function, half = figure.FUNCTIONS[name]
-    around = np.random.default_rng(0).uniform(-half, half, (5, 2000))
-    assert function(np.zeros((5, 1)))[0] == pytest.approx(0.0, abs=1e-12)
-    assert (function(around) > 0.0).all()
-    task = figure.shifted(name, 5, 3)
-    assert (task.objective(task.box.points(np.random.default_rng(1).random((100, 5)))) > 0.0).all()
-
-
-def test_cost_grows_at_most_linearly():
-    sizes = (2, 8, 32)
-    for name in ("sphere", "Rastrigin"):
-        grown = figure.growth(name, sizes, 5, 0)
-        assert figure.exponent(sizes, grown.evaluations) <= 1.0 + figure.SLACK
-    squares = np.array(sizes)[:, None] ** 2.0 * np.ones(3)
-    assert figure.exponent(sizes, squares) == pytest.approx(2.0)
-
-
-def test_verdict_can_fail():
-    grown = figure.Growth(*(np.ones((2, 3)) for _ in range(3)))
-    steep = grown._replace(evaluations=np.array([[1] * 3, [4] * 3]))
-    costly = grown._replace(time=np.array([[1.0] * 3, [4.0] * 3]))
-    sound, beaten = {"q": {"o": np.zeros((2, 2))}}, {"q": {"o": np.full((2, 2), -1e-6)}}
-    cases = [
-        ((sound, {"f": grown}), None),
-        ((sound, {"f": grown, "g": steep}), "M8: evaluations to finish grow at most linearly"),
-        ((sound, {"f": grown, "g": costly}), "M8: seconds to finish grow at most linearly"),
-        ((beaten, {"f": grown}), "no search beats the exact optimum"),
-    ]
-    for (p1, costs), failing in cases:
-        holds = figure.verdict(p1, {}, costs, (2, 4))["holds"]
-        assert len(holds) == 3
-        assert [part for part, value in holds.items() if not value] == ([failing] if failing else [])
-
-
-def test_figure_writes_what_the_searches_found(tmp_path):
-    names, sizes = ("rate_distortion",), (2, 4, 8)
-    holds = figure.make(
-        tmp_path / "made", names=names, count=2, evaluations=300, repeats=2, dimensions=(3,), sizes=sizes
-    )
-    folder = tmp_path / "made"
-    assert {path.name for path in folder.iterdir()} == {f"search.{kind}" for kind in ("csv", "json", "png")}
-    assert (folder / "search.png").read_bytes().startswith(b"\x89PNG")
-    summary = json.loads((folder / "search.json").read_text(encoding="utf-8"))
-    assert summary["holds"] == holds
-    assert {"scipy", "cma", "pymoo"} <= set(summary["versions"])
-    with (folder / "search.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for name, optimizer in OPTIMIZERS.items():
-        gaps = []
-        for i, (problem, optimum) in enumerate(draw_problems(names[0], 2)):
-            result = optimizer(P1Search(problem), 300, i)
-            gaps.append(optimum.quality + (result.fun if result.success else 0.0))
-        (row,) = (row for row in rows if row["of"] == name and row["name"] == names[0] and row["evaluations"] == "300")
-        assert float(row["median"]) == pytest.approx(np.mean(gaps), rel=1e-5)
-        assert float(row["quartile_1"]) == pytest.approx(0.75 * min(gaps) + 0.25 * max(gaps), rel=1e-5)
-
-
-def test_best_so_far_holds_until_the_next_improvement():
-    from scipy.optimize import OptimizeResult
-
-    result = OptimizeResult(history=(np.array([3, 10]), np.array([-0.2, -0.5])))
-    curve = figure.best_so_far(result, np.array([1, 2, 3, 9, 10, 50]), 0.0)
-    np.testing.assert_array_equal(curve, [0.0, 0.0, -0.2, -0.2, -0.5, -0.5])

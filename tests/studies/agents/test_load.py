@@ -1,6 +1,5 @@
 """The figures of load and of decision time: small runs recomputed, resumption, labels, and verdicts that can fail."""
 
-import csv
 import json
 import re
 from dataclasses import replace
@@ -18,47 +17,26 @@ from baselines.rollout import measure
 from baselines.rules import MyopicExact
 from coinfer_gym import InvalidInputError, load_scenario
 from studies.agents import decision_time, load
+from tests.studies.made import failures, make_and_read
 
 RATES, WORLDS, TASKS = (1.0, 4.0), 2, 15
 SEED = 5
-KINDS = ("csv", "json", "png")
-
-
-def rows_of(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def run_load(folder, work):
-    return load.make(folder, work=work, rates=RATES, worlds=WORLDS, tasks=TASKS, seed=SEED, jobs=1)
 
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
+    """Verdict, rows, and options of a small sweep."""
     folder = tmp_path_factory.mktemp("load")
-    return folder, run_load(folder / "out", folder / "work")
+    options = {"work": folder / "work", "rates": RATES, "worlds": WORLDS, "tasks": TASKS, "seed": SEED, "jobs": 1}
+    return *make_and_read(load.STUDIES[0], folder / "out", **options), options
 
 
-def assert_complete(folder, name, holds):
-    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in KINDS}
-    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    assert summary["holds"] == holds
-    assert {part: not found for part, found in summary["exceptions"].items()} == holds
-    return summary
-
-
-def test_load_writes_its_files(small_run):
-    folder, holds = small_run
-    summary = assert_complete(folder / "out", "load", holds)
-    assert holds["no policy exceeds the clairvoyant bound in any world"]
-    assert summary["settings"] == {
-        "scenario": "bert-multimodal",
-        "rates": list(RATES),
-        "worlds": WORLDS,
-        "tasks": TASKS,
-        "seed": SEED,
-    }
+def test_load_notes_how_it_was_made(small_run):
+    summary, _, _ = small_run
+    assert summary["holds"]["no policy exceeds the clairvoyant bound in any world"]
+    assert {part: not found for part, found in summary["exceptions"].items()} == summary["holds"]
+    kept = {"rates": list(RATES), "worlds": WORLDS, "tasks": TASKS, "seed": SEED, "jobs": 1}
+    assert summary["options"] == kept
     for arrivals, file in load.TUNED.items():
         tuned = json.loads(file.read_text(encoding="utf-8"))["rules"]["queue budget"]
         assert summary["policies"][arrivals]["queue budget"] == {"policy": tuned["policy"], **tuned["options"]}
@@ -67,9 +45,7 @@ def test_load_writes_its_files(small_run):
 @pytest.mark.parametrize("arrivals", load.TUNED)
 def test_load_holds_what_policies_and_the_clairvoyant_earn(small_run, arrivals):
     rows = {
-        row["series"]: row
-        for row in rows_of(small_run[0] / "out" / "load.csv")
-        if row["arrivals"] == arrivals and float(row["rate"]) == RATES[1]
+        row["series"]: row for row in small_run[1] if row["arrivals"] == arrivals and float(row["rate"]) == RATES[1]
     }
     env = gym.make("coinfer_gym/LAIM-v0", **load.settings(arrivals, RATES[1], TASKS))
     earned, bounds = [], []
@@ -87,17 +63,15 @@ def test_load_holds_what_policies_and_the_clairvoyant_earn(small_run, arrivals):
     assert set(rows) == set(load.SERIES)
 
 
-def test_load_goes_on_without_playing(small_run, tmp_path, monkeypatch):
-    folder, holds = small_run
+def test_load_continues_without_playing(small_run, tmp_path, monkeypatch):
+    summary, rows, options = small_run
 
     def refuse(*_):
         raise AssertionError("nothing is left to do")
 
     monkeypatch.setattr(compare, "measure", refuse)
     monkeypatch.setattr(load, "clairvoyant_optimum", refuse)
-    assert run_load(tmp_path, folder / "work") == holds
-    for kind in KINDS:
-        assert (tmp_path / f"load.{kind}").read_bytes() == (folder / "out" / f"load.{kind}").read_bytes()
+    assert make_and_read(load.STUDIES[0], tmp_path, **options) == (summary, rows)
 
 
 @pytest.mark.parametrize("arrivals", load.TUNED)
@@ -143,11 +117,11 @@ def made_up_sweep():
 )
 def test_load_verdict_reports_failures(series, place, shift, part):
     sound = made_up_sweep()
-    assert all(load.verdict({"mmpp": sound})["holds"].values())
+    assert failures(load.verdict({"mmpp": sound})) == []
     broken = sound.delivered.copy()
     broken[load.SERIES.index(series)][place] += shift
     judged = load.verdict({"mmpp": sound, "poisson": sound._replace(delivered=broken)})
-    assert [name for name, value in judged["holds"].items() if not value] == [part]
+    assert failures(judged) == [part]
     (exception,) = judged["exceptions"][part]
     assert exception["arrivals"] == "poisson"
     assert exception["policy"] == series
@@ -187,15 +161,15 @@ def stored(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(stored):
-    return decision_time.load_results(stored, stored.parent / "work")
+    return decision_time.compute(stored, work=stored.parent / "work", jobs=1)
 
 
 def test_decision_time_writes_its_files(stored, results, tmp_path):
-    holds = decision_time.make(tmp_path / "out", summary=stored, work=stored.parent / "work", jobs=1)
-    summary = assert_complete(tmp_path / "out", "decision_time", holds)
-    assert all(holds.values())
+    options = {"summary": stored, "work": stored.parent / "work", "jobs": 1}
+    summary, rows = make_and_read(decision_time.STUDIES[0], tmp_path / "out", **options)
+    assert failures(summary) == []
     assert summary["results_made_by"] == "made up"
-    rows = {row["policy"]: row for row in rows_of(tmp_path / "out" / "decision_time.csv")}
+    rows = {row["policy"]: row for row in rows}
     assert "clairvoyant" not in rows  # no causal policy
     assert float(rows["stochastic DP"]["decision_s"]) == pytest.approx(140e-6)
     assert float(rows["stochastic DP"]["delivered_high"]) == pytest.approx(0.124)
@@ -207,12 +181,11 @@ def test_decision_time_writes_its_files(stored, results, tmp_path):
 
 def test_missing_or_foreign_summary_says_what_to_run(tmp_path):
     with pytest.raises(InvalidInputError, match=re.escape(decision_time.COMMAND)):
-        decision_time.make(tmp_path / "out", summary=tmp_path / "summary.json", work=tmp_path)
-    assert not (tmp_path / "out").exists()
+        decision_time.compute(tmp_path / "summary.json", work=tmp_path)
     for content in ("{", "[]", '{"command": "", "config": {"worlds": 0}}'):
         (tmp_path / "summary.json").write_text(content)
         with pytest.raises(InvalidInputError, match="no summary"):
-            decision_time.make(tmp_path / "out", summary=tmp_path / "summary.json", work=tmp_path)
+            decision_time.compute(tmp_path / "summary.json", work=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -231,25 +204,8 @@ def test_missing_or_foreign_summary_says_what_to_run(tmp_path):
 def test_decision_time_verdict_reports_failures(results, label, change, part):
     points = tuple(replace(point, **change) if point.label == label else point for point in results.points)
     judged = decision_time.verdict(replace(results, points=points))
-    assert [name for name, value in judged["holds"].items() if not value] == [part]
+    assert failures(judged) == [part]
     assert judged["exceptions"][part] == [label]
-
-
-def test_labels_cover_nothing():
-    generator = np.random.default_rng(3)
-    dots = np.array([300.0, 200.0]) + generator.uniform(-60.0, 60.0, (20, 2))
-    sizes = np.stack([generator.uniform(30.0, 110.0, 20), np.full(20, 10.0)], axis=1)
-    frame = np.array([0.0, 0.0, 600.0, 400.0])
-    obstacles = np.hstack([dots - 2.0, dots + 2.0])
-    middles = dots + decision_time.place_labels(dots, sizes, obstacles, frame)
-    boxes = np.hstack([middles - 0.5 * sizes, middles + 0.5 * sizes])
-    assert (boxes[:, :2] >= 0.0).all()
-    assert (boxes[:, 2:] <= frame[2:]).all()
-    everything = np.vstack([boxes, obstacles])
-    for i, box in enumerate(boxes):
-        others = np.delete(everything, i, axis=0)
-        apart = (others[:, :2] >= box[2:]) | (others[:, 2:] <= box[:2])
-        assert apart.any(axis=1).all()
 
 
 def test_full_comparison_has_the_tuned_options():

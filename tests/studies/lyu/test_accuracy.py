@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from coinfer_gym import Decision, InvalidInputError, load_scenario
-from studies import __main__ as command
 from studies.lyu import accuracy
+from tests.studies.made import failures, make_and_read
 
 COLUMNS = ("cut", "retained_device", "retained_server", "method", "precision", "seed", "samples", "f1", "f1_error")
 ERROR = 0.03
@@ -45,7 +45,7 @@ def source(found, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def curves(found, source):
-    return accuracy.compute(found, accuracy.read_measurements(source))
+    return accuracy.join(found, accuracy.read_measurements(source))
 
 
 def test_designs_meet_their_budgets_and_restrictions(found):
@@ -95,25 +95,14 @@ def test_each_setting_is_measured_once(found):
         assert (device, server) == (round(device, 4), round(server, 4))
 
 
-def test_files_hold_what_was_measured(found, source, tmp_path):
-    holds = accuracy.make(tmp_path / "made", source=source)
-    names = ("accuracy_budgets", "accuracy_cuts")
-    assert {path.name for path in (tmp_path / "made").iterdir()} == {
-        f"{name}.{kind}" for name in names for kind in ("csv", "json", "png")
-    }
-    written, rows = {}, []
-    for name in names:
-        assert (tmp_path / "made" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        summary = json.loads(
-            (tmp_path / "made" / f"{name}.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
-        )
-        assert summary["claims"] == ["L11"]
+def test_files_hold_what_was_measured(found, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(accuracy, "designs", lambda: found)
+    rows = []
+    for study in accuracy.STUDIES:
+        summary, part = make_and_read(study, tmp_path / study.name, source=source)
         assert summary["settings"]["questions"] == 200
         assert summary["settings"]["f1_of_the_unpruned_network"] == 0.7
-        written |= summary["holds"]
-        with (tmp_path / "made" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-            rows += csv.DictReader(file)
-    assert written == holds
+        rows += part
     assert len(rows) == len(found)
     for row in rows:
         if row["f1"]:
@@ -128,7 +117,7 @@ def test_missing_measurements_are_named_with_the_remedy(found, tmp_path):
     settings = accuracy.settings(found)
     part = write(tmp_path / "part.csv", settings[:-7], fake_f1)
     with pytest.raises(InvalidInputError, match=rf"7 of {len(settings)} .*python -m studies\.lyu\.accuracy"):
-        accuracy.make(tmp_path, source=part)
+        accuracy.join(found, accuracy.read_measurements(part))
     for path, text in (("none.csv", None), ("empty.csv", ""), ("other.csv", "a,b\n1,2\n")):
         if text is not None:
             (tmp_path / path).write_text(text, encoding="utf-8")
@@ -173,10 +162,6 @@ def test_falls_add_up_over_several_budgets(f1, falls):
     assert (fall > margin) == falls
 
 
-def failures(budgets):
-    return [claim for claim, value in accuracy.verdict_budgets(budgets)["holds"].items() if not value]
-
-
 RISE = "L11 (L6), magnitude pruning"
 BOUND = "L11 (bound), magnitude pruning: minimising the bound maximises F1"
 BY_BOUND, BY_F1 = (
@@ -201,8 +186,9 @@ BY_BOUND, BY_F1 = (
 )
 def test_verdict_along_budgets_says_yes_and_no(curves, split, line, f1, failed):
     alike = {key: curve([0.1, 0.3, 0.5, 0.7, 0.8, 0.9]) for key in curves[0]}
-    assert failures(alike) == []
-    assert sorted(failures({**alike, (("delay", split), "magnitude", line): curve(f1)})) == sorted(failed)
+    assert failures(accuracy.verdict_budgets(accuracy.Data(alike, None))) == []
+    changed = accuracy.Data({**alike, (("delay", split), "magnitude", line): curve(f1)}, None)
+    assert sorted(failures(accuracy.verdict_budgets(changed))) == sorted(failed)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +201,7 @@ def test_verdict_along_budgets_says_yes_and_no(curves, split, line, f1, failed):
     ],
 )
 def test_verdict_on_cuts_says_yes_and_no(curves, f1, best, holds):
-    judged = accuracy.verdict_cuts({key: curve(f1) for key in curves[1]})
+    judged = accuracy.verdict_cuts(accuracy.Data({key: curve(f1) for key in curves[1]}, None))
     assert len(judged["holds"]) == 4
     assert set(judged["holds"].values()) == {holds}
     assert {part["best"] for part in judged["measured"].values()} == {best}
@@ -248,9 +234,6 @@ def test_command_measures_what_is_needed(found, tmp_path, monkeypatch, capsys):
 
 
 def test_command_line_says_what_is_wrong(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(accuracy, "MEASUREMENTS", tmp_path / "none.csv")
-    assert command.main(["accuracy", "--out", str(tmp_path)]) == 2
-    assert "python -m studies.lyu.accuracy --model" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "coinfer_gym.models.measure", None)
     assert accuracy.main(["--model", "any", "--data", "any"]) == 2
     assert "coinfer_gym.models.measure" in capsys.readouterr().err

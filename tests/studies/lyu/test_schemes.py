@@ -1,7 +1,5 @@
 """Figures of designs, cuts and regimes: small runs, their data recomputed, and that their verdicts can fail."""
 
-import csv
-import json
 import math
 from dataclasses import replace
 
@@ -11,8 +9,8 @@ import pytest
 from baselines import solve_conic, solve_sca
 from baselines.schemes import SCHEMES
 from coinfer_gym import load_scenario, solve_exact
-from studies import figure as _common
-from studies.lyu import cuts, regimes, schemes
+from studies.lyu import cuts, problems, regimes, schemes
+from tests.studies.made import failures, make_and_read
 
 NAME = "magnitude_pruning"
 PAIRS = ((1.0, 1.0), (0.3, 0.3))
@@ -30,19 +28,13 @@ def number(text):
 
 
 @pytest.fixture(scope="module")
-def small_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("figures") / "made"
-    holds = schemes.make(folder, names=(NAME,), points=3)
-    return folder, {
-        "schemes": holds,
-        "cuts": cuts.make(folder, names=(NAME,), budgets=PAIRS),
-        "regimes": regimes.make(folder, names=(NAME,), shape=(5, 4)),
-    }
+def small_cuts(tmp_path_factory):
+    return make_and_read(cuts.STUDIES[0], tmp_path_factory.mktemp("cuts"), names=(NAME,), budgets=PAIRS)
 
 
 @pytest.fixture(scope="module")
-def curves():
-    """One network's curves, by the exact optimum alone."""
+def designs():
+    """One network's curves along the delay budget, by the exact optimum alone."""
     problem = problem_of("BERT")
     budgets = problem.delay_budget * np.array([0.2, 0.5, 1.0])
     made = {}
@@ -54,12 +46,7 @@ def curves():
             chosen = np.array([s.cut if s.feasible else -1 for s in found])
             curve = schemes.Curve(budgets, quality, quality, chosen, quality, quality, chosen, 0.0, *[np.empty(0)] * 3)
             made["BERT", NAME, split, name] = curve
-    return made
-
-
-@pytest.fixture(scope="module")
-def onsets():
-    return schemes.find_onsets(schemes.DELAY)
+    return schemes.Designs(schemes.DELAY, made, schemes.find_onsets(schemes.DELAY))
 
 
 @pytest.fixture(scope="module")
@@ -67,38 +54,16 @@ def small_maps():
     return regimes.compute((NAME,), (9, 7))
 
 
-def read(folder, name):
-    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_small_runs_write_all_files_and_hold(small_run):
-    folder, holds = small_run
-    figures = ("schemes_delay", "schemes_energy", "cuts", "regimes")
-    pictures = (*figures, "schemes_delay_distortion", "schemes_energy_distortion")
-    assert {path.name for path in folder.iterdir()} == {
-        *(f"{name}.{kind}" for name in figures for kind in ("csv", "json")),
-        *(f"{name}.png" for name in pictures),
-    }
-    for name in pictures:
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    written = {}
-    for name in figures:
-        summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
-        assert {"holds", "found", "measured", "settings", "versions"} <= set(summary)
-        written.setdefault(name.split("_")[0], {}).update(summary["holds"])
-    assert written == holds
-    assert all(all(parts.values()) for parts in holds.values())
-
-
 @pytest.mark.parametrize("figure", ["delay", "energy"])
-def test_designs_are_the_conic_optimum_and_the_sca(small_run, figure):
-    rows = read(small_run[0], f"schemes_{figure}")
+def test_designs_are_the_conic_optimum_and_the_sca(tmp_path, figure):
+    study = schemes.STUDIES[("delay", "energy").index(figure)]
+    summary, rows = make_and_read(study, tmp_path, ("", "_distortion"), names=(NAME,), points=3)
+    assert failures(summary) == []
     assert len(rows) == len(SCENARIOS) * len(schemes.SPLITS) * len(SCHEMES) * 3
     ends = {"on_device": {"BERT": 12, "BART": 6}, "on_server": {"BERT": 0, "BART": 0}}
     ratios = {"device_pruning": {"retained_server_min": 1.0}, "server_pruning": {"retained_device_min": 1.0}}
     infeasible = 0
-    for row in rows[::5]:
+    for row in rows[::9]:
         network, scheme = row["network"], row["scheme"]
         changes = {f"{figure}_budget": float(row["budget"]), **ratios.get(scheme, {})}
         problem = problem_of(network, **changes)
@@ -123,8 +88,9 @@ def test_designs_are_the_conic_optimum_and_the_sca(small_run, figure):
     assert infeasible > 0
 
 
-def test_cuts_are_the_conic_optimum(small_run):
-    rows = read(small_run[0], "cuts")
+def test_cuts_are_the_conic_optimum(small_cuts):
+    summary, rows = small_cuts
+    assert failures(summary) == []
     assert len(rows) == 2 * len(PAIRS) * (13 + 7)
     for row in rows[::7]:
         problem = problem_of(row["network"])
@@ -139,10 +105,11 @@ def test_cuts_are_the_conic_optimum(small_run):
         assert number(row["sca_quality"]) == pytest.approx(value, abs=5e-3, nan_ok=True)
 
 
-def test_maps_are_the_conic_optimum(small_run):
-    rows = read(small_run[0], "regimes")
+def test_maps_are_the_conic_optimum(tmp_path):
+    summary, rows = make_and_read(regimes.STUDIES[0], tmp_path, names=(NAME,), shape=(5, 4))
+    assert failures(summary) == []
     assert len(rows) == 2 * 5 * 4
-    for row in rows[::6]:
+    for row in rows[::9]:
         problem = problem_of("BERT", gain=10.0 ** (float(row["gain_db"]) / 10.0))
         problem = replace(problem, delay_budget=float(row["delay_budget"]))
         if row["prompt"] == "text":
@@ -168,10 +135,6 @@ def test_onsets_part_the_feasible_budgets_from_the_others(budget, network):
             assert not solve_exact(replace(problem, **{budget.field: onset * (1 - 1e-6)}), cut).feasible
 
 
-def failures(judged):
-    return [claim for claim, value in judged["holds"].items() if not value]
-
-
 @pytest.mark.parametrize(
     ("key", "values", "claims"),
     [
@@ -182,26 +145,27 @@ def failures(judged):
         (("free", "device_pruning"), [0.0, 0.0, 1.1], ["at least as good as each restriction, cut free"]),
     ],
 )
-def test_verdict_on_designs_reports_failures(curves, onsets, key, values, claims):
-    assert failures(schemes.verdict(schemes.DELAY, curves, onsets)) == []
+def test_verdict_on_designs_reports_failures(designs, key, values, claims):
+    assert failures(schemes.verdict(designs)) == []
     place = ("BERT", NAME, *key)
-    judged = schemes.verdict(schemes.DELAY, {**curves, place: curves[place]._replace(quality=np.array(values))}, onsets)
+    changed = {**designs.curves, place: designs.curves[place]._replace(quality=np.array(values))}
+    judged = schemes.verdict(designs._replace(curves=changed))
     assert len(failures(judged)) == len(claims)
     assert all(part in claim for part, claim in zip(claims, failures(judged), strict=True))
     assert any(NAME in text for text in judged["found"])
 
 
 @pytest.mark.parametrize(("field", "claim"), [("fixed", "is infeasible, cut fixed"), ("alone", "too slow")])
-def test_verdict_on_onsets_reports_failures(curves, onsets, field, claim):
-    changed = {network: dict(of) for network, of in onsets.items()}
+def test_verdict_on_onsets_reports_failures(designs, field, claim):
+    changed = {network: dict(of) for network, of in designs.onsets.items()}
     changed["BART"]["server_pruning"] = {**changed["BART"]["server_pruning"], field: 0.01}
-    (failed,) = failures(schemes.verdict(schemes.DELAY, curves, changed))
+    (failed,) = failures(schemes.verdict(designs._replace(onsets=changed)))
     assert claim in failed
 
 
-def test_gains_are_counted_where_something_is_left_to_gain(curves, onsets):
-    panel = schemes.verdict(schemes.DELAY, curves, onsets)["measured"]["panels"][f"BERT / {NAME} / fixed"]
-    joint, power = (curves["BERT", NAME, "fixed", name].quality for name in ("joint", "fixed_power"))
+def test_gains_are_counted_where_something_is_left_to_gain(designs):
+    panel = schemes.verdict(designs)["measured"]["panels"][f"BERT / {NAME} / fixed"]
+    joint, power = (designs.curves["BERT", NAME, "fixed", name].quality for name in ("joint", "fixed_power"))
     assert panel["gain_over"]["fixed_power"]["max"] == pytest.approx((joint - power).max())
     assert panel["gain_over"]["fixed_power"]["mean"] == pytest.approx((joint - power).mean())
     assert panel["gain_over"]["fixed_frequency"] == {"max": 0.0, "mean": None, "points": 0, "rival_infeasible": 3}
@@ -231,9 +195,8 @@ def test_verdict_on_cuts_reports_failures(quality, best, holds):
     assert any("on the server in 1, at an inner cut in 0" in text for text in judged["found"])
 
 
-def test_break_even_makes_server_and_inner_cut_equal(small_run):
-    summary = json.loads((small_run[0] / "cuts.json").read_text(encoding="utf-8"))
-    case = summary["measured"]["cases"]["BERT, multimodal, magnitude pruning, 1 T0, 1 E0"]
+def test_break_even_makes_server_and_inner_cut_equal(small_cuts):
+    case = small_cuts[0]["measured"]["cases"]["BERT, multimodal, magnitude pruning, 1 T0, 1 E0"]
     problem = problem_of("BERT")
     bits = case["break_even"] * problem.workload.upload_bits[1]
     server = solve_conic(replace(problem, workload=problem.workload.with_input_bits(bits)), 0)
@@ -255,7 +218,7 @@ def test_kinds_of_a_map():
 
 def test_verdict_on_maps_reports_failures(small_maps):
     assert failures(regimes.verdict(small_maps)) == []
-    multimodal, text = (small_maps[prompt, NAME] for prompt in _common.PROMPTS)
+    multimodal, text = (small_maps[prompt, NAME] for prompt in problems.PROMPTS)
     swapped = {("multimodal", NAME): text, ("text", NAME): multimodal}
     assert "smaller for text-only" in failures(regimes.verdict(swapped))[-1]
     ends = multimodal._replace(quality=np.fmax(multimodal.on_server, multimodal.on_device))
@@ -265,14 +228,14 @@ def test_verdict_on_maps_reports_failures(small_maps):
 def test_qualities_that_coincide_share_a_panel():
     values = np.array([0.1, math.nan, 0.3])
     other = np.array([0.1, math.nan, 0.3 + 1e-6])
-    groups = _common.group_coinciding({"rate_distortion": values, "random_pruning": values + 1e-12, NAME: other})
+    groups = problems.group_coinciding({"rate_distortion": values, "random_pruning": values + 1e-12, NAME: other})
     assert groups == {"rate_distortion": ["rate_distortion", "random_pruning"], NAME: [NAME]}
-    assert _common.group_title(groups["rate_distortion"]) == "rate-distortion bound\n= random pruning"
+    assert problems.group_title(groups["rate_distortion"]) == "rate-distortion bound\n= random pruning"
 
 
 def test_sca_difference_has_both_signs():
     exact, sca = np.array([0.5, 0.6, math.nan, 0.2]), np.array([0.4, 0.61, 0.1, math.nan])
-    compared = _common.sca_difference(exact, sca)
+    compared = problems.sca_difference(exact, sca)
     assert compared["points"] == 2
     assert compared["disagree_on_feasibility"] == 2
     assert compared["largest_left"] == pytest.approx(0.1)

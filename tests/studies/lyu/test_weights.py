@@ -1,10 +1,7 @@
-"""The figures of real weights: small runs recomputed, verdicts that can fail, and what is skipped."""
+"""The figures of real weights: small runs recomputed, and verdicts that can fail."""
 
 import copy
-import csv
-import importlib
 import itertools
-import json
 import math
 
 import numpy as np
@@ -15,14 +12,12 @@ pytest.importorskip("transformers")
 
 from torch import nn  # noqa: E402
 
-from coinfer_gym import InvalidInputError  # noqa: E402
 from coinfer_gym.laim.distortion import magnitude_distortion, random_distortion  # noqa: E402
-from studies import __main__ as command  # noqa: E402
 from studies.lyu import networks as _networks  # noqa: E402
 from studies.lyu import output_distortion, pruned_weights, weights  # noqa: E402
 from studies.lyu.autoencoder import normalize, theorem_constant  # noqa: E402
+from tests.studies.made import make_and_read  # noqa: E402
 
-KINDS = ("csv", "json", "png")
 RATIOS = (0.2, 0.5, 0.8)
 
 
@@ -45,29 +40,17 @@ def drawn():
     return network("small", laplacian=True), network("large one", laplacian=True, pretrained=True)
 
 
-@pytest.fixture(scope="module", params=["weights", "output_distortion", "pruned_weights"])
-def made(request, drawn, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("figures")
-    holds = importlib.import_module(f"studies.lyu.{request.param}").make(folder, measured=drawn)
-    return request.param, folder, holds
-
-
-def test_small_runs_write_their_files(made):
-    name, folder, holds = made
-    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in KINDS}
-    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    assert summary["holds"] == holds
-    assert holds
+@pytest.mark.parametrize("module", [weights, output_distortion, pruned_weights])
+def test_small_runs_write_their_files(module, drawn, tmp_path):
+    summary, rows = make_and_read(module.STUDIES[0], tmp_path, measured=list(drawn))
+    assert summary["holds"]
     assert summary["found"]
-    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     assert {row["network"] for row in rows} == {"small", "large one"}
 
 
 @pytest.mark.parametrize("laplacian", [True, False])
 def test_verdict_on_weights_says_which_distribution_it_is(laplacian):
-    judged = weights.verdict({"a": weights.compute(network("a", laplacian, pretrained=True))})
+    judged = weights.verdict(weights.compute([network("a", laplacian, pretrained=True)]))
     assert all(judged["holds"].values()) == laplacian
     assert bool(judged["not_reproduced"]) != laplacian
 
@@ -87,7 +70,7 @@ def test_gradient_norm_is_that_of_the_jacobian(drawn):
 
 def test_distortions_are_those_of_pruning_by_hand(drawn):
     part = drawn[0]
-    found = output_distortion.compute(part, RATIOS)["magnitude"]
+    found = output_distortion.measure(part, RATIOS)["magnitude"]
     flat = torch.cat([weight.detach().flatten() for weight in part.model.parameters()])
     for k, ratio in enumerate(RATIOS):
         order = flat.abs().sort(descending=True).values
@@ -110,7 +93,7 @@ def test_distortions_are_those_of_pruning_by_hand(drawn):
     [("theorem", 1e-9, "L2: Theorem III.1"), ("layers_spectral", 1e-9, "L2: Theorem III.1")],
 )
 def test_verdict_on_bounds_reports_failures(drawn, field, factor, start):
-    curves = {(p.title, m): c for p in drawn for m, c in output_distortion.compute(p, RATIOS).items()}
+    curves = output_distortion.compute(drawn, RATIOS)
     sound = output_distortion.verdict(curves)["holds"]
     key = ("small", "random")
     broken = {**curves, key: curves[key]._replace(**{field: getattr(curves[key], field) * factor})}
@@ -120,7 +103,7 @@ def test_verdict_on_bounds_reports_failures(drawn, field, factor, start):
 
 
 def test_large_outputs_break_the_parameter_distortion_alone(drawn):
-    curves = {(p.title, m): c for p in drawn for m, c in output_distortion.compute(p, RATIOS).items()}
+    curves = output_distortion.compute(drawn, RATIOS)
     broken = {key: part._replace(output_max=part.output_max * 1e6) for key, part in curves.items()}
     holds = output_distortion.verdict(broken)["holds"]
     assert not holds["L2: the parameter distortion alone bounds it too"]
@@ -128,7 +111,7 @@ def test_large_outputs_break_the_parameter_distortion_alone(drawn):
 
 
 def test_closed_forms_fit_laplacian_weights():
-    part = pruned_weights.compute(network("much larger", laplacian=True), RATIOS)
+    part = pruned_weights.measure(network("much larger", laplacian=True), RATIOS)
     scale = float((part.blocks[:, 0] / part.blocks[:, 1]).sum())
     for k, ratio in enumerate(RATIOS):
         assert part.closed["random"][k] == pytest.approx(random_distortion(ratio, scale))
@@ -139,7 +122,7 @@ def test_closed_forms_fit_laplacian_weights():
 
 
 def test_verdict_on_pruned_weights_reports_failures(drawn):
-    parts = {part.title: pruned_weights.compute(part, RATIOS) for part in drawn}
+    parts = pruned_weights.compute(drawn, RATIOS)
     sound = pruned_weights.verdict(parts)["holds"]
     part = parts["small"]
     below = {**part.distortion, "random": part.bound * 0.5}
@@ -163,31 +146,3 @@ def test_counting_only_kept_weights_breaks_the_bound_where_it_is_said_to():
             assert magnitude_distortion(ratio, 1.0) > 2.0 ** (-bits * ratio)
         # Kept weights count as exact, so that close to 1 nearly nothing moves.
         assert magnitude_distortion(1.0 - 0.5 * 2.0 ** (0.5 - bits / 2.0), 1.0) < 2.0**-bits
-
-
-def test_figures_without_their_network_are_skipped_unless_asked_for(tmp_path, monkeypatch, capsys):
-    for name in command.FIGURES:
-        if name not in command.OF_REAL_NETWORKS:
-            module = importlib.import_module(command.FIGURES[name])
-            monkeypatch.setattr(module, "make", lambda _: {"a": True})
-
-    def lacks(*_):
-        raise InvalidInputError("model", "some", "pip install some")
-
-    for name in command.OF_REAL_NETWORKS:
-        module = importlib.import_module(command.FIGURES[name])
-        monkeypatch.setattr(module, "networks" if hasattr(module, "networks") else "make", lacks)
-    assert command.main(["--out", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    for name in command.OF_REAL_NETWORKS:
-        assert f"{name}: skipped: model: got 'some'. pip install some\n" in out
-    assert command.main(["weights", "--out", str(tmp_path)]) == 2
-    assert "error: model: got 'some'" in capsys.readouterr().err
-
-    def no_torch(name):
-        raise ImportError("needs torch")
-
-    monkeypatch.setattr(command, "OF_REAL_NETWORKS", command.FIGURES)
-    monkeypatch.setattr(command.importlib, "import_module", no_torch)
-    assert command.main(["--out", str(tmp_path)]) == 0
-    assert "weights: skipped: needs torch" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 
 from coinfer_gym import InvalidInputError
 from studies.mu import accuracy as figure
+from tests.studies.made import failures, make_and_read
 
 GROUPS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")
 UNPRUNED = 0.85
@@ -57,17 +58,14 @@ def measurements(tmp_path):
 
 
 def test_what_is_measured_is_judged(measurements, tmp_path):
-    holds = figure.make(tmp_path / "out", measurements=measurements, networks=("alexnet",))
-    assert all(holds.values())
-    summary = json.loads((tmp_path / "out" / "layerwise_accuracy.json").read_text(encoding="utf-8"))
+    options = {"measurements": measurements, "networks": ("alexnet",)}
+    summary, _ = make_and_read(figure.STUDIES[0], tmp_path / "out", **options)
+    assert failures(summary) == []
     losses = summary["measured"]["losses"]["conv2 74% pruned"]
     assert losses == pytest.approx({"short tuning": 0.04, "longer tuning": 0.02, "paper": 0.02})
-    assert (tmp_path / "out" / "layerwise_accuracy.png").read_bytes().startswith(b"\x89PNG")
-    curves = figure.read_curves(measurements)
-    predictions = {"alexnet": figure.read_predictions(measurements, "alexnet")}
-    curves["fc1_long"] = curves["fc1_long"]._replace(loss=curves["fc1_long"].loss + 0.02)
-    failed = [part for part, value in figure.verdict(predictions, curves)["holds"].items() if not value]
-    assert failed == [
+    data = figure.compute(**options)
+    data.curves["fc1_long"] = data.curves["fc1_long"]._replace(loss=data.curves["fc1_long"].loss + 0.02)
+    assert failures(figure.verdict(data)) == [
         "M1: fc1's feature to 6.5% costs no more than 2 points",
         "M1: fc1's feature to 0.2% costs no more than 7 points",
     ]
@@ -76,15 +74,15 @@ def test_what_is_measured_is_judged(measurements, tmp_path):
 @pytest.mark.parametrize(
     ("name", "command"), [("alexnet-l1-regressors.csv", r"cifar\.fit"), ("alexnet-layers.csv", r"sweep .*--layers")]
 )
-def test_missing_measurements_name_their_command(measurements, tmp_path, name, command):
+def test_missing_measurements_name_their_command(measurements, name, command):
     (measurements / name).unlink()
     with pytest.raises(InvalidInputError, match=command):
-        figure.make(tmp_path / "out", measurements=measurements, networks=("alexnet",))
+        figure.compute(measurements, ("alexnet",))
 
 
 @pytest.mark.parametrize("name", ["alexnet-l1-regressors.csv", "alexnet-layers.csv"])
-def test_damaged_measurements(measurements, tmp_path, name):
+def test_damaged_measurements(measurements, name):
     text = (measurements / name).read_text(encoding="utf-8")
     (measurements / name).write_text(text.replace("fc1", "fc9").replace("Linear", "Lin"), encoding="utf-8")
     with pytest.raises(InvalidInputError):
-        figure.make(tmp_path / "out", measurements=measurements, networks=("alexnet",))
+        figure.compute(measurements, ("alexnet",))

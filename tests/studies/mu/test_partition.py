@@ -1,11 +1,10 @@
 """Figure 6 of Mu et al.: delays from FLOPs counted by hand, its files, and verdicts that can fail."""
 
-import json
-
 import pytest
 
 from studies.mu import partition as figure
 from studies.mu.schemes import LINKS
+from tests.studies.made import make_and_read
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +29,9 @@ def test_wide_network_by_hand(times):
 
 
 def test_files_and_verdict(times, tmp_path):
-    holds = figure.make(tmp_path)
-    summary = json.loads((tmp_path / "layerwise_partition.json").read_text(encoding="utf-8"))
-    assert summary["holds"] == holds == figure.verdict(times)["holds"]
-    assert (tmp_path / "layerwise_partition.png").read_bytes().startswith(b"\x89PNG")
+    summary, _ = make_and_read(figure.STUDIES[0], tmp_path)
+    holds = summary["holds"]
+    assert holds == figure.verdict(times)["holds"]
     pi = [part for part in holds if "11 x 11" in part and "Raspberry Pi 3B+" in part]
     assert len(pi) == 2
     assert all(holds[part] for part in pi)

@@ -1,7 +1,5 @@
 """The figures of Mu et al. that compare schemes and optimizers: small runs on made-up predictors, and verdicts."""
 
-import csv
-import json
 import math
 from dataclasses import replace
 from itertools import product
@@ -19,6 +17,7 @@ from studies.mu import schemes as _layerwise
 from studies.mu import tradeoff as layerwise_tradeoff
 from studies.mu.schemes import Choice, Store, choose, choose_at
 from tests.baselines.layerwise.synthetic import synthetic_predictor, synthetic_problem
+from tests.studies.made import failures, make_and_read
 
 GFLOPS = {"rpi3b": 0.2, "rpi4b": 3.0, "tk1": 326.4}
 METHODS = ("All_Local", "All_Server", "Neurosurgeon", "FPGM", "BottleNet++", "Proposed")
@@ -32,13 +31,6 @@ def made_up(network, device, rate, link="4g"):
 def made_up_problems(monkeypatch):
     for module in (layerwise_rates, layerwise_tradeoff, layerwise_noise, layerwise_optimizer):
         monkeypatch.setattr(module, "problem_at", made_up)
-
-
-def check_files(folder, name, holds):
-    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for kind in ("csv", "json", "png")}
-    summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    assert summary["holds"] == holds
-    return summary
 
 
 def test_problems_have_the_rate():
@@ -76,11 +68,10 @@ def test_rates(tmp_path, monkeypatch):
         "devices": ("rpi3b",),
         "work": tmp_path / "work",
     }
-    holds = layerwise_rates.make(tmp_path / "a", **options)
-    summary = check_files(tmp_path / "a", "layerwise_rates", holds)
+    (study,) = layerwise_rates.STUDIES
+    summary, rows = make_and_read(study, tmp_path / "a", **options)
     part = summary["measured"]["M4 (AlexNet, Raspberry Pi 3B+)"]
-    with (tmp_path / "a" / "layerwise_rates.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if not row["link"] and float(row["rate"]) == 1e4]
+    rows = [row for row in rows if not row["link"] and float(row["rate"]) == 1e4]
     delays = {row["scheme"]: float(row["delay"]) for row in rows}
     own = delays.pop("Proposed")
     assert part["second"][0] == pytest.approx(min(delays.values()) / own, rel=1e-6)
@@ -90,10 +81,9 @@ def test_rates(tmp_path, monkeypatch):
         raise AssertionError("nothing is left to choose")
 
     monkeypatch.setattr(_layerwise, "choose", refuse)
-    assert layerwise_rates.make(tmp_path / "b", **options) == holds
-    assert (tmp_path / "a" / "layerwise_rates.csv").read_bytes() == (
-        tmp_path / "b" / "layerwise_rates.csv"
-    ).read_bytes()
+    study.make(tmp_path / "b", **options)
+    texts = [(tmp_path / name / "layerwise_rates.csv").read_bytes() for name in "ab"]
+    assert texts[0] == texts[1]
     (tmp_path / "work" / "choices.json").write_text('{"a": [1]}')
     with pytest.raises(InvalidInputError, match="damaged"):
         Store(tmp_path / "work" / "choices.json")
@@ -105,21 +95,16 @@ def test_rates_verdict_reports_failures():
 
     parts = {"All_Server": [choice(30.0, 0), choice(1.0, 0)], "FPGM": [choice(2.0)] * 2}
     sound = {("alexnet", "rpi3b"): parts | {"Proposed": [choice(1.0), choice(1.0, 0)]}}
-    judged = layerwise_rates.verdict(sound, {}, (1e4, 1e8))
-    assert [part.split(": ")[1][:24] for part, holds in judged["holds"].items() if not holds] == [
-        "it leads the worst by th"
-    ]
+    failed = failures(layerwise_rates.verdict(layerwise_rates.Data((1e4, 1e8), sound, {})))
+    assert [part.split(": ")[1][:24] for part in failed] == ["it leads the worst by th"]
     broken = {("alexnet", "rpi3b"): parts | {"Proposed": [choice(2.1), choice(1.0, 0)]}}
-    failed = [part for part, holds in layerwise_rates.verdict(broken, {}, (1e4, 1e8))["holds"].items() if not holds]
-    assert len(failed) == 3
+    assert len(failures(layerwise_rates.verdict(layerwise_rates.Data((1e4, 1e8), broken, {})))) == 3
 
 
 def test_tradeoff(tmp_path):
     options = {"networks": ("alexnet",), "methods": ("Neurosurgeon", "BottleNet++", "Proposed"), "evaluations": 500}
-    holds = layerwise_tradeoff.make(tmp_path, **options)
-    check_files(tmp_path, "layerwise_tradeoff", holds)
-    with (tmp_path / "layerwise_tradeoff.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["scheme"] == "Neurosurgeon"]
+    _, rows = make_and_read(layerwise_tradeoff.STUDIES[0], tmp_path, **options)
+    rows = [row for row in rows if row["scheme"] == "Neurosurgeon"]
     network = made_up("alexnet", "rpi3b", 1e6).network
     flops = network.unit_flops().cumsum()
     for row in rows:
@@ -144,13 +129,11 @@ def test_noise(tmp_path, monkeypatch):
         coefficients=np.append(quiet.coefficients, 0.0004),
         base=quiet.base - 0.02,
     )
-    holds = layerwise_noise.make(tmp_path, snrs_db=(0.0, 50.0), evaluations=200, predictor=noisy)
-    check_files(tmp_path, "layerwise_noise", holds)
+    options = {"snrs_db": (0.0, 50.0), "evaluations": 200, "predictor": noisy}
+    _, rows = make_and_read(layerwise_noise.STUDIES[0], tmp_path, **options)
     digital, analog = layerwise_noise.problems_at(10.0, 10.0, noisy)
     assert digital.rate == pytest.approx(11.22e6, rel=1e-9)
     assert analog.rate == digital.rate
-    with (tmp_path / "layerwise_noise.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     for cuts, snr_db in product(layerwise_noise.FIRST_CUTS, ("0.0", "50.0")):
         there = [row for row in rows if (row["cuts"], row["snr_db"]) == (cuts, snr_db)]
         delays = {row["scheme"]: float(row["delay"]) for row in there}
@@ -163,12 +146,13 @@ def test_noise(tmp_path, monkeypatch):
 def test_noise_needs_its_predictor(tmp_path, monkeypatch):
     monkeypatch.setattr(layerwise_noise, "shipped_regression_predictors", list)
     with pytest.raises(InvalidInputError, match=r"cifar\.sweep --noise"):
-        layerwise_noise.make(tmp_path / "out")
+        layerwise_noise.STUDIES[0].make(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_optimizer(tmp_path):
-    holds = layerwise_optimizer.make(
+    summary, _ = make_and_read(
+        layerwise_optimizer.STUDIES[0],
         tmp_path,
         scenarios=(("alexnet", "rpi3b", "4g"),),
         evaluations=300,
@@ -177,13 +161,11 @@ def test_optimizer(tmp_path):
         sizes=(2, 4),
         repeats=1,
     )
-    summary = check_files(tmp_path, "layerwise_optimizer", holds)
-    assert holds["no search is faster than the proven bound"]
+    assert summary["holds"]["no search is faster than the proven bound"]
     (scenario,) = summary["measured"]["scenarios"].values()
     assert 0.0 < scenario["bound"] <= scenario["best"]
-    assert (
-        scenario["searches"]["CMA-ES"]["evaluations"] > scenario["searches"]["Algorithm 1, as printed"]["evaluations"]
-    )
+    evaluations = {name: each["evaluations"] for name, each in scenario["searches"].items()}
+    assert evaluations["CMA-ES"] > evaluations["Algorithm 1, as printed"]
 
 
 def test_chain_has_one_ratio_a_layer():
