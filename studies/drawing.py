@@ -24,12 +24,8 @@ def panels(
 
     Parameters
     ----------
-    size : (float, float)
-        Width and height in inches.
     spaces : dict, optional
         Of the constrained layout, such as ``{"hspace": 0.05}``.
-    options
-        Of `matplotlib.figure.Figure.subplots`.
 
     Returns
     -------
@@ -92,12 +88,8 @@ def write_labels(
 
     Parameters
     ----------
-    points, colours : mapping
-        Place and colour by label.
     obstacles : array_like, shape (n, 2, 2)
         Opposite corners, in data coordinates, of boxes to keep free; lines are boxes without width.
-    radius : float
-        Half a marker, in points.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -114,22 +114,7 @@ class Results:
 def compute(
     summary: Path = SUMMARY, jobs: int | None = None, work: Path = Path("runs/figures/decision_time")
 ) -> Results:
-    """Stored results of a comparison, and the clairvoyant bound of its worlds.
-
-    Parameters
-    ----------
-    summary : Path
-        ``summary.json`` of `baselines.compare`.
-    work : Path
-        Folder that remembers the bounds.
-    jobs : int
-        Number of processes.
-
-    Raises
-    ------
-    InvalidInputError
-        If the file is missing or is no such summary.
-    """
+    """Stored results of a comparison, and the clairvoyant bound of its worlds."""
     require([summary], COMMAND)
     try:
         stored = json.loads(summary.read_text(encoding="utf-8"))

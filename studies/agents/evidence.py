@@ -141,13 +141,7 @@ def _improvement_rows(evidence: Evidence) -> list[tuple[Any, ...]]:
 
 
 def write_evidence(evidence: Evidence, folder: Path, command: str) -> None:
-    """Write all tables and pictures.
-
-    Parameters
-    ----------
-    command : str
-        The command that made them.
-    """
+    """Write all tables and pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     summary = [_summarise(evidence, label) for label in evidence.players]
     differences = [

@@ -160,11 +160,6 @@ def load_config(source: str | Path | Mapping[str, Any]) -> GeneraliseConfig:
     ----------
     source : str, Path or mapping
         Path of a YAML file, or its content.
-
-    Raises
-    ------
-    InvalidInputError
-        If it cannot be read or used, there is no such agent or policy, or an agent cannot act at a point.
     """
     data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
     config = check_model(GeneraliseConfig, data, "config")

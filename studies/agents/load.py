@@ -86,16 +86,7 @@ class Sweep(NamedTuple):
 
 
 def settings(arrivals: str, rate: float, tasks: int) -> dict[str, Any]:
-    """Keyword arguments of the environment at a mean rate.
-
-    Parameters
-    ----------
-    arrivals : {"mmpp", "poisson"}
-    rate : float
-        In 1/s.
-    tasks : int
-        Tasks per episode.
-    """
+    """Keyword arguments of the environment at a mean rate."""
     env: dict[str, Any] = {"scenario": SCENARIO, "tasks": tasks, "arrivals": arrivals}
     if arrivals == "poisson":
         return env | {"arrival_rate": rate}
@@ -105,23 +96,7 @@ def settings(arrivals: str, rate: float, tasks: int) -> dict[str, Any]:
 
 
 def tuned_policies(path: Path) -> dict[str, dict[str, Any]]:
-    """The policies of `POLICIES` as a configuration names them, with the options that a tuning has found.
-
-    Parameters
-    ----------
-    path : Path
-        Result of ``python -m baselines.tune``.
-
-    Returns
-    -------
-    dict
-        Policy and options, by label.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such file, or it does not hold a rule.
-    """
+    """The policies of `POLICIES` as a configuration names them, with the options that a tuning has found."""
     if not path.is_file():
         raise InvalidInputError("tuned", str(path), f"Run 'python -m baselines.tune configs/tune/{path.stem}.yaml'.")
     rules = json.loads(path.read_text(encoding="utf-8"))["rules"]
@@ -147,15 +122,8 @@ def sweep(
 
     Parameters
     ----------
-    arrivals : {"mmpp", "poisson"}
-    work : Path
-        Folder that remembers finished worlds.
-    rates : sequence of float
-        Mean arrival rates in 1/s.
     worlds, tasks, seed : int
         Number of worlds, tasks in each, and seed of the first.
-    jobs : int
-        Number of processes.
     """
     policies = tuned_policies(TUNED[arrivals])
     parts = []
@@ -175,8 +143,6 @@ def clairvoyant_bounds(config: CompareConfig, work: Path, jobs: int = 1) -> NDAr
     ----------
     work : Path
         Folder that remembers them, under a digest of all that they depend on.
-    jobs : int
-        Number of processes.
 
     Returns
     -------
@@ -221,8 +187,6 @@ def compute(
 
     Parameters
     ----------
-    rates : sequence of float
-        Mean arrival rates in 1/s.
     worlds, tasks, seed : int
         Number of worlds at each rate, tasks in each, and seed of the first.
     jobs : int, optional
@@ -237,11 +201,6 @@ def compute(
 
 def estimates(swept: Sweep, reference: str) -> tuple[Estimate, Estimate]:
     """Mean delivered quality, and its difference to one series in the same worlds, with 95 % intervals.
-
-    Parameters
-    ----------
-    reference : str
-        One of `SERIES`.
 
     Returns
     -------

@@ -97,16 +97,6 @@ def read_training(folder: Path) -> list[dict[str, Any]]:
     ----------
     folder : Path
         Of a run of `agents.train` or `agents.imitate`, or of a shipped agent.
-
-    Returns
-    -------
-    list of dict
-        With ``command``, ``config``, ``git_revision`` and ``versions`` each.
-
-    Raises
-    ------
-    InvalidInputError
-        If the folder does not tell.
     """
     if (folder / "card.json").is_file():
         return list(_read_json(folder / "card.json")["training"])

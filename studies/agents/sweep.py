@@ -158,13 +158,7 @@ class _Outcome:
 
 
 def load_sweep(path: str | Path) -> SweepConfig:
-    """Read and check the file of a sweep.
-
-    Raises
-    ------
-    InvalidInputError
-        If the file cannot be read, a key is unknown, or a value cannot be used, in an entry as well.
-    """
+    """Read and check the file of a sweep."""
     data = read_mapping(path)
     config = check_model(SweepConfig, data, str(path))
     if config.target not in config.references:
@@ -187,20 +181,7 @@ def load_sweep(path: str | Path) -> SweepConfig:
 
 
 def list_runs(config: SweepConfig, folder: Path, origin: str = "sweep") -> list[Run]:
-    """Runs of a sweep, the first ones of all entries before the second ones.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the sweep.
-    origin : str
-        Name of the file for errors.
-
-    Raises
-    ------
-    InvalidInputError
-        If an entry has an unknown field, lacks its algorithm, or sets what belongs to the sweep.
-    """
+    """Runs of a sweep, the first ones of all entries before the second ones."""
     for label, entry in config.entries.items():
         fields = config.common | entry
         if "algo" not in fields:
@@ -229,13 +210,7 @@ def _make_run(config: SweepConfig, folder: Path, label: str, seed: int, origin: 
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is missing, or not every row has all columns.
-    """
+    """Rows of a CSV file."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
@@ -247,13 +222,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _is_finished(run: Run) -> bool:
-    """Whether a run has come to its end; False where it has not begun.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is damaged, or of another configuration.
-    """
+    """Whether a run has come to its end; False where it has not begun."""
     folder = run.config.folder
     if not (folder / "config.yaml").exists():
         return False
@@ -437,17 +406,11 @@ def sweep(config: SweepConfig, folder: Path, jobs: int, backend: str = "loky") -
     ----------
     jobs : int
         Runs at a time; -1 for as many as there are cores.
-    backend : {"loky", "ray"}
 
     Returns
     -------
     list
         Of what was done, errors included; runs that were finished before are left out.
-
-    Raises
-    ------
-    InvalidInputError
-        If the environment, a reference or the backend cannot be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

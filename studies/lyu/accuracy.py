@@ -253,18 +253,7 @@ def settings(found: Iterable[Design]) -> list[Setting]:
 
 
 def read_measurements(source: Path) -> Measurements:
-    """Measured F1, of the rows with most questions.
-
-    Parameters
-    ----------
-    source : file
-        CSV file of `coinfer_gym.models.measure.measure`.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such file, it lacks a column, or the unpruned network is not in it.
-    """
+    """Measured F1, of the rows with most questions."""
     if not source.is_file():
         raise InvalidInputError("measurements", str(source), f"There is no such file. {_remedy()}")
     rows = list(csv.DictReader(io.StringIO(source.read_text(encoding="utf-8"))))
@@ -301,30 +290,13 @@ class Data(NamedTuple):
 
 
 def compute(along_budgets: bool, source: Path = MEASUREMENTS) -> Data:
-    """Designs along the budgets, or over the cuts, with what was measured of them (a CSV file).
-
-    Raises
-    ------
-    InvalidInputError
-        If designs were not measured.
-    """
+    """Designs along the budgets, or over the cuts, with what was measured of them (a CSV file)."""
     measured = read_measurements(source)
     return Data(join(designs(), measured)[0 if along_budgets else 1], measured)
 
 
 def join(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Curve], dict[Key, Curve]]:
-    """Put designs and their measured F1 together.
-
-    Parameters
-    ----------
-    found : sequence of Design
-        From `designs`.
-
-    Raises
-    ------
-    InvalidInputError
-        If designs were not measured.
-    """
+    """Put designs and their measured F1 together."""
     needed = settings(found)
     missing = [setting for setting in needed if measured.find(setting) is None]
     if missing:
@@ -354,11 +326,6 @@ def margin(first: Floats, second: Floats) -> Floats:
 
 def compare(first: Curve, second: Curve) -> dict[str, Any]:
     """One line against another, point by point.
-
-    Parameters
-    ----------
-    first, second : Curve
-        Over the same values.
 
     Returns
     -------

@@ -53,10 +53,6 @@ def make_autoencoder(name: str, pixels: int, seed: int = 0) -> nn.Sequential:
 
     Parameters
     ----------
-    name : str
-        A key of `WIDTHS`.
-    pixels : int
-        Inputs, and outputs.
     seed : int
         Of the weights, Gaussian with variance 2 over the number of inputs (He).
 
@@ -65,11 +61,6 @@ def make_autoencoder(name: str, pixels: int, seed: int = 0) -> nn.Sequential:
     nn.Sequential
         Its members are the blocks, each a ``Linear`` without bias and a ``ReLU``; the last has no ``ReLU``, under
         which pixels that begin negative would never learn.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such network.
     """
     if name not in WIDTHS:
         raise InvalidInputError("network", name, nearest(name, WIDTHS))
@@ -90,12 +81,8 @@ def train(network: nn.Sequential, images: Tensor, training: Training | None = No
 
     Parameters
     ----------
-    network : nn.Sequential
-        From `make_autoencoder`.
     images : Tensor, shape (images, pixels)
         Rows of norm 1.
-    training : Training, optional
-        How.
 
     Returns
     -------
@@ -135,11 +122,6 @@ def read_digits() -> Tensor:
     Returns
     -------
     Tensor, shape (1797, 64)
-
-    Raises
-    ------
-    InvalidInputError
-        If scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits
@@ -153,8 +135,6 @@ def read_cifar10_grey(path: Path, count: int) -> Tensor:
 
     Parameters
     ----------
-    path : Path
-        As `studies.mu.cifar.data.read_jpegs` takes it.
     count : int
         How many, evenly spread over the file, which may be sorted by class.
 
@@ -162,11 +142,6 @@ def read_cifar10_grey(path: Path, count: int) -> Tensor:
     -------
     Tensor, shape (count, 1024)
         Luma of ITU-R 601.
-
-    Raises
-    ------
-    InvalidInputError
-        As `studies.mu.cifar.data.read_jpegs`.
     """
     pixels, _ = read_jpegs(path, "L", count)
     rows = pixels.reshape(count, -1).astype(np.float32)
@@ -179,11 +154,6 @@ def theorem_constant(network: nn.Sequential) -> float:
 
     For every input of norm 1 the output of a pruned network moves by at most this times ``||w - w_hat||_1``; the
     derivation is in docs/mathematics.md.
-
-    Parameters
-    ----------
-    network : nn.Sequential
-        Blocks with one matrix each, before pruning.
     """
     logs = [math.log(float(torch.linalg.matrix_norm(weight))) for weight in _matrices(network)]
     return math.exp(sum(logs) - min(logs))
@@ -200,13 +170,6 @@ def layer_bound(network: nn.Sequential, pruned: nn.Sequential, norm: str = "frob
     ----------
     network, pruned : nn.Sequential
         Blocks with one matrix each, before and after.
-    norm : {"frobenius", "spectral"}
-        Of the matrices.
-
-    Returns
-    -------
-    float
-        For inputs of norm 1.
     """
     order = "fro" if norm == "frobenius" else 2
 

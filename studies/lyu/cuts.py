@@ -71,12 +71,8 @@ def compute(
 
     Parameters
     ----------
-    names : sequence of str
-        The qualities.
     budgets : sequence of (float, float)
         Delay and energy budgets relative to the scenario's.
-    jobs : int
-        Processes for successive convex approximation.
     """
     keys: list[Key] = [
         (network, prompt, name, pair)

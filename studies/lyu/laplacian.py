@@ -89,11 +89,6 @@ def block_matrices(network: PreTrainedModel | nn.Sequential) -> list[list[Tensor
     -------
     list of list of Tensor
         Vectors (biases, norms) only where a block has nothing else. Embeddings are in the first block.
-
-    Raises
-    ------
-    InvalidInputError
-        If the blocks of a network of `transformers` cannot be found.
     """
     blocks = ([weight.detach() for weight in block] for block in weights_of_blocks(network))
     return [[weight for weight in block if weight.ndim >= 2] or block for block in blocks]
@@ -108,11 +103,6 @@ def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
     ----------
     weights : Tensor or iterable of Tensor
         Of any shapes.
-
-    Raises
-    ------
-    InvalidInputError
-        If there are fewer than two weights, one is not finite, or all are 0.
     """
     parts = [weights] if isinstance(weights, Tensor) else list(weights)
     values = torch.cat([part.detach().flatten() for part in parts]) if parts else torch.empty(0)
@@ -143,21 +133,11 @@ def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
 def fit_blocks(network: PreTrainedModel | nn.Sequential) -> list[WeightFit]:
     """Fit the weights of every block of a network.
 
-    Parameters
-    ----------
-    network : PreTrainedModel or nn.Sequential
-        With weights, as in `block_matrices`.
-
     Returns
     -------
     list of WeightFit
         In the order of the blocks. Their ``laplacian_rate`` are those that
         `coinfer_gym.models.build.workload_from_model` writes into the workload's blocks.
-
-    Raises
-    ------
-    InvalidInputError
-        As in `block_matrices` and `fit_weights`.
     """
     return [fit_weights(block) for block in block_matrices(network)]
 

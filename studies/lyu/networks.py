@@ -71,13 +71,7 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 @cache
 def networks() -> tuple[Network, ...]:
-    """The MiniLM and the four auto-encoders; loaded and trained once.
-
-    Raises
-    ------
-    InvalidInputError
-        If the package of the MiniLM, scikit-learn or the recorded data are missing.
-    """
+    """The MiniLM and the four auto-encoders; loaded and trained once."""
     # The quick reasons to fail come first: training takes minutes.
     found = [minilm(paragraphs())]
     images = {
@@ -93,14 +87,8 @@ def autoencoder(name: str, data: str, images: Tensor, training: Training) -> Net
 
     Parameters
     ----------
-    name : str
-        A key of `WIDTHS`.
-    data : str
-        What the images are.
     images : Tensor, shape (images, pixels)
         Rows of norm 1; some of them are the measured inputs.
-    training : Training
-        How.
     """
     model = make_autoencoder(name, images.shape[1], training.seed)
     losses = train(model, images, training)

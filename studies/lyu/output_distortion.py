@@ -132,8 +132,6 @@ def gradient_norm(network: Network, probes: int = PROBES, seed: int = 0) -> floa
     ----------
     probes : int
         Random `v` an input; the relative error falls with the root of their number.
-    seed : int
-        Of the signs.
     """
     weights = list(prunable(network.model))
     generator = torch.Generator().manual_seed(seed)

@@ -60,15 +60,6 @@ def feasible_values(problem: Problem, rows: NDArray[np.void]) -> tuple[Floats, F
 def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tuple[Floats, Floats]:
     """Successive convex approximation of many problems, each at its cut.
 
-    Parameters
-    ----------
-    tasks : sequence of (Problem, int)
-        Each problem and its cut.
-    jobs : int
-        Processes.
-    title : str
-        Stands before the progress bar.
-
     Returns
     -------
     quality, distortion : ndarray, shape (tasks,)

@@ -72,8 +72,6 @@ def compute(names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dic
 
     Parameters
     ----------
-    names : sequence of str
-        The qualities.
     shape : (int, int)
         Number of gains and of delay budgets.
     """

@@ -116,17 +116,7 @@ def sca_gaps(
     max_iterations: int = MAX_ITERATIONS,
     tick: Callable[[], object] = lambda: None,
 ) -> ScaGaps:
-    """Run the algorithm once on each drawn problem, at the best cut, and measure what each iterate lacks.
-
-    Parameters
-    ----------
-    count : int
-        Number of problems.
-    thresholds : sequence of float
-        None below `FINEST`.
-    tick : callable
-        Called after each problem.
-    """
+    """Run the algorithm once on each drawn problem, at the best cut, and measure what each iterate lacks."""
     runs: list[NDArray[np.float64]] = []
     stop = np.zeros((count, len(thresholds)), dtype=np.int64)
     excess, rise, refused = np.zeros(count), np.zeros(count), np.zeros(count)

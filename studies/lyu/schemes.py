@@ -158,12 +158,8 @@ def compute(
 
     Parameters
     ----------
-    names : sequence of str
-        The qualities.
     points : int
         Number of budgets, even on a logarithmic scale.
-    jobs : int
-        Processes for successive convex approximation.
     """
     curves: dict[Key, Curve] = {}
     for network in NETWORKS:
@@ -204,8 +200,6 @@ def find_onset(budget: Budget, problem: Problem, cut: int | None = None, other: 
 
     Parameters
     ----------
-    cut : int, optional
-        All cuts where None.
     other : float, optional
         The other budget; the problem's own where None.
     """

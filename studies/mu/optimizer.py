@@ -156,10 +156,6 @@ def compute(
     ----------
     evaluations, each_cut_evaluations : int
         Budgets of Algorithm 1 as printed and at each cut.
-    sizes : sequence of int
-        Retained ratios of the chains.
-    repeats : int
-        Runs for each size.
     """
     compared = {}
     for key in tqdm(scenarios, desc="optimizers", unit="scenario", disable=None):

@@ -170,13 +170,7 @@ def function_gaps(
 
 
 def growth(function: str, sizes: Sequence[int], repeats: int, seed: int) -> Growth:
-    """What one run of Algorithm 1 to its last scale costs, by number of variables.
-
-    Parameters
-    ----------
-    function : str
-        A key of `FUNCTIONS`.
-    """
+    """What one run of Algorithm 1 to its last scale costs, by number of variables."""
     evaluations = np.zeros((len(sizes), repeats), np.int64)
     times, left = np.zeros((len(sizes), repeats)), np.zeros((len(sizes), repeats))
     for a, size in enumerate(sizes):
@@ -236,12 +230,6 @@ def compute(
 
     Parameters
     ----------
-    names : sequence of str
-        Qualities of P1.
-    count : int
-        Problems per quality.
-    evaluations : int
-        Budget of every search.
     repeats : int
         Searches per standard function and dimension, and per function and size.
     """

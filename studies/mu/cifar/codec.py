@@ -141,10 +141,6 @@ def principal_components(network: Chain, cut: int, images: Images) -> tuple[Tens
     ----------
     network : Chain
         The network, left in the mode for evaluation.
-    cut : int
-        Units on the device.
-    images : Images
-        `PRINCIPAL_IMAGES` of them are used, evenly spread.
 
     Returns
     -------

@@ -65,27 +65,6 @@ def compress(network: Chain, design: Design, images: Images, tuning: Tuning) -> 
     """Prune a network, tune it, cut it, add a codec, and tune everything end to end.
 
     A step that changes nothing is left out with its tuning: a network without pruning, codec and noise stays as it is.
-
-    Parameters
-    ----------
-    network : Chain
-        Trained; left as it is.
-    design : Design
-        What to make of it.
-    images : Images
-        To tune on.
-    tuning : Tuning
-        How.
-
-    Returns
-    -------
-    CoInference
-        In the mode for evaluation.
-
-    Raises
-    ------
-    InvalidInputError
-        If the design does not fit the network, or has noise where no feature is sent.
     """
     units = len(network.units)
     inner = 0 < design.cut < units

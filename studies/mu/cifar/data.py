@@ -51,15 +51,8 @@ def read_cifar10(path: Path, count: int | None = None) -> Images:
 
     Parameters
     ----------
-    path : Path
-        As `read_jpegs` takes it.
     count : int, optional
         How many, evenly spread over the file; all without it.
-
-    Raises
-    ------
-    InvalidInputError
-        As `read_jpegs`.
     """
     pixels, labels = read_jpegs(path, "RGB", count)
     return Images(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.astype(np.int64)))
@@ -82,11 +75,6 @@ def read_jpegs(path: Path, mode: str, count: int | None = None) -> tuple[np.ndar
     -------
     pixels : ndarray, shape (count, 32, 32, 3) or (count, 32, 32), uint8
     labels : ndarray, shape (count,), uint8
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such file, it has another format or fewer images, or Pillow is not installed.
     """
     if not path.is_file():
         raise InvalidInputError("data", str(path), f"There is no such file: let {DATA} name the folder of {TRAIN}.")

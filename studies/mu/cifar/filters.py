@@ -24,15 +24,8 @@ def retained_ratios(name: str, retained: Mapping[str, float] | Sequence[float]) 
 
     Parameters
     ----------
-    name : {"alexnet", "regnet"}
-        Of the network.
     retained : mapping or sequence of float
         In (0, 1]: by group, 1 where it is left out, or of all groups in their order.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such group, one is missing in a sequence, or a ratio is outside (0, 1].
     """
     names = [group.name for group in GROUPS[name]]
     if isinstance(retained, Mapping):
@@ -58,23 +51,9 @@ def prune_filters(network: Chain, retained: Mapping[str, float] | Sequence[float
 
     Parameters
     ----------
-    network : Chain
-        Unpruned; left as it is.
-    retained : mapping or sequence of float
-        As `retained_ratios` takes it.
     criterion : {"l1", "geometric_median"}
         What stays: filters with the largest L1 norm of weights (without bias and norm, Li et al. 2017), or those with
         the largest sum of Euclidean distances to the other filters of their layer (He et al. 2019).
-
-    Returns
-    -------
-    Chain
-        With new layers; no masks.
-
-    Raises
-    ------
-    InvalidInputError
-        As `retained_ratios`; or if there is no such criterion.
     """
     if criterion not in CRITERIA:
         raise InvalidInputError("criterion", criterion, nearest(criterion, CRITERIA))

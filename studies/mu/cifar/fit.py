@@ -66,14 +66,7 @@ class Measurements(NamedTuple):
 
 
 def read_measurements(path: Path) -> Measurements:
-    """Measured designs of a CSV file and of the JSON file beside it.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such file, a column is missing, a number cannot be used, or only some designs were measured with
-        noise.
-    """
+    """Measured designs of a CSV file and of the JSON file beside it."""
     beside = path.with_suffix(".json")
     for file in (path, beside):
         if not file.is_file():
@@ -130,24 +123,10 @@ def make_predictor(
     stand beside it. Those of Mu et al. (Table IV) cannot all be of this kind: they rank a decision tree last, which
     at scikit-learn's settings makes no error at all on what it was fitted on.
 
-    Parameters
-    ----------
-    name : str
-        Of the predictor.
-    seed : int
-        Of cross-validation and regressors.
-    made_by : str
-        Command that makes it.
-
     Returns
     -------
     scores : list of dict
         Fields of `regress.Score`, and ``scored``: ``"cross_validation"`` or ``"in_sample"``.
-
-    Raises
-    ------
-    InvalidInputError
-        If the data cannot be used.
     """
     X, y, names = measured.features, measured.accuracy, measured.names
     makers: dict[str, Callable[[int], regress.Regressor]] = {**regress.DEFAULTS, "DistilledTrees": _taught(measured)}
@@ -192,13 +171,7 @@ def _describe(regressor: str, measured: Measurements, passed_over: Sequence[str]
 
 
 def additive(regressor: Any) -> Additive:
-    """Constant, linear form and sum of trees that a fitted regressor is.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is no such sum, as AdaBoost is none: it takes a weighted median of its trees.
-    """
+    """Constant, linear form and sum of trees that a fitted regressor is."""
     trees: list[tuple[Any, float, Any]]  # tree, weight, features that its own numbers stand for
     base = 0.0
     if isinstance(regressor, LinearRegression):

@@ -64,19 +64,7 @@ class Chain(nn.Module):
 
 
 def make_network(name: str, seed: int = 0) -> Chain:
-    """An untrained network.
-
-    Parameters
-    ----------
-    name : {"alexnet", "regnet"}
-    seed : int
-        Of the first weights.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such network.
-    """
+    """An untrained network."""
     if name not in NAMES:
         raise InvalidInputError("network", name, f"Known are {', '.join(NAMES)}.{nearest(name, NAMES)}")
     with torch.random.fork_rng(devices=[]):

@@ -94,17 +94,6 @@ def draw_design(network: Network, number: int, *, noise: bool = False, criterion
     them 1. The cut is uniform; the compression is uniform in its logarithm, down to that share of the way to one
     channel of the unpruned feature, and 1 for 30 % of the designs. With noise only inner cuts are drawn, and the ratio
     of signal to noise is uniform in 0..50 dB.
-
-    Parameters
-    ----------
-    number : int
-        Of the design, from 0.
-    noise : bool
-        Whether the channel has noise.
-    criterion : {"l1", "geometric_median"}
-        Of pruning.
-    seed : int
-        Of all designs.
     """
     generator = np.random.default_rng([seed, number])
     groups, units = len(network.groups), len(network.units)
@@ -123,13 +112,7 @@ def draw_design(network: Network, number: int, *, noise: bool = False, criterion
 
 
 def layer_designs(network: Chain, criterion: str = "l1") -> list[Work]:
-    """AlexNet with its second convolution pruned alone, and with its first fully connected layer compressed alone.
-
-    Raises
-    ------
-    InvalidInputError
-        If the network is another: claim M1 is about AlexNet.
-    """
+    """AlexNet with its second convolution pruned alone, and with its first fully connected layer compressed alone."""
     if network.name != "alexnet":
         raise InvalidInputError("layers", network.name, "The single-layer curves are those of alexnet.")
     names = [group.name for group in GROUPS[network.name]]
@@ -156,11 +139,6 @@ def chosen_designs(network: Chain, path: Path) -> list[Work]:
     path : Path
         CSV file with the columns ``curve``, what a design is called, ``cut``, ``retained_<group>`` of every group,
         ``compression`` and ``criterion``; others are not looked at.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such file, or it holds no designs of this network.
     """
     if not path.is_file():
         raise InvalidInputError("designs", str(path), "There is no such file.")
@@ -191,14 +169,8 @@ def sweep(source: Source, work: Sequence[Work], output: Path, *, jobs: int = 1) 
 
     Parameters
     ----------
-    source : Source
-        Network and data.
     work : sequence of Work
         What to measure; numbers that the file has are not measured again.
-    output : Path
-        CSV file of the results.
-    jobs : int
-        Processes, each with one thread.
 
     Returns
     -------
@@ -206,11 +178,6 @@ def sweep(source: Source, work: Sequence[Work], output: Path, *, jobs: int = 1) 
         All rows of the file by number: ``curve`` where there is one, ``design``, ``cut``, ``retained_<group>``,
         ``compression``, ``sent_channels`` and ``sent_values`` of one image (0 where nothing is sent), ``snr_db``
         (empty without noise), ``accuracy`` on all test images, and ``seconds`` of processor time.
-
-    Raises
-    ------
-    InvalidInputError
-        If the network or the data cannot be read, or the file is damaged or holds other designs.
     """
     rows = _read_rows(output, work, _network(source.weights).name)
     done = {int(row["design"]) for row in rows}

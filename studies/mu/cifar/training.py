@@ -74,21 +74,10 @@ def tune(
 
     Parameters
     ----------
-    network : nn.Module
-        From scaled images to logits.
-    images : Images
-        To learn from.
-    recipe : Recipe
-        How.
     momentum : sequence of Tensor, optional
         One buffer a parameter, updated in place, for a training that is to be resumed; zeros at the start.
     first : int
         Update to go on from. Update ``u`` draws the same whatever was run before it.
-
-    Yields
-    ------
-    float
-        The loss of every update, before it.
     """
     parameters = list(network.parameters())
     buffers = [torch.zeros_like(weight) for weight in parameters] if momentum is None else list(momentum)
@@ -120,17 +109,7 @@ def tune(
 
 @torch.inference_mode()
 def accuracy(network: nn.Module, images: Images, seed: int = 0) -> float:
-    """Share of images that a network classifies rightly, in the precision it was tuned in.
-
-    Parameters
-    ----------
-    network : nn.Module
-        From scaled images to logits.
-    images : Images
-        With their true classes.
-    seed : int
-        Of a channel's noise.
-    """
+    """Share of images that a network classifies rightly, in the precision it was tuned in."""
     network.eval()
     right = 0
     with torch.random.fork_rng(devices=[]):
@@ -144,13 +123,7 @@ def accuracy(network: nn.Module, images: Images, seed: int = 0) -> float:
 
 
 def load_network(folder: Path) -> Chain:
-    """A network that `train` has written.
-
-    Raises
-    ------
-    InvalidInputError
-        If the folder holds no finished training, or a damaged one.
-    """
+    """A network that `train` has written."""
     if not (folder / WEIGHTS).is_file():
         raise InvalidInputError(
             "weights",
@@ -169,27 +142,10 @@ def load_network(folder: Path) -> Chain:
 def train(name: str, data: Path, output: Path, recipe: Recipe, threads: int) -> dict[str, Any]:
     """Train a network and write it with its log; goes on where it was interrupted, and does nothing twice.
 
-    Parameters
-    ----------
-    name : {"alexnet", "regnet"}
-    data : Path
-        Folder of `TRAIN` and `TEST`.
-    output : Path
-        Folder of the result.
-    recipe : Recipe
-        How.
-    threads : int
-        Threads of torch.
-
     Returns
     -------
     dict
         What made the network, and its ``accuracy`` on the test images.
-
-    Raises
-    ------
-    InvalidInputError
-        If the data cannot be read, or the folder holds a training with another recipe or a damaged one.
     """
     made_by = {"network": name, **asdict(recipe), "threads": threads, "versions": versions(), "machine": machine()}
     description, log, progress = output / DESCRIPTION, output / LOG, output / PROGRESS
