@@ -9,7 +9,7 @@ import pytest
 
 from studies.catalogue import CATALOGUE
 from studies.figure import PUBLISHED, read_published
-from studies.lyu import accuracy, cuts, regimes, sca_convergence, schemes
+from studies.lyu import accuracy, cuts, designs, regimes, sca_convergence, schemes
 from tests.studies.made import failures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,8 +103,8 @@ def test_l10_inner_cuts_have_a_region():
 
 
 def test_l11_designs_in_f1_are_as_published():
-    measured = accuracy.read_measurements(accuracy.MEASUREMENTS)
-    for study, curves in zip(accuracy.STUDIES, accuracy.join(accuracy.designs(), measured), strict=True):
+    measured = designs.read_measurements(designs.MEASUREMENTS)
+    for study, curves in zip(accuracy.STUDIES, accuracy.join(designs.designs(), measured), strict=True):
         judged = study.verdict(accuracy.Data(curves, measured))
         assert {claim.split(":")[0].split(" ")[0] for claim in judged["holds"]} == {"L11"}
         # Statements that measurements refute stay in the table (docs/claims.md).

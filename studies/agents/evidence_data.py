@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 
 from coinfer_gym.errors import InvalidInputError
-from studies.agents.sweep import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, read_rows, selection_worlds
+from studies.agents.sweep import read_rows
+from studies.agents.sweep_config import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, selection_worlds
 
 Floats = NDArray[np.float64]
 Measure = Callable[[Floats], Any]

@@ -1,25 +1,15 @@
 """Designs in real F1 (Lyu et al., Figs. 4-6; claim L11): what the designs of P1 reach on a measured network.
 
-Scenario ``minilm-squad``. Every design is a decision of P1: a cut and two retained ratios among its controls. The
-network was cut and pruned so, by magnitude and at random, and answered the same questions each time:
+`studies.lyu.designs` makes the designs and measures them; these figures read the stored measurements.
 
-``python -m studies.lyu.accuracy --model FOLDER --data squad_eval.json.gz`` measures the designs (it needs the
-extra ``models``, and goes on where it was interrupted); the figures read the stored file.
-
-F1 is given as a share of the unpruned network's on the same questions. The file keeps the mean and its standard error
-alone, not the questions one by one, so errors of a difference are computed as if both had answered different questions.
-As hard questions are hard for both, that is more than the true error: differences found are safe, and some that exist
-count as none.
+F1 is given as a share of the unpruned network's on the same questions. The file has only the mean and its standard
+error, not the questions one by one. So the error of a difference is computed as if both had answered different
+questions. It is larger than the true one, as hard questions are hard for both: differences that are found are safe,
+and some that exist are missed.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import json
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,48 +21,36 @@ from numpy.typing import NDArray
 
 from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from baselines.schemes import SCHEMES
-from coinfer_gym import InvalidInputError, Problem, Solution, load_scenario, load_workload, solve_exact
-from coinfer_gym.laim.predictor import load_predictor
+from coinfer_gym import InvalidInputError
 from studies.drawing import finish_axis, legend_below, log_ticks, mark_scenario, panels
 from studies.figure import Floats, Pictures, Study, number_text
+from studies.lyu.designs import (
+    ACCURACY,
+    BOUND,
+    CLOSED_FORM,
+    CUT_BUDGETS,
+    FIXED_CUT,
+    JOINT,
+    LINES,
+    MEASUREMENTS,
+    METHODS,
+    PROMPTS,
+    REMEDY,
+    SCENARIO,
+    SPANS,
+    Design,
+    Measurements,
+    Panel,
+    base_problem,
+    cut_panel,
+    designs,
+    read_measurements,
+    settings,
+)
 from studies.lyu.schemes import BUDGETS, RIVALS, Budget, find_onset
-
-SCENARIO = "minilm-squad"
-MEASUREMENTS = Path(__file__).parent / "measurements" / "minilm-squad-designs.csv"
-
-METHODS = ("magnitude", "random")
-FIXED_CUT = 3
-"""The middle of the six blocks."""
-
-POINTS = 6
-SPANS = {"delay": (0.2, 1.6), "energy": (0.1, 4.0)}
-"""Ends of the budgets, relative to the scenario's: from next to nothing kept to nearly all of it."""
-
-BOUND, ACCURACY, CLOSED_FORM = "rate_distortion", "accuracy", "magnitude_pruning"
-"""What a design maximises. The closed form of magnitude pruning stands for both kinds of pruning: that of random
-pruning is linear in the retained share, like the logarithm of the bound, and leads to nearly its designs."""
 
 CRITERIA = {BOUND: "the bound", ACCURACY: "predicted F1", CLOSED_FORM: "the closed form"}
 """Names of what is maximised."""
-
-LINES = {
-    "joint": ("joint", BOUND),
-    "fixed_power": ("fixed_power", BOUND),
-    "fixed_frequency": ("fixed_frequency", BOUND),
-    "device_pruning": ("device_pruning", BOUND),
-    "server_pruning": ("server_pruning", BOUND),
-    "joint_accuracy": ("joint", ACCURACY),
-    "joint_closed_form": ("joint", CLOSED_FORM),
-}
-"""Scheme and quality of each line."""
-
-JOINT = ("joint", "joint_accuracy", "joint_closed_form")
-
-CUT_BUDGETS = ((1.0, 1.0), (0.4, 0.4))
-"""Delay and energy budgets relative to the scenario's at which every cut is solved; the first pair is its own."""
-
-PROMPTS = ("multimodal", "text")
-"""Raw samples: the scenario's picture of a page, or its text alone."""
 
 SURE = 2.0
 """Standard errors by which a difference of F1 must exceed 0 to count as one."""
@@ -89,90 +67,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markersize": 3.5, "markeredgewidth": 0.7}
 _DODGE = 0.012  # between lines, relative to a budget, so that the bars of errors stand side by side
-_SAME = 1.5e-4  # ratios rounded to four decimals may fall either way on another processor
 _COLUMNS = ("cut", "retained_device", "retained_server", "f1", "error", "predicted")
-
-Panel = tuple[str, str]
-"""``("delay", "fixed")`` and the like: along that budget, with that cut. ``("text", "1 T0, 1 E0")`` and the like: every
-cut with that raw sample under those budgets."""
-
-
-class Setting(NamedTuple):
-    """What is measured of a design: cut, retained ratios rounded to four decimals, and kind of pruning."""
-
-    cut: int
-    retained_device: float
-    retained_server: float
-    method: str
-
-
-class Design(NamedTuple):
-    """One decision.
-
-    Attributes
-    ----------
-    panel : Panel
-        Where it stands.
-    method : {"magnitude", "random"}
-        Of pruning.
-    line : str
-        Key of `LINES`.
-    value : float
-        Budget in s or J, or the cut.
-    problem : Problem
-        What was solved, with the predictor of the method.
-    solution : Solution
-        The exact optimum.
-    """
-
-    panel: Panel
-    method: str
-    line: str
-    value: float
-    problem: Problem
-    solution: Solution
-
-    @property
-    def setting(self) -> Setting:
-        """What to measure; the unpruned network is the same for both kinds of pruning."""
-        ratios = (round(self.solution.retained_device, 4), round(self.solution.retained_server, 4))
-        return Setting(self.solution.cut, *ratios, METHODS[0] if ratios == (1.0, 1.0) else self.method)
-
-
-UNPRUNED = Setting(0, 1.0, 1.0, METHODS[0])
-"""What F1 is relative to."""
-
-
-class Measurements(NamedTuple):
-    """What was measured.
-
-    Attributes
-    ----------
-    f1 : dict of Setting to (float, float)
-        F1 and its standard error, relative to the unpruned network's F1.
-    unpruned, unpruned_error : float
-        F1 of the unpruned network and its standard error, as they are.
-    samples : int
-        Questions.
-    """
-
-    f1: dict[Setting, tuple[float, float]]
-    unpruned: float
-    unpruned_error: float
-    samples: int
-
-    def find(self, setting: Setting) -> tuple[float, float] | None:
-        """F1 and error of a setting, up to the rounding of its ratios; None where it was not measured."""
-        if setting in self.f1:
-            return self.f1[setting]
-        for other, value in self.f1.items():
-            apart = max(
-                abs(other.retained_device - setting.retained_device),
-                abs(other.retained_server - setting.retained_server),
-            )
-            if (other.cut, other.method) == (setting.cut, setting.method) and apart <= _SAME:
-                return value
-        return None
 
 
 class Curve(NamedTuple):
@@ -203,85 +98,6 @@ Key = tuple[Panel, str, str]
 """Panel, kind of pruning and line of a curve."""
 
 
-def base_problem(method: str) -> Problem:
-    """P1 of the scenario at its mean gain, without fading, with the predictor of one kind of pruning."""
-    scenario = load_scenario(SCENARIO)
-    problem = scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0))
-    return replace(problem, predictor=load_predictor(f"{SCENARIO}-{method}"))
-
-
-def cut_panel(prompt: str, pair: tuple[float, float]) -> Panel:
-    """Panel of a comparison of cuts."""
-    return prompt, f"{pair[0]:g} T0, {pair[1]:g} E0"
-
-
-def designs() -> list[Design]:
-    """Decisions along both budgets, and those of every cut."""
-    found = []
-    for method in METHODS:
-        problem = base_problem(method)
-        for budget, span in SPANS.items():
-            field = f"{budget}_budget"
-            for value in getattr(problem, field) * np.geomspace(*span, POINTS):
-                change: dict[str, Any] = {field: float(value)}
-                varied = replace(problem, **change)
-                found += [_solve((budget, "fixed"), method, line, value, varied, FIXED_CUT) for line in LINES]
-                found += [_solve((budget, "free"), method, line, value, varied, None) for line in JOINT]
-        for pair in CUT_BUDGETS:
-            delay, energy = problem.delay_budget * pair[0], problem.energy_budget * pair[1]
-            tight = replace(problem, delay_budget=delay, energy_budget=energy)
-            text = tight.workload.with_input_bits(load_workload(SCENARIO).input_bits)
-            for prompt, posed in zip(PROMPTS, (tight, replace(tight, workload=text)), strict=True):
-                found += [
-                    _solve(cut_panel(prompt, pair), method, line, cut, posed, cut)
-                    for line in ("joint", "joint_accuracy")
-                    for cut in range(posed.workload.cuts)
-                ]
-    return found
-
-
-def _solve(panel: Panel, method: str, line: str, value: float, problem: Problem, cut: int | None) -> Design:
-    """The exact optimum of a line."""
-    scheme, quality = LINES[line]
-    restricted = SCHEMES[scheme].restrict(replace(problem, quality=quality))
-    return Design(panel, method, line, float(value), restricted, solve_exact(restricted, cut))
-
-
-def settings(found: Iterable[Design]) -> list[Setting]:
-    """What the feasible designs need measured, each once, the unpruned network first."""
-    return list(dict.fromkeys([UNPRUNED, *(each.setting for each in found if each.solution.feasible)]))
-
-
-def read_measurements(source: Path) -> Measurements:
-    """Measured F1, of the rows with most questions."""
-    if not source.is_file():
-        raise InvalidInputError("measurements", str(source), f"There is no such file. {_remedy()}")
-    rows = list(csv.DictReader(io.StringIO(source.read_text(encoding="utf-8"))))
-    try:
-        samples = max((int(row["samples"]) for row in rows), default=0)
-        found = {
-            Setting(
-                int(row["cut"]), float(row["retained_device"]), float(row["retained_server"]), row["method"]
-            ): np.array([float(row["f1"]), float(row["f1_error"])])
-            for row in rows
-            if (int(row["samples"]), row["precision"], int(row["seed"])) == (samples, "fp16", 0)
-        }
-    except (KeyError, ValueError, TypeError) as error:
-        raise InvalidInputError("measurements", str(source), f"No measurements: {error!r}. {_remedy()}") from error
-    if UNPRUNED not in found or not found[UNPRUNED][0] > 0.0:
-        raise InvalidInputError("measurements", str(source), f"No F1 of the unpruned network. {_remedy()}")
-    whole, error_of_whole = (float(value) for value in found[UNPRUNED])
-    shares = {setting: (float(pair[0]) / whole, float(pair[1]) / whole) for setting, pair in found.items()}
-    return Measurements(shares, whole, error_of_whole, samples)
-
-
-def _remedy() -> str:
-    return (
-        "Measure the designs: python -m studies.lyu.accuracy --model FOLDER --data squad_eval.json.gz, with a "
-        "network that python -m coinfer_gym.models.finetune has made."
-    )
-
-
 class Data(NamedTuple):
     """Curves of one figure, and the measurements that they come from."""
 
@@ -301,7 +117,7 @@ def join(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Cur
     missing = [setting for setting in needed if measured.find(setting) is None]
     if missing:
         what = f"{len(missing)} of {len(needed)} configurations are missing"
-        raise InvalidInputError("measurements", what, _remedy())
+        raise InvalidInputError("measurements", what, REMEDY)
     by_key: dict[Key, list[tuple[float, ...]]] = {}
     for each in found:
         row: tuple[float, ...] = (each.value, -1.0, *[np.nan] * 5)
@@ -653,54 +469,3 @@ STUDIES = (
     Study("accuracy_budgets", partial(compute, True), table, verdict_budgets, draw_budgets, about),
     Study("accuracy_cuts", partial(compute, False), table, verdict_cuts, draw_cuts, about),
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the designs need; returns the command's exit status."""
-    parser = argparse.ArgumentParser("python -m studies.lyu.accuracy", description="Measure the designs' F1.")
-    parser.add_argument("--model", required=True, help="folder of a network fine-tuned on SQuAD")
-    parser.add_argument("--data", type=Path, required=True, help="the questions")
-    parser.add_argument("--samples", type=int, default=200, help="size of the fixed subset, 0 for all (default: 200)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
-    parser.add_argument("--output", type=Path, default=MEASUREMENTS, help="CSV file (%(default)s)")
-    options = parser.parse_args(arguments)
-    try:
-        rows = _measure(options)
-    except (ImportError, InvalidInputError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{rows} configurations are measured: {options.output}")
-    return 0
-
-
-def _measure(options: argparse.Namespace) -> int:
-    """Measure, and say beside the results what made them; returns the number of rows."""
-    from coinfer_gym.files import machine, versions, write_text
-    from coinfer_gym.models.measure import Configuration, measure
-
-    needed = settings(designs())
-    print(f"{len(needed)} configurations", flush=True)
-    rows = measure(
-        "squad",
-        options.model,
-        options.data,
-        [Configuration(*each, "fp16") for each in needed],
-        options.output,
-        samples=options.samples,
-        jobs=options.jobs,
-    )
-    words = ["--model", Path(options.model).name, "--data", options.data.name, "--samples", str(options.samples)]
-    made_by = {
-        "command": shlex.join(["python", "-m", "studies.lyu.accuracy", *words]),
-        "samples": int(rows[0]["samples"]),
-        "rows": len(rows),
-        "seconds": round(sum(float(row["seconds"]) for row in rows)),
-        "versions": versions(),
-        "machine": machine(),
-    }
-    write_text(options.output.with_suffix(".json"), json.dumps(made_by, indent=1) + "\n")
-    return len(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

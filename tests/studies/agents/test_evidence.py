@@ -15,7 +15,7 @@ from baselines.output import csv_text
 from coinfer_gym import InvalidInputError
 from studies.agents.evidence import bootstrap, improvement, main, read_sweep
 from studies.agents.evidence_data import front
-from studies.agents.sweep import BOUNDS, METRICS, list_runs, load_sweep
+from studies.agents.sweep_config import BOUNDS, METRICS, list_runs, load_sweep
 
 WORLDS = 8
 LANES = 2

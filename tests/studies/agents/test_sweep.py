@@ -18,7 +18,8 @@ from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.named_wrappers import wrap
 from coinfer_gym.sb3 import make_native
 from studies.agents.evidence import read_sweep
-from studies.agents.sweep import BOUNDS, list_runs, load_sweep, main
+from studies.agents.sweep import main
+from studies.agents.sweep_config import BOUNDS, list_runs, load_sweep
 
 LAIM = "coinfer_gym/LAIM-v0"
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "sweeps"

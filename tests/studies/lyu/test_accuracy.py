@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from coinfer_gym import Decision, InvalidInputError, load_scenario
-from studies.lyu import accuracy
+from studies.lyu import accuracy, designs
 from tests.studies.made import failures, make_and_read
 
 COLUMNS = ("cut", "retained_device", "retained_server", "method", "precision", "seed", "samples", "f1", "f1_error")
@@ -20,7 +20,7 @@ ERROR = 0.03
 
 @pytest.fixture(scope="module")
 def found():
-    return accuracy.designs()
+    return designs.designs()
 
 
 def write(path, settings, f1, samples=200):
@@ -40,12 +40,12 @@ def fake_f1(setting):
 
 @pytest.fixture(scope="module")
 def source(found, tmp_path_factory):
-    return write(tmp_path_factory.mktemp("measured") / "designs.csv", accuracy.settings(found), fake_f1)
+    return write(tmp_path_factory.mktemp("measured") / "designs.csv", designs.settings(found), fake_f1)
 
 
 @pytest.fixture(scope="module")
 def curves(found, source):
-    return accuracy.join(found, accuracy.read_measurements(source))
+    return accuracy.join(found, designs.read_measurements(source))
 
 
 def test_designs_meet_their_budgets_and_restrictions(found):
@@ -79,12 +79,12 @@ def test_designs_meet_their_budgets_and_restrictions(found):
     for (panel, method, value, line), bound in by_place.items():
         other = by_place.get((panel, method, value, "joint_accuracy"))
         if line == "joint" and other is not None:
-            predict = accuracy.base_problem(method).evaluate
+            predict = designs.base_problem(method).evaluate
             assert predict(other).quality >= predict(bound).quality - 2e-5
 
 
 def test_each_setting_is_measured_once(found):
-    settings = accuracy.settings(found)
+    settings = designs.settings(found)
     assert len(set(settings)) == len(settings) <= 230
     assert settings[0] == (0, 1.0, 1.0, "magnitude")
     assert {setting.method for setting in settings} == {"magnitude", "random"}
@@ -114,28 +114,28 @@ def test_files_hold_what_was_measured(found, source, tmp_path, monkeypatch):
 
 
 def test_missing_measurements_are_named_with_the_remedy(found, tmp_path):
-    settings = accuracy.settings(found)
+    settings = designs.settings(found)
     part = write(tmp_path / "part.csv", settings[:-7], fake_f1)
-    with pytest.raises(InvalidInputError, match=rf"7 of {len(settings)} .*python -m studies\.lyu\.accuracy"):
-        accuracy.join(found, accuracy.read_measurements(part))
+    with pytest.raises(InvalidInputError, match=rf"7 of {len(settings)} .*python -m studies\.lyu\.designs"):
+        accuracy.join(found, designs.read_measurements(part))
     for path, text in (("none.csv", None), ("empty.csv", ""), ("other.csv", "a,b\n1,2\n")):
         if text is not None:
             (tmp_path / path).write_text(text, encoding="utf-8")
-        with pytest.raises(InvalidInputError, match=r"python -m studies\.lyu\.accuracy"):
-            accuracy.read_measurements(tmp_path / path)
+        with pytest.raises(InvalidInputError, match=r"python -m studies\.lyu\.designs"):
+            designs.read_measurements(tmp_path / path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv"}
 
 
 def test_measurements_are_those_on_most_questions_up_to_rounding(tmp_path):
-    settings = [accuracy.UNPRUNED, accuracy.Setting(3, 0.5, 0.6, "random")]
+    settings = [designs.UNPRUNED, designs.Setting(3, 0.5, 0.6, "random")]
     source = write(tmp_path / "two.csv", settings, lambda setting: 0.1, samples=10)
-    measured = accuracy.read_measurements(write(source, settings, fake_f1))
+    measured = designs.read_measurements(write(source, settings, fake_f1))
     assert (measured.samples, measured.unpruned) == (200, 0.7)
     share = pytest.approx((math.sqrt(0.3), ERROR / 0.7))
     assert measured.find(settings[1]) == share
-    assert measured.find(accuracy.Setting(3, 0.5001, 0.5999, "random")) == share
+    assert measured.find(designs.Setting(3, 0.5001, 0.5999, "random")) == share
     for other in ((3, 0.501, 0.6, "random"), (2, 0.5, 0.6, "random"), (3, 0.5, 0.6, "magnitude")):
-        assert measured.find(accuracy.Setting(*other)) is None
+        assert measured.find(designs.Setting(*other)) is None
 
 
 def curve(f1, error=0.01):
@@ -214,26 +214,26 @@ def test_command_measures_what_is_needed(found, tmp_path, monkeypatch, capsys):
 
     def fake(task, model, data, configurations, output, **options):
         asked.update(task=task, model=model, data=data, configurations=[*configurations], **options)
-        write(output, accuracy.settings(found), fake_f1)
+        write(output, designs.settings(found), fake_f1)
         return [{"samples": "50", "seconds": "1.5"}] * 2
 
     monkeypatch.setattr(measure, "measure", fake)
-    monkeypatch.setattr(accuracy, "designs", lambda: found)
+    monkeypatch.setattr(designs, "designs", lambda: found)
     output = tmp_path / "designs.csv"
     given = ["--model", "some/folder", "--data", "in/squad.json.gz", "--samples", "50", "--output", str(output)]
-    assert accuracy.main(given) == 0
-    settings = accuracy.settings(found)
+    assert designs.main(given) == 0
+    settings = designs.settings(found)
     assert f"{len(settings)} configurations" in capsys.readouterr().out
     wanted = [{**setting._asdict(), "precision": "fp16", "seed": 0} for setting in settings]
     assert [asdict(each) for each in asked["configurations"]] == wanted
     assert (asked["task"], asked["model"], asked["data"]) == ("squad", "some/folder", Path("in/squad.json.gz"))
     assert (asked["samples"], asked["jobs"]) == (50, 1)
     made_by = json.loads((tmp_path / "designs.json").read_text(encoding="utf-8"))
-    assert made_by["command"] == "python -m studies.lyu.accuracy --model folder --data squad.json.gz --samples 50"
+    assert made_by["command"] == "python -m studies.lyu.designs --model folder --data squad.json.gz --samples 50"
     assert (made_by["samples"], made_by["rows"], made_by["seconds"]) == (50, 2, 3)
 
 
 def test_command_line_says_what_is_wrong(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "coinfer_gym.models.measure", None)
-    assert accuracy.main(["--model", "any", "--data", "any"]) == 2
+    assert designs.main(["--model", "any", "--data", "any"]) == 2
     assert "coinfer_gym.models.measure" in capsys.readouterr().err
