@@ -12,7 +12,7 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 
 from baselines import rollout
 from baselines.family import Columns, family_of, scenario_of
-from baselines.policy import Observation, Predictor, State
+from baselines.policy import Observation, Policy, Predictor, State
 from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = ["SELECTION_SEED", "TEST_SEED", "LanePolicy", "play", "play_worlds", "reference"]
@@ -24,7 +24,7 @@ TEST_SEED = 2_000_000_000
 """Seed of the worlds on which it is reported, apart from those it was chosen on."""
 
 
-class LanePolicy:
+class LanePolicy(Policy):
     """A policy that looks at the lanes of a vector environment instead of the observations.
 
     Parameters
@@ -37,15 +37,9 @@ class LanePolicy:
     def __init__(self, act: Callable[[Any], NDArray[Any]], env: gym.vector.VectorEnv[Any, Any, Any]) -> None:
         self._act, self._env = act, env.unwrapped
 
-    def predict(
-        self,
-        observation: Observation,
-        state: State | None = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], State | None]:
-        """Actions for all lanes, see `baselines.policy.Predictor.predict`."""
-        return self._act(self._env), state
+    def act(self, observation: Observation) -> NDArray[Any]:
+        """Actions for all lanes."""
+        return self._act(self._env)
 
 
 class _Masked:

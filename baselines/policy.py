@@ -1,4 +1,4 @@
-"""What every policy meets: the call that stable-baselines3 makes of an agent, and a solver's tie to an environment."""
+"""The interface of every policy, which is that of an agent of stable-baselines3, and the base class of solvers."""
 
 from __future__ import annotations
 
@@ -71,7 +71,6 @@ class Policy(abc.ABC):
 
     uses: ClassVar[Basis] = "observation"
 
-    @abc.abstractmethod
     def predict(
         self,
         observation: Observation,
@@ -79,7 +78,12 @@ class Policy(abc.ABC):
         episode_start: NDArray[Any] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
-        """Action, see `Predictor.predict`; the state passes through."""
+        """The action of `act`, see `Predictor.predict`; the state passes through."""
+        return self.act(observation), state
+
+    @abc.abstractmethod
+    def act(self, observation: Observation) -> NDArray[Any]:
+        """Action for an observation, or one per row of a batch."""
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
         """Act in this environment from now on.
@@ -102,11 +106,11 @@ class Policy(abc.ABC):
         return self
 
     def seed(self, seed: int) -> None:  # noqa: B027  most policies draw nothing
-        """Begin the random numbers anew; the same seed brings the same actions."""
+        """Seed the random numbers; the same seed gives the same actions."""
 
 
 class ProblemPolicy(Policy):
-    """A policy that solves the problem of the task at hand, P1 of LAIM-v0 or another: a subclass says how.
+    """A policy that solves the optimisation problem of the task at hand; a subclass says how.
 
     Parameters
     ----------
@@ -163,17 +167,11 @@ class ProblemPolicy(Policy):
         """Raise `InvalidInputError` if the problem of an environment is of another kind than this policy solves."""
         scenario = getattr(env, "scenario", None)
         if scenario is not None and not isinstance(scenario.problem(1.0), self.solves):
-            home = "LAIM-v0" if self.solves is Problem else "Layerwise-v0"
-            raise InvalidInputError("env", str(env), f"{type(self).__name__} decides the tasks of coinfer_gym/{home}.")
+            remedy = f"{type(self).__name__} solves a {self.solves.__name__}, which this environment does not offer."
+            raise InvalidInputError("env", str(env), remedy)
 
-    def predict(
-        self,
-        observation: Observation,
-        state: State | None = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], State | None]:
-        """Action for the task at hand in the bound environment, see `Predictor.predict`.
+    def act(self, observation: Observation) -> NDArray[Any]:
+        """Action for the task at hand in the bound environment.
 
         Only the shape of the observation matters: a batch of one gets a batch of one back.
 
@@ -183,9 +181,9 @@ class ProblemPolicy(Policy):
             If the policy is not bound, or the batch holds more than one observation.
         """
         if self._env is None:
-            raise InvalidInputError("policy", type(self).__name__, "Tie it to its environment first, by bind(env).")
+            raise InvalidInputError("policy", type(self).__name__, "Call bind(env) first.")
         batch = batch_shape(observation)
         if batch not in ((), (1,)):
             raise InvalidInputError("observation", f"a batch {batch}", "This policy plays one environment at a time.")
         action = np.asarray(self._env.action(self.solve(self._env.problem())))
-        return action.reshape(*batch, *action.shape), state
+        return action.reshape(*batch, *action.shape)

@@ -1,4 +1,4 @@
-"""Policies that need no learning and no foresight: chance, one fixed action, and the best answer to each task alone."""
+"""Policies without learning and foresight: random actions, one fixed action, and the optimum of each task alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from baselines.checks import check_count
-from baselines.policy import Observation, Policy, ProblemPolicy, State, batch_shape
+from baselines.policy import Observation, Policy, ProblemPolicy, batch_shape
 from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
 from coinfer_gym.envs.base import unit_box
@@ -38,7 +38,7 @@ class RandomPolicy(Policy):
     Parameters
     ----------
     seed : int
-        Seed of its own generator, apart from that of the world.
+        Seed of the policy, beside that of the world.
     space : gymnasium.Space, optional
         Space to draw from; that of LAIM-v0 until the policy is bound to an environment.
     """
@@ -55,20 +55,14 @@ class RandomPolicy(Policy):
         return self
 
     def seed(self, seed: int) -> None:
-        """Begin the random numbers anew, from this and the policy's own seed."""
+        """Seed the random numbers, with this and the policy's own seed."""
         self._space.seed(int(np.random.SeedSequence([self._seed, seed]).generate_state(1)[0]))
 
-    def predict(
-        self,
-        observation: Observation,
-        state: State | None = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], State | None]:
+    def act(self, observation: Observation) -> NDArray[Any]:
         """Random action, one per row of a batch."""
         batch = batch_shape(observation)
         actions = [np.asarray(self._space.sample()) for _ in range(int(np.prod(batch)))]
-        return np.reshape(actions, (*batch, *actions[0].shape)), state
+        return np.reshape(actions, (*batch, *actions[0].shape))
 
 
 class ConstantAction(Policy):
@@ -114,19 +108,15 @@ class ConstantAction(Policy):
             raise InvalidInputError("action", self.action.tolist(), f"The environment takes {env.action_space}.")
         return self
 
-    def predict(
-        self,
-        observation: Observation,
-        state: State | None = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], State | None]:
+    def act(self, observation: Observation) -> NDArray[Any]:
         """The action, one copy per row of a batch."""
-        return np.broadcast_to(self.action, (*batch_shape(observation), *self.action.shape)).copy(), state
+        return np.broadcast_to(self.action, (*batch_shape(observation), *self.action.shape)).copy()
 
 
 class MyopicExact(ProblemPolicy):
-    """The global optimum of each task as if no other were to come, of P1 or of a design that restricts it.
+    """The global optimum of each task as if no other task were to come.
+
+    It solves P1, the problem of Lyu et al. (eq. 44), or one of the paper's designs that restrict it.
 
     Parameters
     ----------
@@ -134,10 +124,10 @@ class MyopicExact(ProblemPolicy):
     scheme : str
         A key of `baselines.schemes.SCHEMES`.
     cut : int, optional
-        One cut; all that the design leaves free where None.
+        The only cut to use; None leaves the choice.
     quality : str, optional
-        What the design maximises; what the environment pays where None. Lyu et al. design by the rate-distortion
-        bound, whatever accuracy comes of it.
+        Quality to maximise; by default the one that the environment pays. Lyu et al. maximise the rate-distortion
+        bound, whatever the accuracy.
 
     Raises
     ------
@@ -189,7 +179,7 @@ class MyopicExact(ProblemPolicy):
 
 
 class MyopicSCA(MyopicExact):
-    """The successive convex approximation of Lyu et al. for each task.
+    """The successive convex approximation (SCA) of Lyu et al. for each task.
 
     Parameters
     ----------
@@ -197,11 +187,11 @@ class MyopicSCA(MyopicExact):
     scheme : str
         A key of `baselines.schemes.SCHEMES`.
     cut : int, optional
-        One cut; all that the design leaves free where None.
+        The only cut to use; None leaves the choice.
     quality : str, optional
         As for `MyopicExact`.
     starts : int
-        Starting points per cut: that of `baselines.solve_sca`, and random ones.
+        Starting points per cut: the one of `baselines.solve_sca`, then random ones.
     """
 
     def __init__(
@@ -216,7 +206,7 @@ class MyopicSCA(MyopicExact):
         super().__init__(env, scheme, cut, quality)
 
     def solve(self, problem: Problem) -> Decision:
-        """Best point where the approximation stops."""
+        """The best point at which the approximation stops."""
         from baselines.sca import solve_sca  # brings the convex solvers along, which no other rule needs
 
         return solve_sca(self._designed(problem), cut=self._cut_of(problem), starts=self._starts)
@@ -232,14 +222,14 @@ def best_constant_action(
 ) -> NDArray[np.float32]:
     """The constant action with the highest mean return, by a cross-entropy search.
 
-    The cut is a choice among kinds, in which a search by mean and deviation would get lost: every cut has its own one
-    of the other components, on a sixteenth of the worlds. What each cut has found is then judged on all worlds, since
-    few worlds favour a channel that happened to be good in them, and the best is refined there.
+    A search by mean and deviation cannot handle the cut, which is a choice. So every cut has a search of its own over
+    the other components, on a sixteenth of the worlds. The finds of all cuts are then compared on all worlds, since in
+    a few worlds the channel may happen to be good, and the best one is refined there.
 
     Parameters
     ----------
     env : mapping, optional
-        Keyword arguments of the environment: the scenario's name and the fields to set otherwise.
+        Keyword arguments of the environment.
     seeds : iterable of int
         Seeds of the worlds to search on. Keep them apart from those that the action is judged on.
     environment : str
@@ -252,7 +242,7 @@ def best_constant_action(
     Returns
     -------
     ndarray of float32, shape (n_act,)
-        The same for the same arguments.
+        Reproducible: the same arguments give the same action.
 
     Raises
     ------

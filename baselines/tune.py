@@ -1,4 +1,4 @@
-"""Tune the parameters of rules on worlds of their own: ``python -m baselines.tune CONFIG.yaml``.
+"""Tune the parameters of rules on worlds that no comparison uses: ``python -m baselines.tune CONFIG.yaml``.
 
 A configuration says where, on how many worlds, and which values to try::
 
@@ -6,7 +6,7 @@ A configuration says where, on how many worlds, and which values to try::
     environment: coinfer_gym/LAIM-v0        # the default
     env: {scenario: bert-multimodal}
     worlds: 100                             # world k is env.reset(seed=seed + k)
-    seed: 10000000                          # the least: nobody evaluates up there
+    seed: 10000000                          # the least: comparisons use smaller seeds
     metric: delivered                       # the larger the better; the default
     rules:                                  # label: policy, fixed options, and the values to try of the others
       queue budget:
@@ -14,9 +14,9 @@ A configuration says where, on how many worlds, and which values to try::
         options: {}
         search: {share: [0.2, 0.3, 0.4], least: [0.05, 0.1]}
 
-Parameters are improved one after the other from the middle of their lists, until none improves any more: every trial
-plays the same worlds, so that differences between neighbours are paired. The result with all trials and the command
-goes to ``configs/tuned``. A value found at the end of its list is reported: beyond it there may be a better one.
+The search starts in the middle of each list and improves one parameter after the other, until none improves any more.
+Every trial plays the same worlds. The result, with all trials and the command, goes to ``configs/tuned``. The command
+reports a value at the end of its list, because there may be a better one beyond it.
 """
 
 from __future__ import annotations
@@ -32,17 +32,16 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import joblib
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 
 from baselines.checks import check_model
+from baselines.compare import compare
 from baselines.family import family_of, scenario_of
 from baselines.output import read_yaml, write_text
-from baselines.registry import bind, check_options, find_policy, make_policy
-from baselines.rollout import measure
+from baselines.registry import check_options, find_policy
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
@@ -51,8 +50,6 @@ __all__ = ["Rule", "TuneConfig", "improve", "load_config", "tune"]
 
 FIRST_SEED = 10_000_000
 """Least seed of a world that is tuned on."""
-
-_CHUNK = 10
 
 
 class Rule(pydantic.BaseModel):
@@ -175,61 +172,44 @@ def tune(config: TuneConfig, jobs: int = 1, show: Callable[[str], object] = prin
     dict
         By label: policy, tuned options, score with its standard error over worlds, and the trials.
     """
-    results = {}
-    with joblib.Parallel(n_jobs=jobs) as parallel:
-        for label, rule in config.rules.items():
-            trial = _Trial(config, label, rule, parallel, show)
-            best, trials = improve(rule.search, trial.score)
-            for name, value in _at_ends(rule.search, best):
-                show(f"{label}: {name} {value} is at the end of its list: widen it")
-            values = trial.values(best)
-            results[label] = {
-                "policy": rule.policy,
-                "options": {**rule.options, **best},
-                "score": float(values.mean()),
-                "standard_error": float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None,
-                "trials": [{"options": parameters, "score": value} for parameters, value in trials],
-            }
-    return results
+    return {label: _tune_rule(config, label, rule, jobs, show) for label, rule in config.rules.items()}
 
 
-class _Trial:
-    """A rule with any parameters in the worlds of a configuration."""
+def _tune_rule(config: TuneConfig, label: str, rule: Rule, jobs: int, show: Callable[[str], object]) -> dict[str, Any]:
+    values: dict[str, NDArray[np.float64]] = {}
 
-    def __init__(
-        self, config: TuneConfig, label: str, rule: Rule, parallel: Any, show: Callable[[str], object]
-    ) -> None:
-        self._config, self._label, self._rule, self._parallel, self._show = config, label, rule, parallel, show
-        self._values: dict[str, NDArray[np.float64]] = {}
+    def score(parameters: dict[str, Any]) -> float:
+        found = _play(config, rule.policy, {**rule.options, **parameters}, jobs)
+        values[json.dumps(parameters)] = found
+        show(f"{label}: {parameters} {found.mean():.5f}")
+        return float(found.mean())
 
-    def score(self, parameters: dict[str, Any]) -> float:
-        """Mean of the metric."""
-        mean = float(self.values(parameters).mean())
-        self._show(f"{self._label}: {parameters} {mean:.5f}")
-        return mean
-
-    def values(self, parameters: dict[str, Any]) -> NDArray[np.float64]:
-        """The metric by world."""
-        key = json.dumps(parameters)
-        if key not in self._values:
-            options = {**self._rule.options, **parameters}
-            seeds = range(self._config.seed, self._config.seed + self._config.worlds)
-            chunks = [seeds[k : k + _CHUNK] for k in range(0, len(seeds), _CHUNK)]
-            jobs = (joblib.delayed(_play)(self._config, self._rule.policy, options, chunk) for chunk in chunks)
-            self._values[key] = np.concatenate(self._parallel(jobs))
-        return self._values[key]
+    best, trials = improve(rule.search, score)
+    for name, value in _at_ends(rule.search, best):
+        show(f"{label}: {name} {value} is at the end of its list: widen it")
+    found = values[json.dumps(best)]
+    return {
+        "policy": rule.policy,
+        "options": {**rule.options, **best},
+        "score": float(found.mean()),
+        "standard_error": float(found.std(ddof=1) / math.sqrt(len(found))) if len(found) > 1 else None,
+        "trials": [{"options": parameters, "score": value} for parameters, value in trials],
+    }
 
 
-def _play(config: TuneConfig, policy_name: str, options: dict[str, Any], seeds: Sequence[int]) -> NDArray[np.float64]:
-    """The metric in some worlds."""
-    env = gym.make(config.environment, **config.env)
-    policy = bind(make_policy(policy_name, options), env)
-    return np.array([measure(env, policy, seed)[config.metric] for seed in seeds])
+def _play(config: TuneConfig, policy: str, options: dict[str, Any], jobs: int) -> NDArray[np.float64]:
+    """The metric of a rule in every world."""
+    content = config.model_dump(include={"title", "environment", "env", "worlds", "seed"})
+    found = compare({**content, "policies": {"rule": {"policy": policy, **options}}}, jobs=jobs)
+    values: NDArray[np.float64] = found.only([config.metric]).values[0, :, 0]
+    return values
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m baselines.tune", description="Tune rules on worlds of their own.")
+    parser = argparse.ArgumentParser(
+        prog="python -m baselines.tune", description="Tune rules on worlds that no comparison uses."
+    )
     parser.add_argument("config", help="YAML file, such as configs/tune/queueing.yaml")
     parser.add_argument("--out", type=Path, help="result (default: configs/tuned/NAME OF THE CONFIG.json)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
