@@ -38,7 +38,7 @@ format: $(STAMP)  ## rewrite the files in the house style
 test: lint  ## lint, types and all tests, on JOBS processes
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
-bench: $(STAMP)  ## train an agent for a short while and compare it with every baseline
+bench: $(STAMP)  ## train an agent and compare it with every baseline (five minutes on two cores)
 	$(PY) -m agents.train --config configs/agents/bench.yml --overwrite
 	$(PY) -m baselines.compare configs/compare/quick.yaml
 

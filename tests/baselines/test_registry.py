@@ -1,5 +1,9 @@
 """Policies by name: what is found, what is refused, and what mistakes are answered with."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from baselines.registry import POLICIES, find_policy, make_policy
@@ -51,3 +55,15 @@ def test_names_are_those_of_the_documentation():
         *("slowdown", "queue_budget", "lyapunov", "predictive_control", "stochastic_dp", "clairvoyant"),
         *("layerwise_static", "layerwise_rival", "layerwise_reoptimize", "layerwise_menu", "layerwise_exact"),
     }
+
+
+def test_everything_is_imported_without_learning_libraries():
+    code = (
+        "import importlib, pkgutil, sys, baselines\n"
+        "for module in pkgutil.walk_packages(baselines.__path__, 'baselines.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print({'torch', 'stable_baselines3', 'transformers', 'pygame', 'agents', 'studies'} & set(sys.modules))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
