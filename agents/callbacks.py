@@ -1,8 +1,7 @@
-"""What happens beside learning: physical quantities to TensorBoard, held-out evaluation, checkpoints, the clock."""
+"""Callbacks of training: physical quantities for TensorBoard, held-out evaluation, checkpoints, the clock."""
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,8 @@ from agents.held_out import SELECTION_SEED, play
 from agents.tensor_files import save_tensors
 from agents.vec_env import find_lagrangian, native_env
 from baselines.family import Columns, family_of, scenario_of
-from baselines.output import csv_text, write_text
 from baselines.rollout import join, metrics
+from coinfer_gym.files import csv_text, read_csv, write_text
 from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = ["CheckpointCallback", "EvaluationCallback", "PhysicsCallback", "WarmupCallback"]
@@ -30,7 +29,8 @@ _EXAMINED = 256
 class PhysicsCallback(BaseCallback):
     """Log what return hides: delivered quality, delay, energy, violations, drops, and the family's own metrics.
 
-    Their names in TensorBoard begin with that of the family, for example ``laim/regret``.
+    Their names in TensorBoard begin with that of the family, for example ``laim/regret``. The return is that of the
+    rewards in training.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class EvaluationCallback(BaseCallback):
         self._next = 0
 
     def resume(self, timesteps: int) -> None:
-        """Go on behind a checkpoint: forget the rows after it, and remember the best of those before."""
+        """Continue from a checkpoint: forget the rows after it, and remember the best of those before."""
         rows = [row for row in read_evaluations(self._file) if row["timesteps"] <= timesteps]
         if rows:
             write_text(self._file, csv_text(rows))
@@ -146,7 +146,7 @@ class EvaluationCallback(BaseCallback):
 
 
 class CheckpointCallback(BaseCallback):
-    """Save everything between two rollouts now and then, and stop there when asked to or when time is up.
+    """Save everything between two rollouts now and then, and stop there on request or when time is up.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ class CheckpointCallback(BaseCallback):
         return self._stopping
 
     def ask_to_stop(self) -> None:
-        """Have training stop before the next rollout; harmless at any moment."""
+        """Have training stop before the next rollout; safe in a signal handler."""
         self.asked = True
 
     def save(self) -> None:
@@ -206,15 +206,15 @@ class CheckpointCallback(BaseCallback):
 
 
 class WarmupCallback(BaseCallback):
-    """Keep the actor as it began while the critic or value network learns what it is worth.
+    """Freeze the actor at first, while the critic or value network learns what it is worth.
 
-    The entropy coefficient of SAC and TQC rests, too: it would answer to an actor that cannot follow it.
+    The entropy coefficient of SAC and TQC is frozen, too: it would adapt to an actor that cannot respond.
 
     Parameters
     ----------
     algo : str
     decisions : int
-        Until which the actor stays.
+        Decisions until the actor learns, too.
     """
 
     def __init__(self, algo: str, decisions: int) -> None:
@@ -241,7 +241,5 @@ class WarmupCallback(BaseCallback):
 
 def read_evaluations(path: Path) -> list[dict[str, float]]:
     """Rows of ``evaluations.csv``; none where there is no such file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    rows = read_csv(path) if path.is_file() else []
+    return [{name: float(value) for name, value in row.items()} for row in rows]

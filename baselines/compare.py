@@ -51,7 +51,6 @@ from tqdm import tqdm
 from baselines.checks import check_model
 from baselines.family import family_of, scenario_of
 from baselines.journal import ROOT, Journal, digest, digest_files, digest_module, digest_source
-from baselines.output import read_yaml
 from baselines.policy import Predictor
 from baselines.registry import bind, find_policy, is_trusted, make_policy
 from baselines.report import Comparison
@@ -59,6 +58,7 @@ from baselines.rollout import measure
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
+from coinfer_gym.files import read_yaml
 
 __all__ = [
     "DATA",
@@ -164,7 +164,7 @@ def load_config(source: str | Path | Mapping[str, Any], trust: Sequence[str] = (
         If the file cannot be read, a key is unknown, a value is out of range, there is no such policy, or a file of
         recorded data is missing.
     """
-    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
     config = check_model(CompareConfig, data, "config")
     for entry in config.policies.values():
         _check_path(entry)

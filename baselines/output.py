@@ -1,4 +1,4 @@
-"""What every command reads and leaves behind: configurations, files written whole, what made them, pictures."""
+"""What every command leaves behind: tables in the terminal, files written whole, what made them, pictures."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
-from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text as csv_text
 from coinfer_gym.files import versions as versions
 from coinfer_gym.files import write_bytes as write_bytes
@@ -26,19 +24,6 @@ PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"
 GRID = "#dddddd"
 
 _PLAIN = {"±": "+/-", "…": "...", "µ": "u", "≤": "<=", "≥": ">="}
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A configuration file as it is; whoever reads it checks what it says."""
-    if not path.is_file():
-        raise InvalidInputError("config", str(path), "There is no such file.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InvalidInputError("config", str(path), f"The file is not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise InvalidInputError("config", str(path), "The file must hold a mapping.")
-    return data
 
 
 def git_revision() -> str | None:
@@ -58,7 +43,7 @@ def git_revision() -> str | None:
 
 
 def open_console() -> Console:
-    """Console for tables, which writes what the terminal's encoding lacks in plain letters."""
+    """Console for tables; characters that the terminal's encoding lacks are written in plain letters."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="plain_letters")
     console = Console()

@@ -40,11 +40,11 @@ from pydantic import Field
 from baselines.checks import check_model
 from baselines.compare import compare
 from baselines.family import family_of, scenario_of
-from baselines.output import read_yaml, write_text
 from baselines.registry import check_options, find_policy
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
+from coinfer_gym.files import read_yaml, write_text
 
 __all__ = ["Rule", "TuneConfig", "improve", "load_config", "tune"]
 
@@ -93,7 +93,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
     InvalidInputError
         If the file cannot be read, a key is unknown, a value is out of range, or there is no such policy or option.
     """
-    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
     config = check_model(TuneConfig, data, "config")
     known = family_of(scenario_of(gym.make(config.environment, **config.env))).metrics
     if config.metric not in known:

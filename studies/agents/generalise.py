@@ -59,7 +59,6 @@ from baselines.output import (
     VERMILION,
     csv_text,
     git_revision,
-    read_yaml,
     render,
     style,
     versions,
@@ -68,6 +67,7 @@ from baselines.output import (
 )
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.files import read_yaml
 from studies.agents.load import clairvoyant_bounds
 from studies.drawing import finish_axis, legend_below, panels
 
@@ -161,7 +161,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> GeneraliseConfig:
     source : str, Path or mapping
         Path of a YAML file, or its content.
     """
-    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
     config = check_model(GeneraliseConfig, data, "config")
     if config.target not in config.policies:
         raise InvalidInputError("config: target", config.target, nearest(config.target, config.policies))
