@@ -254,22 +254,6 @@ def test_best_constant_is_searched_once_and_noted(tmp_path, monkeypatch):
     assert calls[0].isdisjoint(range(config.seed, config.seed + config.worlds))
 
 
-def test_lost_tasks_count_in_every_share():
-    env = gym.make("coinfer_gym/LAIM-v0", tasks=60)
-    metrics = measure(env, Mine(), seed=1)
-    env.reset(seed=1)
-    dropped, decisions, ended = 0.0, 0, False
-    while not ended:
-        *_, ended, info = env.step(Mine().predict(None)[0])
-        dropped, decisions = dropped + info["dropped"], decisions + 1
-    assert dropped > 0
-    assert dropped + decisions == 60
-    assert metrics["dropped"] == pytest.approx(dropped / 60)
-    assert metrics["on_time"] == metrics["delivered"] == 0.0
-    assert metrics["violated"] == 1.0
-    assert metrics["regret"] > 0.0
-
-
 def test_slow_policies_play_fewer_worlds(capsys):
     slow = CONFIG["policies"] | {"slow": {"policy": "myopic_exact", "cut": 1, "worlds": 2}}
     found = compare(CONFIG | {"policies": slow})

@@ -8,8 +8,9 @@ import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from baselines import solve_conic, solve_sca
-from baselines.policy import Policy, Predictor
-from baselines.registry import POLICIES, make_policy
+from baselines.laim import FAMILY
+from baselines.policy import Predictor
+from baselines.registry import make_policy
 from baselines.rules import (
     ConstantAction,
     MyopicExact,
@@ -22,7 +23,6 @@ from coinfer_gym import InvalidInputError, load_scenario, solve_exact
 LAIM = "coinfer_gym/LAIM-v0"
 ONE_AT_A_TIME = {"arrivals": "one_at_a_time", "tasks": 4}
 QUEUEING = {"tasks": 12}
-NEEDS_QUEUE = ("predictive_control", "stochastic_dp")
 OPTIONS = {"constant": {"action": [0.9, 0.0, 0.0, 1.0, -0.2, 0.0]}, "myopic_sca": {"cut": 1}}
 
 
@@ -39,22 +39,21 @@ def episode(env, policy, seed=0):
     return steps
 
 
-@pytest.mark.parametrize("world", [ONE_AT_A_TIME, QUEUEING], ids=["one_at_a_time", "queueing"])
-@pytest.mark.parametrize("name", [name for name in POLICIES if not name.startswith("layerwise")])
-def test_policy_plays_an_episode(name, world):
-    env = gym.make(LAIM, **world)
-    policy = make_policy(name, OPTIONS.get(name))
-    if world is ONE_AT_A_TIME and name in NEEDS_QUEUE:
-        with pytest.raises(InvalidInputError, match="arrivals"):
-            policy.bind(env)
-        return
-    policy.bind(env)
-    assert isinstance(policy, Policy)
+@pytest.mark.parametrize("name", ["random", "constant", *FAMILY.policies])
+def test_policy_plays_an_episode(name):
+    env = gym.make(LAIM, **QUEUEING)
+    policy = make_policy(name, OPTIONS.get(name)).bind(env)
     assert isinstance(policy, Predictor)
     steps = episode(env, policy)
     assert all(env.action_space.contains(action) for _, action, _, _ in steps)
-    assert len(steps) + sum(info["dropped"] for *_, info in steps) == world["tasks"]
+    assert len(steps) + sum(info["dropped"] for *_, info in steps) == QUEUEING["tasks"]
     assert not any(info["clipped"] for *_, info in steps)
+
+
+@pytest.mark.parametrize("name", ["predictive_control", "stochastic_dp"])
+def test_foresight_needs_a_queue(name):
+    with pytest.raises(InvalidInputError, match="arrivals"):
+        make_policy(name).bind(gym.make(LAIM, **ONE_AT_A_TIME))
 
 
 @pytest.mark.parametrize(
@@ -169,17 +168,6 @@ def test_wrong_options(make, name):
     assert caught.value.field == name
 
 
-def test_policies_say_what_they_use():
-    uses = {name: policy.uses for name, policy in POLICIES.items()}
-    assert {name for name in uses if uses[name] == "observation"} == {"random", "constant"}
-    own = {name for name in POLICIES if name.startswith("layerwise")}
-    myopic = {"myopic_exact", "myopic_sca", "quantum", "slowdown"}
-    assert {name for name in uses if uses[name] == "problem"} == myopic | own
-    assert {name for name in uses if uses[name] == "world"} == {"clairvoyant"}
-    far_sighted = {"queue_budget", "lyapunov", "predictive_control", "stochastic_dp"}
-    assert {name for name in uses if uses[name] == "problem and observation"} == far_sighted
-
-
 def test_random_actions_follow_their_seeds_alone():
     batch = np.zeros((3, 7), np.float32)
     first, again, other = RandomPolicy(seed=1), RandomPolicy(seed=1), RandomPolicy(seed=2)
@@ -269,12 +257,3 @@ def test_default_scenario_has_something_to_decide(world, greedy):
     assert optimum > 0.25
     for name, value in delivered.items():
         assert 0.2 * optimum < value < 0.9 * optimum, name
-
-
-def test_search_is_wide_enough_to_leave_its_start():
-    action = best_constant_action({"arrivals": "one_at_a_time", "tasks": 3}, [1], candidates=16, search_seed=1)
-    assert action.shape == (6,)
-    assert action.dtype == np.float32
-    assert (np.abs(action) <= 1.0).all()
-    with pytest.raises(InvalidInputError, match="seeds"):
-        best_constant_action({}, [])
