@@ -84,7 +84,7 @@ def write_labels(
 ) -> None:
     """Name every point next to it, with a thin line to it.
 
-    The layout is fixed here: what is drawn afterwards does not move the axes.
+    The layout is fixed here: later drawing does not move the axes.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from studies.catalogue import CATALOGUE
 Floats = NDArray[np.float64]
 Rows = Iterable[Sequence[Any]]
 Pictures = Mapping[str, Any]
-"""Matplotlib figures by what their file's name has after that of the study: usually one, under ``""``."""
+"""Matplotlib figures by the suffix of their file's name: usually one, under ``""``."""
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "docs" / "figures"
 """Folder of the published figures."""

@@ -1,1 +1,1 @@
-"""Many trainings side by side, what they show, and the agents that are shipped."""
+"""Training sweeps and their results, agents outside their training, and how agents are shipped."""

@@ -1,8 +1,8 @@
-"""Quality against decision time in the default queue: what a policy delivers, and how long it thinks about a task.
+"""Quality against decision time in the default queue.
 
-It draws the stored results of ``configs/compare/full.yaml`` and computes no more than the clairvoyant bound of the
-same worlds. Times are those of the run that is stored, on the machine it ran on. The clairvoyant is no point of the
-picture: it plans a whole episode at once, from what nobody knows.
+The figure draws the stored results of ``configs/compare/full.yaml`` and computes only the clairvoyant bound of the same
+worlds. Times are those of the stored run, on its machine. The clairvoyant itself is left out: it plans a whole episode
+at once, from the future.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ KINDS = {
     "foresight": (GREEN, ("slowdown", "queue_budget", "lyapunov", "predictive_control", "stochastic_dp")),
     "other": (PURPLE, ()),
 }
-"""Colour and policies by kind; what is named nowhere is of the last."""
+"""Colour and policies by kind; all other policies are of the last kind."""
 
 SHARE_OF_BUDGET = 0.01
-"""Of the delay budget: what a decision may take so that its time, which no budget counts, does not matter."""
+"""Of the delay budget: a decision may take so long before its time, which no budget counts, matters."""
 
 _EXACT, _APPROXIMATE = "myopic_exact", KINDS["each task alone, approximate"][1]
 _MARKER = 2.5  # half a marker, in points

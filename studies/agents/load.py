@@ -1,12 +1,12 @@
-"""Policies against load: what foresight earns as tasks come faster, and what is left to the clairvoyant bound.
+"""Policies against load: the value of foresight as tasks come faster, and the distance to the clairvoyant bound.
 
-The scenario is the shipped one; its mean arrival rate is swept, once with its bursts, whose two rates are scaled by a
-common factor, and once with Poisson arrivals. Rules with parameters have those that were tuned at the scenario's own
-mean rate, in either kind of arrivals, and keep them at all others: to tune anew at every load would take hours. What
-they lose far from that rate is therefore partly the tuning's.
+The mean arrival rate of the shipped scenario is swept twice: with its bursts, whose two rates are scaled by a common
+factor, and with Poisson arrivals. Rules with parameters were tuned at the scenario's own mean rate, for each kind of
+arrivals, and keep these parameters at all others, as tuning at every load would take hours. So a part of their loss far
+from that rate is due to the tuning.
 
-All policies meet the same worlds, so that differences are paired. A policy is *surely* better than another where the
-95 % interval of their mean difference lies above 0; with many loads a few such verdicts are due to chance.
+All policies meet the same worlds, so that differences are paired. A policy is *surely* better than another if the 95 %
+interval of their mean difference lies above 0. With many loads a few such verdicts are due to chance.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TUNED = {"mmpp": ROOT / "configs/tuned/queueing.json", "poisson": ROOT / "config
 
 POLICIES = {
     "myopic exact": (BLUE, "o", "-"),
-    "slowdown": (ORANGE, "v", ":"),  # lies on the myopic optimum where its cap does not bind
+    "slowdown": (ORANGE, "v", ":"),  # the same as the myopic optimum while its cap does not bind
     "queue budget": (PURPLE, "s", "-"),
     "predictive control": (VERMILION, "D", "-"),
     "stochastic DP": (GREEN, "^", "-"),
@@ -60,7 +60,7 @@ POLICIES = {
 
 BEST, MYOPIC = "stochastic DP", "myopic exact"
 SERIES = (*POLICIES, "clairvoyant", "clairvoyant bound")
-"""What `Sweep` holds: the policies, what the clairvoyant attains, and its bound from above."""
+"""Series of a `Sweep`: the policies, the result of the clairvoyant, and its upper bound."""
 
 ROUNDING = 1e-9
 """How far rounding may lift a policy above the bound."""
@@ -118,7 +118,7 @@ def sweep(
     seed: int = 0,
     jobs: int = 1,
 ) -> Sweep:
-    """Play all policies at all rates, and bound each episode, except what the folder holds already.
+    """Play all policies at all rates, and bound each episode, except for what the folder already has.
 
     Parameters
     ----------

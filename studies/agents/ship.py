@@ -107,8 +107,8 @@ def read_training(folder: Path) -> list[dict[str, Any]]:
         remedy = "It must hold config.yaml and origin.yaml, imitation.json or card.json, which describe the training."
         raise InvalidInputError("folder", str(folder), remedy)
     config, origin = (read_mapping(folder / file) for file in ("config.yaml", "origin.yaml"))
-    told = {key: origin.get(key) for key in ("git_revision", "versions")}
-    step = _portable({"command": shlex.join(origin["command"]), "config": config} | told)
+    noted = {key: origin.get(key) for key in ("git_revision", "versions")}
+    step = _portable({"command": shlex.join(origin["command"]), "config": config} | noted)
     start = config.get("start")
     if not start:
         return [step]
@@ -175,7 +175,7 @@ def _describe(card: dict[str, Any], evaluation: Comparison, bounded: bool) -> st
     config, bounds = evaluation.config, card["evaluation"]["clairvoyant"]
     share = float(evaluation.intervals[0].mean[evaluation.labels.index(AGENT), 0]) / bounds["upper"]["mean"]
     titles, *rows = ([f"{text} {interval}".strip() for text, interval in row] for row in evaluation.rows())
-    told = f" No policy can exceed the clairvoyant's upper bound; the agent delivers {share:.1%} of it."
+    bound = f" No policy can exceed the clairvoyant's upper bound; the agent delivers {share:.1%} of it."
     for name in ("lower", "upper") if bounded else ():
         text = "{mean:.4f} [{low:.4f}, {high:.4f}]".format(**bounds[name])
         rows.append([f"clairvoyant, {name} bound", text, *[""] * (len(titles) - 2)])
@@ -192,7 +192,7 @@ def _describe(card: dict[str, Any], evaluation: Comparison, bounded: bool) -> st
         "observation, info = env.reset(seed=0)\naction, _ = agent.predict(observation, deterministic=True)\n```",
         "## Result",
         f"Means over the frozen worlds `reset(seed={first})` to `reset(seed={last})`, in which no training "
-        f"began, with 95 % intervals by the paired bootstrap over worlds.{told if bounded else ''}",
+        f"began, with 95 % intervals by the paired bootstrap over worlds.{bound if bounded else ''}",
         "\n".join(table),
         *evaluation.notes,
         f"Evaluated at revision `{card['evaluation']['git_revision']}`.",

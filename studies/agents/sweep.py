@@ -15,13 +15,13 @@ A sweep is a grid of runs, entries times seeds, all in one environment::
 
 Run `k` of an entry trains with seed ``10000 (k + 1)``: its lanes count on from there, so that runs share no world, and
 none trains in a frozen one. Every run has its own folder, ``LABEL/seed_SEED`` in that of the sweep: what `agents.train`
-writes, ``train.log``, and what the best agent earned in each frozen world, ``evaluation.csv``. The references play the
-same worlds and those on which training chooses the best agent; their results and the bounds of the clairvoyant optimum
-stand in ``reference.csv``.
+writes, ``train.log``, and ``evaluation.csv`` with the best agent's results in each frozen world. The references play
+the same worlds, and those in which training chooses the best agent; ``reference.csv`` has their results and the bounds of
+the clairvoyant optimum.
 
-The same command goes on with a sweep that was interrupted: finished runs are left, started ones are resumed from their
-checkpoint. A run that cannot go on is told at the end; the others are trained regardless. On a cluster the folder must
-be on a file system that all machines share; references are played on the machine that starts the sweep.
+The same command continues a sweep that was interrupted: finished runs are skipped, and started ones resume from their
+checkpoint. A run that fails is reported at the end; the others are trained regardless. On a cluster the folder must be
+on a file system that all machines share. References are played on the machine that starts the sweep.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _DELETE = "Delete its folder to train it anew."
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a run: ``trained``, ``resumed``, ``evaluated`` or ``failed``."""
+    """Outcome of a run: ``trained``, ``resumed``, ``evaluated`` or ``failed``."""
 
     name: str
     state: str
@@ -87,7 +87,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _is_finished(run: Run) -> bool:
-    """Whether a run has come to its end; False where it has not begun."""
+    """Whether a run is complete; an error if it is damaged or of another configuration."""
     folder = run.config.folder
     if not (folder / "config.yaml").exists():
         return False
@@ -128,7 +128,7 @@ def _is_evaluated(run: Run, key: str) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Content of a file of this sweep; nothing where it is damaged, so that it is made anew."""
+    """Content of a file of this sweep; nothing if it is damaged, so that it is made anew."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -137,7 +137,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _complete(run: Run, comparison: CompareConfig) -> _Outcome:
-    """Train a run to its end, or go on with it, and evaluate its best agent; errors are told, not raised."""
+    """Train or resume a run, and evaluate its best agent; errors are returned, not raised."""
     folder = run.config.folder
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -167,7 +167,7 @@ def _train(run: Run) -> str:
 
 
 def _evaluate(run: Run, comparison: CompareConfig) -> None:
-    """Have the best agent of a run play the frozen worlds, and write down what it earned in each."""
+    """Let the best agent of a run play the frozen worlds, and write its results."""
     numba.set_num_threads(min(run.config.threads, numba.get_num_threads()))
     folder = run.config.folder
     key = _evaluation_key(run, comparison, gym.make(comparison.environment, **comparison.env))
@@ -183,7 +183,7 @@ def _evaluate(run: Run, comparison: CompareConfig) -> None:
 
 
 def _make_references(config: SweepConfig, folder: Path, jobs: int) -> None:
-    """Play the references in the frozen worlds and in those of selection, except what ``reference.csv`` holds."""
+    """Play the references in the frozen worlds and in those of selection, unless ``reference.csv`` has them."""
     env = gym.make(config.env, **config.env_kwargs)
     comparison = config.comparison()
     keys = {label: compare.policy_key(comparison, entry, env) for label, entry in config.references.items()}
@@ -221,7 +221,7 @@ def _reference_text(rows: Sequence[tuple[Any, ...]]) -> str:
 def _play_reference(
     env_id: str, env_kwargs: Mapping[str, Any], entry: PolicyConfig | None, label: str, worlds: Sequence[int]
 ) -> list[tuple[Any, ...]]:
-    """Rows of ``reference.csv`` for some worlds: of a policy, or of the bounds where there is none."""
+    """Rows of ``reference.csv`` for some worlds: of a policy, or of the bounds if there is no policy."""
     env = gym.make(env_id, **env_kwargs)
     core = cast("Any", env.unwrapped)
     rows: list[tuple[Any, ...]] = []
@@ -280,7 +280,7 @@ def sweep(config: SweepConfig, folder: Path, jobs: int, backend: str = "loky") -
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     with _backend(backend):
-        pass  # a backend that is missing is told before the references are played
+        pass  # a missing backend is an error before the references are played
     _make_references(config, folder, jobs if backend == "loky" else -1)
     comparison = config.comparison()
     left, outcomes = _unfinished(list_runs(config, folder), comparison)
@@ -290,7 +290,7 @@ def sweep(config: SweepConfig, folder: Path, jobs: int, backend: str = "loky") -
 
 
 def _unfinished(runs: Sequence[Run], comparison: CompareConfig) -> tuple[list[Run], list[_Outcome]]:
-    """Runs that are left to do, and those that cannot go on."""
+    """Runs that are left to do, and those that cannot continue."""
     env = gym.make(comparison.environment, **comparison.env)
     left, failed = [], []
     for run in runs:
@@ -325,13 +325,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("studies.agents.sweep: a process was killed, perhaps for its memory; try fewer --jobs.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on in {folder}", file=sys.stderr)
+        print(f"interrupted; the same command continues in {folder}", file=sys.stderr)
         return 130
     return _tell(outcomes, len(config.entries) * config.seeds, folder)
 
 
 def _tell(outcomes: Sequence[_Outcome], total: int, folder: Path) -> int:
-    """Say what was done; returns the exit status."""
+    """Print a summary; returns the exit status."""
     states = [outcome.state for outcome in outcomes]
     counts = [f"{states.count(state)} {state}" for state in ("trained", "resumed", "evaluated", "failed")]
     print(f"{total} runs in {folder}: {', '.join(counts)}, {total - len(outcomes)} finished before")

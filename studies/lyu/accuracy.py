@@ -50,7 +50,7 @@ from studies.lyu.designs import (
 from studies.lyu.schemes import BUDGETS, RIVALS, Budget, find_onset
 
 CRITERIA = {BOUND: "the bound", ACCURACY: "predicted F1", CLOSED_FORM: "the closed form"}
-"""Names of what is maximised."""
+"""Names of the criteria by which designs are chosen."""
 
 SURE = 2.0
 """Standard errors by which a difference of F1 must exceed 0 to count as one."""
@@ -106,7 +106,7 @@ class Data(NamedTuple):
 
 
 def compute(along_budgets: bool, source: Path = MEASUREMENTS) -> Data:
-    """Designs along the budgets, or over the cuts, with what was measured of them (a CSV file)."""
+    """Designs along the budgets, or over the cuts, with their measured F1 from a CSV file."""
     measured = read_measurements(source)
     return Data(join(designs(), measured)[0 if along_budgets else 1], measured)
 

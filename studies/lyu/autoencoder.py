@@ -1,8 +1,8 @@
 """Small fully connected networks of the papers' theory: symmetric ReLU auto-encoders, trained here (Fig. 3, L2).
 
-They are what Theorem III.1 of Lyu et al. speaks of: no biases, 1-Lipschitz activations that map 0 to 0, inputs of
-Euclidean norm 1. The paper's widths and its data are not at hand: the widths below, and images of handwritten digits
-(scikit-learn's, 8 x 8) or of CIFAR-10 in grey (32 x 32), stand in for them.
+They meet the assumptions of Theorem III.1 of Lyu et al.: no biases, 1-Lipschitz activations that map 0 to 0, inputs of
+Euclidean norm 1. The paper gives neither its widths nor its data. The widths below, and images of handwritten digits
+(scikit-learn's, 8 x 8) or of CIFAR-10 in grey (32 x 32), are used instead.
 """
 
 from __future__ import annotations

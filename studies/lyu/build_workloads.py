@@ -61,7 +61,7 @@ def bart_base() -> Workload:
         ),
         name="bart-base",
         description=(
-            "BART-base without its output head, which is tied to the embedding and holds no parameters of its own; "
+            "BART-base without its output head, which shares the parameters of the embedding; "
             "128 tokens into the encoder and 128 into the decoder, one pass: 139.42 M parameters and 26.27 GFLOPs "
             "(25.367 G of linear layers, 0.906 G of attention products; the head would add 9.882 G). Only the encoder "
             "is cut: the decoder belongs to the last block. Lyu et al. state 139.42 M and 6.44 GFLOPs but no token "
@@ -79,7 +79,7 @@ def gpt2() -> Workload:
         GPT2Config(),
         name="gpt2",
         description=(
-            "GPT-2 (small) without its output head, which is tied to the embedding and holds no parameters of its own; "
+            "GPT-2 (small) without its output head, which shares the parameters of the embedding; "
             "128 tokens read in one pass: 124.44 M parameters and 22.35 GFLOPs. Attention is counted in full, as it is "
             "computed, not halved for the causal mask."
         ),
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         differing += 1
         if options.check:
-            print(f"{path} differs from what is generated: run this script without --check", file=sys.stderr)
+            print(f"{path} differs from the generated text: run this script without --check", file=sys.stderr)
         else:
             write_atomically(path, text)
             print(f"wrote {path}")

@@ -106,7 +106,7 @@ def _exact(problem: Problem) -> tuple[Floats, Floats]:
 
 
 def _break_even(problem: Problem, inner: float) -> float:
-    """Raw sample, in embeddings, above which the server alone is worse than `inner`; infinite where it never is."""
+    """Raw sample, in embeddings, above which the server alone is worse than `inner`; infinite if it never is."""
 
     def server_wins(ratio: float) -> bool:
         workload = problem.workload.with_input_bits(ratio * embedding)

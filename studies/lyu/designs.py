@@ -141,7 +141,7 @@ class Measurements(NamedTuple):
     samples: int
 
     def find(self, setting: Setting) -> tuple[float, float] | None:
-        """F1 and error of a setting, up to the rounding of its ratios; None where it was not measured."""
+        """F1 and error of a setting, up to the rounding of its ratios; None if it was not measured."""
         if setting in self.f1:
             return self.f1[setting]
         for other, value in self.f1.items():
@@ -199,7 +199,7 @@ def _solve(panel: Panel, method: str, line: str, value: float, problem: Problem,
 
 
 def settings(found: Iterable[Design]) -> list[Setting]:
-    """What the feasible designs need measured, each once, the unpruned network first."""
+    """Settings of the feasible designs, each once, the unpruned network first."""
     return list(dict.fromkeys([UNPRUNED, *(each.setting for each in found if each.solution.feasible)]))
 
 
@@ -227,7 +227,7 @@ def read_measurements(source: Path) -> Measurements:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the designs need; returns the command's exit status."""
+    """Measure the designs; returns the exit status."""
     parser = argparse.ArgumentParser("python -m studies.lyu.designs", description="Measure the designs' F1.")
     parser.add_argument("--model", required=True, help="folder of a network fine-tuned on SQuAD")
     parser.add_argument("--data", type=Path, required=True, help="the questions")

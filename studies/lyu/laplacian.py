@@ -1,7 +1,7 @@
 """Which distribution the weights of a network follow: a Laplacian or a Gaussian, by block and as a whole (Fig. 2, L1).
 
 Both have mean 0 and one parameter, so that neither gains by freedom: the papers' theory takes weights as
-``Laplacian(0, 1/lambda)``, and a pruned weight moves to 0, not to a mean. How far the mean is from 0 stands in the fit.
+``Laplacian(0, 1/lambda)``, and a pruned weight moves to 0, not to a mean. The fit reports the mean.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Network:
     model : PreTrainedModel or nn.Sequential
         Not to be changed: prune a copy.
     pretrained : bool
-        Whether it is a large network that others trained, of which claims L1 and L3 speak.
+        Whether it is a large pre-trained network: claims L1 and L3 are about these.
     inputs : int
         Number of measured inputs.
     outputs : callable

@@ -231,7 +231,7 @@ def _measure(part: Distortions) -> dict[str, Any]:
 
 
 def _wider(curves: Mapping[Key, Distortions]) -> tuple[bool, list[str]]:
-    """Whether each pre-trained network's mean factor is above each other's with the same pruning; where it is not."""
+    """Whether each pre-trained network's mean factor exceeds those of all others, and the exceptions by ratio."""
     factors = {key: np.log(part.parameter / part.output_max) for key, part in curves.items()}
     wider, exceptions = True, []
     for (title, method), part in curves.items():

@@ -73,7 +73,7 @@ def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tupl
 
 
 def sca_difference(exact: Floats, sca: Floats) -> dict[str, Any]:
-    """What successive convex approximation leaves to the exact optimum, and what it has more, by rounding."""
+    """Difference of successive convex approximation (SCA) to the exact optimum; above it, the excess by rounding."""
     both = ~np.isnan(exact) & ~np.isnan(sca)
     left, above = (exact - sca)[both], (sca - exact)[both]
     return {
@@ -94,5 +94,5 @@ def group_coinciding(values: Mapping[str, Floats]) -> dict[str, list[str]]:
 
 
 def group_title(names: Sequence[str]) -> str:
-    """Names of the qualities that a panel stands for."""
+    """Names of the qualities of a panel."""
     return "\n= ".join(QUALITY_TITLES[name] for name in names)

@@ -50,7 +50,7 @@ class Regimes(NamedTuple):
     gain_db, delay_budget : ndarray
         The axes, in dB and s.
     cut : ndarray of int
-        Best cut; -1 where none is feasible.
+        Best cut; -1 if none is feasible.
     quality, on_server, on_device : ndarray
         Quality of the best cut and of both ends, NaN where infeasible.
     """
@@ -94,7 +94,7 @@ def compute(names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dic
 def kinds(regimes: Regimes) -> NDArray[np.int64]:
     """Which of `KINDS` each point of a map is.
 
-    An end counts as best where no inner cut is better by more than rounding; unpruned is a kind of its own, since
+    An end counts as best unless an inner cut is better by more than rounding. Unpruned is a kind of its own, since
     several cuts then share the optimum.
     """
     server, device = (np.nan_to_num(part, nan=-1.0) for part in (regimes.on_server, regimes.on_device))

@@ -1,7 +1,7 @@
-"""What successive convex approximation leaves to the exact optimum, by iteration and by stopping threshold (claim L5).
+"""Gap of successive convex approximation to the exact optimum, by iteration and by stopping threshold (claim L5).
 
-One long run per problem answers for every threshold: what an iteration does depends on the last iterate alone, so that
-a run with a coarser threshold is the beginning of the long one. Where a run has ended its last iterate stays.
+One long run per problem serves for every threshold: an iteration depends on the last iterate alone, so a run with a
+coarser threshold is the beginning of the long one. After the end of a run its last iterate counts.
 
 Gaps are differences of quality on the scale on which the algorithm measures its own progress.
 """
@@ -65,14 +65,14 @@ class ScaGaps(NamedTuple):
     stop_gap : ndarray, shape (problems, thresholds)
         The gap there.
     excess : ndarray, shape (problems,)
-        Largest share by which any iterate exceeds a budget, or leaves the bounds of a variable; at most 0 where none
-        does. Iterates are what the convex problems gave, scaled into the budgets.
+        Largest share by which any iterate exceeds a budget or leaves the bounds of a variable; at most 0 if none does.
+        Iterates are solutions of the convex problems, scaled into the budgets.
     rise : ndarray, shape (problems,)
         Smallest change of the quality in a run's iterations: negative where an iterate was worse than the last.
     end : ndarray of int, shape (problems,)
         Why each run ended, see `ENDS`.
     refused : ndarray, shape (problems,)
-        By how much the iterate that a run refused was worse than its last one; 0 where it refused none.
+        By how much the iterate that a run refused was worse than its last one; 0 if it refused none.
     """
 
     gap: NDArray[np.float64]
@@ -156,7 +156,7 @@ def stopping_iteration(levels: NDArray[np.float64], threshold: float) -> int:
 
 
 def _excess(problem: Problem, iterate: Solution) -> float:
-    """Largest relative violation of a budget or a bound; what a side or a link does not use is 0 or 1 and no matter."""
+    """Largest relative violation of a budget or a bound; variables of an unused side or link do not count."""
     spent = problem.evaluate(iterate)
     shares = [spent.delay / problem.delay_budget, spent.energy / problem.energy_budget]
     for side in ("device", "server"):
@@ -180,7 +180,7 @@ def _end(solution: Solution, levels: NDArray[np.float64], max_iterations: int) -
 
 
 def _refused_fall(problem: Problem, solution: Solution) -> float:
-    """How much worse the iterate after the last one is: what the algorithm saw and did not take."""
+    """How much worse the next iterate would be, which the algorithm computed and refused."""
     fixed, last = fix_cut(problem, solution.cut), solution.history[-1]
     following = next_iterate(compile_surrogate(fixed.structure), fixed, last)
     if following is None:
@@ -210,9 +210,9 @@ def about(gaps: Mapping[str, ScaGaps]) -> dict[str, Any]:
 def verdict(gaps: Mapping[str, ScaGaps]) -> dict[str, Any]:
     """What the runs say about claim L5.
 
-    The algorithm itself ends where an iterate would be infeasible or worse, so that those it returns meet the claim by
-    construction. What it refused counts, therefore: a fall by more than `ROUNDING` fails the claim. A fall
-    is less than any threshold of a rise and so stops the algorithm as the rule says.
+    The algorithm ends before an iterate that is infeasible or worse, so the iterates that it returns meet the claim by
+    construction. So the refused one counts, too: a fall by more than `ROUNDING` fails the claim. A smaller fall is
+    below any threshold of a rise, and stops the algorithm by its rule.
     """
     measured = {
         name: {
@@ -285,7 +285,7 @@ def draw(gaps: Mapping[str, ScaGaps]) -> Pictures:
 
 
 def _curves(axis: Any, x: NDArray[Any], values: NDArray[np.float64], name: str, colour: str, marker: str) -> None:
-    """Quantiles of one quality; what is below rounding lies on the floor of the picture."""
+    """Quantiles of one quality; values below rounding are drawn on the floor."""
     for part, y in quantiles(values).items():
         label = f"{name.replace('_', ' ')}, {part}"
         style = {"color": colour, "linestyle": _STYLES[part], "marker": marker, "markersize": 4, "zorder": 3}

@@ -1,8 +1,8 @@
 """Joint design and restricted designs against the delay budget and the energy budget (Lyu et al., Figs. 4, 5; L6-L9).
 
-Every point is solved twice over: with the cut fixed within the network, as in the paper, and with the cut free. The
-paper's statements on infeasibility (L7, L9) are about a fixed cut: where the cut is free, pruning one side only can
-escape to a cut at which the other side has nothing to do.
+Every point is solved twice: with the cut fixed within the network, as in the paper, and with the cut free. The paper's
+statements on infeasibility (L7, L9) are about a fixed cut: with a free cut, one-sided pruning can escape to a cut at
+which the other side has nothing to do.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ BUDGETS = (DELAY, ENERGY)
 
 
 class Curve(NamedTuple):
-    """One scheme along a budget; NaN, and cut -1, where it is infeasible.
+    """One scheme along a budget; NaN, and cut -1, if it is infeasible.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Curve(NamedTuple):
     sca_quality, sca_distortion, sca_cut : ndarray, shape (points,)
         What successive convex approximation finds.
     onset : float
-        The least budget at which the scheme is feasible, infinite where none is.
+        The least budget at which the scheme is feasible; infinite if none is.
     corner, corner_quality, corner_distortion : ndarray
         Budgets at which any scheme of the same panel begins to be feasible, and the exact optimum there.
     """
@@ -196,7 +196,7 @@ def _exact(
 
 
 def find_onset(budget: Budget, problem: Problem, cut: int | None = None, other: float | None = None) -> float:
-    """Least budget at which a problem is feasible; infinite where none is.
+    """Least budget at which a problem is feasible; infinite if none is.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ def _compare(curves: Mapping[Key, Curve], panel: tuple[str, str, str]) -> dict[s
 
 
 def _gain(joint: Floats, rival: Floats, counted: NDArray[np.bool_]) -> dict[str, Any]:
-    """Largest and mean gain over a rival, and where there is none because the rival is infeasible."""
+    """Largest and mean gain over a rival, and the number of points at which the rival is infeasible."""
     feasible = counted & np.isfinite(rival)
     gain = (joint - rival)[feasible]
     return {

@@ -24,7 +24,7 @@ class Fits(NamedTuple):
     Attributes
     ----------
     pretrained : bool
-        Whether others trained it: the claim is about such networks.
+        Whether the network is pre-trained: the claim is about such networks.
     whole, pruned : WeightFit
         All matrices, and those that pruning touches: all but embeddings.
     blocks, pruned_blocks : list of WeightFit

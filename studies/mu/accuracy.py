@@ -1,6 +1,6 @@
 """What compression costs in accuracy, and how well it is predicted (Mu et al., Sec. I and Table IV, claims M1 and M2).
 
-It reads what was measured and stored (`studies.mu.cifar.sweep` and `fit`), and measures nothing itself.
+The figure reads stored measurements of `studies.mu.cifar.sweep` and `fit`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _AXES = {
 }
 
 Scores = dict[str, dict[str, dict[str, float]]]
-"""By what they were scored on and by regressor, values by name."""
+"""Values by name: by kind of scoring, and by regressor."""
 
 
 class Predictions(NamedTuple):
@@ -87,7 +87,7 @@ class Curve(NamedTuple):
     share : ndarray, shape (n,)
         Of parameters or of the feature that is left, ascending.
     loss : ndarray, shape (n,)
-        Accuracy of the unpruned network less that of each point.
+        Accuracy of the unpruned network minus that of each point.
     """
 
     share: Floats
@@ -286,7 +286,7 @@ def _draw_table(axis: Any, predictions: Mapping[str, Predictions]) -> None:
         cell.set_edgecolor("#dddddd")
         if row == 0:
             cell.set_height(1.7 * cell.get_height())
-    axis.set_title("scores in cross-validation; the paper does not say on what its own are", fontsize=9)
+    axis.set_title("scores in cross-validation; the paper does not say how its scores were obtained", fontsize=9)
 
 
 def _texts(values: Mapping[str, float]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Whether chosen designs are as accurate as predicted: built, tuned, tested on CIFAR-10, beside their predictions.
+"""Whether chosen designs are as accurate as predicted: they are built, tuned and tested on CIFAR-10.
 
-``python -m studies.mu.confirmed NETWORK DESIGNS.csv`` writes what the schemes and branch and bound
-choose; `studies.mu.cifar.sweep` with ``--designs DESIGNS.csv`` measures it. The figure reads both.
+``python -m studies.mu.confirmed NETWORK DESIGNS.csv`` writes the choices of the schemes and of branch and bound;
+`studies.mu.cifar.sweep` with ``--designs DESIGNS.csv`` measures them. The figure reads both files.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Confirmed(NamedTuple):
     Attributes
     ----------
     names : tuple of str
-        Who chose each first.
+        The first who chose each.
     predicted : ndarray, shape (n,)
         Accuracy.
     measured : dict of str to ndarray, shape (n,)

@@ -3,8 +3,8 @@
 The rate follows from the ratio by eq. (1); the paper does not print the bandwidth, which is set so that the 4G link's
 rate comes at `REFERENCE_DB`, the mean of the shipped 4G scenarios.
 
-What goes without a codec is sent as bits, without errors, and costs no accuracy. An encoder's output is sent as it is
-and arrives with noise: the accuracy of designs with a codec is read from a predictor of networks that were tuned with
+Without a codec the feature is sent as bits, without errors, and costs no accuracy. An encoder's output is sent as it is
+and arrives with noise: the accuracy of designs with a codec comes from a predictor of networks that were tuned with
 such noise. A scheme that has a codec takes the better of both.
 
 Every scheme is judged twice: with all cuts, and by eq. (7), in which only All_Server sends the image itself.
@@ -185,7 +185,7 @@ def _choose_plain(problem: LayerwiseProblem, method: str, first_cut: int, evalua
 
 
 def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed: int) -> Choice:
-    """The fastest accurate design with a codec over all inner cuts; one of infinite delay where there is none."""
+    """The fastest accurate design with a codec over all inner cuts; one of infinite delay if there is none."""
     best = Choice(math.inf, -1, math.nan, 0, math.nan, ())
     for cut in range(1, problem.network.cuts - 1):
         place = int(problem.network.tables.cuts["group"][cut])
@@ -207,7 +207,7 @@ def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed
 
 
 def verdict(data: Data) -> dict[str, Any]:
-    """What the choices say about claim M7; by eq. (7) All_Server is none of the others."""
+    """What the choices say about claim M7; by eq. (7) All_Server is not among the others."""
     holds: dict[str, bool] = {}
     found, measured = [], {}
     snrs_db = data.snrs_db

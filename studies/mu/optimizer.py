@@ -1,7 +1,7 @@
-"""How close Algorithm 1 of Mu et al. comes to the optimum, and what it costs by number of variables (claim M8).
+"""How close Algorithm 1 of Mu et al. comes to the optimum, and its cost by number of variables (claim M8).
 
-On shipped scenarios its delay stands beside the bound that branch and bound proves and beside other optimizers with ten
-times its evaluations. Its cost is measured on chains of convolutions, each of which has a retained ratio of its own.
+On shipped scenarios its delay is compared with the bound that branch and bound proves, and with other optimizers at ten
+times its evaluations. Its cost is measured on chains of convolutions, each of which has its own retained ratio.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Search(NamedTuple):
     Attributes
     ----------
     delay : float
-        In s; NaN where nothing accurate enough was found.
+        In s; NaN if nothing accurate was found.
     evaluations : int
     seconds : float
         Of the processor.
@@ -202,7 +202,7 @@ def _search(problem: LayerwiseProblem, optimizer: Optimizer, evaluations: int, s
 
 
 def chain(length: int) -> Network:
-    """Convolutions one after the other, each with a retained ratio of its own."""
+    """Convolutions one after the other, each with its own retained ratio."""
     channels, side = int(_CHAIN["channels"]), int(_CHAIN["side"])
     groups = tuple(Group(f"conv{number}", channels) for number in range(1, length + 1))
     units = []

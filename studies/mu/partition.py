@@ -1,11 +1,11 @@
 """Partition alone on three devices and four links, nothing pruned (Mu et al., Fig. 6, claim M3).
 
-The paper does not print its AlexNet. Beside the one that is trained here, whose first convolution is 3 x 3 with stride
-2, stands the common form of Krizhevsky's for images of 32 x 32, whose first convolution is 11 x 11 with stride 4: most
-ratios of the paper's text follow from its layers.
+The paper does not print its AlexNet. Two are compared: the one that is trained here, whose first convolution is 3 x 3
+with stride 2, and the common form of Krizhevsky's for images of 32 x 32, whose first convolution is 11 x 11 with
+stride 4. Most ratios of the paper's text follow from the layers of the second.
 
-Equation (7) counts cuts from 1, so that something is always left to the device; what is gained by sending the image as
-well where that is faster stands beside it.
+Equation (7) counts cuts from 1, so that the device always computes something. A further scheme may also send the image
+itself.
 """
 
 from __future__ import annotations

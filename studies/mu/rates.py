@@ -1,6 +1,6 @@
 """Delay against the rate of the link, for all schemes (Mu et al., Figs. 7 and 8, claims M4 and M5).
 
-Beside the curves stands what every scheme reaches on every device and link of Tables II and III.
+The table also has the delay of every scheme on every device and link of Tables II and III.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from studies.mu.schemes import (
 
 RATES = tuple(float(rate) for rate in np.geomspace(1e4, 1e8, 9))
 SLOW = "CIA"
-"""The scheme that learns anew for every problem, about 20 s each: it stands at fewer points."""
+"""The scheme that learns anew for every problem, which takes about 20 s: it is run at fewer points."""
 
 SLOW_RATES = RATES[::4]
 SLOW_LINKS = ("4g",)
 CURVES = tuple((network, device) for network in NETWORKS for device in ("rpi3b", "tk1"))
 SAME = 0.01
-"""Relative difference of delays that counts as a tie: what a search may miss of its optimum."""
+"""Relative difference of delays that counts as a tie: a search may miss its optimum by so much."""
 
 PAPER: dict[tuple[str, str], dict[str, tuple[float, float]]] = {
     ("alexnet", "rpi3b"): {"second": (1.1, 2.2), "worst": (14.5, 198.0)},

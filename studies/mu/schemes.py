@@ -36,7 +36,7 @@ LINK_TITLES = {"3g": "3G", "4g": "4G", "5g": "5G", "wifi": "WiFi"}
 METHODS = tuple(RIVALS)
 OWN = "Proposed"
 UNPRUNED = ("All_Local", "All_Server", "Neurosurgeon")
-"""Schemes that leave the network as it is, so that its accuracy is the measured one and need not be predicted."""
+"""Schemes that leave the network as it is, so that its accuracy is measured, not predicted."""
 
 LOOKS: dict[str, dict[str, Any]] = {
     "All_Local": {"color": GREY, "linestyle": ":", "marker": "s"},
@@ -61,16 +61,16 @@ class Choice(NamedTuple):
     Attributes
     ----------
     delay : float
-        In s; NaN where the scheme found nothing that is accurate enough.
+        In s; NaN if the scheme found no accurate design.
     cut : int
-        -1 where nothing was found.
+        -1 if nothing was found.
     accuracy : float
-        Predicted; the measured one where the network was left as it is.
+        Predicted; measured if the network is left as it is.
     evaluations : int
     seconds : float
         Wall-clock time.
     design : tuple of float
-        Row of `coinfer_gym.layerwise.delay`; empty where nothing was found.
+        Row of `coinfer_gym.layerwise.delay`; empty if nothing was found.
     """
 
     delay: float
@@ -103,8 +103,8 @@ def without_accuracy(problem: LayerwiseProblem, network: Network | None = None) 
 def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
     """What a scheme of `RIVALS` chooses.
 
-    The accuracy of the unpruned network is measured, so that schemes that leave it as it is need no prediction, and the
-    others may fall back on it where the predictor allows them nothing better.
+    The accuracy of the unpruned network is measured. So schemes that leave it as it is need no prediction, and the
+    others may fall back on it if the predictor allows nothing better.
     """
     problem = _as_pruned(problem, method)
     if method in UNPRUNED:
@@ -123,7 +123,7 @@ def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
 
 
 def _as_pruned(problem: LayerwiseProblem, method: str) -> LayerwiseProblem:
-    """The problem with the predictor of networks that are pruned as the scheme prunes, where there is one."""
+    """The problem with the predictor of networks that are pruned as by the scheme, if there is one."""
     own = fpgm_predictor(problem) if method == "FPGM" else None
     return problem if own is None else replace(problem, predictor=own)
 
@@ -137,7 +137,7 @@ def _choice(problem: LayerwiseProblem, found: Chosen, accuracy: float) -> Choice
 class Store:
     """Choices that take long, kept as soon as they are there.
 
-    They are kept under a digest of the problem and of the schemes' sources: what was made with others is not found.
+    They are kept under a digest of the problem and of the schemes' sources: a change of either makes them anew.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def designs_at(problem: LayerwiseProblem, method: str, cut: int) -> Floats:
 
 
 def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int, seed: int = 0) -> Floats | None:
-    """A scheme's best design at one cut, shape (G + 4,); None where none is accurate enough."""
+    """A scheme's best design at one cut, shape (G + 4,); None if none is accurate enough."""
     if method in ("Prune_Partition", OWN):
         compress = method == OWN and 0 < cut < problem.network.cuts - 1
         return search_design(
@@ -213,7 +213,7 @@ def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int
 def search_design(
     problem: LayerwiseProblem, generator: ParametersGenerator, evaluations: int, seed: int = 0
 ) -> Floats | None:
-    """The best design of a generator that Algorithm 1 and mutations find; None where none is accurate enough."""
+    """The best design of a generator that Algorithm 1 and mutations find; None if none is accurate enough."""
     framework = Framework(lambda _: generator, optimizer=run_and_mutate, evaluations=evaluations)
     try:
         return problem.row(framework.optimize(problem, seed).solution)
@@ -229,7 +229,7 @@ def accurate(problem: LayerwiseProblem, row: Floats) -> Floats | None:
 
 
 def ratio_range(values: Iterable[float]) -> list[float]:
-    """Smallest and largest of some ratios; NaN where there is none."""
+    """Smallest and largest of some ratios; NaN if there is none."""
     numbers = [value for value in values if not math.isnan(value)]
     return [min(numbers), max(numbers)] if numbers else [math.nan, math.nan]
 

@@ -1,8 +1,8 @@
 """Global optimizers on P1 and on standard functions, on equal budgets, and the cost of Algorithm 1 (claim M8).
 
-Curves are those of the best within the budgets so far. On P1 they end at the exact optimum; before anything within the
-budgets is found a search delivers nothing, so that its gap is the whole quality of the optimum. The standard functions
-have no constraints, where rejection and penalty are one and the same search.
+A curve is the best result within the budgets so far. On P1, the optimisation problem of Lyu et al. (eq. 44), it ends at
+the exact optimum; until a search finds anything within the budgets, its gap is the whole quality of the optimum. The
+standard functions have no constraints, so that rejection and penalty are the same search.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def shifted(name: str, dimension: int, seed: int) -> SearchProblem:
 
 
 def best_so_far(result: OptimizeResult, grid: NDArray[np.int64], nothing: float) -> Floats:
-    """Value of the best after each number of evaluations; `nothing` where there is none yet."""
+    """Value of the best after each number of evaluations; `nothing` before the first."""
     times, levels = result.history
     last = np.searchsorted(times, grid, side="right")
     curve: Floats = np.concatenate([[nothing], levels])[last]
@@ -251,7 +251,7 @@ def compute(
 
 
 def verdict(data: Data) -> dict[str, Any]:
-    """What the runs say about claim M8: linear is what grows by an exponent of at most ``1 + SLACK``.
+    """What the runs say about claim M8: growth is linear if its exponent is at most ``1 + SLACK``.
 
     The cost is that of a run to its last scale. With more variables runs also end farther from the optimum: that is
     no part of the claim, and is reported beside it.
@@ -345,7 +345,7 @@ def about(data: Data) -> dict[str, Any]:
 
 
 def _curves(axis: Any, grid: NDArray[np.int64], curves: Mapping[str, Floats]) -> None:
-    """Medians with their quartiles; what is below rounding lies on the floor of the picture."""
+    """Medians with their quartiles; values below rounding are drawn on the floor."""
     for name, curve in curves.items():
         title, colour, line = TITLES[name]
         low, median, high = np.maximum(np.quantile(curve, QUARTILES, axis=0), _FLOOR)

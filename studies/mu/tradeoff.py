@@ -53,7 +53,7 @@ class Point(NamedTuple):
 
 
 Points = dict[str, dict[str, dict[int, Point]]]
-"""By network, scheme and cut; a cut is left out where no design of the scheme is accurate enough."""
+"""By network, scheme and cut; a cut is left out if no design of the scheme is accurate enough."""
 
 
 def compute(
@@ -125,7 +125,7 @@ def verdict(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> dict[str
 
 
 def compare(pairs: Sequence[tuple[Point, Point]]) -> dict[str, Any]:
-    """Shares of pairs in which the first one needs less; all 0 where there are none."""
+    """Shares of pairs in which the first one needs less; all 0 if there are none."""
     if not pairs:
         return {"points": 0, "dominated": 0.0, "left": 0.0, "below": 0.0, "faster": 0.0}
     own, others = np.array(pairs).transpose(1, 0, 2)
