@@ -16,8 +16,8 @@ A sweep is a grid of runs, entries times seeds, all in one environment::
 Run `k` of an entry trains with seed ``10000 (k + 1)``: its lanes count on from there, so that runs share no world, and
 none trains in a frozen one. Every run has its own folder, ``LABEL/seed_SEED`` in that of the sweep: what `agents.train`
 writes, ``train.log``, and ``evaluation.csv`` with the best agent's results in each frozen world. The references play
-the same worlds, and those in which training chooses the best agent; ``reference.csv`` has their results and the bounds of
-the clairvoyant optimum.
+the same worlds, and those in which training chooses the best agent; ``reference.csv`` has their results and the bounds
+of the clairvoyant optimum.
 
 The same command continues a sweep that was interrupted: finished runs are skipped, and started ones resume from their
 checkpoint. A run that fails is reported at the end; the others are trained regardless. On a cluster the folder must be

@@ -13,6 +13,7 @@ from rliable.metrics import aggregate_iqm, probability_of_improvement
 from agents.held_out import SELECTION_SEED
 from baselines.output import csv_text
 from coinfer_gym import InvalidInputError
+from studies.agents import evidence
 from studies.agents.evidence import bootstrap, improvement, main, read_sweep
 from studies.agents.evidence_data import front
 from studies.agents.sweep_config import BOUNDS, METRICS, list_runs, load_sweep
@@ -149,6 +150,12 @@ def test_efficiency_counts_runs_that_never_get_there(results):
     assert float(third["decisions"]) == 1000.0
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(evidence, "write_pictures", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_share_that_most_runs_never_reach_has_no_decisions(tmp_path):
     folder = make_sweep(tmp_path / "sweep")
     for path in folder.glob("SAC/*/evaluations.csv"):
@@ -181,6 +188,7 @@ def test_front_of_known_points():
     assert front(quality, np.zeros(6)).tolist() == [False] * 5 + [True]
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("violated", "on"),
     [
@@ -233,6 +241,7 @@ def test_worlds_are_drawn_where_asked():
     assert 1.0 < low < 2.5 < 4.5 < high < 6.0
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_unfinished_runs_are_left_out_and_told(tmp_path, capsys):
     scores = default_scores()
     folder = make_sweep(tmp_path / "sweep", scores | {"SAC": scores["SAC"][:0], "PPO": scores["PPO"][:3]})

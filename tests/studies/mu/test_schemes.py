@@ -155,9 +155,9 @@ def test_optimizer(tmp_path):
         layerwise_optimizer.STUDIES[0],
         tmp_path,
         scenarios=(("alexnet", "rpi3b", "4g"),),
-        evaluations=300,
-        each_cut_evaluations=3000,
-        nodes=2000,
+        evaluations=200,
+        each_cut_evaluations=1000,
+        nodes=300,
         sizes=(2, 4),
         repeats=1,
     )
