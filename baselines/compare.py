@@ -37,28 +37,23 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
 import joblib
 import numpy as np
-import pydantic
-from pydantic import Field
 from tqdm import tqdm
 
-from baselines.checks import check_model
+from baselines.config import DATA, TUNING_OFFSET, CompareConfig, PolicyConfig, expand_data, load_config
 from baselines.family import family_of, scenario_of
 from baselines.journal import ROOT, Journal, digest, digest_files, digest_module, digest_source
 from baselines.policy import Predictor
 from baselines.registry import bind, find_policy, is_trusted, make_policy
 from baselines.report import Comparison
 from baselines.rollout import measure
-from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
-from coinfer_gym.files import read_yaml
 
 __all__ = [
     "DATA",
@@ -72,105 +67,9 @@ __all__ = [
     "policy_key",
 ]
 
-DATA = "COINFER_DATA"
-"""Environment variable that names the folder of recorded data."""
-
-_DATA_FOLDER = "../shared/data"
-_TUNING_OFFSET = 10_000_000  # more worlds than anyone evaluates on
 _TUNING_WORLDS = 256
-_CHUNK = 10
-
-
-class PolicyConfig(pydantic.BaseModel):
-    """A policy by name; every other key is an option of it."""
-
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
-
-    policy: str
-    worlds: int | None = Field(default=None, ge=1)
-    """The first so many worlds, of a policy that is too slow for all; all worlds where None."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The other keys."""
-        return dict(self.model_extra or {})
-
-    @pydantic.model_serializer
-    def _as_given(self) -> dict[str, Any]:
-        worlds = {} if self.worlds is None else {"worlds": self.worlds}
-        return {"policy": self.policy, **worlds, **self.options}
-
-
-class CompareConfig(pydantic.BaseModel):
-    """What a configuration file of a comparison says; `load_config` reads and checks one."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    title: str
-    environment: str = LAIM
-    env: dict[str, Any] = Field(default_factory=dict)
-    worlds: int = Field(ge=1, le=_TUNING_OFFSET)
-    seed: int = Field(0, ge=0)
-    reference: str | None = None
-    policies: dict[str, PolicyConfig] = Field(default_factory=dict)
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """Those of the environment, with the folder of recorded data filled in."""
-        return expand_data(self.env)
-
-    def seeds(self, label: str) -> range:
-        """Seeds of the worlds that a policy plays."""
-        entry = self.policies.get(label)
-        worlds = self.worlds if entry is None or entry.worlds is None else min(entry.worlds, self.worlds)
-        return range(self.seed, self.seed + worlds)
-
-
-def expand_data(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of an environment with the folder of recorded data filled in.
-
-    Raises
-    ------
-    InvalidInputError
-        If a file is not in that folder.
-    """
-    found = dict(keywords)
-    for key, value in keywords.items():
-        if isinstance(value, str) and f"${{{DATA}}}" in value:
-            found[key] = value.replace(f"${{{DATA}}}", os.environ.get(DATA, _DATA_FOLDER))
-            if not os.path.exists(found[key]):
-                remedy = f"There is no such file: set the environment variable {DATA} to the folder of recorded data."
-                raise InvalidInputError(key, found[key], remedy)
-    return found
-
-
-def load_config(source: str | Path | Mapping[str, Any], trust: Sequence[str] = ()) -> CompareConfig:
-    """Read and check a configuration.
-
-    Parameters
-    ----------
-    source : str, Path or mapping
-        Path of a YAML file, or its content.
-    trust : sequence of str
-        Modules of your own that policies may come from.
-
-    Returns
-    -------
-    CompareConfig
-
-    Raises
-    ------
-    InvalidInputError
-        If the file cannot be read, a key is unknown, a value is out of range, there is no such policy, or a file of
-        recorded data is missing.
-    """
-    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
-    config = check_model(CompareConfig, data, "config")
-    for entry in config.policies.values():
-        _check_path(entry)
-        find_policy(entry.policy, trust)
-    expand_data(config.env)
-    return config
+_CHUNK = 10  # worlds that a process plays at a time, at most
+_Chunk = tuple[str, PolicyConfig, Sequence[int]]  # digest of a policy, the policy, and worlds for it
 
 
 def compare(
@@ -244,19 +143,6 @@ def _check_labels(config: CompareConfig, own: Mapping[str, Any]) -> list[str]:
     return labels
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Some worlds for one policy: what one process plays at a time."""
-
-    key: str
-    policy: str
-    options: dict[str, Any]
-    trust: Sequence[str]
-    environment: str
-    env: dict[str, Any]
-    seeds: Sequence[int]
-
-
 def _play_configured(
     config: CompareConfig, env: gym.Env[Any, Any], journal: Journal, jobs: int, trust: Sequence[str]
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
@@ -271,12 +157,11 @@ def _play_configured(
         if searched:
             tuned[label] = searched
         if left:
-            options = searched or entry.options
-            _rehearse(env, make_policy(entry.policy, options, trust))
+            player = PolicyConfig(policy=entry.policy, **(searched or entry.options))
+            _rehearse(env, make_policy(player.policy, player.options, trust))
             size = min(_CHUNK, -(-len(left) // (4 * jobs)))
-            common = (key, entry.policy, options, trust, config.environment, config.keywords)
-            chunks += [_Chunk(*common, left[i : i + size]) for i in range(0, len(left), size)]
-    _play_chunks(chunks, jobs, journal)
+            chunks += [(key, player, left[i : i + size]) for i in range(0, len(left), size)]
+    _play_chunks(config, chunks, jobs, journal, trust)
     return keys, tuned
 
 
@@ -303,7 +188,7 @@ def policy_key(config: CompareConfig, entry: PolicyConfig, env: gym.Env[Any, Any
 
 def _tuning_seeds(config: CompareConfig) -> list[int]:
     """First and last seed of the worlds that options are searched on: none of those that are compared on."""
-    first = config.seed + _TUNING_OFFSET
+    first = config.seed + TUNING_OFFSET
     return [first, first + _TUNING_WORLDS]
 
 
@@ -328,23 +213,27 @@ def _rehearse(env: gym.Env[Any, Any], policy: Predictor) -> None:
     family_of(scenario).measure(scenario, {name: np.array([value]) for name, value in info.items()})
 
 
-def _play_chunks(chunks: Sequence[_Chunk], jobs: int, journal: Journal) -> None:
+def _play_chunks(
+    config: CompareConfig, chunks: Sequence[_Chunk], jobs: int, journal: Journal, trust: Sequence[str]
+) -> None:
     """Play on several processes, noting each chunk as it comes back."""
-    tasks = (joblib.delayed(_play_chunk)(chunk) for chunk in chunks)
+    tasks = (joblib.delayed(_play_chunk)(config, *chunk, trust) for chunk in chunks)
     results = joblib.Parallel(n_jobs=min(jobs, max(1, len(chunks))), return_as="generator_unordered")(tasks)
-    with tqdm(total=sum(len(chunk.seeds) for chunk in chunks), unit="world", disable=None) as bar:
+    with tqdm(total=sum(len(seeds) for _, _, seeds in chunks), unit="world", disable=None) as bar:
         for records in cast("Iterator[list[dict[str, Any]]]", results):
             journal.note(records)
             bar.update(len(records))
 
 
-def _play_chunk(chunk: _Chunk) -> list[dict[str, Any]]:
-    """Records of a chunk's worlds."""
-    env = gym.make(chunk.environment, **chunk.env)
-    policy = bind(make_policy(chunk.policy, chunk.options, chunk.trust), env)
-    observation, _ = env.reset(seed=chunk.seeds[0])
+def _play_chunk(
+    config: CompareConfig, key: str, player: PolicyConfig, seeds: Sequence[int], trust: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Records of some worlds of a policy."""
+    env = gym.make(config.environment, **config.keywords)
+    policy = bind(make_policy(player.policy, player.options, trust), env)
+    observation, _ = env.reset(seed=seeds[0])
     policy.predict(observation, deterministic=True)  # loading and compiling are not part of a decision's time
-    return [{"key": chunk.key, "seed": seed, **_play_world(env, policy, seed)} for seed in chunk.seeds]
+    return [{"key": key, "seed": seed, **_play_world(env, policy, seed)} for seed in seeds]
 
 
 def _play_world(env: gym.Env[Any, Any], policy: Predictor, seed: int) -> dict[str, Any]:
@@ -364,18 +253,6 @@ def _check_worlds(records: Mapping[str, Sequence[Mapping[str, Any]]], seed: int)
             first, world = met.setdefault(k, (label, record["world"]))
             if record["world"] != world:
                 raise RuntimeError(f"{label!r} and {first!r} met different worlds under seed {seed + k}.")
-
-
-def _check_path(entry: PolicyConfig) -> None:
-    """Raise `InvalidInputError` if a policy is to be loaded from where nothing is."""
-    path = entry.options.get("path")
-    if isinstance(path, str) and not os.path.exists(path):
-        raise InvalidInputError(
-            f"policy {entry.policy!r}: path",
-            path,
-            "No agent is there. Train it first: 'make bench' trains the one in runs/bench/agent, "
-            "'python -m agents.train --help' tells how to train any other.",
-        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,131 @@
+"""Configurations of comparisons: what the files say, read and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from pydantic import Field
+
+from baselines.checks import check_model
+from baselines.registry import find_policy
+from baselines.rules import LAIM
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import read_yaml
+
+__all__ = ["DATA", "TUNING_OFFSET", "CompareConfig", "PolicyConfig", "expand_data", "load_config"]
+
+DATA = "COINFER_DATA"
+"""Environment variable that names the folder of recorded data."""
+
+TUNING_OFFSET = 10_000_000
+"""Distance of the worlds that options are searched on, more than anyone compares on."""
+
+_DATA_FOLDER = "../shared/data"
+
+
+class PolicyConfig(pydantic.BaseModel):
+    """A policy by name; every other key is an option of it."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+
+    policy: str
+    worlds: int | None = Field(default=None, ge=1)
+    """The first so many worlds, of a policy that is too slow for all; all worlds where None."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The other keys."""
+        return dict(self.model_extra or {})
+
+    @pydantic.model_serializer
+    def _as_given(self) -> dict[str, Any]:
+        worlds = {} if self.worlds is None else {"worlds": self.worlds}
+        return {"policy": self.policy, **worlds, **self.options}
+
+
+class CompareConfig(pydantic.BaseModel):
+    """What a configuration file of a comparison says; `load_config` reads and checks one."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    environment: str = LAIM
+    env: dict[str, Any] = Field(default_factory=dict)
+    worlds: int = Field(ge=1, le=TUNING_OFFSET)
+    seed: int = Field(0, ge=0)
+    reference: str | None = None
+    policies: dict[str, PolicyConfig] = Field(default_factory=dict)
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Those of the environment, with the folder of recorded data filled in."""
+        return expand_data(self.env)
+
+    def seeds(self, label: str) -> range:
+        """Seeds of the worlds that a policy plays."""
+        entry = self.policies.get(label)
+        worlds = self.worlds if entry is None or entry.worlds is None else min(entry.worlds, self.worlds)
+        return range(self.seed, self.seed + worlds)
+
+
+def expand_data(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of an environment with the folder of recorded data filled in.
+
+    Raises
+    ------
+    InvalidInputError
+        If a file is not in that folder.
+    """
+    found = dict(keywords)
+    for key, value in keywords.items():
+        if isinstance(value, str) and f"${{{DATA}}}" in value:
+            found[key] = value.replace(f"${{{DATA}}}", os.environ.get(DATA, _DATA_FOLDER))
+            if not os.path.exists(found[key]):
+                remedy = f"There is no such file: set the environment variable {DATA} to the folder of recorded data."
+                raise InvalidInputError(key, found[key], remedy)
+    return found
+
+
+def load_config(source: str | Path | Mapping[str, Any], trust: Sequence[str] = ()) -> CompareConfig:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    source : str, Path or mapping
+        Path of a YAML file, or its content.
+    trust : sequence of str
+        Modules of your own that policies may come from.
+
+    Returns
+    -------
+    CompareConfig
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be read, a key is unknown, a value is out of range, there is no such policy, or a file of
+        recorded data is missing.
+    """
+    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
+    config = check_model(CompareConfig, data, "config")
+    for entry in config.policies.values():
+        _check_path(entry)
+        find_policy(entry.policy, trust)
+    expand_data(config.env)
+    return config
+
+
+def _check_path(entry: PolicyConfig) -> None:
+    """Raise `InvalidInputError` if a policy is to be loaded from where nothing is."""
+    path = entry.options.get("path")
+    if isinstance(path, str) and not os.path.exists(path):
+        raise InvalidInputError(
+            f"policy {entry.policy!r}: path",
+            path,
+            "No agent is there. Train it first: 'make bench' trains the one in runs/bench/agent, "
+            "'python -m agents.train --help' tells how to train any other.",
+        )
