@@ -2,11 +2,7 @@
 
 from dataclasses import replace
 
-import gymnasium as gym
-import numpy as np
-
-from baselines.compare import play
-from baselines.rules import MyopicExact, RandomPolicy
+from baselines.compare import compare
 from coinfer_gym import solve_exact
 
 
@@ -16,8 +12,10 @@ class Hurry:
     Anything with the `predict` of Stable-Baselines3 is a policy.
     """
 
-    def __init__(self, env):
+    def bind(self, env):
+        """Optional: called with the environment before the first world, for policies that look at the task itself."""
         self.laim = env.unwrapped
+        return self
 
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         """Action for an observation, and the state of a recurrent policy."""
@@ -29,9 +27,11 @@ class Hurry:
         return self.laim.action(best), state
 
 
-env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0", tasks=100)
-policies = {"mine": Hurry(env), "exact": MyopicExact(env), "random": RandomPolicy()}
-for name, policy in policies.items():
-    rows = [play(env, policy, world) for world in range(5)]
-    delivered, violated = (np.mean([row[key] for row in rows]) for key in ("delivered", "violated"))
-    print(f"{name:8} delivered {delivered:.3f}, violated {100 * violated:.0f} %")
+config = {
+    "title": "My policy in a queue",
+    "env": {"scenario": "bert-multimodal", "tasks": 100},
+    "worlds": 5,
+    "reference": "exact",
+    "policies": {"random": {"policy": "random"}, "exact": {"policy": "myopic_exact"}},
+}
+compare(config, policies={"mine": Hurry()}).show()
