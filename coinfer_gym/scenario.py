@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -43,8 +44,8 @@ Range = tuple[float, float]
 _Model = TypeVar("_Model", bound="WorldScenario")
 
 
-class WorldScenario(pydantic.BaseModel):
-    """The constants of the world around device and server, which every environment shares."""
+class WorldScenario(pydantic.BaseModel, ABC):
+    """The constants that every environment has: device, server, link, channel, arrivals, battery and reward."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -61,6 +62,16 @@ class WorldScenario(pydantic.BaseModel):
     noise_density: Annotated[float, number("N0", "W/Hz", "noise power density at the receiver", above=0)]
     power_min: Annotated[float, number("P_min", "W", "lowest transmit power", above=0)]
     power_max: Annotated[float, number("P_max", "W", "highest transmit power", above=0)]
+
+    # device and server
+    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "device's throughput", above=0)]
+    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "server's throughput", above=0)]
+    frequency_device_min: Annotated[float, number("f_d,min", "Hz", "lowest clock of the device", above=0)]
+    frequency_device_max: Annotated[float, number("f_d,max", "Hz", "highest clock of the device", above=0)]
+    pue_device: Annotated[float, number("eta_d", "1", "power usage effectiveness of the device", low=1)] = 1.0
+    pue_server: Annotated[float, number("eta_s", "1", "power usage effectiveness of the server", low=1)] = 1.5
+    kappa_device: Annotated[float, number("kappa_d", "W/Hz^3", "power coefficient of the device", above=0)]
+    kappa_server: Annotated[float, number("kappa_s", "W/Hz^3", "power coefficient of the server", above=0)]
 
     # budgets of a task, fixed or drawn once per episode
     delay_budget: Annotated[float, number("T0", "s", "delay budget of a task", above=0)]
@@ -112,6 +123,7 @@ class WorldScenario(pydantic.BaseModel):
     @model_validator(mode="after")
     def _check_world(self) -> Self:
         check_bounds(self, "power")
+        check_bounds(self, "frequency_device")
         for name in ("delay_budget_range", "energy_budget_range"):
             pair = getattr(self, name)
             if pair is not None and not 0.0 < pair[0] <= pair[1]:
@@ -122,9 +134,9 @@ class WorldScenario(pydantic.BaseModel):
         return self
 
     @property
+    @abstractmethod
     def cuts(self) -> int:
         """Number of cuts to choose from."""
-        raise NotImplementedError
 
     @property
     def noise_power(self) -> float:

@@ -1,4 +1,4 @@
-"""The classes that the environments derive from: one task after another, in one lane."""
+"""The class that the single environments derive from: one task after another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces as gym_spaces
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from coinfer_gym.envs.lanes import Lanes
@@ -25,7 +26,7 @@ def unit_box(names: tuple[str, ...]) -> gym_spaces.Box:
 
 
 class TaskEnv(gym.Env[Any, Any]):
-    """An environment that decides one task after another; a subclass adds what is known of its own decisions.
+    """An environment that decides one task after another; each task's own environment derives from it.
 
     Parameters
     ----------
@@ -111,10 +112,12 @@ class TaskEnv(gym.Env[Any, Any]):
         Raises
         ------
         InvalidInputError
-            If the action has another shape or a NaN, or the episode has not begun or is over.
+            If the action has another shape or a NaN.
+        gymnasium.error.ResetNeeded
+            Before the first reset, and after the end of an episode.
         """
         if not self._started or self._ended:
-            raise InvalidInputError("step", "no running episode", "Call reset() first.")
+            raise ResetNeeded("No episode is running: call reset() before step().")
         rewards, ends = self._lanes.step(np.asarray(action)[None], _EMPTY)
         self._ended = bool(ends[0])
         info = self._info()
@@ -140,7 +143,7 @@ class TaskEnv(gym.Env[Any, Any]):
 
     def _lane(self) -> Any:
         if not self._started:
-            raise InvalidInputError("environment", "no running episode", "Call reset() first.")
+            raise ResetNeeded("There is no task yet: call reset() first.")
         return self._lanes.state[0]
 
     def _info(self) -> dict[str, Any]:

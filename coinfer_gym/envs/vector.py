@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -123,12 +124,15 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         Raises
         ------
         InvalidInputError
-            If an action is malformed, or a lane's episode has not begun or (mode ``Disabled``) is over.
+            If an action has another shape or a NaN.
+        gymnasium.error.ResetNeeded
+            Before the first reset; in mode ``Disabled`` also while an ended lane was not reset.
         """
         if not self._started:
-            raise InvalidInputError("step", "no running episode", "Call reset() first.")
+            raise ResetNeeded("No episode is running: call reset() before step().")
         if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
-            raise InvalidInputError("step", np.flatnonzero(self._ended), "Reset these lanes first, by reset_mask.")
+            ended = ", ".join(map(str, np.flatnonzero(self._ended)[:10]))
+            raise ResetNeeded(f"Episodes have ended in lanes {ended}: reset them with the option reset_mask.")
         restart = self._ended
         rewards, truncated = self.lanes.step(actions, restart, fresh_infos=True)
         if restart.any():

@@ -46,23 +46,14 @@ class Scenario(WorldScenario):
     retained_device_min: Annotated[float, number("rho_min", "1", "least ratio on the device", above=0, high=1)] = 0.05
     retained_server_min: Annotated[float, number("rho_min", "1", "least ratio on the server", above=0, high=1)] = 0.05
 
-    # device and server
-    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "device's throughput", above=0)]
-    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "server's throughput", above=0)]
-    frequency_device_min: Annotated[float, number("f_d,min", "Hz", "lowest clock of the device", above=0)]
-    frequency_device_max: Annotated[float, number("f_d,max", "Hz", "highest clock of the device", above=0)]
+    # the server, whose clock is chosen too
     frequency_server_min: Annotated[float, number("f_s,min", "Hz", "lowest clock of the server", above=0)]
     frequency_server_max: Annotated[float, number("f_s,max", "Hz", "highest clock of the server", above=0)]
-    pue_device: Annotated[float, number("eta_d", "1", "power usage effectiveness of the device", low=1)] = 1.0
-    pue_server: Annotated[float, number("eta_s", "1", "power usage effectiveness of the server", low=1)]
-    kappa_device: Annotated[float, number("kappa_d", "W/Hz^3", "power coefficient of the device", above=0)]
-    kappa_server: Annotated[float, number("kappa_s", "W/Hz^3", "power coefficient of the server", above=0)]
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
         check_quality(self)  # a workload or a predictor that cannot be read fails here, not at the first use
-        for name in ("frequency_device", "frequency_server"):
-            check_bounds(self, name)
+        check_bounds(self, "frequency_server")
         return self
 
     @cached_property

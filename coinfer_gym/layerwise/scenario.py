@@ -16,7 +16,7 @@ from coinfer_gym.layerwise.delay import HARDWARE_NAMES
 from coinfer_gym.layerwise.network import Network, load_network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, load_regression_predictor
 from coinfer_gym.layerwise.problem import LayerwiseProblem
-from coinfer_gym.scenario import WorldScenario, check_bounds, number, read_model
+from coinfer_gym.scenario import WorldScenario, number, read_model
 
 __all__ = [
     "DEVICES",
@@ -54,16 +54,7 @@ class LayerwiseScenario(WorldScenario):
     input_value_bits: Annotated[float, number("", "bit", "a value of the image", above=0)] = 32.0
     feature_value_bits: Annotated[float, number("", "bit", "a value of a feature", above=0)] = 32.0
 
-    # device and server
-    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "device's throughput", above=0)]
-    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "server's throughput", above=0)]
-    frequency_device_min: Annotated[float, number("f_d,min", "Hz", "lowest clock of the device", above=0)]
-    frequency_device_max: Annotated[float, number("f_d,max", "Hz", "highest clock of the device", above=0)]
     frequency_server: Annotated[float, number("f_s", "Hz", "clock of the server", above=0)]
-    pue_device: Annotated[float, number("eta_d", "1", "power usage effectiveness of the device", low=1)] = 1.0
-    pue_server: Annotated[float, number("eta_s", "1", "power usage effectiveness of the server", low=1)] = 1.5
-    kappa_device: Annotated[float, number("kappa_d", "W/Hz^3", "power coefficient of the device", above=0)]
-    kappa_server: Annotated[float, number("kappa_s", "W/Hz^3", "power coefficient of the server", above=0)]
 
     # the reward
     weight_accuracy: Annotated[
@@ -72,7 +63,6 @@ class LayerwiseScenario(WorldScenario):
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
-        check_bounds(self, "frequency_device")
         _ = self.predictor  # a network or a predictor that cannot be read fails here, not at the first use
         return self
 
