@@ -64,16 +64,15 @@ class CustomVectorReward(VectorWrapper):
         self._function = function
         self._ended = np.zeros(self.num_envs, np.bool_)
 
-    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
-        """Reset the lanes."""
-        self._ended = np.zeros(self.num_envs, np.bool_)
-        return self.env.reset(**arguments)
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset the lanes, or those of the option ``reset_mask``."""
+        self._ended = self._ended & ~np.asarray((options or {}).get("reset_mask", True))
+        return self.env.reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float64], Any, Any, dict[str, Any]]:
         """Step all lanes and compute their rewards."""
         observations, _, terminated, truncated, infos = self.env.step(actions)
-        rewards = np.asarray(self._function(last_infos(infos)), np.float64)
+        rewards = np.where(self._ended, 0.0, self._function(last_infos(infos)))
         if self.env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
-            rewards = np.where(self._ended, 0.0, rewards)
             self._ended = terminated | truncated
         return observations, rewards, terminated, truncated, infos

@@ -9,7 +9,7 @@ from itertools import pairwise
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.error import DependencyNotInstalled
+from gymnasium.error import DependencyNotInstalled, ResetNeeded
 
 from coinfer_gym import InvalidInputError, solve_exact
 from coinfer_gym.laim.env import LAIMEnv
@@ -187,7 +187,7 @@ def test_text_before_the_first_step():
 
 
 def test_render_needs_an_episode_and_a_mode():
-    with pytest.raises(InvalidInputError, match="reset"):
+    with pytest.raises(ResetNeeded, match="reset"):
         make().render()
     env = make(None)
     env.reset(seed=0)

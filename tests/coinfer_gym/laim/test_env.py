@@ -18,6 +18,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 import coinfer_gym
@@ -312,20 +313,23 @@ def test_an_action_of_another_shape_is_an_error(action):
         env.step(action)
 
 
-def test_a_step_before_a_reset_or_after_the_end_is_an_error():
-    env = make(tasks=3, arrivals="one_at_a_time")
-    with pytest.raises(InvalidInputError, match="reset"):
-        env.step(np.zeros(6))
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+def test_a_step_before_a_reset_or_after_the_end_needs_a_reset(name):
+    for env in (gym.make(name), gym.make_vec(name, 2), gym.make(name).unwrapped):
+        with pytest.raises(ResetNeeded, match="reset"):
+            env.step(np.zeros(env.action_space.shape))
+    env = gym.make(name, tasks=3, arrivals="one_at_a_time").unwrapped
     for look in (env.problem, env.world):
-        with pytest.raises(InvalidInputError, match="reset"):
+        with pytest.raises(ResetNeeded, match="reset"):
             look()
+    action = np.zeros(env.action_space.shape)
     env.reset(seed=0)
-    assert [env.step(np.zeros(6))[3] for _ in range(3)] == [False, False, True]
+    assert [env.step(action)[3] for _ in range(3)] == [False, False, True]
     for _ in range(2):
-        with pytest.raises(InvalidInputError, match="reset"):
-            env.step(np.zeros(6))
+        with pytest.raises(ResetNeeded, match="reset"):
+            env.step(action)
     env.reset()
-    env.step(np.zeros(6))
+    env.step(action)
 
 
 def test_actions_out_of_range_are_clipped_and_counted():

@@ -1,0 +1,51 @@
+"""Rewards of one's own: the function sees the last decision of every lane, in both environments and all modes."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from coinfer_gym.envs.custom_reward import CustomReward, CustomVectorReward
+from coinfer_gym.sb3 import NativeVecEnv
+
+LAIM, LAYERWISE = "coinfer_gym/LAIM-v0", "coinfer_gym/Layerwise-v0"
+LANES, SEED, STEPS = 3, 4, 14
+WORLD = {"tasks": 5, "arrivals": "one_at_a_time"}
+
+
+def price(info):
+    return info["quality"] - 2.0 * info["energy_j"] + 0.1
+
+
+@pytest.mark.parametrize("name", [LAIM, LAYERWISE])
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_lanes_are_paid_as_the_single_environment(name, mode):
+    singles = [CustomReward(gym.make(name, **WORLD), price) for _ in range(LANES)]
+    inner = gym.make_vec(name, LANES, vectorization_mode="vector_entry_point", autoreset_mode=mode, **WORLD)
+    lanes = CustomVectorReward(inner, price)
+    lanes.reset(seed=SEED)
+    for i, env in enumerate(singles):
+        env.reset(seed=SEED + i)
+    rng = np.random.default_rng(0)
+    over = np.zeros(LANES, bool)
+    for _ in range(STEPS):
+        actions = rng.uniform(-1.0, 1.0, lanes.action_space.shape).astype(np.float32)
+        _, rewards, _, truncated, _ = lanes.step(actions)
+        for i, env in enumerate(singles):
+            if over[i] and mode == "NextStep":
+                env.reset()
+                assert rewards[i] == 0.0
+                over[i] = False
+                continue
+            _, reward, _, over[i], info = env.step(actions[i])
+            assert rewards[i] == reward == pytest.approx(price(info))
+            assert truncated[i] == over[i]
+            if over[i] and mode == "SameStep":
+                env.reset()
+
+
+def test_stable_baselines3_trains_on_it():
+    inner = gym.make_vec(LAIM, 2, vectorization_mode="vector_entry_point", autoreset_mode="SameStep", **WORLD)
+    env = NativeVecEnv(CustomVectorReward(inner, lambda info: -1.0))
+    env.reset()
+    assert env.step(np.zeros((2, 6), np.float32))[1].tolist() == [-1.0, -1.0]
+    assert env.get_attr("scenario")[0].tasks == 5
