@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from baselines.clairvoyant import ClairvoyantPolicy, clairvoyant_optimum
 from baselines.family import COLUMNS, Column, Columns, Family
-from baselines.farsighted import Lyapunov, PredictiveControl, QueueBudget, Slowdown
+from baselines.farsighted import Lyapunov, QueueBudget, Slowdown
+from baselines.predictive_control import PredictiveControl
 from baselines.rules import MyopicExact, MyopicSCA
 from baselines.search import MyopicQuantum
 from baselines.stochastic import StochasticDP

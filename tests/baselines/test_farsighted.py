@@ -1,18 +1,16 @@
 """Rules that look ahead: what they see, how long they let services take, and that foresight pays."""
 
-import json
 import math
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-import coinfer_gym  # noqa: F401  registers the environments
-from baselines import stochastic
-from baselines import tune as tuning
-from baselines.farsighted import Lyapunov, PredictiveControl, QueueBudget, Slowdown, mean_arrival_rate, serve_within
+from baselines.farsighted import Lyapunov, QueueBudget, Slowdown, mean_arrival_rate, serve_within
+from baselines.predictive_control import PredictiveControl
 from baselines.rules import MyopicExact
-from baselines.stochastic import StochasticDP, arrival_process, update_belief
+from baselines.stochastic import StochasticDP, model
+from baselines.stochastic.arrivals import arrival_process, update_belief
 from coinfer_gym import InvalidInputError, load_scenario, solve_exact
 
 LAIM = "coinfer_gym/LAIM-v0"
@@ -46,39 +44,24 @@ def delivered(env, policy, seeds):
 
 
 @pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("kind", [POISSON, BURSTS], ids=["poisson", "bursts"])
-def test_foresight_pays(name, kind):
-    if name == "slowdown" and kind is BURSTS:
-        pytest.skip("one cap for calm and burst wins nothing")
-    env = gym.make(LAIM, **kind)
-    assert delivered(env, RULES[name]().bind(env), range(12)) > delivered(env, MyopicExact(env), range(12)) + 0.003
+def test_foresight_pays(name):
+    env = gym.make(LAIM, **POISSON)
+    assert delivered(env, RULES[name]().bind(env), range(8)) > delivered(env, MyopicExact(env), range(8)) + 0.003
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_same_seed_same_episode(name):
-    env = gym.make(LAIM, **{**BURSTS, "tasks": 15})
+def test_rules_repeat_themselves_and_take_a_batch_of_one(name):
+    env = gym.make(LAIM, scenario="bert-battery", tasks=15)
     first, second = (play(env, RULES[name]().bind(env), 4) for _ in range(2))
     assert first == second
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_batch_of_one_and_no_state(name):
-    env = gym.make(LAIM, **{**BURSTS, "tasks": 15})
+    assert sum(info["delivered"] for info in first) > 0.0
     policy = RULES[name]().bind(env)
     observation, _ = env.reset(seed=0)
     single, _ = policy.predict(observation)
     batch, _ = policy.predict(observation[None])
-    assert single.shape == (6,)
     np.testing.assert_array_equal(batch, single[None])
     with pytest.raises(InvalidInputError, match="observation"):
         policy.predict({"observation": observation})
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_battery(name):
-    env = gym.make(LAIM, scenario="bert-battery", tasks=25)
-    infos = play(env, RULES[name]().bind(env), 1)
-    assert sum(info["delivered"] for info in infos) > 0.0
 
 
 def test_slowdown_caps_the_service_time():
@@ -106,14 +89,11 @@ def test_drift_plus_penalty_gives_more_time_for_a_larger_tradeoff():
     "arrivals",
     [
         {"arrivals": "one_at_a_time"},
-        {"arrivals": "periodic"},
-        {"arrivals": "poisson", "arrival_rate": 3.0},
-        {"arrivals": "mmpp"},
         {"arrivals": "trace"},
         {"arrivals": "mmpp", "delay_budget_range": (0.5, 1.5)},
         {"arrivals": "mmpp", "battery_capacity": 2.0, "battery_initial": 0.5, "harvest_power": 0.03},
     ],
-    ids=["one at a time", "periodic", "poisson", "mmpp", "trace", "budgets", "battery"],
+    ids=["one at a time", "trace", "budgets", "battery"],
 )
 def test_rules_read_the_observation_as_it_was_written(arrivals, tmp_path):
     if arrivals["arrivals"] == "trace":
@@ -184,7 +164,7 @@ def test_belief_is_bayes_rule():
     assert update_belief(stationary, process, 0, 0.0) == pytest.approx(stationary)
     assert update_belief(0.5, process, 0, 2.0) < 0.02
     assert update_belief(0.5, process, 3, 0.5) > 0.95
-    counts = _simulate_counts(process, 0.5, 0.6, 200_000)
+    counts = _simulate_counts(process, 0.5, 0.6, 50_000)
     for arrivals in range(3):
         met = counts[0] == arrivals
         # arrivals at even distances are a simplification, that of one in the middle is nearly none
@@ -203,17 +183,12 @@ def _simulate_counts(process, belief, seconds, runs):
     return counts, burst
 
 
-def test_dynamic_programming_knows_what_it_will_earn():
-    env = gym.make(LAIM, **{**POISSON, "tasks": 200})
+@pytest.mark.parametrize("kind", [POISSON, BURSTS], ids=["poisson", "bursts"])
+def test_dynamic_programming_knows_what_it_will_earn(kind):
+    """Short episodes earn some per cent more, see `StochasticDP.expected_quality`."""
+    env = gym.make(LAIM, **kind | {"tasks": 200})
     policy = StochasticDP(env)
-    assert policy.expected_quality == pytest.approx(delivered(env, policy, range(20)), abs=0.03)
-
-
-def test_dynamic_programming_knows_about_bursts():
-    env = gym.make(LAIM)
-    policy = StochasticDP(env)
-    # Short episodes earn some per cent more, see `StochasticDP.expected_quality`; the standard error is another 2 %.
-    assert policy.expected_quality == pytest.approx(delivered(env, policy, range(40)), rel=0.08)
+    assert policy.expected_quality == pytest.approx(delivered(env, policy, range(12)), rel=0.08)
 
 
 def test_dynamic_programming_takes_the_time_that_it_weighed_most():
@@ -245,10 +220,10 @@ def test_dynamic_programming_with_a_battery_is_solved_to_the_end(monkeypatch):
     env = gym.make(LAIM, scenario="bert-battery")
     found = []
     for sweeps in (250, 400):
-        monkeypatch.setattr(stochastic, "_SWEEPS", sweeps)
-        stochastic.solve_process.cache_clear()
+        monkeypatch.setattr(model, "_SWEEPS", sweeps)
+        model.solve_process.cache_clear()
         found.append(StochasticDP(env, **COARSE).expected_quality)
-    stochastic.solve_process.cache_clear()
+    model.solve_process.cache_clear()
     assert found[0] == pytest.approx(found[1], abs=2e-5)
 
 
@@ -262,14 +237,9 @@ def test_looking_at_the_queue_helps_dynamic_programming():
     ("make", "name"),
     [
         (lambda: Slowdown(fraction=0.0), "fraction"),
-        (lambda: Slowdown(fraction="abc"), "fraction"),
         (lambda: QueueBudget(share=None), "share"),
-        (lambda: QueueBudget(share=math.nan), "share"),
-        (lambda: Lyapunov(gain_of_debt="x"), "gain_of_debt"),
         (lambda: Lyapunov(gain_of_debt=-3), "gain_of_debt"),
-        (lambda: PredictiveControl(trust="x"), "trust"),
         (lambda: PredictiveControl(horizon=0.5), "horizon"),
-        (lambda: PredictiveControl(steps=True), "steps"),
         (lambda: StochasticDP(gains=2.5), "gains"),
         (lambda: StochasticDP(seed=-1), "seed"),
         (lambda: QueueBudget(least=-1.0), "least"),
@@ -287,62 +257,3 @@ def test_wrong_arguments(make, name):
     with pytest.raises(InvalidInputError) as caught:
         make()
     assert caught.value.field == name
-
-
-@pytest.mark.parametrize(
-    ("values", "widen"), [([0.01, 0.02, 0.5], True), ([0.01, 0.5, 0.01], False), ([0.01, 0.5], False)]
-)
-def test_a_value_at_the_end_of_its_list_is_reported(values, widen, capsys):
-    config = {**TUNE, "rules": {"cap": {"policy": "slowdown", "search": {"fraction": values}}}}
-    tuned = tuning.tune(tuning.load_config(config))
-    assert tuned["cap"]["options"]["fraction"] == 0.5
-    assert ("cap: fraction 0.5 is at the end of its list: widen it" in capsys.readouterr().out) == widen
-
-
-def test_improve_finds_the_best_of_a_grid():
-    calls = []
-
-    def score(parameters):
-        calls.append(parameters)
-        return -((parameters["a"] - 3) ** 2) - (parameters["b"] - 1) ** 2
-
-    best, trials = tuning.improve({"a": [1, 2, 3, 4], "b": [0, 1, 2, 5]}, score)
-    assert best == {"a": 3, "b": 1}
-    assert [parameters for parameters, _ in trials] == calls
-    assert len(calls) == len({json.dumps(parameters) for parameters in calls})
-
-
-TUNE = {
-    "title": "a trial",
-    "env": {"scenario": "bert-multimodal", "tasks": 10},
-    "worlds": 3,
-    "rules": {"cap": {"policy": "baselines.farsighted:Slowdown", "search": {"fraction": [0.5, 1.0]}}},
-}
-
-
-def test_tuning_writes_its_result(tmp_path):
-    path = tmp_path / "trial.yaml"
-    path.write_text(json.dumps(TUNE), encoding="utf-8")  # JSON is YAML
-    out = tmp_path / "tuned.json"
-    assert tuning.main([str(path), "--out", str(out), "--jobs", "1"]) == 0
-    result = json.loads(out.read_text(encoding="utf-8"))
-    assert result["command"].startswith("python -m baselines.tune")
-    rule = result["rules"]["cap"]
-    assert rule["score"] == max(trial["score"] for trial in rule["trials"])
-    assert rule["options"]["fraction"] in (0.5, 1.0)
-    assert tuning.main([str(tmp_path / "nowhere.yaml")]) == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"seed": 3}, "seed"),
-        ({"wrlds": 3}, "worlds"),
-        ({"metric": "delivred"}, "delivered"),
-        ({"rules": {"cap": {"policy": "baselines.farsighted:Slowdown", "search": {"fractoin": [1.0]}}}}, "fraction"),
-        ({"rules": {"cap": {"policy": "baselines.farsighted:Slowdown", "search": {"fraction": []}}}}, "fraction"),
-    ],
-)
-def test_wrong_configurations(change, message):
-    with pytest.raises(InvalidInputError, match=message):
-        tuning.load_config({**TUNE, **change})

@@ -1,0 +1,120 @@
+"""Best quality on a grid of gains and budgets: what planning rules look up, interpolated without a proven bound."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from coinfer_gym import Problem, solve_exact_batch
+from coinfer_gym._compile import kernel
+from coinfer_gym.laim.problem import evaluate
+
+__all__ = ["QualityGrid", "build_grid", "fastest_delay", "locate"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class QualityGrid:
+    """The optimum of P1 (Lyu et al., eq. 44) on a grid of gains, delay budgets and energy budgets.
+
+    Attributes
+    ----------
+    log_gains : ndarray, shape (n,)
+        Natural logarithms, increasing.
+    delays : ndarray, shape (m,)
+        Delay budgets in s.
+    energies : ndarray, shape (e,)
+        Energy budgets in J.
+    quality : ndarray, shape (n, m, e)
+        0 where the budgets cannot be met.
+    device_energy : ndarray, shape (n, m, e)
+        What the device spends in J, upload included, on computing the optimum; where there is none, at its fastest.
+    fastest : ndarray, shape (n,)
+        Least time in s that any decision takes.
+    """
+
+    log_gains: Floats
+    delays: Floats
+    energies: Floats
+    quality: Floats
+    device_energy: Floats
+    fastest: Floats
+
+    def at(self, gain: float) -> tuple[Floats, Floats]:
+        """Quality and energy of the device at a gain, each of shape (m, e)."""
+        i, share = locate(self.log_gains, math.log(gain))
+        j = min(i + 1, len(self.log_gains) - 1)
+        quality = (1.0 - share) * self.quality[i] + share * self.quality[j]
+        return quality, (1.0 - share) * self.device_energy[i] + share * self.device_energy[j]
+
+
+def locate(axis: Floats, value: float) -> tuple[int, float]:
+    """Lower neighbour of a value on an increasing axis and the share of the upper one; the ends hold beyond."""
+    if len(axis) == 1:
+        return 0, 0.0
+    x = min(max(value, float(axis[0])), float(axis[-1]))
+    i = min(int(np.searchsorted(axis, x, side="right")) - 1, len(axis) - 2)
+    return i, float((x - axis[i]) / (axis[i + 1] - axis[i]))
+
+
+def build_grid(problem: Problem, gains: ArrayLike, delays: ArrayLike, energies: ArrayLike | None = None) -> QualityGrid:
+    """Tabulate the optimum of P1 on a grid.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives everything but gain and budgets.
+    gains : array_like, shape (n,)
+        Increasing.
+    delays : array_like, shape (m,)
+        In s.
+    energies : array_like, shape (e,), optional
+        In J; the problem's own budget where not given.
+
+    Returns
+    -------
+    QualityGrid
+    """
+    g, t = np.asarray(gains, np.float64), np.asarray(delays, np.float64)
+    e = np.array([problem.energy_budget]) if energies is None else np.asarray(energies, np.float64)
+    rows = solve_exact_batch(problem, g[:, None, None], t[:, None], e)
+    spent = np.empty(rows.shape)
+    _fill_device_energy(problem.tables.hardware, problem.tables.cuts, g, rows, spent)
+    quality = np.where(rows["reason"] == 0, rows["quality"], 0.0)
+    return QualityGrid(np.log(g), t, e, quality, spent, fastest_delay(problem, g))
+
+
+def fastest_delay(problem: Problem, gains: Floats) -> Floats:
+    """Least time in s that any decision takes at each gain: the smallest ratios at the highest clocks and power."""
+    fastest = np.empty(len(gains))
+    _fill_fastest(problem.tables.hardware, problem.tables.cuts, gains, fastest)
+    return fastest
+
+
+@kernel
+def _fill_fastest(hardware: NDArray[np.void], cuts: NDArray[np.void], gains: Floats, out: Floats) -> None:
+    h = hardware[0]
+    ratios = (h.retained_device_min, h.retained_server_min)
+    controls = (h.power_max, h.frequency_device_max, h.frequency_server_max)
+    for i in range(gains.shape[0]):
+        out[i] = math.inf
+        for s in range(cuts.shape[0]):
+            t_device, tau, t_server, _, _, _ = evaluate(hardware, cuts, s, gains[i], *ratios, *controls)
+            out[i] = min(out[i], t_device + tau + t_server)
+
+
+@kernel
+def _fill_device_energy(
+    hardware: NDArray[np.void], cuts: NDArray[np.void], gains: Floats, rows: NDArray[np.void], out: Floats
+) -> None:
+    for i in range(rows.shape[0]):
+        for k in range(rows.shape[1]):
+            for j in range(rows.shape[2]):
+                r = rows[i, k, j]
+                ratios, clocks = (r.retained_device, r.retained_server), (r.frequency_device, r.frequency_server)
+                _, _, _, e_device, e_upload, _ = evaluate(hardware, cuts, r.cut, gains[i], *ratios, r.power, *clocks)
+                out[i, k, j] = e_device + e_upload
