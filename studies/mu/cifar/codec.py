@@ -1,4 +1,4 @@
-"""What stands between the two parts of a cut network: encoder, noisy channel and decoder (Fig. 3 of Mu et al.)."""
+"""Encoder, noisy channel and decoder between the two parts of a cut network (Fig. 3 of Mu et al.)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Noise(nn.Module):
         self.deviation = 10.0 ** (-snr_db / 20.0)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """What arrives of a feature of shape ``(images, ...)``."""
+        """A feature of shape ``(images, ...)`` as it arrives."""
         power = feature.float().square().flatten(1).mean(dim=1).clamp_min(_LEAST_POWER)
         amplitude = power.sqrt().reshape(-1, *[1] * (feature.dim() - 1))
         received: Tensor = (feature / amplitude + self.deviation * torch.randn_like(feature)) * amplitude
@@ -84,7 +84,7 @@ class Codec(nn.Module):
         self.decoder = nn.Sequential(_layer(directions.T, mean, maps), nn.ReLU())
 
     def forward(self, feature: Tensor) -> Tensor:
-        """What the server makes of what the device has sent, in the shape of the feature."""
+        """The feature as the server decodes it, in its own shape."""
         decoded: Tensor = self.decoder(self.noise(self.encoder(feature)))
         return decoded
 
@@ -100,7 +100,7 @@ def _layer(weight: Tensor, bias: Tensor, maps: bool) -> nn.Module:
 
 
 class CoInference(nn.Module):
-    """A network cut in two, with what stands between.
+    """A network cut in two, with a link between.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class CoInference(nn.Module):
     cut : int
         Units on the device, 0..number of units.
     link : nn.Module, optional
-        A `Codec`, a `Noise`, or nothing: the feature arrives as it is.
+        A `Codec` or a `Noise`; without it the feature arrives unchanged.
     """
 
     def __init__(self, network: Chain, cut: int, link: nn.Module | None = None) -> None:
@@ -125,7 +125,7 @@ class CoInference(nn.Module):
 
     @torch.inference_mode()
     def sent_shape(self, images: Images) -> tuple[int, ...]:
-        """Shape of what the device sends of one image, channels first; empty if the whole network is on the device."""
+        """Shape of the feature sent for one image, channels first; empty if the whole network is on the device."""
         if self.cut == len(self.network.units):
             return ()
         self.eval()

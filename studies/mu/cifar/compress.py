@@ -1,4 +1,4 @@
-"""Compresses a network as a design says: prunes it, cuts it, adds a codec, and tunes it in steps (Sec. III-B)."""
+"""Compresses a network by a design: prunes it, cuts it, adds a codec, and tunes it in steps (Mu et al., Sec. III-B)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from studies.mu.cifar.training import Recipe, tune
 
 @dataclass(frozen=True)
 class Design:
-    """What a network is made into.
+    """How a network is compressed.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Tuning:
 def compress(network: Chain, design: Design, images: Images, tuning: Tuning) -> CoInference:
     """Prune a network, tune it, cut it, add a codec, and tune everything end to end.
 
-    A step that changes nothing is left out with its tuning: a network without pruning, codec and noise stays as it is.
+    A step that changes nothing is skipped with its tuning: without pruning, codec and noise a network stays unchanged.
     """
     units = len(network.units)
     inner = 0 < design.cut < units

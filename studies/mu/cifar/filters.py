@@ -19,32 +19,17 @@ from studies.mu.cifar.networks import GROUPS, Chain
 Score = Callable[[Tensor], Tensor]
 
 
-def retained_ratios(name: str, retained: Mapping[str, float] | Sequence[float]) -> tuple[float, ...]:
-    """Retained ratios of a network's groups, in their order.
-
-    Parameters
-    ----------
-    retained : mapping or sequence of float
-        In (0, 1]: by group, 1 where it is left out, or of all groups in their order.
-    """
+def _check_ratios(name: str, retained: Sequence[float]) -> None:
     names = [group.name for group in GROUPS[name]]
-    if isinstance(retained, Mapping):
-        for each in retained:
-            if each not in names:
-                raise InvalidInputError("retained", each, f"{name} has no such group. {nearest(each, names)}")
-        ratios = tuple(float(retained.get(each, 1.0)) for each in names)
-    else:
-        ratios = tuple(float(ratio) for ratio in retained)
-    if len(ratios) != len(names):
-        raise InvalidInputError("retained", ratios, f"Give {len(names)} ratios: {', '.join(names)}.")
-    for group, ratio in zip(names, ratios, strict=True):
+    if len(retained) != len(names):
+        raise InvalidInputError("retained", retained, f"Give {len(names)} ratios: {', '.join(names)}.")
+    for group, ratio in zip(names, retained, strict=True):
         if not 0.0 < ratio <= 1.0:
             raise InvalidInputError(f"retained[{group}]", ratio, "Give a ratio in (0, 1].")
-    return ratios
 
 
-def prune_filters(network: Chain, retained: Mapping[str, float] | Sequence[float], criterion: str = "l1") -> Chain:
-    """Copy of a network without some of its filters and neurons.
+def prune_filters(network: Chain, retained: Sequence[float], criterion: str = "l1") -> Chain:
+    """Copy of a network without some of its filters and neurons, at retained ratios of its groups in (0, 1].
 
     In RegNet the residual channels of a stage are ranked by the scores summed over all layers that write them. Inside
     a block whole groups of the grouped convolution stay, ranked by the summed scores of the first two convolutions.
@@ -52,15 +37,15 @@ def prune_filters(network: Chain, retained: Mapping[str, float] | Sequence[float
     Parameters
     ----------
     criterion : {"l1", "geometric_median"}
-        What stays: filters with the largest L1 norm of weights (without bias and norm, Li et al. 2017), or those with
+        Filters that stay: those with the largest L1 norm of weights (without bias and norm, Li et al. 2017), or with
         the largest sum of Euclidean distances to the other filters of their layer (He et al. 2019).
     """
     if criterion not in CRITERIA:
         raise InvalidInputError("criterion", criterion, nearest(criterion, CRITERIA))
-    ratios = retained_ratios(network.name, retained)
+    _check_ratios(network.name, retained)
     kept = {
         group.name: int(kept_channels(ratio, group.channels, group.step))
-        for group, ratio in zip(GROUPS[network.name], ratios, strict=True)
+        for group, ratio in zip(GROUPS[network.name], retained, strict=True)
     }
     pruned = copy.deepcopy(network)
     prune = _prune_alexnet if network.name == "alexnet" else _prune_regnet

@@ -1,7 +1,8 @@
 """From measured designs to an accuracy predictor: compares the regressors and writes the best as plain numbers.
 
-Run ``python -m studies.mu.cifar.fit MEASUREMENTS.csv --output PREDICTOR.json``. What `cifar.sweep` wrote beside
-the measurements says which network they are of; ``MEASUREMENTS-regressors.csv`` takes the scores of all regressors.
+Run ``python -m studies.mu.cifar.fit MEASUREMENTS.csv --output PREDICTOR.json``. The
+JSON file of `cifar.sweep` beside the measurements names their network; ``MEASUREMENTS-regressors.csv`` gets the scores
+of all regressors.
 """
 
 from __future__ import annotations
@@ -114,14 +115,16 @@ def read_measurements(path: Path) -> Measurements:
     return Measurements(network, float(unpruned), names, features, accuracy)
 
 
+# Hundreds of small fits: threads would wait for each other longer than they work.
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def make_predictor(
     measured: Measurements, name: str, seed: int = 0, made_by: str = ""
 ) -> tuple[RegressionPredictor, list[dict[str, Any]]]:
     """Predictor of the best regressor that can be shipped, and all scores: Table IV's six, and `DistilledTrees`.
 
-    The best has the largest adjusted R2 in cross-validation. The scores on the designs that a regressor was fitted on
-    stand beside it. Those of Mu et al. (Table IV) cannot all be of this kind: they rank a decision tree last, which
-    at scikit-learn's settings makes no error at all on what it was fitted on.
+    The best has the largest adjusted R2 in cross-validation. In-sample scores, on the designs that a regressor was
+    fitted to, are listed too. The scores of Mu et al. (Table IV) cannot be in-sample: they rank a decision tree last,
+    which makes no in-sample error at scikit-learn's settings.
 
     Returns
     -------
@@ -166,7 +169,7 @@ def _describe(regressor: str, measured: Measurements, passed_over: Sequence[str]
     noise = ", on a noisy channel" if measured.names[-1] == "snr_db" else ""
     text = f"{regressor} regressor on {len(measured.accuracy)} designs of {measured.network}{noise}."
     if passed_over:
-        text += f" {' and '.join(passed_over)} did better, but cannot be shipped."
+        text += f" {' and '.join(passed_over)} scored better, but cannot be shipped."
     return text
 
 
@@ -191,7 +194,7 @@ def additive(regressor: Any) -> Additive:
         trees = [(regressor, 1.0, whole)]
     else:
         raise InvalidInputError(
-            "regressor", type(regressor).__name__, "It is no sum of trees and cannot be shipped: choose another."
+            "regressor", type(regressor).__name__, "It is not a sum of trees and cannot be shipped: choose another."
         )
     tests, numbers = zip(*(_preorder(tree.tree_, weight, columns) for tree, weight, columns in trees), strict=True)
     return base, np.zeros(len(whole)), np.concatenate(tests), np.concatenate(numbers)
@@ -254,8 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InvalidInputError("seed", options.seed, "Give a whole number of at least 0.")
         command = shlex.join(["python", "-m", "studies.mu.cifar.fit", *given])
         measured = read_measurements(options.measurements)
-        with threadpool_limits(1):  # hundreds of small fits: threads wait for each other longer than they work
-            predictor, scores = make_predictor(measured, options.output.stem, options.seed, command)
+        predictor, scores = make_predictor(measured, options.output.stem, options.seed, command)
     except InvalidInputError as error:
         print(f"studies.mu.cifar.fit: {error}", file=sys.stderr)
         return 2

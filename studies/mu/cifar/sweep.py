@@ -1,8 +1,8 @@
 """Measures the accuracy of compressed networks on CIFAR-10, for an accuracy predictor to learn from.
 
 ``python -m studies.mu.cifar.sweep --weights FOLDER --output NAME.csv --count 300`` draws designs at random,
-compresses the network as each says, and writes a row of its accuracy on all test images as soon as it is there.
-``NAME.json`` says what made them. It goes on where it was interrupted, and a larger count adds to a smaller one.
+compresses the network by each of them, and writes a row with its accuracy on all test images as soon as it is known.
+``NAME.json`` notes what made the rows. An interrupted run continues, and a larger count adds to a smaller one.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Work(NamedTuple):
     design : Design
         What to measure.
     curve : str
-        Which curve it is a point of; empty for random designs.
+        Name of its curve; empty for random designs.
     longer : int
         Times as many updates in both steps of tuning.
     """
@@ -70,7 +70,7 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What the designs are measured on.
+    """Network, images and tuning that the designs are measured with.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Source:
 
 
 def draw_design(network: Network, number: int, *, noise: bool = False, criterion: str = "l1", seed: int = 0) -> Design:
-    """A random design, which depends on nothing but its number and the seed.
+    """A random design, which depends on its number and the seed alone.
 
     A severity is uniform in [0, 1]. Retained ratios are uniform from 1 down to that share of the way to 0.1, 30 % of
     them 1. The cut is uniform; the compression is uniform in its logarithm, down to that share of the way to one
@@ -97,7 +97,7 @@ def draw_design(network: Network, number: int, *, noise: bool = False, criterion
     """
     generator = np.random.default_rng([seed, number])
     groups, units = len(network.groups), len(network.units)
-    # Each design has a severity of its own: designs that lose little, the ones that are chosen, must not be rare.
+    # Each design has its own severity: designs that lose little are the ones that get chosen, and must not be rare.
     severity = generator.random()
     ratios = 1.0 - severity * generator.uniform(0.0, 1.0 - LEAST_RETAINED, groups)
     ratios[generator.random(groups) < UNPRUNED] = 1.0
@@ -132,13 +132,13 @@ def uniform_designs(network: Chain, count: int, criterion: str = "l1") -> list[W
 
 
 def chosen_designs(network: Chain, path: Path) -> list[Work]:
-    """Designs that someone chose, each to be measured with the usual tuning and with a longer one.
+    """Given designs, each to be measured with the usual tuning and with a longer one.
 
     Parameters
     ----------
     path : Path
-        CSV file with the columns ``curve``, what a design is called, ``cut``, ``retained_<group>`` of every group,
-        ``compression`` and ``criterion``; others are not looked at.
+        CSV file with the columns ``curve`` (the name of a design), ``cut``, ``retained_<group>`` of every group,
+        ``compression`` and ``criterion``; others are ignored.
     """
     if not path.is_file():
         raise InvalidInputError("designs", str(path), "There is no such file.")
@@ -151,7 +151,7 @@ def chosen_designs(network: Chain, path: Path) -> list[Work]:
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InvalidInputError("designs", str(path), f"It holds no designs of {network.name}: {error!r}") from error
     if not points:
-        raise InvalidInputError("designs", str(path), "Give one at least.")
+        raise InvalidInputError("designs", str(path), "Give at least one design.")
     return _twice(points)
 
 
@@ -165,18 +165,18 @@ def _twice(points: Sequence[tuple[str, Design]]) -> list[Work]:
 
 
 def sweep(source: Source, work: Sequence[Work], output: Path, *, jobs: int = 1) -> list[dict[str, Any]]:
-    """Measure designs, and keep every result as soon as it is there.
+    """Measure designs, and write every result as soon as it is known.
 
     Parameters
     ----------
     work : sequence of Work
-        What to measure; numbers that the file has are not measured again.
+        Designs whose numbers are in the file already are not measured again.
 
     Returns
     -------
     list of dict
-        All rows of the file by number: ``curve`` where there is one, ``design``, ``cut``, ``retained_<group>``,
-        ``compression``, ``sent_channels`` and ``sent_values`` of one image (0 where nothing is sent), ``snr_db``
+        All rows of the file by number: ``curve`` if it has one, ``design``, ``cut``, ``retained_<group>``,
+        ``compression``, ``sent_channels`` and ``sent_values`` of one image (0 if nothing is sent), ``snr_db``
         (empty without noise), ``accuracy`` on all test images, and ``seconds`` of processor time.
     """
     rows = _read_rows(output, work, _network(source.weights).name)
@@ -215,12 +215,12 @@ def _measure(source: Source, work: Work) -> dict[str, Any]:
 
 
 def _own(recipe: Recipe, work: Work, step: int) -> Recipe:
-    """Recipe with a seed of its own for every design and step, and as many updates as its curve asks for."""
+    """Recipe with its own seed for every design and step, and the number of updates of its curve."""
     return replace(recipe, updates=work.longer * recipe.updates, seed=recipe.seed + 2 * work.number + step)
 
 
 def _columns(work: Work, name: str) -> dict[str, Any]:
-    """What a row says of its design before it is measured."""
+    """Columns of a row that are known before its design is measured."""
     row: dict[str, Any] = {"curve": work.curve} if work.curve else {}
     row |= {"design": work.number, "cut": work.design.cut}
     row |= {f"retained_{group.name}": ratio for group, ratio in zip(GROUPS[name], work.design.retained, strict=True)}
@@ -240,7 +240,7 @@ def _read_rows(path: Path, work: Sequence[Work], name: str) -> list[dict[str, An
                 if row[key] != str(value):
                     raise ValueError(f"{key} of design {row['design']} is {row[key]}, not {value}")
         if len({row["design"] for row in rows}) < len(rows):
-            raise ValueError("a design stands there twice")
+            raise ValueError("a design is listed twice")
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InvalidInputError(
             "output", str(path), f"The file is damaged or holds other designs, give another: {error!r}"
@@ -259,7 +259,7 @@ def _images(path: Path) -> Images:
 
 
 def _settings(options: argparse.Namespace, source: Source) -> dict[str, Any]:
-    """What rows of one file have in common."""
+    """Settings that all rows of a file share."""
     return {
         "network": _network(source.weights).name,
         "weights": hashlib.sha256((source.weights / WEIGHTS).read_bytes()).hexdigest(),
@@ -281,7 +281,7 @@ def _kind(options: argparse.Namespace) -> str:
 
 
 def _description_before(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the description of earlier rows says; empty without one."""
+    """Description of earlier rows; empty if there is none."""
     if not path.is_file():
         return {}
     try:
@@ -299,7 +299,7 @@ def _description_before(path: Path, settings: Mapping[str, Any]) -> dict[str, An
 
 
 def _plan(options: argparse.Namespace, network: Chain) -> list[Work]:
-    """What the command line asks to measure."""
+    """Designs that the command line asks for."""
     if options.designs:
         return chosen_designs(network, options.designs)
     if options.layers:
@@ -378,7 +378,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    # By the module's name: the processes of --jobs look there for what they are to run, and find no __main__.
+    # By the module's name: the processes of --jobs import it from there, not from __main__.
     from studies.mu.cifar.sweep import main as run
 
     sys.exit(run())

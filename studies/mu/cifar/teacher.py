@@ -1,8 +1,8 @@
-"""Regression trees taught by a smooth model: a few hundred measured designs are too few for trees alone.
+"""Regression trees distilled from a smooth model, since a few hundred measured designs are too few for trees alone.
 
-Accuracy falls smoothly with every ratio and with the channels sent. A Gaussian process finds that from 300 designs;
-trees have to be shown each step. So the process is fitted to the measurements and predicts thousands of drawn designs,
-on which the trees are fitted: they keep its precision, and trees are fast and allow proofs.
+Accuracy falls smoothly with every ratio and with the channels sent. A Gaussian process learns that from 300 designs;
+trees need far more. So the process is fitted to the measurements and predicts thousands of drawn designs, and the trees
+are fitted to its predictions. They keep its precision, are fast, and allow proofs.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Array = NDArray[np.float64]
 
 
 class DistilledTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Boosted trees of depth 3 that never fall where more is kept or sent, fitted to what a Gaussian process predicts.
+    """Boosted trees of depth 3, fitted to the predictions of a Gaussian process and monotone in what is kept and sent.
 
-    An optimizer finds every hole of a predictor: without the constraint it would be sent where few designs were
-    measured and trees err by chance.
+    An optimizer finds every error of a predictor: without the constraint it would end where few designs were measured
+    and the trees are too optimistic by chance.
 
     Parameters
     ----------

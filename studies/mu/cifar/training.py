@@ -1,7 +1,7 @@
-"""Trains the networks on CIFAR-10, and tunes what pruning and compression have changed.
+"""Trains the networks on CIFAR-10, and tunes compressed ones.
 
 ``python -m studies.mu.cifar.training --network alexnet --output FOLDER``
-writes the weights, the log of the training (``log.csv``) and what made them with their accuracy (``training.json``).
+writes the weights, the log of the training (``log.csv``), and its settings with the accuracy (``training.json``).
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def tune(
     Parameters
     ----------
     momentum : sequence of Tensor, optional
-        One buffer a parameter, updated in place, for a training that is to be resumed; zeros at the start.
+        One buffer per parameter, updated in place, to resume a training; zeros at the start.
     first : int
-        Update to go on from. Update ``u`` draws the same whatever was run before it.
+        First update to run. The random draws of an update depend on its number alone.
     """
     parameters = list(network.parameters())
     buffers = [torch.zeros_like(weight) for weight in parameters] if momentum is None else list(momentum)
@@ -109,7 +109,7 @@ def tune(
 
 @torch.inference_mode()
 def accuracy(network: nn.Module, images: Images, seed: int = 0) -> float:
-    """Share of images that a network classifies rightly, in the precision it was tuned in."""
+    """Share of images that a network classifies correctly, in the precision of its training."""
     network.eval()
     right = 0
     with torch.random.fork_rng(devices=[]):
@@ -140,12 +140,12 @@ def load_network(folder: Path) -> Chain:
 
 
 def train(name: str, data: Path, output: Path, recipe: Recipe, threads: int) -> dict[str, Any]:
-    """Train a network and write it with its log; goes on where it was interrupted, and does nothing twice.
+    """Train a network and write it with its log; an interrupted training continues, and a finished one is not repeated.
 
     Returns
     -------
     dict
-        What made the network, and its ``accuracy`` on the test images.
+        The settings, and the ``accuracy`` on the test images.
     """
     made_by = {"network": name, **asdict(recipe), "threads": threads, "versions": versions(), "machine": machine()}
     description, log, progress = output / DESCRIPTION, output / LOG, output / PROGRESS

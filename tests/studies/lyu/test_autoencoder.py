@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import itertools
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from studies.lyu.autoencoder import (  # noqa: E402
     theorem_constant,
     train,
 )
+from tests.studies.made import write_cifar  # noqa: E402
 
 
 def inputs(count: int, pixels: int) -> Any:
@@ -91,20 +91,6 @@ def test_digits_are_rows_of_norm_one() -> None:
     digits = read_digits()
     assert digits.shape == (1797, 64)
     torch.testing.assert_close(torch.linalg.vector_norm(digits, dim=1), torch.ones(1797))
-
-
-def write_cifar(path: Path, images: np.ndarray, **more: Any) -> Path:
-    image = pytest.importorskip("PIL.Image")
-    files = []
-    for pixels in images:
-        buffer = io.BytesIO()
-        image.fromarray(pixels).save(buffer, "JPEG", quality=95)
-        files.append(buffer.getvalue())
-    offsets = np.cumsum([0, *map(len, files)])
-    labels = np.zeros(len(files), np.uint8)
-    content = {"jpeg": np.frombuffer(b"".join(files), np.uint8), "offsets": offsets, "labels": labels, **more}
-    np.savez(path, **content)
-    return path
 
 
 def test_cifar10_is_read_in_grey_and_spread_over_the_file(tmp_path: Path) -> None:

@@ -109,10 +109,10 @@ def test_flops_fall_with_the_product_of_kept_channels() -> None:
                 network.run(feature, place, place + 1)
         return counter.get_total_flops()
 
-    alexnet = prune_filters(network("alexnet"), {"conv1": 0.5, "conv2": 0.25, "conv5": 0.5, "fc1": 0.125})
+    alexnet = prune_filters(network("alexnet"), (0.5, 0.25, 1.0, 1.0, 0.5, 0.125, 1.0))
     assert flops(alexnet, "conv2") == 2 * 8 * 8 * 9 * 32 * 48
     assert flops(alexnet, "fc1") == 2 * (128 * 2 * 2) * 128
-    regnet = prune_filters(network("regnet"), {"stage3": 0.5})  # 5 of 10 groups
+    regnet = prune_filters(network("regnet"), (1.0, 1.0, 0.5, 1.0))  # 5 of 10 groups
     last_of_stage3 = 2 * 4 * 4 * (80 * 80 + 9 * 16 * 80 + 80 * 80)
     assert flops(regnet, "stage3_7") == last_of_stage3
     assert regnet.units["stage3_7"].layer[1].convolution.groups == 5
@@ -122,7 +122,7 @@ def test_flops_fall_with_the_product_of_kept_channels() -> None:
 def test_everything_kept_changes_nothing_and_draws_nothing(name: str) -> None:
     whole = network(name)
     state = torch.random.get_rng_state()
-    pruned = prune_filters(whole, {})
+    pruned = prune_filters(whole, (1.0,) * len(GROUPS[name]))
     prune_filters(whole, RETAINED[name])
     assert torch.equal(torch.random.get_rng_state(), state)
     expected = whole.state_dict()
@@ -136,11 +136,10 @@ def test_bad_ratios_are_refused() -> None:
     alexnet = make_network("alexnet")
     for retained, word in (
         ((1.0, 1.0), "7 ratios"),
-        ({"conv9": 0.5}, "conv5"),
-        ({"fc1": 0.0}, "fc1"),
-        ({"fc1": 1.1}, "fc1"),
+        ((1.0,) * 5 + (0.0, 1.0), "fc1"),
+        ((1.0,) * 5 + (1.1, 1.0), "fc1"),
     ):
         with pytest.raises(InvalidInputError, match=word):
             prune_filters(alexnet, retained)
     with pytest.raises(InvalidInputError, match="criterion"):
-        prune_filters(alexnet, {}, "l2")
+        prune_filters(alexnet, (1.0,) * 7, "l2")

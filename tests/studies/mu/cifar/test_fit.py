@@ -106,7 +106,7 @@ def test_export_predicts_what_scikit_learn_predicts(regressor, data):
 
 def test_adaboost_cannot_be_shipped(data):
     regressor = AdaBoostRegressor(n_estimators=3, random_state=0).fit(*data)
-    with pytest.raises(InvalidInputError, match="no sum of trees and cannot be shipped"):
+    with pytest.raises(InvalidInputError, match="not a sum of trees and cannot be shipped"):
         additive(regressor)
 
 

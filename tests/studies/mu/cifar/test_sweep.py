@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from coinfer_gym.errors import InvalidInputError
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from PIL import Image  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from coinfer_gym.files import read_csv  # noqa: E402
 from coinfer_gym.layerwise.network import load_network  # noqa: E402
 from studies.mu.cifar.networks import GROUPS, make_network  # noqa: E402
 from studies.mu.cifar.sweep import LONGER, draw_design, layer_designs, main, uniform_designs  # noqa: E402
+from tests.studies.made import write_cifar  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "training.json").write_text(json.dumps({"network": "alexnet"}))
     generator = np.random.default_rng(1)
     for name, count in (("cifar10_train.npz", 12), ("cifar10_eval.npz", 8)):
-        files = []
-        for pixels in generator.integers(256, size=(count, 32, 32, 3), dtype=np.uint8):
-            file = io.BytesIO()
-            Image.fromarray(pixels).save(file, "JPEG")
-            files.append(file.getvalue())
-        np.savez(
-            path / name,
-            jpeg=np.frombuffer(b"".join(files), np.uint8),
-            offsets=np.cumsum([0, *map(len, files)]),
-            labels=np.arange(count, dtype=np.uint8) % 10,
-        )
+        write_cifar(path / name, generator.integers(256, size=(count, 32, 32, 3), dtype=np.uint8))
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-image = pytest.importorskip("PIL.Image")
+pytest.importorskip("PIL.Image")
 
 from coinfer_gym import InvalidInputError  # noqa: E402
 from studies.mu.cifar import training  # noqa: E402
@@ -27,6 +26,7 @@ from studies.mu.cifar.data import (  # noqa: E402
 )
 from studies.mu.cifar.networks import make_network  # noqa: E402
 from studies.mu.cifar.training import Recipe, accuracy, load_network, train, tune  # noqa: E402
+from tests.studies.made import write_cifar  # noqa: E402
 
 RECIPE = Recipe(updates=6, batch=8, learning_rate=0.05)
 
@@ -36,16 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen images of two classes, bright and dark, as both archives."""
     path = tmp_path_factory.mktemp("cifar")
     generator = np.random.default_rng(0)
-    labels = np.arange(16, dtype=np.uint8) % 2
-    files = []
-    for label in labels:
-        buffer = io.BytesIO()
-        pixels = generator.integers(0, 100, (32, 32, 3)) + 150 * label
-        image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG", quality=95)
-        files.append(buffer.getvalue())
+    labels = np.arange(16) % 2
+    noise = generator.integers(0, 100, (16, 32, 32, 3))
     for name in (TRAIN, TEST):
-        offsets = np.cumsum([0, *map(len, files)])
-        np.savez(path / name, jpeg=np.frombuffer(b"".join(files), np.uint8), offsets=offsets, labels=labels)
+        write_cifar(path / name, (noise + 150 * labels[:, None, None, None]).astype(np.uint8), labels)
     return path
 
 
