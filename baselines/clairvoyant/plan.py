@@ -22,10 +22,12 @@ from baselines.clairvoyant.recursion import (
 )
 from baselines.clairvoyant.table import OptimumTable, build_table, upper_quality
 from coinfer_gym import InvalidInputError, Problem, Solution, solve_exact
-from coinfer_gym.budgets import BUDGET_TOLERANCE
-from coinfer_gym.laim.problem import evaluate
+from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
+from coinfer_gym.envs.process import STATE, TINIEST, build_rules
+from coinfer_gym.envs.queue import charge, next_task
+from coinfer_gym.laim.problem import as_tuple, evaluate
 from coinfer_gym.laim.scenario import Scenario
-from coinfer_gym.world import World
+from coinfer_gym.world import World, build_world_tables
 
 Floats = NDArray[np.float64]
 
@@ -243,24 +245,27 @@ class _Planner:
 
     def follow(self, energy_budget: float) -> list[Service]:
         """Play the schedule by the rules of the environment."""
-        scenario = self._episode.scenario
-        queue = _Queue(scenario, self._world)
-        battery = _Battery(scenario)
+        scenario, world = self._episode.scenario, self._world
+        rules, lane = build_rules(scenario, build_world_tables(scenario))[0], np.zeros(1, STATE)[0]
+        lane.delay_budget, lane.battery = world.delay_budget, rules.battery_capacity
+        if math.isfinite(rules.battery_capacity):
+            lane.battery *= rules.battery_initial
+        arrivals = np.append(world.arrivals, world.arrivals[-1])  # one more, which is never served
+        queue = np.zeros(scenario.queue_capacity, np.int64)
         services: list[Service] = []
-        while (head := queue.next_task()) is not None:
-            task, start, age = head
-            battery.charge_until(start)
-            gain = self._world.gain_at(start)
-            allowed = min(energy_budget, max(battery.level, math.ulp(0.0)))
-            problem = scenario.problem(gain, energy_budget=allowed)
+        while not next_task(lane, arrivals, queue, rules)[1]:
+            task, start, age = int(lane.task), float(lane.clock), float(lane.wait)
+            allowed = min(energy_budget, max(float(lane.battery), TINIEST))
+            problem = scenario.problem(world.gain_at(start), energy_budget=allowed)
             solution = self._decide(task, start, age, problem)
             delay = min(solution.delay, self._times.patience - age)
-            in_time = age + solution.delay <= self._times.deadline
-            paid = solution.energy <= allowed * (1.0 + 0.1 * BUDGET_TOLERANCE)
-            quality = solution.quality if in_time and paid else 0.0
-            services.append(Service(task, start, gain, delay, allowed, quality, solution))
-            battery.spend(solution.energy if math.isinf(battery.level) else _device_energy(problem, solution))
-            queue.clock += delay
+            delivered = meets(age + solution.delay, world.delay_budget) and meets(solution.energy, allowed)
+            quality = solution.quality if delivered else 0.0
+            services.append(Service(task, start, problem.gain, delay, allowed, quality, solution))
+            lane.battery = max(0.0, lane.battery - _device_energy(problem, solution))
+            lane.clock += delay
+            lane.served += 1
+            charge(lane, rules, delay)
         return services
 
     def _decide(self, task: int, start: float, age: float, problem: Problem) -> Solution:
@@ -309,82 +314,8 @@ class _Planner:
         return int(self._episode.row_of_block[_blocks_at(self._world, np.array([time]))[0]])
 
 
-class _Battery:
-    """Energy that the device has; infinite on mains power.
-
-    Attributes
-    ----------
-    level : float
-        In J.
-    """
-
-    def __init__(self, scenario: Scenario) -> None:
-        capacity = scenario.battery_capacity
-        self._capacity = math.inf if capacity is None else capacity
-        self._harvest_power, self._clock = scenario.harvest_power, 0.0
-        self.level = math.inf if capacity is None else scenario.battery_initial * capacity
-
-    def charge_until(self, clock: float) -> None:
-        """Harvest up to a time in s."""
-        self.level = min(self._capacity, self.level + self._harvest_power * (clock - self._clock))
-        self._clock = clock
-
-    def spend(self, energy: float) -> None:
-        """Take energy in J."""
-        self.level = max(0.0, self.level - energy)
-
-
 def _device_energy(problem: Problem, solution: Solution) -> float:
     """What a decision takes from the battery in J."""
-    decision = (solution.cut, solution.retained_device, solution.retained_server, solution.power)
-    clocks = (solution.frequency_device, solution.frequency_server)
-    _, _, _, e_device, e_upload, _ = evaluate(
-        problem.tables.hardware, problem.tables.cuts, decision[0], problem.gain, *decision[1:], *clocks
-    )
+    tables, choice = problem.tables, as_tuple(solution)
+    _, _, _, e_device, e_upload, _ = evaluate(tables.hardware, tables.cuts, choice[0], problem.gain, *choice[1:])
     return float(e_device + e_upload)
-
-
-class _Queue:
-    """Which task is next, by the rules of the environment's dynamics.
-
-    Attributes
-    ----------
-    clock : float
-        Time in s from the start of the episode; whoever serves a task moves it.
-    """
-
-    def __init__(self, scenario: Scenario, world: World) -> None:
-        self.clock = 0.0
-        self._alone = scenario.arrivals == "one_at_a_time"
-        self._capacity, self._tasks = scenario.queue_capacity, scenario.tasks
-        self._arrivals, self._budget = world.arrivals.tolist(), world.delay_budget
-        self._arrived = 0
-        self._waiting: list[int] = []
-
-    def next_task(self) -> tuple[int, float, float] | None:
-        """The next task, when its service starts, and its age then; None where none is left."""
-        if self._alone:
-            self._arrived += 1
-            return (self._arrived - 1, self.clock, 0.0) if self._arrived <= self._tasks else None
-        self._admit()
-        if self._waiting:
-            task = self._waiting.pop(0)
-        elif self._arrived == self._tasks:
-            return None
-        else:  # the device is idle: the task does not pass through the queue
-            task, self.clock = self._arrived, max(self.clock, self._arrivals[self._arrived])
-            self._arrived += 1
-            self._admit()
-        return task, self.clock, self.clock - self._arrivals[task]
-
-    def _admit(self) -> None:
-        while self._arrived < self._tasks and self._arrivals[self._arrived] <= self.clock:
-            self._expire(self._arrivals[self._arrived])
-            if len(self._waiting) < self._capacity:
-                self._waiting.append(self._arrived)
-            self._arrived += 1
-        self._expire(self.clock)
-
-    def _expire(self, now: float) -> None:
-        while self._waiting and self._arrivals[self._waiting[0]] + self._budget <= now:
-            self._waiting.pop(0)
