@@ -73,8 +73,8 @@ class EvaluationCallback(BaseCallback):
     """Play held-out worlds now and then between two rollouts, and keep the best agent.
 
     The best agent is the one that delivers the most quality among those that miss a budget in at most `violations` of
-    the decisions, or else the one that misses the fewest. The ``EvalCallback`` of stable-baselines3 goes by the mean
-    reward alone, and plays other worlds every time.
+    the decisions, or else the one that misses the fewest. The ``EvalCallback`` of stable-baselines3 compares
+    mean rewards only, and plays other worlds every time.
 
     Parameters
     ----------

@@ -134,7 +134,7 @@ def _encode(frames: Sequence[NDArray[np.uint8]], width: int, colours: int) -> by
 
     height = round(width * frames[0].shape[0] / frames[0].shape[1])
     pictures = [Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS) for frame in frames]
-    # One palette for all, so that what does not move costs nothing; every sixteenth pixel tells the colours.
+    # One palette for all, so that unchanged areas compress well; every sixteenth pixel is enough to choose it.
     palette = Image.fromarray(np.concatenate([np.asarray(picture)[::4, ::4] for picture in pictures])).quantize(colours)
     first, *rest = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
     buffer = io.BytesIO()
@@ -159,7 +159,9 @@ def _outcome(info: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    parser = argparse.ArgumentParser("python -m agents.play", description="Watch a trained agent.")
+    parser = argparse.ArgumentParser(
+        "python -m agents.play", description="Record or show an episode of a trained agent."
+    )
     parser.add_argument("path", help="folder of a run, agent's file, or name of a shipped agent")
     parser.add_argument("--seed", type=int, default=0, help="of the world (default: 0)")
     parser.add_argument("--tasks", type=int, default=40, help="decisions to show (default: 40)")

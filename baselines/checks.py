@@ -1,4 +1,4 @@
-"""Checks of what comes from outside; each names the option, what it was, and what to give instead."""
+"""Checks of user input: every error names the option, its value and the remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 
 
 def check_model(kind: type[_Model], content: Mapping[str, Any], origin: str) -> _Model:
-    """The content of a file as a model, if it knows every key and takes every value; errors begin with `origin`."""
+    """The content of a file as a checked model; the field of an error begins with `origin`."""
     for key in content:
         if key not in kind.model_fields:
             raise InvalidInputError(f"{origin}: key", key, nearest(str(key), kind.model_fields))

@@ -93,7 +93,7 @@ def compare(
     fresh : bool
         Forget what the folder holds.
     policies : mapping of str to Predictor, optional
-        Policies of your own by label. They play in this process, and always anew.
+        Policies of your own by label. They play in this process, and what they earn is not kept.
     trust : sequence of str
         Modules of your own from which the configuration may name policies.
 

@@ -1,4 +1,4 @@
-"""Configurations of comparisons: what the files say, read and checked."""
+"""Configuration files of comparisons, read and checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATA = "COINFER_DATA"
 """Environment variable that names the folder of recorded data."""
 
 TUNING_OFFSET = 10_000_000
-"""Distance of the worlds that options are searched on, more than anyone compares on."""
+"""Seeds of the worlds that options are searched on, relative to those that policies are compared on."""
 
 _DATA_FOLDER = "../shared/data"
 
@@ -34,7 +34,7 @@ class PolicyConfig(pydantic.BaseModel):
 
     policy: str
     worlds: int | None = Field(default=None, ge=1)
-    """The first so many worlds, of a policy that is too slow for all; all worlds where None."""
+    """Number of worlds to play, the first ones, for a policy that is too slow to play all."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class PolicyConfig(pydantic.BaseModel):
 
 
 class CompareConfig(pydantic.BaseModel):
-    """What a configuration file of a comparison says; `load_config` reads and checks one."""
+    """A configuration of a comparison; `load_config` reads and checks one."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -62,7 +62,7 @@ class CompareConfig(pydantic.BaseModel):
 
     @property
     def keywords(self) -> dict[str, Any]:
-        """Those of the environment, with the folder of recorded data filled in."""
+        """Keyword arguments of the environment, with the folder of recorded data filled in."""
         return expand_data(self.env)
 
     def seeds(self, label: str) -> range:
@@ -127,5 +127,5 @@ def _check_path(entry: PolicyConfig) -> None:
             f"policy {entry.policy!r}: path",
             path,
             "No agent is there. Train it first: 'make bench' trains the one in runs/bench/agent, "
-            "'python -m agents.train --help' tells how to train any other.",
+            "'python -m agents.train --help' shows how to train others.",
         )

@@ -45,8 +45,9 @@ def play(env: Environment, policy: Predictor, seeds: Sequence[int]) -> list[Colu
         return _play(env, policy, list(seeds))
     episodes = []
     for seed in seeds:
-        if hasattr(policy, "seed"):
-            policy.seed(seed)
+        reseed = getattr(policy, "seed", None)
+        if callable(reseed):  # in a model of stable-baselines3 it is a number
+            reseed(seed)
         episodes += _play(env, policy, seed)
     return episodes
 

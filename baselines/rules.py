@@ -26,7 +26,7 @@ LAIM = "coinfer_gym/LAIM-v0"
 
 _SHARE_OF_ELITES = 0.2
 _STEP = 0.7  # of the way to the elites, so that a lucky round does not close the search
-_LEAST_DEVIATION = 0.01  # about the step in a control below which the return no longer tells candidates apart
+_LEAST_DEVIATION = 0.01  # smaller steps in a control hardly change the return
 _FINE_DEVIATION = 0.1
 _BROAD_ROUNDS, _FINE_ROUNDS = 10, 6
 _TRIAL_SHARE = 16

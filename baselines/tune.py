@@ -63,7 +63,7 @@ class Rule(pydantic.BaseModel):
 
 
 class TuneConfig(pydantic.BaseModel):
-    """What a configuration file says; `load_config` reads and checks one."""
+    """A configuration; `load_config` reads and checks one."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -165,7 +165,7 @@ def tune(config: TuneConfig, jobs: int = 1, show: Callable[[str], object] = prin
     jobs : int
         Number of processes.
     show : callable
-        Told of each trial, and of each tuned value at the end of its list.
+        Called with a line of text for each trial, and for each tuned value at the end of its list.
 
     Returns
     -------

@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3 import PPO
 
 from agents import evaluate as evaluation
 from agents.agent_file import AGENT_FILE
@@ -14,6 +15,7 @@ from agents.held_out import play_worlds
 from agents.policy import load_agent
 from agents.runs import RunConfig
 from agents.train import train
+from baselines.compare import compare
 from baselines.laim import FAMILY
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
@@ -49,6 +51,15 @@ def test_a_lane_is_a_world_of_the_single_environment(run):
     for k, row in enumerate(found):
         expected = measure(env, alone, 50 + k)
         assert row == pytest.approx({name: expected[name] for name in row}, abs=1e-5)
+
+
+def test_a_model_of_stable_baselines3_is_a_policy():
+    env = gym.make(LAIM, **WORLD)
+    model = PPO("MlpPolicy", env, seed=3, device="cpu")
+    config = {"title": "t", "env": WORLD, "worlds": 2, "policies": {"exact": {"policy": "myopic_exact"}}}
+    found = compare(config, policies={"model": model}).only(["delivered", "return"])
+    again = measure(env, model, 1)
+    assert found.values[1, 1].tolist() == [again["delivered"], again["return"]]
 
 
 def test_agent_beside_references(run, capsys):
