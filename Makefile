@@ -42,7 +42,7 @@ bench: $(STAMP)  ## train an agent and compare it with every baseline (five minu
 	$(PY) -m agents.train --config configs/agents/bench.yml --overwrite
 	$(PY) -m baselines.compare configs/compare/quick.yaml
 
-figures: $(STAMP)  ## every figure, with its data and the verdict on its claims (a quarter of an hour)
+figures: $(STAMP)  ## every figure with its verdict, into runs/figures (the list: python -m studies --list)
 	$(PY) -m studies
 
 benchmarks: $(STAMP)  ## speed of the environments and the optimizers

@@ -31,10 +31,10 @@ class Entry(NamedTuple):
 
 LYU, MU = "Lyu et al.", "Mu et al."
 CATALOGUE = {
-    "sca_convergence": Entry("studies.lyu.sca_convergence", "", ("L5",), "1 min"),
-    "schemes_delay": Entry("studies.lyu.schemes", f"{LYU}, Fig. 4", ("L6", "L7"), "3 min"),
-    "schemes_energy": Entry("studies.lyu.schemes", f"{LYU}, Fig. 5", ("L8", "L9"), "3 min"),
-    "cuts": Entry("studies.lyu.cuts", f"{LYU}, Fig. 6", ("L10",), "3 min"),
+    "sca_convergence": Entry("studies.lyu.sca_convergence", "", ("L5",), "30 s"),
+    "schemes_delay": Entry("studies.lyu.schemes", f"{LYU}, Fig. 4", ("L6", "L7"), "1 min"),
+    "schemes_energy": Entry("studies.lyu.schemes", f"{LYU}, Fig. 5", ("L8", "L9"), "1 min"),
+    "cuts": Entry("studies.lyu.cuts", f"{LYU}, Fig. 6", ("L10",), "1 min"),
     "regimes": Entry("studies.lyu.regimes", "", ("L10",), "10 s"),
     "accuracy_budgets": Entry("studies.lyu.accuracy", f"{LYU}, Figs. 4 and 5 in F1", ("L11",), "20 s"),
     "accuracy_cuts": Entry("studies.lyu.accuracy", f"{LYU}, Fig. 6 in F1", ("L11",), "20 s"),
@@ -42,10 +42,10 @@ CATALOGUE = {
     "load": Entry("studies.agents.load", "", (), "10 min"),
     "decision_time": Entry("studies.agents.decision_time", "", (), "1 min"),
     "layerwise_partition": Entry("studies.mu.partition", f"{MU}, Fig. 6", ("M3",), "10 s"),
-    "layerwise_rates": Entry("studies.mu.rates", f"{MU}, Figs. 7 and 8", ("M4", "M5"), "20 min"),
+    "layerwise_rates": Entry("studies.mu.rates", f"{MU}, Figs. 7 and 8", ("M4", "M5"), "15 min"),
     "layerwise_tradeoff": Entry("studies.mu.tradeoff", f"{MU}, Figs. 9 and 10", ("M6",), "2 min"),
     "layerwise_noise": Entry("studies.mu.noise", f"{MU}, Fig. 11", ("M7",), "3 min"),
-    "layerwise_optimizer": Entry("studies.mu.optimizer", "", ("M8",), "10 min"),
+    "layerwise_optimizer": Entry("studies.mu.optimizer", "", ("M8",), "4 min"),
     "layerwise_accuracy": Entry("studies.mu.accuracy", f"{MU}, Table IV", ("M1", "M2"), "1 min", needs_data=True),
     "layerwise_confirmed": Entry("studies.mu.confirmed", "", (), "5 s", needs_data=True),
     "weights": Entry("studies.lyu.weights", f"{LYU}, Fig. 2", ("L1",), "10 min", needs_data=True),
