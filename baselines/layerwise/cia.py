@@ -71,7 +71,7 @@ class CompressionEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._generator = ParametersGenerator(problem)
         self._search = DesignSearch(problem, self._generator, DELAY_CALCULATOR)
         self._groups = len(problem.network.groups)
-        self._flops = float(problem.network.unit_flops().sum())
+        self._flops = float(problem.network.block_flops().sum())
         least = [self._pruned([1.0] * g + [problem.retained_min]) for g in range(self._groups)]
         self._shares = np.array([*least, 0.0, 0.0])
         self._places: list[float] = []
@@ -124,7 +124,7 @@ class CompressionEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _pruned(self, ratios: list[float]) -> float:
         """Share of the FLOPs that pruning the first groups saves."""
         retained = ratios + [1.0] * (self._groups - len(ratios))
-        return 1.0 - float(self._problem.network.unit_flops(retained).sum()) / self._flops
+        return 1.0 - float(self._problem.network.block_flops(retained).sum()) / self._flops
 
 
 def cia(problem: LayerwiseProblem, seed: int = 0, steps: int = STEPS) -> Chosen:

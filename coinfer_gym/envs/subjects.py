@@ -52,14 +52,12 @@ class Subject(ABC):
     network : str
         Name of the network.
     flops : ndarray, shape (N,)
-        FLOPs of each unit, unpruned.
+        FLOPs of each block, unpruned.
     accuracy_min : float, optional
         Least accuracy, where there is one.
     """
 
     title: ClassVar[str]
-    units: ClassVar[str]
-    """What the network's units are called."""
     fill: ClassVar[str]
     """What the kept shares are shares of."""
     limits: ClassVar[tuple[str, str]]

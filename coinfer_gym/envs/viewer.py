@@ -555,7 +555,7 @@ def _paint_network(canvas: _Canvas, state: _State, top: float) -> None:
     height, left, right, gap = 56.0, 78.0, 936.0, 128.0
     canvas.text(24, top - 14, f"Network {state.subject.network}", 13)
     subject, decision = state.subject, state.depiction
-    where = f"cut {state.cut} of {state.units}" if state.decided else f"{state.units} {subject.units}, not cut yet"
+    where = f"cut {state.cut} of {state.units}" if state.decided else f"{state.units} blocks, not cut yet"
     legend = f"(width: FLOPs, fill: share of the {subject.fill} kept)"
     canvas.text(right, top - 14, f"{where}   {legend}", 12, _GREY, "rs")
     canvas.box(24, top, 46, height, _PAPER, _DEVICE if state.decided else _GREY)

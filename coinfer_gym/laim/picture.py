@@ -17,7 +17,6 @@ class LAIMSubject(Subject):
     """
 
     title = "LAIM-v0"
-    units = "blocks"
     fill = "weights"
     limits = ("both budgets", "a budget")
 

@@ -19,7 +19,7 @@ from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import find_file, read_yaml, shipped_names
 from coinfer_gym.records import record_type
 
-__all__ = ["Group", "Layer", "Network", "Unit", "load_network", "shipped_networks"]
+__all__ = ["Group", "Layer", "Network", "Block", "load_network", "shipped_networks"]
 
 _FOLDER = resources.files("coinfer_gym.layerwise") / "networks"
 
@@ -114,7 +114,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Unit:
+class Block:
     """Layers between two neighbouring cuts.
 
     Attributes
@@ -136,8 +136,8 @@ class Unit:
     vector: bool = False
 
     def __post_init__(self) -> None:
-        _check_count(f"unit {self.name!r}: area", self.area)
-        _check_width(f"unit {self.name!r}: outputs", self.outputs)
+        _check_count(f"block {self.name!r}: area", self.area)
+        _check_width(f"block {self.name!r}: outputs", self.outputs)
 
 
 class NetworkTables(NamedTuple):
@@ -149,7 +149,7 @@ class NetworkTables(NamedTuple):
     pairs : ndarray of unsigned int, shape (P, 2)
         Pairs of widths whose products make up the FLOPs; width 0 is the constant 1, width ``g + 1`` that of group g.
     prefix : ndarray, shape (N + 1, P)
-        FLOPs of the units before each cut, by pair.
+        FLOPs of the blocks before each cut, by pair.
     cuts : ndarray of `CUT`, shape (N + 1,)
     """
 
@@ -161,13 +161,13 @@ class NetworkTables(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A chain of units, groups of whose layers are pruned together.
+    """A chain of blocks, groups of whose layers are pruned together.
 
     Attributes
     ----------
     name : str
     groups : tuple of Group
-    units : tuple of Unit
+    blocks : tuple of Block
         Cut ``c`` leaves the first ``c`` to the device.
     input_values : int
         Values of an image, which cut 0 sends.
@@ -181,42 +181,44 @@ class Network:
 
     name: str
     groups: tuple[Group, ...]
-    units: tuple[Unit, ...]
+    blocks: tuple[Block, ...]
     input_values: int
     description: str = ""
 
     def __post_init__(self) -> None:
         _check_count(f"network {self.name!r}: input_values", self.input_values)
-        if not self.units or not self.groups:
-            raise InvalidInputError(f"network {self.name!r}: units", len(self.units), "Give at least one of each.")
+        if not self.blocks or not self.groups:
+            raise InvalidInputError(f"network {self.name!r}: blocks", len(self.blocks), "Give at least one of each.")
         names = [group.name for group in self.groups]
-        for unit in self.units:
-            for width in (unit.outputs, *(side for each in unit.layers for side in (each.inputs, each.outputs))):
+        for block in self.blocks:
+            for width in (block.outputs, *(side for each in block.layers for side in (each.inputs, each.outputs))):
                 if isinstance(width, str) and width not in names:
-                    raise InvalidInputError(f"network {self.name!r}, unit {unit.name!r}", width, nearest(width, names))
+                    raise InvalidInputError(
+                        f"network {self.name!r}, block {block.name!r}", width, nearest(width, names)
+                    )
 
     @property
     def cuts(self) -> int:
-        """Number of cuts, one more than units."""
-        return len(self.units) + 1
+        """Number of cuts, one more than blocks."""
+        return len(self.blocks) + 1
 
     @cached_property
     def tables(self) -> NetworkTables:
         """The network as compiled code reads it; read-only."""
         place = {group.name: number for number, group in enumerate(self.groups, start=1)}
         sums: dict[tuple[int, int], NDArray[np.float64]] = {}
-        for number, unit in enumerate(self.units, start=1):
-            for coefficient, *channels in (term for layer in unit.layers for term in layer.terms):
+        for number, block in enumerate(self.blocks, start=1):
+            for coefficient, *channels in (term for layer in block.layers for term in layer.terms):
                 constant = coefficient * math.prod(width for width in channels if not isinstance(width, str))
                 pair = sorted(place[width] if isinstance(width, str) else 0 for width in channels)
                 sums.setdefault((pair[0], pair[1]), np.zeros(self.cuts))[number:] += constant
         cuts = [(0, self.input_values, 0)]
-        for unit in self.units[:-1]:
-            named = isinstance(unit.outputs, str)
+        for block in self.blocks[:-1]:
+            named = isinstance(block.outputs, str)
             cuts.append(
-                (place[str(unit.outputs)], unit.area, unit.vector)
+                (place[str(block.outputs)], block.area, block.vector)
                 if named
-                else (0, unit.area * int(unit.outputs), unit.vector)
+                else (0, block.area * int(block.outputs), block.vector)
             )
         tables = NetworkTables(
             np.array([(group.channels, group.step) for group in self.groups], GROUP),
@@ -254,13 +256,13 @@ class Network:
         pairs = zip(ratios.tolist(), self.groups, strict=True)
         return np.array([kept_channels(ratio, group.channels, group.step) for ratio, group in pairs], np.int64)
 
-    def unit_flops(self, retained: ArrayLike | None = None) -> NDArray[np.float64]:
-        """FLOPs of every unit, shape (N,), at retained ratios, or unpruned."""
+    def block_flops(self, retained: ArrayLike | None = None) -> NDArray[np.float64]:
+        """FLOPs of every block, shape (N,), at retained ratios, or unpruned."""
         widths = self._widths(retained)
         products = widths[self.tables.pairs[:, 0]] * widths[self.tables.pairs[:, 1]]
         return np.diff(self.tables.prefix @ products)
 
-    def values(self, retained: ArrayLike | None = None) -> NDArray[np.float64]:
+    def upload_values(self, retained: ArrayLike | None = None) -> NDArray[np.float64]:
         """Values that leave every cut uncompressed, shape (N + 1,): an image at the first, nothing at the last."""
         cuts = self.tables.cuts
         return np.asarray(self._widths(retained)[cuts["group"]] * cuts["area"])
@@ -275,7 +277,7 @@ class Network:
         return plain | {
             "input_values": self.input_values,
             "groups": [_plain(group) for group in self.groups],
-            "units": [_plain(unit) | {"layers": [_plain(layer) for layer in unit.layers]} for unit in self.units],
+            "blocks": [_plain(block) | {"layers": [_plain(layer) for layer in block.layers]} for block in self.blocks],
         }
 
 
@@ -310,13 +312,15 @@ def shipped_networks() -> list[str]:
 def _from_dict(content: Any, origin: str) -> Network:
     plain = _checked(content, Network, origin)
     groups = tuple(Group(**_checked(each, Group, f"{origin}: groups")) for each in _listed(plain, "groups", origin))
-    units = []
-    for each in _listed(plain, "units", origin):
-        unit = _checked(each, Unit, f"{origin}: units")
-        layers = _listed(unit, "layers", f"{origin}: unit {unit['name']!r}")
-        unit["layers"] = tuple(Layer(**_checked(layer, Layer, f"{origin}: unit {unit['name']!r}")) for layer in layers)
-        units.append(Unit(**unit))
-    return Network(**(plain | {"groups": groups, "units": tuple(units)}))
+    blocks = []
+    for each in _listed(plain, "blocks", origin):
+        block = _checked(each, Block, f"{origin}: blocks")
+        layers = _listed(block, "layers", f"{origin}: block {block['name']!r}")
+        block["layers"] = tuple(
+            Layer(**_checked(layer, Layer, f"{origin}: block {block['name']!r}")) for layer in layers
+        )
+        blocks.append(Block(**block))
+    return Network(**(plain | {"groups": groups, "blocks": tuple(blocks)}))
 
 
 def _checked(content: Any, kind: Any, origin: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class LayerwiseDecision:
     Attributes
     ----------
     cut : int
-        Units on the device, from 0 (the image is sent) to N (nothing is sent).
+        Blocks on the device, from 0 (the image is sent) to N (nothing is sent).
     retained : tuple of float
         Retained ratio of each group in (0, 1].
     compression : float

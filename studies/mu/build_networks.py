@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from coinfer_gym.layerwise.network import Group, Layer, Network, Unit
+from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from studies.mu.cifar.data import SIDE
 from studies.mu.cifar.networks import GROUPS, NAMES, Chain, make_network
 
@@ -35,14 +35,14 @@ def layer_table(network: Chain) -> Network:
     """The layer table of a network, by running it once and looking at each of its layers."""
     groups = tuple(Group(group.name, group.channels, group.step) for group in GROUPS[network.name])
     feature, width = torch.zeros(1, COLOURS, SIDE, SIDE), _Width(COLOURS)
-    units = []
+    blocks = []
     for name, module in network.units.items():
         table = _Table(name, groups, width)
         feature = table.look(module, feature)
         width = table.last
         vector = feature.ndim == 2
-        units.append(Unit(name, tuple(table.layers), width.name, 1 if vector else feature[0, 0].numel(), vector))
-    return Network(network.name, groups, tuple(units), COLOURS * SIDE * SIDE, DESCRIPTIONS[network.name])
+        blocks.append(Block(name, tuple(table.layers), width.name, 1 if vector else feature[0, 0].numel(), vector))
+    return Network(network.name, groups, tuple(blocks), COLOURS * SIDE * SIDE, DESCRIPTIONS[network.name])
 
 
 class _Width:

@@ -29,7 +29,7 @@ from baselines.layerwise.rivals import EVALUATIONS as EACH_CUT_EVALUATIONS
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from baselines.search import OPTIMIZERS
 from coinfer_gym import InvalidInputError
-from coinfer_gym.layerwise.network import Group, Layer, Network, Unit
+from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
@@ -205,12 +205,12 @@ def chain(length: int) -> Network:
     """Convolutions one after the other, each with its own retained ratio."""
     channels, side = int(_CHAIN["channels"]), int(_CHAIN["side"])
     groups = tuple(Group(f"conv{number}", channels) for number in range(1, length + 1))
-    units = []
+    blocks = []
     before: str | int = 3
     for group in groups:
-        units.append(Unit(group.name, (Layer("conv", before, group.name, side, side, 3),), group.name, side**2))
+        blocks.append(Block(group.name, (Layer("conv", before, group.name, side, side, 3),), group.name, side**2))
         before = group.name
-    return Network(f"chain of {length}", groups, tuple(units), 3 * (4 * side) ** 2)
+    return Network(f"chain of {length}", groups, tuple(blocks), 3 * (4 * side) ** 2)
 
 
 def chain_problem(base: LayerwiseProblem, length: int) -> LayerwiseProblem:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from baselines.layerwise.framework import ParametersGenerator, select_best
 from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION
-from coinfer_gym.layerwise.network import Group, Layer, Network, Unit, load_network
+from coinfer_gym.layerwise.network import Block, Group, Layer, Network, load_network
 from studies.drawing import finish_axis, legend_below, panels
 from studies.figure import Pictures, Study, number_text
 from studies.mu.schemes import (
@@ -77,15 +77,15 @@ def wide_alexnet() -> Network:
     """
     channels = {"conv1": 64, "conv2": 192, "conv3": 384, "conv4": 256, "conv5": 256}
 
-    def convolution(name: str, inputs: str | int, side: int, kernel: int) -> Unit:
+    def convolution(name: str, inputs: str | int, side: int, kernel: int) -> Block:
         layers = (
             Layer("conv", inputs, name, side, side, kernel),
             Layer("relu", name, name, side, side),
         )
-        return Unit(name, layers, name, side**2)
+        return Block(name, layers, name, side**2)
 
-    def pooling(name: str, of: str, side: int) -> Unit:
-        return Unit(name, (Layer("maxpool", of, of, side, side, 2),), of, side**2)
+    def pooling(name: str, of: str, side: int) -> Block:
+        return Block(name, (Layer("maxpool", of, of, side, side, 2),), of, side**2)
 
     return Network(
         "alexnet-11x11",
@@ -99,7 +99,7 @@ def wide_alexnet() -> Network:
             convolution("conv4", "conv3", 2, 3),
             convolution("conv5", "conv4", 2, 3),
             pooling("pool5", "conv5", 1),
-            Unit("fc", (Layer("fc", "conv5", 10),), 10, 1, vector=True),
+            Block("fc", (Layer("fc", "conv5", 10),), 10, 1, vector=True),
         ),
         3 * 32 * 32,
     )

@@ -96,15 +96,15 @@ def draw_design(network: Network, number: int, *, noise: bool = False, criterion
     of signal to noise is uniform in 0..50 dB.
     """
     generator = np.random.default_rng([seed, number])
-    groups, units = len(network.groups), len(network.units)
+    groups, blocks = len(network.groups), len(network.blocks)
     # Each design has its own severity: designs that lose little are the ones that get chosen, and must not be rare.
     severity = generator.random()
     ratios = 1.0 - severity * generator.uniform(0.0, 1.0 - LEAST_RETAINED, groups)
     ratios[generator.random(groups) < UNPRUNED] = 1.0
-    cut = int(generator.integers(1, units)) if noise else int(generator.integers(units + 1))
+    cut = int(generator.integers(1, blocks)) if noise else int(generator.integers(blocks + 1))
     exponent, uncompressed = generator.random(2)
     compression = 1.0
-    if 0 < cut < units and uncompressed >= UNCOMPRESSED:
+    if 0 < cut < blocks and uncompressed >= UNCOMPRESSED:
         channels = network.groups[network.tables.cuts["group"][cut] - 1].channels
         compression = round(float(channels ** (-severity * exponent)), 5)
     snr_db = round(float(generator.uniform(0.0, HIGHEST_SNR)), 2) if noise else None

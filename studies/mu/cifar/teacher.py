@@ -152,7 +152,7 @@ def _features(network: Network, designs: Array, snr_db: Array | None = None) -> 
     features = np.empty((len(designs), len(names)))
     for i, row in enumerate(designs):
         cut: Any = cuts[int(row[0])]
-        values = network.values(row[1:-3])[int(row[0])]
+        values = network.upload_values(row[1:-3])[int(row[0])]
         if inner[i]:
             values = cut["area"] * sent_channels(row[-3], values / cut["area"])
         write_features(designs, i, float(values), 0.0 if snr_db is None else snr_db[i], features)

@@ -29,7 +29,7 @@ def synthetic_predictor(name, points=600, trees=120, seed=0):
     retained = np.where(generator.random((points, groups)) < 0.7, generator.uniform(0.1, 1.0, (points, groups)), 1.0)
     cuts = generator.integers(0, network.cuts, points)
     shares = np.where(generator.random(points) < 0.7, 1024.0 ** -generator.random(points), 1.0)
-    values = np.array([network.values(ratios)[cut] for ratios, cut in zip(retained, cuts, strict=True)])
+    values = np.array([network.upload_values(ratios)[cut] for ratios, cut in zip(retained, cuts, strict=True)])
     shares[(cuts == 0) | (values == 0.0)] = 1.0
     sent = np.log2(np.maximum(1.0, shares * values))
     codec = np.where(shares < 1.0, 0.004 * np.maximum(0.0, 10.0 - sent) + 0.001, 0.0)

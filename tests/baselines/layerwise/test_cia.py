@@ -41,9 +41,9 @@ def test_the_unpruned_network_at_its_best_cut_costs_one():
 
 def test_pruning_shows_in_the_state():
     seen, _ = play(CompressionEnv(PROBLEM), [0.5, 0.25, 1.0, 1.0, 1.0, 0.0])
-    whole = PROBLEM.network.unit_flops().sum()
+    whole = PROBLEM.network.block_flops().sum()
     for step, ratios in ((1, [0.55, 1, 1, 1]), (2, [0.55, 0.325, 1, 1])):
-        assert seen[step, 2] == pytest.approx(1 - PROBLEM.network.unit_flops(ratios).sum() / whole, rel=1e-6)
+        assert seen[step, 2] == pytest.approx(1 - PROBLEM.network.block_flops(ratios).sum() / whole, rel=1e-6)
     np.testing.assert_allclose(seen[1:4, 4], [0.5, 0.25, 1.0])
 
 

@@ -81,7 +81,7 @@ def test_freedom_pays(case):
 def test_neurosurgeon_takes_the_best_cut(case):
     problem, chosen = case
     network = problem.network
-    flops, values = network.unit_flops(), network.values()
+    flops, values = network.block_flops(), network.upload_values()
     device = problem.flops_per_cycle_device * problem.frequency_device_max
     server = problem.flops_per_cycle_server * problem.frequency_server
     rate = problem.bandwidth * math.log2(

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from coinfer_gym.layerwise.delay import HARDWARE, OUTCOME_NAMES, calculate_rows
-from coinfer_gym.layerwise.network import Group, Layer, Network, Unit
+from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from tests.coinfer_gym.layerwise.hardware import CONSTANTS
 
 NETWORK = Network(
     "tiny",
     (Group("a", 8, 2), Group("b", 6)),
     (
-        Unit("conv", (Layer("conv", 3, "a", 4, 4, 3), Layer("relu", "a", "a", 4, 4)), "a", 16),
-        Unit("pool", (Layer("maxpool", "a", "a", 2, 2, 2),), "a", 4),
-        Unit("fc", (Layer("fc", "a", "b", area=4), Layer("relu", "b", "b")), "b", 1, True),
-        Unit("end", (Layer("fc", "b", 10),), 10, 1, True),
+        Block("conv", (Layer("conv", 3, "a", 4, 4, 3), Layer("relu", "a", "a", 4, 4)), "a", 16),
+        Block("pool", (Layer("maxpool", "a", "a", 2, 2, 2),), "a", 4),
+        Block("fc", (Layer("fc", "a", "b", area=4), Layer("relu", "b", "b")), "b", 1, True),
+        Block("end", (Layer("fc", "b", 10),), 10, 1, True),
     ),
     48,
 )
@@ -47,9 +47,9 @@ def expected(row, gain=GAIN):
     k = CONSTANTS
     a = 2 * max(1, half_up(ratio_a * 8 / 2))
     b = max(1, half_up(ratio_b * 6))
-    units = [2 * 16 * (3 * 9 + 1) * a + 16 * a, 4 * 4 * a, (2 * 4 * a - 1) * b + b, (2 * b - 1) * 10]
+    blocks = [2 * 16 * (3 * 9 + 1) * a + 16 * a, 4 * 4 * a, (2 * 4 * a - 1) * b + b, (2 * b - 1) * 10]
     area, kept, vector = [(48, 1, 0), (16, a, 0), (4, a, 0), (1, b, 1), (0, 1, 1)][cut]
-    device, server = sum(units[:cut]), sum(units[cut:])
+    device, server = sum(blocks[:cut]), sum(blocks[cut:])
     sent = kept
     if cut in (1, 2, 3):
         sent = max(1, half_up(compression * kept))

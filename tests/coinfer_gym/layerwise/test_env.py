@@ -340,21 +340,21 @@ def phases_of(s, decision, gain):
     def width(channels):
         return kept.get(channels, channels)
 
-    flops = [sum(layer_flops(layer, width) for layer in unit.layers) for unit in network.units]
+    flops = [sum(layer_flops(layer, width) for layer in block.layers) for block in network.blocks]
     device, server = sum(flops[:cut]), sum(flops[cut:])
     values, bits = network.input_values, s.input_value_bits
-    if cut == len(network.units):
+    if cut == len(network.blocks):
         values = 0
     elif cut > 0:
-        unit, bits = network.units[cut - 1], s.feature_value_bits
-        channels = width(unit.outputs)
+        block, bits = network.blocks[cut - 1], s.feature_value_bits
+        channels = width(block.outputs)
         sent = max(1, math.floor(compression * channels + 0.5))
-        values = sent * unit.area
-        if sent < channels and unit.vector:
+        values = sent * block.area
+        if sent < channels and block.vector:
             device, server = device + (2 * channels - 1) * sent, server + (2 * sent - 1) * channels + channels
         elif sent < channels:
-            device += 2 * unit.area * (channels + 1) * sent
-            server += 2 * unit.area * (sent + 1) * channels + unit.area * channels
+            device += 2 * block.area * (channels + 1) * sent
+            server += 2 * block.area * (sent + 1) * channels + block.area * channels
     rate = s.bandwidth * math.log2(1.0 + power * gain / (s.noise_density * s.bandwidth))
     upload = values * bits / rate
     t_device = device / (frequency * s.flops_per_cycle_device)
@@ -443,7 +443,7 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
         seen["met"] += met and info["quality"] > 0.0
         seen["short"] += shortfall > 0.0 and not info["abandoned"]
         seen["abandoned"] += expected["abandoned"]
-        seen["codec"] += 0 < values < s.network.values(retained)[cut]
+        seen["codec"] += 0 < values < s.network.upload_values(retained)[cut]
     assert min(seen.values()) > 0, seen
 
 

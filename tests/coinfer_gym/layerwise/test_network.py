@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.layerwise.network import Group, Layer, Unit, load_network, shipped_networks
+from coinfer_gym.layerwise.network import Block, Group, Layer, load_network, shipped_networks
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "studies" / "mu" / "build_networks.py"
@@ -19,7 +19,7 @@ PLAIN = {
     "name": "tiny",
     "input_values": 48,
     "groups": [{"name": "a", "channels": 6, "step": 2}, {"name": "b", "channels": 5}],
-    "units": [
+    "blocks": [
         {
             "name": "conv",
             "outputs": "a",
@@ -72,13 +72,13 @@ def test_a_small_network_by_hand(tmp_path):
     assert network.kept([0.01, 0.01]).tolist() == [2, 1]
     assert network.kept([0.5, 1.0]).tolist() == [4, 5]
     a, b = 4, 3
-    assert network.unit_flops([0.66, 0.5]).tolist() == [
+    assert network.block_flops([0.66, 0.5]).tolist() == [
         2 * 16 * (3 * 9 + 1) * a + 16 * a,
         2**2 * 4 * a,
         (2 * 4 * a - 1) * b,
         (2 * b - 1) * 10,
     ]
-    assert network.values([0.66, 0.5]).tolist() == [48, 16 * a, 4 * a, b, 0]
+    assert network.upload_values([0.66, 0.5]).tolist() == [48, 16 * a, 4 * a, b, 0]
     assert network.cuts == 5
 
 
@@ -101,21 +101,21 @@ def test_every_row_of_table_1(layer, flops):
 
 def test_alexnet_by_hand():
     network = load_network("alexnet")
-    flops = dict(zip([unit.name for unit in network.units], network.unit_flops().tolist(), strict=True))
+    flops = dict(zip([block.name for block in network.blocks], network.block_flops().tolist(), strict=True))
     assert flops["conv1"] == 2 * 256 * (3 * 9 + 1) * 64 + 256 * 64
     assert flops["pool1"] == 4 * 64 * 64
     assert flops["conv2"] == 2 * 64 * (64 * 9 + 1) * 192 + 64 * 192
     assert flops["fc1"] == 1024 + (2 * 1024 - 1) * 1024 + 1024
     assert flops["fc3"] == (2 * 1024 - 1) * 10
-    assert network.values()[:3].tolist() == [3072, 64 * 256, 64 * 64]
+    assert network.upload_values()[:3].tolist() == [3072, 64 * 256, 64 * 64]
 
 
 def test_pruning_scales_both_sides_of_a_layer():
     network = load_network("alexnet")
     ratios = np.ones(7)
     ratios[0] = 0.5
-    difference = network.unit_flops() - network.unit_flops(ratios)
-    names = [unit.name for unit in network.units]
+    difference = network.block_flops() - network.block_flops(ratios)
+    names = [block.name for block in network.blocks]
     assert difference[names.index("conv1")] == (2 * 256 * 28 + 256) * 32
     assert difference[names.index("conv2")] == 2 * 64 * 9 * 32 * 192
     assert not difference[names.index("pool2") :].any()
@@ -132,13 +132,13 @@ def test_weights_cost_what_torch_counts(name):
     table, module = load_network(name), make_network(name).eval()
     channels = {group.name: group.channels for group in table.groups}
     feature = torch.zeros(1, 3, 32, 32)
-    for unit, (own, part) in zip(table.units, module.units.items(), strict=True):
+    for block, (own, part) in zip(table.blocks, module.units.items(), strict=True):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             feature = part(feature)
-        products = [layer.terms[0] for layer in unit.layers if layer.type in ("conv", "fc")]
+        products = [layer.terms[0] for layer in block.layers if layer.type in ("conv", "fc")]
         weights = sum(math.prod(channels.get(factor, factor) for factor in term) for term in products)
-        assert (unit.name, weights) == (own, counter.get_total_flops())
-        assert feature.numel() == unit.area * channels.get(unit.outputs, unit.outputs)
+        assert (block.name, weights) == (own, counter.get_total_flops())
+        assert feature.numel() == block.area * channels.get(block.outputs, block.outputs)
 
 
 @pytest.mark.parametrize("name", shipped_networks())
@@ -146,9 +146,9 @@ def test_yaml_round_trip(name, tmp_path):
     network = load_network(name)
     again = load_network(written(tmp_path, network.to_dict()))
     assert again.to_dict() == network.to_dict()
-    assert (again.groups, again.units) == (network.groups, network.units)
+    assert (again.groups, again.blocks) == (network.groups, network.blocks)
     ratios = np.linspace(0.2, 0.9, len(network.groups))
-    assert again.unit_flops(ratios).tolist() == network.unit_flops(ratios).tolist()
+    assert again.block_flops(ratios).tolist() == network.block_flops(ratios).tolist()
 
 
 def test_the_script_makes_the_shipped_files(tmp_path, monkeypatch):
@@ -168,24 +168,24 @@ def test_the_script_makes_the_shipped_files(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("place", "key", "value", "said"),
     [
-        ((), "units", None, "units.*missing"),
-        ((), "unit", 1, "unit.*Did you mean 'units'"),
-        ((), "units", [], "at least one"),
+        ((), "blocks", None, "blocks.*missing"),
+        ((), "block", 1, "block.*Did you mean 'blocks'"),
+        ((), "blocks", [], "at least one"),
         ((), "groups", {"a": 6}, "Give a list"),
         ((), "input_values", 0, "input_values.*0"),
         (("groups", 0), "channels", 0, "channels.*0"),
         (("groups", 0), "channels", True, "channels.*True"),
         (("groups", 0), "step", 4, "step.*divide 6"),
-        (("units", 0), "outputs", "c", "'c'"),
-        (("units", 0), "layers", "conv", "Give a list"),
-        (("units", 0, "layers", 0), "type", "convolution", "type.*convolution"),
-        (("units", 0, "layers", 0), "kernel", 1.5, "kernel.*1.5"),
-        (("units", 0, "layers", 0), "inputs", None, "inputs.*missing"),
-        (("units", 0, "layers", 0), "inputs", "d", "'d'"),
-        (("units", 0, "layers", 0), "inputs", 0, "inputs.*0"),
-        (("units", 0), "area", 0, "area.*0"),
-        (("units", 0), "area", "x", "area.*x"),
-        (("units", 0), "name", None, "name.*missing"),
+        (("blocks", 0), "outputs", "c", "'c'"),
+        (("blocks", 0), "layers", "conv", "Give a list"),
+        (("blocks", 0, "layers", 0), "type", "convolution", "type.*convolution"),
+        (("blocks", 0, "layers", 0), "kernel", 1.5, "kernel.*1.5"),
+        (("blocks", 0, "layers", 0), "inputs", None, "inputs.*missing"),
+        (("blocks", 0, "layers", 0), "inputs", "d", "'d'"),
+        (("blocks", 0, "layers", 0), "inputs", 0, "inputs.*0"),
+        (("blocks", 0), "area", 0, "area.*0"),
+        (("blocks", 0), "area", "x", "area.*x"),
+        (("blocks", 0), "name", None, "name.*missing"),
         ((), "accuracy", 0.9, "key.*accuracy"),
     ],
 )
@@ -214,5 +214,5 @@ def test_bad_ratios(tmp_path, ratios):
 def test_tables_cannot_be_changed(tmp_path):
     with pytest.raises(ValueError, match="read-only"):
         load_network(written(tmp_path, PLAIN)).tables.prefix[0, 0] = 1.0
-    assert Unit("a", (), "b") == Unit("a", (), "b", 1, False)
+    assert Block("a", (), "b") == Block("a", (), "b", 1, False)
     assert Group("a", 4).step == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.layerwise.network import Group, Layer, Network, Unit
+from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from coinfer_gym.layerwise.optimum import fastest, solve_exact, solve_given, solve_rows
 from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
@@ -19,10 +19,10 @@ NETWORK = Network(
     "tiny",
     GROUPS,
     (
-        Unit("conv", (Layer("conv", 3, "a", 4, 4, 3),), "a", 16),
-        Unit("second", (Layer("conv", "a", "b", 4, 4, 3), Layer("maxpool", "b", "b", 2, 2, 2)), "b", 4),
-        Unit("fc", (Layer("fc", "b", "c", area=4),), "c", 1, True),
-        Unit("end", (Layer("fc", "c", 10),), 10, 1, True),
+        Block("conv", (Layer("conv", 3, "a", 4, 4, 3),), "a", 16),
+        Block("second", (Layer("conv", "a", "b", 4, 4, 3), Layer("maxpool", "b", "b", 2, 2, 2)), "b", 4),
+        Block("fc", (Layer("fc", "b", "c", area=4),), "c", 1, True),
+        Block("end", (Layer("fc", "c", 10),), 10, 1, True),
     ),
     48,
 )
@@ -94,8 +94,8 @@ def test_power_and_clock_against_a_search(flops, bits, share):
         left = budget - costs(problem, 0.0, bits, power, 1.0)[1]
         if left < 0.0:
             return math.inf
-        unit = costs(problem, flops, 0.0, power, 1.0)[1]
-        clock = min(problem.frequency_device_max, math.sqrt(left / unit)) if unit else problem.frequency_device_max
+        block = costs(problem, flops, 0.0, power, 1.0)[1]
+        clock = min(problem.frequency_device_max, math.sqrt(left / block)) if block else problem.frequency_device_max
         if clock < problem.frequency_device_min:
             return math.inf
         return costs(problem, flops, bits, power, clock)[0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.layerwise.network import Group, Layer, Network, Unit
+from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
 from tests.coinfer_gym.layerwise.hardware import CONSTANTS
@@ -16,9 +16,9 @@ NETWORK = Network(
     "tiny",
     (Group("a", 8), Group("b", 6)),
     (
-        Unit("conv", (Layer("conv", 3, "a", 4, 4, 3),), "a", 16),
-        Unit("fc", (Layer("fc", "a", "b", area=16),), "b", 1, True),
-        Unit("end", (Layer("fc", "b", 10),), 10, 1, True),
+        Block("conv", (Layer("conv", 3, "a", 4, 4, 3),), "a", 16),
+        Block("fc", (Layer("fc", "a", "b", area=16),), "b", 1, True),
+        Block("end", (Layer("fc", "b", 10),), 10, 1, True),
     ),
     48,
 )

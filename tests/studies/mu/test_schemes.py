@@ -106,10 +106,10 @@ def test_tradeoff(tmp_path):
     _, rows = make_and_read(layerwise_tradeoff.STUDIES[0], tmp_path, **options)
     rows = [row for row in rows if row["scheme"] == "Neurosurgeon"]
     network = made_up("alexnet", "rpi3b", 1e6).network
-    flops = network.unit_flops().cumsum()
+    flops = network.block_flops().cumsum()
     for row in rows:
         assert float(row["flops_device"]) == pytest.approx(flops[int(row["cut"]) - 1], rel=1e-6)
-        assert float(row["bits_sent"]) == pytest.approx(32.0 * network.values()[int(row["cut"])], rel=1e-6)
+        assert float(row["bits_sent"]) == pytest.approx(32.0 * network.upload_values()[int(row["cut"])], rel=1e-6)
 
 
 def test_tradeoff_counts_points():

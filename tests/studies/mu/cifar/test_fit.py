@@ -38,7 +38,7 @@ def measured(count=60, noisy=False):
         retained = np.round(rng.uniform(0.1, 1.0, len(GROUPS)), 4)
         compression = round(float(rng.uniform(0.05, 1.0)), 4)
         area = int(NETWORK.tables.cuts["area"][cut])
-        kept = NETWORK.values(retained)[cut] / max(area, 1)
+        kept = NETWORK.upload_values(retained)[cut] / max(area, 1)
         values = 3072 if cut == 0 else 0 if cut == CUTS - 1 else area * max(1, math.floor(compression * kept + 0.5))
         snr_db = round(float(rng.uniform(0, 50)), 2)
         accuracy = 0.86 * np.prod(1 - 0.2 * (1 - retained) ** 3) * (1 - 0.2 * math.exp(-values / 8) * (values > 0))
