@@ -16,7 +16,8 @@ import numpy as np
 import coinfer_gym  # noqa: F401  registers the ids
 from benchmarks.measure import interleave
 from coinfer_gym.layerwise.network import load_network
-from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
+from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
+from coinfer_gym.layerwise.trees import LEAF
 
 LANES = 4096
 TREES, DEPTH = 100, 3

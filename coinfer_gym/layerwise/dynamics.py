@@ -19,10 +19,7 @@ from coinfer_gym.envs.process import OUTCOME_NAMES, SITUATION_NAMES, LaneArrays,
 from coinfer_gym.envs.reward import reward
 from coinfer_gym.layerwise.delay import calculate
 from coinfer_gym.layerwise.network import Network, NetworkTables
-from coinfer_gym.layerwise.predictor import LeafMasks, TreeTables, predict_lane, write_features
-from coinfer_gym.layerwise.problem import LayerwiseDecision
-from coinfer_gym.layerwise.scenario import LayerwiseScenario
-from coinfer_gym.records import Records, record_type
+from coinfer_gym.layerwise.predictor import write_features
 
 LEAST_COMPRESSION = 1.0 / 1024.0
 """Compression at the lower end of its component of an action."""

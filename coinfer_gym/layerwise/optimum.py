@@ -22,8 +22,8 @@ from coinfer_gym._compile import kernel
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.delay import loads, sent_channels, write_widths
 from coinfer_gym.layerwise.network import kept_channels
-from coinfer_gym.layerwise.predictor import bound_box
 from coinfer_gym.layerwise.problem import LayerwiseProblem, LayerwiseSolution
+from coinfer_gym.layerwise.trees import bound_box
 from coinfer_gym.pricing import ROUNDING, best_clock, spectral_response, spectral_span
 
 __all__ = ["Proof", "fastest", "solve_exact", "solve_given", "solve_rows"]

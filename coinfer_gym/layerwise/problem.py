@@ -16,7 +16,8 @@ from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.delay import HARDWARE, HARDWARE_NAMES, OUTCOME_NAMES, calculate
 from coinfer_gym.layerwise.network import Network
-from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, predict_row, write_features
+from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, write_features
+from coinfer_gym.layerwise.trees import predict_row
 
 __all__ = ["LayerwiseDecision", "LayerwiseProblem", "LayerwiseSolution", "Outcomes"]
 

@@ -31,7 +31,8 @@ from threadpoolctl import threadpool_limits
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, read_csv, read_text, write_text
-from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names, write_features
+from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, write_features
+from coinfer_gym.layerwise.trees import LEAF
 from coinfer_gym.models import regress
 from studies.mu.cifar.teacher import DistilledTrees
 

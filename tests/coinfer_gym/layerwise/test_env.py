@@ -25,9 +25,10 @@ from coinfer_gym.laim import vector_wrappers, wrappers
 from coinfer_gym.laim.env import LAIMEnv
 from coinfer_gym.layerwise.env import LayerwiseEnv, LayerwiseVectorEnv
 from coinfer_gym.layerwise.network import load_network
-from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
+from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseDecision
 from coinfer_gym.layerwise.scenario import DEVICES, LINKS, NETWORKS, shipped_layerwise_scenarios
+from coinfer_gym.layerwise.trees import LEAF
 from coinfer_gym.scenario import WorldScenario
 
 LAYERWISE = "coinfer_gym/Layerwise-v0"

@@ -10,8 +10,9 @@ import pytest
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from coinfer_gym.layerwise.optimum import fastest, solve_exact, solve_given, solve_rows
-from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
+from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
+from coinfer_gym.layerwise.trees import LEAF
 from tests.coinfer_gym.layerwise.hardware import CONSTANTS
 
 GROUPS = (Group("a", 4), Group("b", 8, 2), Group("c", 5))

@@ -9,16 +9,13 @@ import pytest
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.predictor import (
-    LEAF,
     RegressionPredictor,
-    bound_box,
     feature_names,
     load_regression_predictor,
-    predict_lane,
-    predict_row,
     shipped_regression_predictors,
     write_features,
 )
+from coinfer_gym.layerwise.trees import LEAF, bound_box, predict_lane, predict_row
 
 GROUPS = ("conv1", "fc1")
 NAMES = feature_names(GROUPS, noisy=True)

@@ -8,8 +8,9 @@ import pytest
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
-from coinfer_gym.layerwise.predictor import LEAF, RegressionPredictor, feature_names
+from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
+from coinfer_gym.layerwise.trees import LEAF
 from tests.coinfer_gym.layerwise.hardware import CONSTANTS
 
 NETWORK = Network(
