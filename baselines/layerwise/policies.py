@@ -258,7 +258,7 @@ class LayerwiseExact(ProblemPolicy):
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
         """The optimum of the task."""
-        return solve_exact(problem, self._tolerance)[0]
+        return solve_exact(problem, tolerance=self._tolerance)
 
 
 class LayerwiseMenu(_Prepared):
@@ -303,7 +303,7 @@ class LayerwiseMenu(_Prepared):
         low, high = np.quantile(rates, _SPAN).tolist()
         for rate in np.geomspace(low, high, self._count):
             problem = _problem_at(scenario, float(rate), self._margin)
-            solution = solve_exact(problem)[0]
+            solution = solve_exact(problem)
             if solution.accuracy >= problem.accuracy_min:
                 found.append(self._loosen(problem, _row(problem, solution)))
         unpruned = ParametersGenerator(problem).unpruned()

@@ -12,7 +12,7 @@ from coinfer_gym.envs.base import TaskEnv
 from coinfer_gym.envs.lanes import Lanes, Steps
 from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.layerwise import dynamics
+from coinfer_gym.layerwise import dynamics, spaces
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
 from coinfer_gym.layerwise.scenario import LayerwiseScenario, load_layerwise_scenario
 
@@ -39,7 +39,7 @@ class LayerwiseLanes(Lanes):
     steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
 
     def __init__(self, scenario: LayerwiseScenario, count: int, parallel: bool = False) -> None:
-        names = dynamics.action_names(scenario.network), dynamics.info_names(scenario.network)
+        names = spaces.action_names(scenario.network), dynamics.info_names(scenario.network)
         super().__init__(scenario, dynamics.build_model(scenario), *names, count, parallel)
 
 
@@ -109,7 +109,7 @@ class LayerwiseEnv(TaskEnv):
         """Action that makes a decision (a solution is one), up to the rounding of float32."""
         problem = self.scenario.problem(1.0)
         problem.check_rows(problem.row(decision)[None])
-        return dynamics.encode(problem.hardware, self.scenario.cuts, decision)
+        return spaces.encode(problem.hardware, self.scenario.cuts, decision)
 
     def decision(self, action: NDArray[np.float32]) -> LayerwiseDecision:
         """Decision that an action makes, in SI units."""
@@ -119,7 +119,7 @@ class LayerwiseEnv(TaskEnv):
         problem = self.scenario.problem(1.0)
         ratio = float(self._lanes.rules["log_power_ratio"][0])
         design = np.empty_like(row)
-        dynamics.decode(problem.hardware, self.scenario.cuts, row, 0, ratio, design, 0)
+        spaces.decode(problem.hardware, self.scenario.cuts, row, 0, ratio, design, 0)
         return problem.decision(design[0])
 
     def _build_viewer(self) -> Any:

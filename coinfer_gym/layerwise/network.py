@@ -11,23 +11,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.checks import check_keys
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import find_file, read_yaml, shipped_names
-from coinfer_gym.records import record_type
-
-__all__ = ["Group", "Layer", "Network", "Block", "load_network", "shipped_networks"]
-
-_FOLDER = resources.files("coinfer_gym.layerwise") / "networks"
+from coinfer_gym.files import find_file, read_yaml, shipped_names, write_text
+from coinfer_gym.records import Records, record_type
 
 LAYER_TYPES = ("conv", "relu", "maxpool", "avgpool", "dropout", "fc", "add")
+
 GROUP = record_type("channels", "step")
+
 CUT = record_type(group=np.int64, area=np.float64, vector=np.int64)
-"""Feature that leaves a cut: its `area` positions of as many channels as the group keeps. Group 0 is the constant 1, of
-which the image (cut 0) has 3072 and nothing (the last cut) has 0; `vector` is 1 behind a fully connected layer."""
+"""The feature that leaves a cut: `area` positions of as many channels as `group` keeps. Group 0 is the constant 1; its
+area is the number of the image's values at cut 0 and 0 at the last cut. `vector` is 1 after a fully connected layer."""
+
+COMPRESSION, POWER, FREQUENCY = -3, -2, -1
+"""Columns of an array of designs, shape (n, G + 4). Column 0 has the cut, the next G the retained ratio of each group,
+these three the compression, the transmit power in W and the clock of the device in Hz."""
+
+_FOLDER = resources.files("coinfer_gym.layerwise") / "networks"
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,11 @@ class Group:
     Attributes
     ----------
     name : str
+        Name of the group in its network.
     channels : int
         Filters or neurons of each of its layers, unpruned.
     step : int
-        Channels are kept in multiples of it: the width of a grouped convolution's groups, else 1.
+        Channels are kept in multiples of this: the width of the groups of a grouped convolution, otherwise 1.
     """
 
     name: str
@@ -51,29 +57,28 @@ class Group:
         for field in ("channels", "step"):
             _check_count(f"group {self.name!r}: {field}", getattr(self, field))
         if self.channels % self.step:
-            raise InvalidInputError(
-                f"group {self.name!r}: step", self.step, f"It must divide {self.channels} channels."
-            )
+            field = f"group {self.name!r}: step"
+            raise InvalidInputError(field, self.step, f"It must divide {self.channels} channels.")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as Table I counts it.
+    """One layer, as Table I counts it.
 
     Attributes
     ----------
     type : str
         One of `LAYER_TYPES`; ``add`` is the sum at the end of a residual block.
     inputs, outputs : str or int
-        Channels that come in and go out: the name of a group, or a number that no pruning changes.
+        Channels that come in and go out: the name of a group, or a number that pruning does not change.
     height, width : int
-        Of the output; of an average pooling of its input, as Table I counts it.
+        Size of the output; for an average pooling that of the input.
     kernel : int
-        Side of a convolution's or a pooling's window.
+        Side of the window of a convolution or pooling.
     fan_in : int, optional
-        Input channels that a filter sees, where the convolution is grouped.
+        Input channels that a filter of a grouped convolution sees.
     area : int
-        Positions that a fully connected layer sees of each input channel.
+        Positions of each input channel that a fully connected layer sees.
     """
 
     type: str
@@ -115,18 +120,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Block:
-    """Layers between two neighbouring cuts.
+    """One block of the chain: the layers between two neighbouring cuts.
 
     Attributes
     ----------
     name : str
+        Name of the block in its network.
     layers : tuple of Layer
     outputs : str or int
-        Channels of what it hands on: the name of a group or a number.
+        Channels of the block's output: the name of a group or a number.
     area : int
-        Positions of each channel.
+        Positions of each of these channels.
     vector : bool
-        Whether it hands on a vector of neurons, which a linear encoder compresses, or maps.
+        Whether the output is a vector of neurons, which a linear encoder compresses, rather than maps.
     """
 
     name: str
@@ -153,25 +159,28 @@ class NetworkTables(NamedTuple):
     cuts : ndarray of `CUT`, shape (N + 1,)
     """
 
-    groups: NDArray[np.void]
+    groups: Records
     pairs: NDArray[np.uint64]
     prefix: NDArray[np.float64]
-    cuts: NDArray[np.void]
+    cuts: Records
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A chain of blocks, groups of whose layers are pruned together.
+    """A network of `N` blocks; cut `c` in `0..N` puts blocks `1..c` on the device.
 
     Attributes
     ----------
     name : str
+        Name of the network.
     groups : tuple of Group
+        Layers that are pruned together.
     blocks : tuple of Block
-        Cut ``c`` leaves the first ``c`` to the device.
+        The blocks in the order of the forward pass.
     input_values : int
         Values of an image, which cut 0 sends.
     description : str
+        Where the numbers come from.
 
     Raises
     ------
@@ -188,18 +197,17 @@ class Network:
     def __post_init__(self) -> None:
         _check_count(f"network {self.name!r}: input_values", self.input_values)
         if not self.blocks or not self.groups:
-            raise InvalidInputError(f"network {self.name!r}: blocks", len(self.blocks), "Give at least one of each.")
+            raise InvalidInputError(f"network {self.name!r}: blocks", self.blocks, "Give at least one block and group.")
         names = [group.name for group in self.groups]
         for block in self.blocks:
             for width in (block.outputs, *(side for each in block.layers for side in (each.inputs, each.outputs))):
                 if isinstance(width, str) and width not in names:
-                    raise InvalidInputError(
-                        f"network {self.name!r}, block {block.name!r}", width, nearest(width, names)
-                    )
+                    field = f"network {self.name!r}, block {block.name!r}"
+                    raise InvalidInputError(field, width, nearest(width, names))
 
     @property
     def cuts(self) -> int:
-        """Number of cuts, one more than blocks."""
+        """Number of cuts, `N + 1`."""
         return len(self.blocks) + 1
 
     @cached_property
@@ -214,11 +222,9 @@ class Network:
                 sums.setdefault((pair[0], pair[1]), np.zeros(self.cuts))[number:] += constant
         cuts = [(0, self.input_values, 0)]
         for block in self.blocks[:-1]:
-            named = isinstance(block.outputs, str)
+            width, area = block.outputs, block.area
             cuts.append(
-                (place[str(block.outputs)], block.area, block.vector)
-                if named
-                else (0, block.area * int(block.outputs), block.vector)
+                (place[width], area, block.vector) if isinstance(width, str) else (0, area * width, block.vector)
             )
         tables = NetworkTables(
             np.array([(group.channels, group.step) for group in self.groups], GROUP),
@@ -245,7 +251,7 @@ class Network:
         Raises
         ------
         InvalidInputError
-            If there is not one ratio a group, or one is out of range.
+            If the number of ratios is not that of the groups, or one is out of range.
         """
         ratios = np.asarray(retained, np.float64)
         names = ", ".join(group.name for group in self.groups)
@@ -257,13 +263,13 @@ class Network:
         return np.array([kept_channels(ratio, group.channels, group.step) for ratio, group in pairs], np.int64)
 
     def block_flops(self, retained: ArrayLike | None = None) -> NDArray[np.float64]:
-        """FLOPs of every block, shape (N,), at retained ratios, or unpruned."""
+        """FLOPs of every block, shape (N,), at the given retained ratios or unpruned."""
         widths = self._widths(retained)
         products = widths[self.tables.pairs[:, 0]] * widths[self.tables.pairs[:, 1]]
         return np.diff(self.tables.prefix @ products)
 
     def upload_values(self, retained: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Values that leave every cut uncompressed, shape (N + 1,): an image at the first, nothing at the last."""
+        """Values that leave every cut uncompressed, shape (N + 1,): the image at the first, none at the last."""
         cuts = self.tables.cuts
         return np.asarray(self._widths(retained)[cuts["group"]] * cuts["area"])
 
@@ -272,7 +278,7 @@ class Network:
         return np.concatenate([[1.0], kept])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain form, as the YAML files hold it; what is at its default is left out."""
+        """Plain form, as the YAML files hold it; fields at their defaults are left out."""
         plain = {"name": self.name, "description": self.description}
         return plain | {
             "input_values": self.input_values,
@@ -280,11 +286,28 @@ class Network:
             "blocks": [_plain(block) | {"layers": [_plain(layer) for layer in block.layers]} for block in self.blocks],
         }
 
+    def save(self, path: str | Path) -> None:
+        """Write the network to a YAML file that `load_network` and the scenario field ``network`` read."""
+        write_text(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False))
 
-@kernel
-def kept_channels(retained: float, channels: float, step: float) -> float:
-    """Channels that are kept of so many: the nearest multiple of `step`, and one `step` at least."""
-    return step * max(1.0, math.floor(retained * channels / step + 0.5))
+
+def network_from_dict(data: Any, origin: str = "network") -> Network:
+    """Network from its plain form, the mapping that `Network.to_dict` gives.
+
+    Raises
+    ------
+    InvalidInputError
+        If a key is missing or unknown, or a value is out of range. `origin` is what the error calls the source.
+    """
+    plain = _checked(data, Network, origin)
+    groups = tuple(Group(**_checked(each, Group, f"{origin}: groups")) for each in _listed(plain, "groups", origin))
+    blocks = []
+    for each in _listed(plain, "blocks", origin):
+        block = _checked(each, Block, f"{origin}: blocks")
+        name = f"{origin}: block {block['name']!r}"
+        block["layers"] = tuple(Layer(**_checked(layer, Layer, name)) for layer in _listed(block, "layers", name))
+        blocks.append(Block(**block))
+    return Network(**(plain | {"groups": groups, "blocks": tuple(blocks)}))
 
 
 def load_network(source: str | Path) -> Network:
@@ -301,26 +324,12 @@ def load_network(source: str | Path) -> Network:
         If there is no such network, or the file is not of this form.
     """
     content = read_yaml(find_file(source, "network", _FOLDER, ".yaml"), "network")
-    return _from_dict(content, f"network {str(source)!r}")
+    return network_from_dict(content, f"network {str(source)!r}")
 
 
 def shipped_networks() -> list[str]:
     """Names of the networks in the package, sorted."""
     return shipped_names(_FOLDER, ".yaml")
-
-
-def _from_dict(content: Any, origin: str) -> Network:
-    plain = _checked(content, Network, origin)
-    groups = tuple(Group(**_checked(each, Group, f"{origin}: groups")) for each in _listed(plain, "groups", origin))
-    blocks = []
-    for each in _listed(plain, "blocks", origin):
-        block = _checked(each, Block, f"{origin}: blocks")
-        layers = _listed(block, "layers", f"{origin}: block {block['name']!r}")
-        block["layers"] = tuple(
-            Layer(**_checked(layer, Layer, f"{origin}: block {block['name']!r}")) for layer in layers
-        )
-        blocks.append(Block(**block))
-    return Network(**(plain | {"groups": groups, "blocks": tuple(blocks)}))
 
 
 def _checked(content: Any, kind: Any, origin: str) -> dict[str, Any]:
@@ -350,3 +359,9 @@ def _check_count(field: str, value: object) -> None:
 def _check_width(field: str, value: object) -> None:
     if not isinstance(value, str):
         _check_count(field, value)
+
+
+@kernel
+def kept_channels(retained: float, channels: float, step: float) -> float:
+    """Channels that are kept: the nearest multiple of `step`, but at least one `step`."""
+    return step * max(1.0, math.floor(retained * channels / step + 0.5))

@@ -38,7 +38,7 @@ _TEXTS = ("name", "network", "regressor", "description", "made_by")
 _NUMBERS = ("unpruned", "base")
 _LISTS = ("features", "coefficients", "tests", "numbers")
 _KEYS = ("kind", "metric", *_TEXTS, *_NUMBERS, "scores", *_LISTS)
-_FOLDER = resources.files("coinfer_gym.layerwise").joinpath("predictors")
+_FOLDER = resources.files("coinfer_gym.layerwise") / "predictors"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,37 +1,60 @@
-"""The latency problem of Mu et al. (eqs. 6-9) for one task: what a decision costs and whether it is accurate enough."""
+"""The latency problem of Mu et al. (eqs. 6-9): one task to cut, prune, compress, clock and send, and its solutions.
+
+Compiled code takes designs as rows of an array, see `coinfer_gym.layerwise.network.COMPRESSION`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.layerwise.delay import HARDWARE, HARDWARE_NAMES, OUTCOME_NAMES, calculate
-from coinfer_gym.layerwise.network import Network
+from coinfer_gym.layerwise.network import COMPRESSION, FREQUENCY, POWER, Network, NetworkTables, kept_channels
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, write_features
-from coinfer_gym.layerwise.trees import predict_row
+from coinfer_gym.layerwise.trees import TreeTables, predict_row
+from coinfer_gym.records import Record, Records, record_type
 
-__all__ = ["LayerwiseDecision", "LayerwiseProblem", "LayerwiseSolution", "Outcomes"]
+HARDWARE = record_type(
+    "flops_per_cycle_device",
+    "flops_per_cycle_server",
+    "frequency_device_min",
+    "frequency_device_max",
+    "frequency_server",
+    "pue_device",
+    "pue_server",
+    "kappa_device",
+    "kappa_server",
+    "bandwidth",
+    "noise_density",
+    "power_min",
+    "power_max",
+    "input_value_bits",
+    "feature_value_bits",
+    "retained_min",
+)
+"""Constants of device, server and link, as compiled code reads them; field names and units of `LayerwiseProblem`."""
+
+HARDWARE_NAMES: tuple[str, ...] = HARDWARE.names or ()
 
 
 @dataclass(frozen=True)
 class LayerwiseDecision:
-    """How one task is run.
+    """What is chosen for a task.
 
     Attributes
     ----------
     cut : int
         Blocks on the device, from 0 (the image is sent) to N (nothing is sent).
     retained : tuple of float
-        Retained ratio of each group in (0, 1].
+        Retained ratio of each group, in (0, 1].
     compression : float
         Share of the feature's channels or neurons that the encoder sends, in (0, 1]; 1 is without an encoder.
     power : float
@@ -49,22 +72,32 @@ class LayerwiseDecision:
 
 @dataclass(frozen=True)
 class LayerwiseSolution(LayerwiseDecision):
-    """A decision and what it yields.
+    """A decision, what it yields, and what is known about how good it is.
 
     Attributes
     ----------
     delay, energy : float
         Of the whole task, in s and J.
     accuracy : float
-        Predicted share of images that are classified rightly.
+        Predicted share of images that are classified correctly.
     feasible : bool
         Whether accuracy, delay and energy meet the problem's limits.
+    delay_bound : float
+        Proven: no design within the limits of accuracy and energy is faster, in s; infinite if there is no such design.
+        NaN from solvers that prove nothing.
+    gap : float
+        How much of `delay` a faster design could save at most, as a share of it; NaN where there is no proof.
+    nodes : int
+        Boxes of designs that a branch and bound looked at.
     """
 
     delay: float
     energy: float
     accuracy: float
     feasible: bool
+    delay_bound: float = math.nan
+    gap: float = math.nan
+    nodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,13 +136,13 @@ class LayerwiseProblem:
     gain : float
         Channel power gain.
     delay_budget, energy_budget : float
-        T0 in s and E0 in J; infinite where there is none, as in the paper.
+        T0 in s and E0 in J; infinite for none, as in the paper.
     accuracy_min : float
         Least predicted accuracy.
-    snr_db : float, optional
-        Ratio of signal to noise at which a predictor of a noisy channel is read.
     flops_per_cycle_device, ..., retained_min : float
         Device, server and link, see `coinfer_gym.layerwise.scenario.LayerwiseScenario`.
+    snr_db : float, optional
+        Signal-to-noise ratio in dB at which a predictor for a noisy channel is read.
 
     Raises
     ------
@@ -148,16 +181,15 @@ class LayerwiseProblem:
                 raise InvalidInputError(name, value, "Give a positive number.")
         if not self.gain >= 0.0:
             raise InvalidInputError("gain", self.gain, "Give a power gain of at least 0.")
-        wanted = feature_names([group.name for group in self.network.groups], noisy=self.snr_db is not None)
+        noisy = self.snr_db is not None
+        wanted = feature_names([group.name for group in self.network.groups], noisy)
         if self.predictor.features != wanted:
-            raise InvalidInputError(
-                f"predictor {self.predictor.name!r}: features",
-                list(self.predictor.features),
-                f"Network {self.network.name!r} {'with' if self.snr_db is not None else 'without'} noise has {wanted}.",
-            )
+            remedy = f"Network {self.network.name!r} {'with' if noisy else 'without'} noise has {wanted}."
+            field = f"predictor {self.predictor.name!r}: features"
+            raise InvalidInputError(field, list(self.predictor.features), remedy)
 
     @cached_property
-    def hardware(self) -> NDArray[np.void]:
+    def hardware(self) -> Records:
         """Device, server and link as compiled code reads them, shape (1,)."""
         record = np.zeros(1, HARDWARE)
         for name in HARDWARE_NAMES:
@@ -167,11 +199,10 @@ class LayerwiseProblem:
     @property
     def rate(self) -> float:
         """Uplink rate at full power in bit/s (eq. 1)."""
-        snr = self.power_max * self.gain / (self.noise_density * self.bandwidth)
-        return self.bandwidth * math.log1p(snr) / math.log(2.0)
+        return physics.transmission_rate(self.power_max, self.gain, self.bandwidth, self.noise_density)
 
     def row(self, decision: LayerwiseDecision) -> NDArray[np.float64]:
-        """A decision as a row of designs, see `coinfer_gym.layerwise.delay`."""
+        """A decision as a row of designs."""
         ends = (decision.compression, decision.power, decision.frequency)
         return np.array([decision.cut, *decision.retained, *ends], np.float64)
 
@@ -186,8 +217,8 @@ class LayerwiseProblem:
         Raises
         ------
         InvalidInputError
-            If the cut is outside ``0..N``, a ratio or the compression outside (0, 1], or a clock or the power is
-            not positive.
+            If the cut is outside ``0..N``, a ratio or the compression outside (0, 1], or the power or the clock is not
+            positive.
         """
         outcome = self.evaluate_rows(self.row(decision)[None])
         delay, energy, accuracy = (float(each[0]) for each in (outcome.delay, outcome.energy, outcome.accuracy))
@@ -210,9 +241,8 @@ class LayerwiseProblem:
         designs = np.ascontiguousarray(rows, np.float64)
         self.check_rows(designs)
         count, groups = len(designs), len(self.network.groups)
-        outcomes = np.empty((count, len(OUTCOME_NAMES) + 1))
-        features = np.empty((count, len(self.predictor.features)))
-        evaluate_rows(
+        outcomes = np.empty((count, len(fields(Outcomes))))
+        _evaluate_rows(
             self.network.tables,
             self.predictor.tables,
             self.hardware,
@@ -220,7 +250,7 @@ class LayerwiseProblem:
             self.gain,
             0.0 if self.snr_db is None else self.snr_db,
             np.empty((count, groups + 1)),
-            features,
+            np.empty((count, len(self.predictor.features))),
             outcomes,
         )
         return Outcomes(*outcomes.T)
@@ -234,41 +264,147 @@ class LayerwiseProblem:
         )
 
     def check_rows(self, rows: NDArray[np.float64]) -> None:
-        """Raise `InvalidInputError` unless the rows are designs of the network, see `evaluate_rows`."""
-        names: Sequence[str] = [
-            "cut",
-            *(f"retained of {group.name}" for group in self.network.groups),
-            "compression",
-            "power",
-            "frequency",
-        ]
+        """Raise `InvalidInputError` unless the rows are designs of the network, see `evaluate`."""
+        shares = (*(f"retained of {group.name}" for group in self.network.groups), "compression")
+        names = ("cut", *shares, "power", "frequency")
         if rows.ndim != 2 or rows.shape[1] != len(names):
             raise InvalidInputError("decision", rows.shape, f"Give {', '.join(names)}.")
-        high = np.array([self.network.cuts - 1, *[1.0] * (len(names) - 3), math.inf, math.inf])
-        bad = ~((rows > 0.0) & (rows <= high))
-        bad[:, 0] = ~((rows[:, 0] >= 0.0) & (rows[:, 0] <= high[0]) & (rows[:, 0] == np.floor(rows[:, 0])))
+        last = self.network.cuts - 1
+        bad = ~((rows > 0.0) & (rows <= [last, *[1.0] * len(shares), math.inf, math.inf]))
+        bad[:, 0] = ~((rows[:, 0] >= 0.0) & (rows[:, 0] <= last) & (rows[:, 0] == np.floor(rows[:, 0])))
         if bad.any():
             row, column = np.argwhere(bad)[0]
-            end = "a positive number" if column >= len(names) - 2 else "a share in (0, 1]"
-            remedy = f"Give a whole number in 0..{self.network.cuts - 1}." if column == 0 else f"Give {end}."
+            remedy = "Give a share in (0, 1]." if column <= len(shares) else "Give a positive number."
+            remedy = f"Give a whole number in 0..{last}." if column == 0 else remedy
             raise InvalidInputError(names[column], float(rows[row, column]), remedy)
 
 
+class Load(NamedTuple):
+    """What a design asks of the device, the server and the link: FLOPs, the values that are sent, and their bits."""
+
+    flops_device: float
+    flops_server: float
+    values: float
+    bits: float
+
+
 @kernel
-def evaluate_rows(
-    network: Any,
-    predictor: Any,
-    hardware: Any,
-    designs: Any,
+def sent_channels(compression: float, kept: float) -> float:
+    """Channels of a feature that the encoder sends of those kept: the nearest whole number, but at least 1."""
+    return max(1.0, math.floor(compression * kept + 0.5))
+
+
+@kernel
+def write_widths(groups: Records, designs: NDArray[np.float64], i: int, widths: NDArray[np.float64]) -> None:
+    """Write the constant 1 and the channels that each group keeps to row `i` of `widths`."""
+    widths[i, 0] = 1.0
+    for g in range(groups.shape[0]):
+        widths[i, g + 1] = kept_channels(designs[i, g + 1], groups[g].channels, groups[g].step)
+
+
+@kernel
+def codec_flops(kept: float, sent: float, area: float, vector: int) -> tuple[float, float]:
+    """FLOPs of an encoder and its decoder by Table I: convolutions of 1 x 1, or fully connected layers, and a ReLU.
+
+    Mu et al. leave them out as negligible, but beside a strongly pruned network they are not.
+    """
+    if vector:
+        return (2.0 * kept - 1.0) * sent, (2.0 * sent - 1.0) * kept + kept
+    return 2.0 * area * (kept + 1.0) * sent, 2.0 * area * (sent + 1.0) * kept + area * kept
+
+
+@kernel
+def load_of(
+    network: NetworkTables, hardware: Records, widths: NDArray[np.float64], i: int, c: int, sent: float
+) -> Load:
+    """Load of a network that is cut at `c` and sends `sent` channels, as many as are kept if there is no codec.
+
+    Row `i` of `widths` has the channels that are kept, from `write_widths`. The first and the last cut have no codec.
+    """
+    h, cut, pairs = hardware[0], network.cuts[c], network.pairs
+    last = network.cuts.shape[0] - 1
+    on_device, in_all = 0.0, 0.0
+    for p in range(pairs.shape[0]):
+        product = widths[i, pairs[p, 0]] * widths[i, pairs[p, 1]]
+        on_device += network.prefix[c, p] * product
+        in_all += network.prefix[last, p] * product
+    on_server = in_all - on_device if c < last else 0.0
+    kept = widths[i, cut.group]
+    values = cut.area * kept
+    bits = values * h.input_value_bits
+    if 0 < c < last:
+        if sent < kept:
+            encoder, decoder = codec_flops(kept, sent, cut.area, cut.vector)
+            on_device += encoder
+            on_server += decoder
+            values = cut.area * sent
+        bits = values * h.feature_value_bits
+    return Load(on_device, on_server, values, bits)
+
+
+@kernel
+def cost_device(h: Record, flops: float, frequency: float) -> tuple[float, float]:
+    """Delay and energy of the device."""
+    delay = physics.compute_delay(1.0, flops, frequency, h.flops_per_cycle_device)
+    return delay, physics.compute_energy(1.0, flops, frequency, h.flops_per_cycle_device, h.pue_device, h.kappa_device)
+
+
+@kernel
+def cost_upload(h: Record, gain: float, bits: float, power: float) -> tuple[float, float]:
+    """Delay and energy of the upload; nothing takes no time."""
+    if bits == 0.0:
+        return 0.0, 0.0
+    delay = physics.upload_delay(bits, physics.transmission_rate(power, gain, h.bandwidth, h.noise_density))
+    return delay, physics.upload_energy(power, delay)
+
+
+@kernel
+def cost_server(h: Record, flops: float) -> tuple[float, float]:
+    """Delay and energy of the server."""
+    f, c = h.frequency_server, h.flops_per_cycle_server
+    return physics.compute_delay(1.0, flops, f, c), physics.compute_energy(
+        1.0, flops, f, c, h.pue_server, h.kappa_server
+    )
+
+
+@kernel
+def evaluate(
+    network: NetworkTables,
+    hardware: Records,
+    designs: NDArray[np.float64],
+    i: int,
+    widths: NDArray[np.float64],
+    gain: float,
+) -> tuple[float, float, float, float, float, float, float]:
+    """Delays ``t_d, tau, t_s`` in s, energies ``e_d, e_tx, e_s`` in J, and values sent of a design (eqs. 2-6).
+
+    The design is row `i`; row `i` of `widths` is overwritten.
+    """
+    h, c = hardware[0], int(designs[i, 0])
+    write_widths(network.groups, designs, i, widths)
+    sent = sent_channels(designs[i, COMPRESSION], widths[i, network.cuts[c].group])
+    load = load_of(network, hardware, widths, i, c, sent)
+    delay_device, energy_device = cost_device(h, load.flops_device, designs[i, FREQUENCY])
+    delay_upload, energy_upload = cost_upload(h, gain, load.bits, designs[i, POWER])
+    delay_server, energy_server = cost_server(h, load.flops_server)
+    return delay_device, delay_upload, delay_server, energy_device, energy_upload, energy_server, load.values
+
+
+@kernel
+def _evaluate_rows(
+    network: NetworkTables,
+    predictor: TreeTables,
+    hardware: Records,
+    designs: NDArray[np.float64],
     gain: float,
     snr_db: float,
-    widths: Any,
-    features: Any,
-    outcomes: Any,
+    widths: NDArray[np.float64],
+    features: NDArray[np.float64],
+    outcomes: NDArray[np.float64],
 ) -> None:
-    """Write `coinfer_gym.layerwise.delay.OUTCOME_NAMES` and the accuracy of every design to its row of `outcomes`."""
+    """Write the fields of `Outcomes` of every design to its row of `outcomes`."""
     for i in range(designs.shape[0]):
-        row = calculate(network, hardware, designs, i, widths, gain)
+        row = evaluate(network, hardware, designs, i, widths, gain)
         for k in range(7):
             outcomes[i, k] = row[k]
         write_features(designs, i, row[6], snr_db, features)

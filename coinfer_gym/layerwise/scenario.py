@@ -12,10 +12,9 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from coinfer_gym.files import read_yaml
-from coinfer_gym.layerwise.delay import HARDWARE_NAMES
 from coinfer_gym.layerwise.network import Network, load_network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, load_regression_predictor
-from coinfer_gym.layerwise.problem import LayerwiseProblem
+from coinfer_gym.layerwise.problem import HARDWARE_NAMES, LayerwiseProblem
 from coinfer_gym.scenario import WorldScenario, number, read_model
 
 __all__ = [

@@ -98,7 +98,7 @@ def choose_designs(network: str, devices: Sequence[str] = DEVICES, seed: int = 0
 def _choose(problem: LayerwiseProblem, method: str, seed: int) -> tuple[tuple[float, ...], float, float]:
     """Design row, predicted accuracy and delay."""
     if method == OPTIMUM:
-        best, _ = solve_exact(problem)
+        best = solve_exact(problem)
         return tuple(problem.row(best).tolist()), best.accuracy, best.delay
     choice = choose(problem, method, seed)
     return choice.design, choice.accuracy, choice.delay

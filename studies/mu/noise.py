@@ -22,13 +22,12 @@ from tqdm import tqdm
 
 from baselines.layerwise.framework import ParametersGenerator, select_best
 from coinfer_gym import InvalidInputError
-from coinfer_gym.layerwise.delay import sent_channels
 from coinfer_gym.layerwise.predictor import (
     RegressionPredictor,
     load_regression_predictor,
     shipped_regression_predictors,
 )
-from coinfer_gym.layerwise.problem import LayerwiseProblem
+from coinfer_gym.layerwise.problem import LayerwiseProblem, sent_channels
 from studies.drawing import finish_axis, legend_below, panels
 from studies.figure import Pictures, Study, number_text
 from studies.mu.rates import SAME, judge

@@ -182,10 +182,10 @@ def compare(
     if problem.predictor.coefficients.any():
         return Compared(searches, best, math.nan, 0, 0.0)
     began = time.process_time()
-    solution, proof = solve_exact(problem, TOLERANCE, nodes, np.array(rows) if rows else None)
-    if not math.isnan(proof.gap):
+    solution = solve_exact(problem, tolerance=TOLERANCE, nodes=nodes, starts=np.array(rows) if rows else None)
+    if not math.isnan(solution.gap):
         best = min(solution.delay, best) if rows else solution.delay
-    return Compared(searches, best, proof.delay_bound, proof.nodes, time.process_time() - began)
+    return Compared(searches, best, solution.delay_bound, solution.nodes, time.process_time() - began)
 
 
 def _search(problem: LayerwiseProblem, optimizer: Optimizer, evaluations: int, seed: int, rows: list[Floats]) -> Search:

@@ -70,7 +70,7 @@ class Choice(NamedTuple):
     seconds : float
         Wall-clock time.
     design : tuple of float
-        Row of `coinfer_gym.layerwise.delay`; empty if nothing was found.
+        Row of `coinfer_gym.layerwise.network.COMPRESSION`; empty if nothing was found.
     """
 
     delay: float

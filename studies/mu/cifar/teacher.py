@@ -20,9 +20,9 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from coinfer_gym.layerwise.delay import sent_channels
 from coinfer_gym.layerwise.network import Network, load_network
 from coinfer_gym.layerwise.predictor import feature_names, write_features
+from coinfer_gym.layerwise.problem import sent_channels
 from studies.mu.cifar.sweep import HIGHEST_SNR, LEAST_RETAINED, UNCOMPRESSED, UNPRUNED
 
 LESSONS = 12_000

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from coinfer_gym.layerwise.delay import HARDWARE, OUTCOME_NAMES, calculate_rows
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
+from coinfer_gym.layerwise.problem import HARDWARE, evaluate
 from tests.coinfer_gym.layerwise.hardware import CONSTANTS
 
 NETWORK = Network(
@@ -31,10 +31,8 @@ def record():
 
 
 def outcomes(rows, gain=GAIN):
-    designs = np.array(rows, np.float64)
-    results = np.empty((len(designs), len(OUTCOME_NAMES)))
-    calculate_rows(NETWORK.tables, record(), designs, gain, np.empty((len(designs), 3)), results)
-    return results
+    designs, widths = np.array(rows, np.float64), np.empty((len(rows), 3))
+    return np.array([evaluate(NETWORK.tables, record(), designs, i, widths, gain) for i in range(len(rows))])
 
 
 def half_up(number):

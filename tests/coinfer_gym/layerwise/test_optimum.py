@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.controls import fastest
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
-from coinfer_gym.layerwise.optimum import fastest, solve_exact, solve_given, solve_rows
+from coinfer_gym.layerwise.optimum import solve_exact, solve_given, solve_rows
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from coinfer_gym.layerwise.trees import LEAF
@@ -214,38 +215,38 @@ def test_the_best_design_against_all_of_them(seed, quantile, budget):
     rows = np.column_stack([rng.integers(0, 5, 3000), rng.uniform(0.1, 1.0, (3000, 4)), np.ones((3000, 2))])
     threshold = float(np.quantile(problem.evaluate_rows(rows).accuracy, quantile))
     problem = dataclasses.replace(problem, accuracy_min=threshold)
-    solution, proof = solve_exact(problem, tolerance=0.0)
+    solution = solve_exact(problem, tolerance=0.0)
     reference = enumerated(problem)
     assert reference < math.inf
     assert solution.feasible
     assert solution.accuracy >= threshold
     assert min(solution.retained) >= problem.retained_min
     assert solution.delay == pytest.approx(reference, rel=1e-12)
-    assert proof.delay_bound == pytest.approx(reference, rel=1e-12)
-    assert proof.gap == pytest.approx(0.0, abs=1e-12)
+    assert solution.delay_bound == pytest.approx(reference, rel=1e-12)
+    assert solution.gap == pytest.approx(0.0, abs=1e-12)
     for tolerance, nodes in ((0.1, 100_000), (0.0, 20)):
-        rough, bounds = solve_exact(problem, tolerance, nodes)
-        assert bounds.delay_bound <= reference * (1 + 1e-12)
-        assert rough.delay * (1 - bounds.gap) == pytest.approx(bounds.delay_bound, rel=1e-9)
-        assert bounds.nodes <= nodes
+        rough = solve_exact(problem, tolerance=tolerance, nodes=nodes)
+        assert rough.delay_bound <= reference * (1 + 1e-12)
+        assert rough.delay * (1 - rough.gap) == pytest.approx(rough.delay_bound, rel=1e-9)
+        assert rough.nodes <= nodes
         if nodes > 20:
-            assert bounds.gap <= tolerance
+            assert rough.gap <= tolerance
 
 
 def test_a_given_start_is_never_left_for_worse():
     problem = make(0)
-    solution, _ = solve_exact(problem, 0.0)
-    again, _ = solve_exact(problem, 0.5, 1, problem.row(solution)[None])
+    solution = solve_exact(problem, tolerance=0.0)
+    again = solve_exact(problem, tolerance=0.5, nodes=1, starts=problem.row(solution)[None])
     assert again.delay == solution.delay
     with pytest.raises(InvalidInputError, match=r"starts.*0\.1"):
         solve_exact(make(0), starts=np.array([[0, 0.05, 1.0, 1.0, 1.0, 0.0, 0.0]]))
 
 
 def test_an_accuracy_that_nothing_reaches():
-    solution, proof = solve_exact(make(0, accuracy_min=1.0))
+    solution = solve_exact(make(0, accuracy_min=1.0))
     assert not solution.feasible
-    assert proof.delay_bound == math.inf
-    assert math.isnan(proof.gap)
+    assert solution.delay_bound == math.inf
+    assert math.isnan(solution.gap)
 
 
 def test_a_linear_form_has_no_cells():

@@ -1,0 +1,156 @@
+"""The exact power and clock of a design: the fastest ones that an energy budget allows.
+
+In the times of device and upload both energies are convex and falling, so one price of a second settles power and clock
+(see `coinfer_gym.pricing`); the search is for the price at which the budget is just spent.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coinfer_gym import physics
+from coinfer_gym._compile import kernel
+from coinfer_gym.layerwise.network import COMPRESSION, FREQUENCY, POWER, NetworkTables
+from coinfer_gym.layerwise.problem import cost_device, cost_server, cost_upload, load_of, sent_channels, write_widths
+from coinfer_gym.pricing import ROUNDING, best_clock, spectral_response, spectral_span
+from coinfer_gym.records import Record, Records
+
+
+@kernel
+def _spend(h: Record, gain: float, flops: float, bits: float, power: float, frequency: float) -> tuple[float, float]:
+    """Delay and energy of device and upload together."""
+    delay, energy = cost_device(h, flops, frequency)
+    tau, energy_upload = cost_upload(h, gain, bits, power)
+    return delay + tau, energy + energy_upload
+
+
+@kernel
+def _power_at(theta: float, h: Record, gain: float, span: tuple[float, float, float, float]) -> float:
+    """Best power at a price of a second in joules; `span` is from `coinfer_gym.pricing.spectral_span`."""
+    noise = h.noise_density * h.bandwidth / gain
+    price = theta / noise
+    least, most = float(h.power_min), float(h.power_max)
+    if price >= span[3]:
+        return most
+    if price <= span[2]:
+        return least
+    power: float = noise * math.expm1(spectral_response(price))
+    return min(most, max(least, power))
+
+
+@kernel
+def _power_within(hardware: Records, gain: float, flops: float, bits: float, energy: float) -> float:
+    """Best power within an energy budget that the least power and clock meet and the largest do not.
+
+    Searches the logarithm of the price of a second, by turns of the Illinois method and bisection.
+    """
+    h = hardware[0]
+    coefficient, f_low, f_high = h.pue_device * h.kappa_device, h.frequency_device_min, h.frequency_device_max
+    span = spectral_span(hardware, gain)
+    noise = h.noise_density * h.bandwidth / gain
+    # Between these prices power and clock go from their least to their largest values.
+    low, high = math.log(noise * span[2]), math.log(noise * span[3])
+    if flops > 0.0:
+        low = min(low, math.log(2.0 * coefficient * f_low**3))
+        high = max(high, math.log(2.0 * coefficient * f_high**3))
+    power = float(h.power_min)
+    gap_low, gap_high, side = 0.0, 0.0, 0
+    for step in range(200):
+        x = 0.5 * (low + high)
+        if gap_low < 0.0 < gap_high and step % 3:
+            x = low + (high - low) * gap_low / (gap_low - gap_high)
+        if not low < x < high or high - low <= 4e-15 * (1.0 + abs(x)):
+            break
+        theta = math.exp(x)
+        trial, clock = _power_at(theta, h, gain, span), best_clock(theta, coefficient, f_low, f_high)
+        gap = _spend(h, gain, flops, bits, trial, clock)[1] - energy
+        if gap > 0.0:
+            high, gap_high = x, gap
+            gap_low = 0.5 * gap_low if side == 1 else gap_low
+            side = 1
+        else:
+            low, gap_low, power = x, gap, trial
+            gap_high = 0.5 * gap_high if side == -1 else gap_high
+            side = -1
+            if gap == 0.0:
+                break
+    return power
+
+
+@kernel
+def fastest(hardware: Records, gain: float, flops: float, bits: float, energy: float) -> tuple[float, float, float]:
+    """Least delay of device and upload within an energy budget for both: delay in s, power in W and clock in Hz.
+
+    Power and clock lie between their limits. If even their least values exceed the budget, the delay is infinite and
+    these values are returned. A value without effect (the clock if there is nothing to compute) is the largest.
+
+    Parameters
+    ----------
+    hardware : ndarray of `coinfer_gym.layerwise.problem.HARDWARE`, shape (1,)
+    gain : float
+        Channel power gain, at least 0.
+    flops : float
+        FLOPs on the device.
+    bits : float
+        Bits to send.
+    energy : float
+        What device and upload may take together, in J; may be infinite or negative.
+    """
+    h = hardware[0]
+    f_low, f_high = float(h.frequency_device_min), float(h.frequency_device_max)
+    delay, spent = _spend(h, gain, flops, bits, h.power_max, f_high)
+    if spent <= energy or delay == math.inf:
+        return delay, float(h.power_max), f_high
+    if _spend(h, gain, flops, bits, h.power_min, f_low)[1] > energy * (1.0 + ROUNDING):
+        return math.inf, float(h.power_min), f_low
+    power, frequency = float(h.power_max), f_high
+    if bits > 0.0:
+        power = _power_within(hardware, gain, flops, bits, energy)
+    if flops > 0.0:
+        # At this power the clock may spend what is left, to the last digit.
+        left = energy - cost_upload(h, gain, bits, power)[1]
+        full = physics.compute_energy(1.0, flops, 1.0, h.flops_per_cycle_device, h.pue_device, h.kappa_device)
+        frequency = min(f_high, max(f_low, math.sqrt(max(0.0, left) / full)))
+    return _spend(h, gain, flops, bits, power, frequency)[0], power, frequency
+
+
+@kernel
+def fastest_load(
+    network: NetworkTables,
+    hardware: Records,
+    gain: float,
+    energy_budget: float,
+    widths: NDArray[np.float64],
+    i: int,
+    cut: int,
+    sent: float,
+) -> tuple[float, float, float]:
+    """Least delay of a whole task within its energy budget, and the power and clock for it.
+
+    Row `i` of `widths` has the channels that are kept, `sent` is how many of them are sent.
+    """
+    load = load_of(network, hardware, widths, i, cut, sent)
+    delay_server, energy_server = cost_server(hardware[0], load.flops_server)
+    delay, power, frequency = fastest(hardware, gain, load.flops_device, load.bits, energy_budget - energy_server)
+    return delay_server + delay, power, frequency
+
+
+@kernel
+def fill_rows(
+    network: NetworkTables,
+    hardware: Records,
+    gain: float,
+    energy_budget: float,
+    designs: NDArray[np.float64],
+    widths: NDArray[np.float64],
+) -> None:
+    """Write the best power and clock to every row of designs."""
+    for i in range(designs.shape[0]):
+        write_widths(network.groups, designs, i, widths)
+        cut = int(designs[i, 0])
+        sent = sent_channels(designs[i, COMPRESSION], widths[i, network.cuts[cut].group])
+        _, power, frequency = fastest_load(network, hardware, gain, energy_budget, widths, i, cut, sent)
+        designs[i, POWER], designs[i, FREQUENCY] = power, frequency
