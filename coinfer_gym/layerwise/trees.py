@@ -116,10 +116,8 @@ def build_tables(
         level[node] = 0 if parent[node] == node else level[parent[node]] + 1
     roots = np.flatnonzero(level == 0)
     depths = np.maximum.reduceat(level, roots) if count else roots
-    roots, depths, feature, ways, parent, after = (
-        each.astype(np.uint32) for each in (roots, depths, np.maximum(tests, 0), ways.ravel(), parent, after)
-    )
-    tables = TreeTables(float(base), coefficients.copy(), roots, depths, feature, numbers.copy(), ways, parent, after)
+    places = [each.astype(np.uint32) for each in (roots, depths, np.maximum(tests, 0), ways.ravel(), parent, after)]
+    tables = TreeTables(float(base), coefficients.copy(), *places[:3], numbers.copy(), *places[3:])
     for table in tables[1:]:
         table.flags.writeable = False
     return tables
