@@ -116,8 +116,17 @@ def build_tables(
         level[node] = 0 if parent[node] == node else level[parent[node]] + 1
     roots = np.flatnonzero(level == 0)
     depths = np.maximum.reduceat(level, roots) if count else roots
-    places = [each.astype(np.uint32) for each in (roots, depths, np.maximum(tests, 0), ways.ravel(), parent, after)]
-    tables = TreeTables(float(base), coefficients.copy(), *places[:3], numbers.copy(), *places[3:])
+    tables = TreeTables(
+        float(base),
+        coefficients.copy(),
+        roots.astype(np.uint32),
+        depths.astype(np.uint32),
+        np.maximum(tests, 0).astype(np.uint32),
+        numbers.copy(),
+        ways.ravel().astype(np.uint32),
+        parent.astype(np.uint32),
+        after.astype(np.uint32),
+    )
     for table in tables[1:]:
         table.flags.writeable = False
     return tables
