@@ -1,10 +1,10 @@
-"""Train an agent: ``python -m agents.train --algo sac``; writes a run folder that can be resumed, and compares it."""
+"""Train an agent: ``python -m agents.train --algo sac``. The folder of the run can be resumed, also after a kill."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
+import math
 import signal
 import sys
 import threading
@@ -16,7 +16,6 @@ from typing import Any
 
 import numba
 import torch
-import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import configure
@@ -39,6 +38,7 @@ from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, build_model, open_folder, read_config, read_config_file, write_results
 from agents.tensor_files import load_tensors
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import parse_yaml
 
 __all__ = ["main", "train"]
 
@@ -46,15 +46,15 @@ _LOGGED_DECISIONS = 16_384  # between two rows of TensorBoard
 
 
 def train(config: RunConfig, command: Sequence[str] = (), resume: bool = False, overwrite: bool = False) -> Path:
-    """Train an agent, or go on with a run.
+    """Train an agent, or resume a run.
 
     Parameters
     ----------
     config : RunConfig
     command : sequence of str
-        Arguments of the command line, to be written down.
+        Arguments of the command line, which the folder keeps.
     resume : bool
-        Go on from the newest good checkpoint in the run's folder.
+        Continue from the newest good checkpoint in the run's folder.
     overwrite : bool
         Replace another run in that folder.
 
@@ -66,19 +66,22 @@ def train(config: RunConfig, command: Sequence[str] = (), resume: bool = False, 
     Raises
     ------
     InvalidInputError
-        If something given cannot be used, another run is in the folder, or no checkpoint in it can be read.
+        If a part of the configuration is bad, another run is in the folder, or no checkpoint in it can be read.
     """
-    folder = config.folder if resume else open_folder(config, command, overwrite)
     torch.set_num_threads(config.threads)
     numba.set_num_threads(min(config.threads, numba.get_num_threads()))
     hyperparameters = config.load_hyperparameters()
     model = build_model(config, hyperparameters)
-    elapsed = _restore(model, folder) if resume else 0.0
-    if config.start and model.num_timesteps == 0:
+    if config.start:
         start_from(model, config.algo, _activation(config, hyperparameters), config.start)
+    folder = config.folder if resume else open_folder(config, command, overwrite)
+    elapsed = _restore(model, folder) if resume else 0.0
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
-    clock = _clock(config, folder, elapsed)
-    evaluation = _evaluation(config, folder, model)
+    most = math.inf if config.max_minutes is None else 60.0 * config.max_minutes
+    clock = CheckpointCallback(folder / "checkpoints", config.checkpoint_freq, elapsed, most)
+    keep = partial(_keep_agent, config, folder, model)
+    held_out = build_env(config, config.eval_lanes)
+    evaluation = EvaluationCallback(held_out, config.eval_freq, folder, keep, config.violations)
     if resume:
         evaluation.resume(model.num_timesteps)
     _learn(config, model, hyperparameters, clock, evaluation)
@@ -101,46 +104,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _config(chosen: dict[str, Any], config_file: str | None, resume: bool) -> RunConfig:
-    """Configuration of the command line over that of a file, or of the run that is resumed."""
+    """Configuration of the command line over that of a file; or of the run that is resumed, which may become longer."""
     base = read_config_file(config_file) if config_file else RunConfig()
     for name in ("env_kwargs", "train_kwargs", "hyperparams"):
         if name in chosen:
-            chosen[name] = getattr(base, name) | chosen[name]
+            chosen[name] = getattr(base, name) | dict(chosen[name])
+    config = read_config(base.model_dump() | chosen, config_file or "command line")
     if not resume:
-        return read_config(dataclasses.asdict(base) | chosen, config_file or "command line")
-    folder = dataclasses.replace(base, **chosen).folder
-    stored = read_config_file(folder / "config.yaml")
+        return config
+    stored = read_config_file(config.folder / "config.yaml")
     hyperparams = dict(stored.hyperparams)
     if "n_timesteps" in chosen:
         hyperparams["n_timesteps"] = chosen["n_timesteps"]
     minutes = chosen.get("max_minutes", stored.max_minutes)
-    return dataclasses.replace(stored, out=str(folder), hyperparams=hyperparams, max_minutes=minutes)
+    changes = {"out": str(config.folder), "hyperparams": hyperparams, "max_minutes": minutes}
+    return stored.model_copy(update=changes)
 
 
 def _restore(model: BaseAlgorithm, folder: Path) -> float:
     """Bring the model to the newest checkpoint that can be read; returns the seconds trained until then."""
     checkpoints = find_checkpoints(folder / "checkpoints")
     for i, path in enumerate(checkpoints):
-        older = f"Going on from {checkpoints[i + 1].name} instead." if i + 1 < len(checkpoints) else "Train anew."
+        older = f"Resuming from {checkpoints[i + 1].name} instead." if i + 1 < len(checkpoints) else "Train again."
         try:
             return restore_training(model, load_tensors(path, older))
         except InvalidInputError as error:
             if i + 1 == len(checkpoints):
                 raise
             print(f"agents.train: {error}", file=sys.stderr)
-    print(f"agents.train: {folder} has no checkpoint yet; beginning at 0.", file=sys.stderr)
+    print(f"agents.train: {folder} has no checkpoint yet; starting at 0.", file=sys.stderr)
     return 0.0
-
-
-def _clock(config: RunConfig, folder: Path, elapsed: float) -> CheckpointCallback:
-    most = float("inf") if config.max_minutes is None else 60.0 * config.max_minutes
-    return CheckpointCallback(folder / "checkpoints", config.checkpoint_freq, elapsed, most)
-
-
-def _evaluation(config: RunConfig, folder: Path, model: BaseAlgorithm) -> EvaluationCallback:
-    keep = partial(_keep_agent, config, folder, model)
-    held_out = build_env(config, config.eval_lanes)
-    return EvaluationCallback(held_out, config.eval_freq, folder, keep, config.violations)
 
 
 def _keep_agent(config: RunConfig, folder: Path, model: BaseAlgorithm, steps: int) -> None:
@@ -187,13 +180,13 @@ def _log_interval(model: BaseAlgorithm) -> int:
 
 @contextlib.contextmanager
 def _stops_on_signals(clock: CheckpointCallback) -> Iterator[None]:
-    """Have Ctrl-C and a termination signal save and stop; a second one ends at once."""
+    """Let Ctrl-C and a termination signal save and stop; a second one stops at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         if clock.asked:
             raise KeyboardInterrupt
         clock.ask_to_stop()
-        tqdm.write("Stopping after this rollout; once more to end at once.", file=sys.stderr)
+        tqdm.write("Stopping after this rollout. Once more to stop at once.", file=sys.stderr)
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -213,9 +206,9 @@ def _finish(
     evaluation: EvaluationCallback,
     model: BaseAlgorithm,
 ) -> None:
-    """Save and evaluate what was learned last, and compare the best agent with what needs no learning."""
+    """Save and evaluate the last agent, and compare the best one with a reference that needs no learning."""
     if clock.stopped:
-        print(f"Stopped after {model.num_timesteps} decisions; go on by --resume --out {folder}")
+        print(f"Stopped after {model.num_timesteps} decisions; resume by --resume --out {folder}")
     else:
         clock.save()
     evaluation.evaluate()
@@ -244,69 +237,57 @@ def _table(scores: dict[str, dict[str, float]]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m agents.train", description=__doc__)
-    parser.add_argument("--config", help="YAML file of a run: any of the options below, by name")
-    parser.add_argument("--algo", help=f"one of {', '.join(ALGORITHMS)}; by default sac")
-    parser.add_argument("--env", help="environment id, by default coinfer_gym/LAIM-v0")
+    parser.add_argument(
+        "--config", help="YAML file with any of the options below by name; the command line overrides it"
+    )
+    parser.add_argument("--algo", help=f"one of {', '.join(ALGORITHMS)} (default: sac)")
+    parser.add_argument("--env", help="environment id (default: coinfer_gym/LAIM-v0)")
     for name, text in (
         ("env-kwargs", "keywords of the environment"),
-        ("train-kwargs", "keywords that hold in training only"),
-        ("hyperparams", "hyperparameters to set otherwise"),
+        ("train-kwargs", "further keywords in training only"),
+        ("hyperparams", "hyperparameters that replace those of the file"),
     ):
-        parser.add_argument(f"--{name}", nargs="+", action=_Pairs, metavar="KEY=VALUE", help=text)
+        parser.add_argument(f"--{name}", nargs="+", action="extend", type=_pair, metavar="KEY=VALUE", help=text)
     parser.add_argument(
         "--wrapper",
         nargs="*",
         type=_value,
         metavar="NAME",
-        help="wrappers of coinfer_gym.laim.wrappers, innermost first, or 'NAME: {argument: value}'; none: no wrapper",
+        help="wrappers of coinfer_gym.laim.wrappers, innermost first, each as NAME or 'NAME: {argument: value}'; "
+        "without a name, no wrapper (default: those of the hyperparameters)",
     )
-    parser.add_argument("--start", help="agent file, or folder of a run, whose actor is the first of this one")
-    parser.add_argument("--conf-file", help="YAML of hyperparameters, by default configs/agents/<algo>.yml")
-    parser.add_argument("--out", help="folder of the run, by default runs/<algo>-<env>-<seed>")
+    parser.add_argument("--start", help="agent file or folder of a run whose actor the training starts from")
+    parser.add_argument("--conf-file", help="YAML of hyperparameters (default: configs/agents/<algo>.yml)")
+    parser.add_argument("--out", help="folder of the run (default: runs/<algo>-<env>-<seed>)")
     for name, kind, text in (
-        ("seed", int, "of networks, noise and training worlds"),
+        ("seed", int, "seed of networks, noise and training worlds"),
         ("n-timesteps", int, "decisions to train for"),
         ("max-minutes", float, "minutes after which training stops"),
         ("eval-freq", int, "decisions between two evaluations"),
         ("eval-lanes", int, "episodes of an evaluation"),
         ("test-lanes", int, "episodes of the final comparison"),
         ("checkpoint-freq", int, "decisions between two checkpoints"),
-        ("violations", float, "share of decisions that may miss a budget"),
+        ("violations", float, "share of decisions that may miss a budget in the agent that is kept"),
         ("threads", int, "threads of the networks and the environment"),
     ):
         parser.add_argument(f"--{name}", type=kind, help=text)
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     return parser
 
 
 def _value(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no YAML value") from error
+        return parse_yaml(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a YAML value: {error}") from error
 
 
-class _Pairs(argparse.Action):
-    """``key=value`` arguments as a mapping; values are YAML scalars or lists."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        pairs = dict(getattr(namespace, self.dest) or {})
-        for text in values or ():
-            key, sign, value = str(text).partition("=")
-            if not sign:
-                parser.error(f"{option_string}: give KEY=VALUE, not {text!r}")
-            try:
-                pairs[key] = _value(value)
-            except argparse.ArgumentTypeError as error:
-                parser.error(f"{option_string}: {error}")
-        setattr(namespace, self.dest, pairs)
+def _pair(text: str) -> tuple[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"give KEY=VALUE, not {text!r}")
+    return key, _value(value)
 
 
 if __name__ == "__main__":

@@ -56,11 +56,12 @@ from tqdm import tqdm
 
 from agents.callbacks import WarmupCallback
 from agents.held_out import SELECTION_SEED, play
-from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters, read_mapping
+from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_env, build_model, read_config
 from baselines.checks import check_model
 from baselines.output import csv_text, git_revision, write_bytes, write_text
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.files import read_yaml
 from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = ["Space", "StudyConfig", "load_study", "main", "read_spaces", "tune"]
@@ -192,7 +193,7 @@ def load_study(path: str | Path) -> StudyConfig:
     InvalidInputError
         If the file cannot be read, a key or a hyperparameter is unknown, or a value or a space cannot be used.
     """
-    data = read_mapping(path)
+    data = read_yaml(Path(path), "study")
     config = check_model(StudyConfig, data, str(path))
     for name in config.run:
         if name not in _OF_THE_RUN:

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from agents.agent_file import AGENT_FILE, read_agent
 from agents.evaluate import AGENT, TRAINED, evaluate, plain
-from agents.hyperparameters import read_mapping
 from baselines.bootstrap import paired_bootstrap
 from baselines.family import family_of, scenario_of
 from baselines.report import Comparison
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import read_yaml
 from coinfer_gym.scenario import WorldScenario
 
 LIMIT = 1_000_000
@@ -106,7 +106,7 @@ def read_training(folder: Path) -> list[dict[str, Any]]:
     if not (folder / "config.yaml").is_file() or not (folder / "origin.yaml").is_file():
         remedy = "It must hold config.yaml and origin.yaml, imitation.json or card.json, which describe the training."
         raise InvalidInputError("folder", str(folder), remedy)
-    config, origin = (read_mapping(folder / file) for file in ("config.yaml", "origin.yaml"))
+    config, origin = (read_yaml(folder / file, "run") for file in ("config.yaml", "origin.yaml"))
     noted = {key: origin.get(key) for key in ("git_revision", "versions")}
     step = _portable({"command": shlex.join(origin["command"]), "config": config} | noted)
     start = config.get("start")

@@ -48,7 +48,6 @@ from tqdm import tqdm
 
 from agents.agent_file import AGENT_FILE
 from agents.held_out import play_worlds
-from agents.hyperparameters import read_mapping
 from agents.policy import load_agent
 from agents.runs import build_env
 from agents.train import train
@@ -59,6 +58,7 @@ from baselines.output import csv_text, write_text
 from baselines.registry import bind, make_policy
 from baselines.rollout import measure
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import read_yaml
 from studies.agents.sweep_config import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, selection_worlds
 
 _CHUNK = 8
@@ -91,7 +91,7 @@ def _is_finished(run: Run) -> bool:
     folder = run.config.folder
     if not (folder / "config.yaml").exists():
         return False
-    stored = read_mapping(folder / "config.yaml")
+    stored = read_yaml(folder / "config.yaml", "run")
     wanted = yaml.safe_load(yaml.safe_dump(run.config.resolved()))
     different = [name for name in wanted if name != "out" and stored.get(name) != wanted[name]]
     if different:

@@ -12,13 +12,13 @@ from pydantic import Field
 from agents.agent_file import read_agent
 from agents.evaluate import METRICS as PLAYED
 from agents.held_out import SELECTION_SEED
-from agents.hyperparameters import read_mapping
 from agents.runs import RunConfig, read_config
 from baselines import compare
 from baselines.checks import check_model
 from baselines.compare import CompareConfig, PolicyConfig
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.files import read_yaml
 
 METRICS = PLAYED[:3]
 """What is measured in a frozen world: quality per task, misses per decision, losses per task."""
@@ -92,7 +92,7 @@ class Run:
 
 def load_sweep(path: str | Path) -> SweepConfig:
     """Read and check the file of a sweep."""
-    data = read_mapping(path)
+    data = read_yaml(Path(path), "sweep")
     config = check_model(SweepConfig, data, str(path))
     if config.target not in config.references:
         raise InvalidInputError(f"{path}: target", config.target, nearest(config.target, config.references))

@@ -15,7 +15,7 @@ from agents.imitate import imitate, load_config
 from agents.play import main as play_main
 from agents.policy import load_agent
 from agents.rescaled import RescaledAgent
-from agents.runs import ROOT, RunConfig
+from agents.runs import ROOT, read_config
 from agents.train import main as train_main
 from baselines.layerwise import family as layerwise
 from coinfer_gym import InvalidInputError
@@ -66,7 +66,7 @@ def test_there_are_hyperparameters(algo):
 
 def test_other_environments_are_refused():
     with pytest.raises(InvalidInputError, match="Layerwise-v0"):
-        RunConfig(env="CartPole-v1")
+        read_config({"env": "CartPole-v1"}, "run.yml")
 
 
 def test_a_clone_does_what_its_teacher_does(tmp_path):

@@ -169,7 +169,7 @@ def test_every_algorithm_trains_an_agent_that_plays(tmp_path, algo):
 
 
 QUEUE = {"tasks": 15, "arrivals": "poisson", "arrival_rate": 3.0}
-LAGRANGIAN = {"lagrangian": {"limit": 0.01, "rate": 0.01}}
+LAGRANGIAN = {"vec_env_wrapper": {"agents.vec_env.LagrangianPenalties": {"limit": 0.01, "rate": 0.01}}}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
     assert main(["--out", str(folder), "--resume"]) == 0
     captured = capsys.readouterr()
     assert newest.name in captured.err
-    assert f"Going on from {older.name} instead." in captured.err
+    assert f"Resuming from {older.name} instead." in captured.err
     assert equal(reference, weights(folder))
 
 
@@ -260,7 +260,7 @@ def test_without_a_good_checkpoint_the_remedy_is_named(tmp_path, capsys):
     assert main(["--out", str(folder), "--resume"]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "step_000000000192.pt" in error
-    assert error.endswith("Train anew.")
+    assert error.endswith("Train again.")
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
@@ -335,7 +335,7 @@ def test_mistakes_end_with_one_line(tmp_path, monkeypatch, capsys, arguments, hi
     error = capsys.readouterr().err
     assert hint in error
     assert len(error.strip().splitlines()) == 1
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_mistakes_in_a_file_name_it(tmp_path, capsys):
@@ -356,7 +356,7 @@ def test_the_command_line_stands_over_the_file(tmp_path):
 
 
 def test_the_multiplier_is_logged(tmp_path):
-    train(config(tmp_path / "run", hyperparams={"lagrangian": {"rate": 0.01}}))
+    train(config(tmp_path / "run", hyperparams=LAGRANGIAN))
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert events.Scalars("laim/multiplier")[-1].value > 1.5  # nearly every random decision misses a budget
 
