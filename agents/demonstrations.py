@@ -276,7 +276,7 @@ def _play(env: gym.Env[Any, Any], teacher: Predictor, seed: int, noise: float) -
 
 def _compared(teacher: Predictor, time_left: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Shares of time that the teacher compared for its last decision, and what each loses against the best."""
-    compared = getattr(teacher, "weighed", None)
+    compared = getattr(teacher, "compared", None)
     if compared is None or compared[1].shape[1] > 1:
         return np.empty(0), np.empty(0)
     seconds, values = compared

@@ -39,8 +39,8 @@ class StochasticDP(FarsightedPolicy):
 
     Attributes
     ----------
-    weighed : tuple of ndarray or None
-        Service times in s that the last decision weighed, shape (times,), and the worth of each with each energy
+    compared : tuple of ndarray or None
+        Service times in s that the last decision compared, shape (times,), and the value of each with each energy
         budget, in quality and up to a constant, shape (times, energies).
     """
 
@@ -69,7 +69,7 @@ class StochasticDP(FarsightedPolicy):
             seed=check_count("seed", seed, 0),
         )
         self._model: Model | None = None
-        self.weighed: tuple[Floats, Floats] | None = None
+        self.compared: tuple[Floats, Floats] | None = None
         super().__init__(env)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
@@ -110,7 +110,7 @@ class StochasticDP(FarsightedPolicy):
         model = self._solved
         belief = self._believe(view, memory)
         seconds, worth = self._weigh(view, belief)
-        self.weighed = seconds, worth
+        self.compared = seconds, worth
         i, e = divmod(int(np.argmax(worth)), worth.shape[1])
         best = _peak(seconds, worth[:, e], i)
         energy = math.inf if len(model.energies) == 1 else float(model.energies[e])

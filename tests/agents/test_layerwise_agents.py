@@ -9,9 +9,10 @@ import pytest
 
 import coinfer_gym  # noqa: F401  registers the ids
 from agents import evaluate as evaluation
+from agents.demonstrations import load_config
 from agents.held_out import TEST_SEED, play, reference
 from agents.hyperparameters import load_hyperparameters
-from agents.imitate import imitate, load_config
+from agents.imitate import imitate
 from agents.play import main as play_main
 from agents.policy import load_agent
 from agents.rescaled import RescaledAgent

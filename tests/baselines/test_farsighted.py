@@ -191,7 +191,7 @@ def test_dynamic_programming_knows_what_it_will_earn(kind):
     assert policy.expected_quality == pytest.approx(delivered(env, policy, range(12)), rel=0.08)
 
 
-def test_dynamic_programming_takes_the_time_that_it_weighed_most():
+def test_dynamic_programming_takes_the_time_of_the_highest_value():
     env = gym.make(LAIM, tasks=30)
     policy = StochasticDP(env, **COARSE)
     observation, _ = env.reset(seed=4)
@@ -199,7 +199,7 @@ def test_dynamic_programming_takes_the_time_that_it_weighed_most():
     while not ended:
         action, _ = policy.predict(observation)
         observation, _, _, ended, info = env.step(action)
-        seconds, worth = policy.weighed
+        seconds, worth = policy.compared
         assert worth.shape == (len(seconds), 1)
         taken.append(np.interp(info["delay_s"], seconds, worth[:, 0]) - worth.max())
     assert np.mean(taken) > -0.01  # a parabola through the best three, and services that end early

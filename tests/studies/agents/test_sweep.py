@@ -171,7 +171,7 @@ def test_damaged_runs_are_told(copy, capsys):
     assert "PPO, seed 10000" in told
     assert "results are damaged. Delete its folder" in told
     assert "PPO, seed 20000" in told
-    assert "Train anew" in told
+    assert "Train again" in told
     assert content(first) == before
 
 
