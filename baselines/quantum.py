@@ -34,17 +34,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import Bounds, OptimizeResult
+from numpy.typing import ArrayLike
+from scipy.optimize import OptimizeResult
 
+from baselines.box import Box, Floats
 from baselines.checks import check_count
-from coinfer_gym._compile import kernel
+from baselines.quantum_groups import SPENT, End, Groups
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
 
 __all__ = ["MESSAGES", "Box", "minimize_quantum"]
-
-Floats = NDArray[np.float64]
 
 FEASIBILITY = ("rejection", "penalty")
 MESSAGES = (
@@ -54,65 +53,7 @@ MESSAGES = (
 )
 """Why a search ended, by `status`."""
 
-_FINISHED, _SPENT, _NO_START = range(3)
-_NORMALS = 4096
-
-
-class Box:
-    """Bounds of mixed variables, and their map from the unit cube.
-
-    Parameters
-    ----------
-    bounds : sequence of (min, max) pairs or scipy.optimize.Bounds
-    integrality : array_like of bool, optional
-        Which variables are whole numbers.
-
-    Attributes
-    ----------
-    low, high : ndarray, shape (n,)
-        Whole where the variable is.
-    whole : ndarray of bool, shape (n,)
-
-    Raises
-    ------
-    InvalidInputError
-        If a bound is not finite, a pair is empty, or `integrality` does not match.
-    """
-
-    def __init__(self, bounds: Any, integrality: ArrayLike | None = None) -> None:
-        try:
-            if isinstance(bounds, Bounds):
-                low, high = np.broadcast_arrays(np.asarray(bounds.lb, np.float64), np.asarray(bounds.ub, np.float64))
-                pairs = np.stack([np.atleast_1d(low), np.atleast_1d(high)], axis=1)
-            else:
-                pairs = np.array(bounds, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError("bounds", bounds, "Give one pair (min, max) per variable.") from error
-        if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) == 0:
-            raise InvalidInputError("bounds", bounds, "Give one pair (min, max) per variable.")
-        if not np.isfinite(pairs).all():
-            raise InvalidInputError("bounds", bounds, "Every bound must be finite.")
-        try:
-            self.whole = np.broadcast_to(np.asarray(False if integrality is None else integrality, bool), len(pairs))
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError("integrality", integrality, "Give one truth value per variable.") from error
-        self.low = np.where(self.whole, np.ceil(pairs[:, 0]), pairs[:, 0])
-        self.high = np.where(self.whole, np.floor(pairs[:, 1]), pairs[:, 1])
-        if (self.low > self.high).any():
-            raise InvalidInputError("bounds", bounds, "Between min and max there must be a value, whole if need be.")
-
-    def points(self, units: Floats) -> Floats:
-        """Points in the bounds, shape (n, S), from those of the unit cube, shape (S, n)."""
-        points = np.empty(units.shape[::-1])
-        _place(units, self.low, self.high, self.whole, points)
-        return points
-
-    def units(self, points: Floats) -> Floats:
-        """A place in the unit cube, shape (S, n), for each point, shape (S, n)."""
-        half = 0.5 * self.whole
-        span = self.high - self.low + 2.0 * half
-        units: Floats = np.divide(points - self.low + half, span, out=np.full(points.shape, 0.5), where=span > 0.0)
-        return units
+_FINISHED, _NO_START = 0, 2
 
 
 def minimize_quantum(
@@ -204,7 +145,7 @@ def minimize_quantum(
         generator = np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
         raise InvalidInputError("seed", seed, "Give a whole number of at least 0, or a numpy Generator.") from error
-    groups = _Groups(
+    groups = Groups(
         box,
         _as_columns(function, vectorized),
         None if constraints is None else _as_columns(constraints, vectorized),
@@ -227,10 +168,10 @@ def minimize_quantum(
                 status = _FINISHED if found else _NO_START
                 break
             places = places[:0]
-    except _End as end:
+    except End as end:
         status = end.status
     result = groups.result(done)
-    as_asked = status == _FINISHED or (restarts and status == _SPENT)
+    as_asked = status == _FINISHED or (restarts and status == SPENT)
     result.update(status=status, message=MESSAGES[status], success=as_asked and result.fun < math.inf)
     return result
 
@@ -255,288 +196,3 @@ def _as_columns(function: Callable[..., Any], vectorized: bool) -> Callable[[Flo
     if vectorized:
         return function
     return lambda points: np.array([function(point) for point in np.ascontiguousarray(points.T)], np.float64).T
-
-
-class _End(Exception):
-    """The search is over, for the reason of `status`."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(MESSAGES[status])
-        self.status = status
-
-
-class _Groups:
-    """The groups: where they stand, what is known there, and the best of all that was seen."""
-
-    def __init__(
-        self,
-        box: Box,
-        function: Callable[[Floats], Any],
-        constraints: Callable[[Floats], Any] | None,
-        generator: np.random.Generator,
-        *,
-        k: int,
-        draws: int,
-        limit: int | None,
-    ) -> None:
-        n = len(box.low)
-        self._box, self._function, self._constraints, self._generator = box, function, constraints, generator
-        self._k, self._draws = k, draws
-        self._limit = math.inf if limit is None else limit
-        self._positions, self._values, self._excesses = _nowhere(k, n)
-        self._samples = _nowhere(k, n)
-        self._run_best = np.empty(2)  # violation and value of the best of this run
-        self._normals = np.empty(max(_NORMALS, 64 * k * n))
-        self._used = len(self._normals)
-        self._best = np.full(2, math.inf)
-        self._x = np.full(n, math.nan)
-        self._evaluations = 0
-        self._times: list[int] = []
-        self._levels: list[float] = []
-
-    def result(self, done: int) -> OptimizeResult:
-        """The best so far."""
-        result = OptimizeResult()
-        result.update(
-            x=self._x.copy(),
-            fun=float(self._best[1]),
-            maxcv=float(self._best[0]),
-            nfev=self._evaluations,
-            nit=done,
-            history=(np.array(self._times, np.int64), np.array(self._levels)),
-        )
-        return result
-
-    def begin(self, places: Floats) -> bool:
-        """Lines 1-5: uniform solutions, the first of them at the given places; whether there is one to start from."""
-        self._run_best[:] = math.inf
-        self._excesses[:], self._values[:] = math.inf, math.inf
-        if len(places):
-            values, excesses = self._evaluate(places)
-            given = np.arange(len(places))
-            _keep(given, places, values, excesses, self._positions, self._values, self._excesses)
-        self._sample(np.arange(len(places), self._k), None, (self._positions, self._values, self._excesses))
-        for i in range(self._k):
-            _improve(self._excesses[i], self._values[i], self._run_best)
-        return self._draws == 1 or bool(self._run_best[0] == 0.0)
-
-    def settle(self, scale: float) -> None:
-        """Lines 7-27 at one scale."""
-        groups = np.arange(self._k)
-        deviation = _deviation(self._positions)
-        last, times = -1, 0
-        while times < self._k:
-            change = math.inf
-            while change > scale:
-                self._sample(groups, scale, self._samples)
-                _accept(*self._samples, self._positions, self._values, self._excesses, self._run_best)
-                before, deviation = deviation, _deviation(self._positions)
-                change = abs(before - deviation)
-            worst = _replace_worst(self._positions, self._values, self._excesses)
-            value, excess = self._evaluate(self._positions[worst : worst + 1])
-            self._values[worst], self._excesses[worst] = value[0], excess[0]
-            _improve(excess[0], value[0], self._run_best)
-            deviation = _deviation(self._positions)
-            if deviation <= scale:
-                return
-            times = times + 1 if worst == last else 1
-            last = worst
-
-    def _sample(self, groups: NDArray[np.int64], scale: float | None, out: tuple[Floats, Floats, Floats]) -> None:
-        """Lines 10-15: a sample of each group, around its position or uniform, drawn until it meets the constraints."""
-        pending = groups.copy()
-        for _ in range(self._draws):
-            units = self._draw(pending, scale)
-            values, excesses = self._evaluate(units)
-            pending = pending[: _keep(pending, units, values, excesses, *out)]
-            if not len(pending):
-                return
-
-    def _draw(self, groups: NDArray[np.int64], scale: float | None) -> Floats:
-        shape = (len(groups), self._positions.shape[1])
-        if scale is None:
-            return self._generator.random(shape)
-        units = np.empty(shape)
-        while True:
-            used = _sample_around(self._positions, groups, scale, self._normals, self._used, units)
-            if used >= 0:
-                self._used = used
-                return units
-            self._generator.standard_normal(out=self._normals)
-            self._used = 0
-
-    def _evaluate(self, units: Floats) -> tuple[Floats, Floats]:
-        """Value and largest violation of each row; a value is infinite where the constraints are missed."""
-        count = int(min(len(units), self._limit - self._evaluations))
-        if count == 0:
-            raise _End(_SPENT)
-        points = self._box.points(units[:count])
-        values, excesses = np.full(count, math.inf), np.zeros(count)
-        if self._constraints is not None:
-            found = np.asarray(self._constraints(points), np.float64)
-            if found.ndim == 2:
-                found = found.max(axis=0)
-            _check_shape("constraints", found, count)
-            _clip(found, excesses)
-        within = count if self._constraints is None else int(np.count_nonzero(excesses == 0.0))
-        if within:
-            inside = slice(None) if within == count else excesses == 0.0
-            found = np.asarray(self._function(points[:, inside]), np.float64)
-            _check_shape("function", found, within)
-            values[inside] = np.fmin(found, math.inf)  # NaN as infinite
-        self._evaluations += count
-        self._remember(points, values, excesses)
-        if count < len(units):
-            raise _End(_SPENT)
-        return values, excesses
-
-    def _remember(self, points: Floats, values: Floats, excesses: Floats) -> None:
-        """Keep the best of all."""
-        column = _best_column(values, excesses, self._best)
-        if column >= 0:
-            self._x = points[:, column].copy()
-            if self._best[1] < math.inf:
-                self._times.append(self._evaluations)
-                self._levels.append(float(self._best[1]))
-
-
-def _nowhere(k: int, n: int) -> tuple[Floats, Floats, Floats]:
-    """Positions in the unit cube, values and violations of groups that nothing is known of."""
-    return np.zeros((k, n)), np.full(k, math.inf), np.full(k, math.inf)
-
-
-def _check_shape(name: str, found: Floats, count: int) -> None:
-    if found.shape != (count,):
-        raise InvalidInputError(name, f"an array of shape {found.shape}", f"For {count} solutions return ({count},).")
-
-
-@kernel
-def _place(units: Floats, low: Floats, high: Floats, whole: NDArray[np.bool_], points: Floats) -> None:
-    """Points of places in the unit cube; every whole number has an equal part of it."""
-    for i in range(units.shape[0]):
-        for j in range(units.shape[1]):
-            if whole[j]:
-                point = low[j] + math.floor(units[i, j] * (high[j] - low[j] + 1.0))
-            else:
-                point = low[j] + units[i, j] * (high[j] - low[j])
-            points[j, i] = max(low[j], min(high[j], point))
-
-
-@kernel
-def _sample_around(
-    positions: Floats, groups: NDArray[np.int64], scale: float, normals: Floats, used: int, units: Floats
-) -> int:
-    """Normal samples in the unit cube, from random numbers in stock; how many of them are used up, -1 if too few."""
-    for c in range(groups.shape[0]):
-        for j in range(units.shape[1]):
-            while True:
-                if used == normals.shape[0]:
-                    return -1
-                unit = positions[groups[c], j] + scale * normals[used]
-                used += 1
-                if 0.0 <= unit <= 1.0:
-                    break
-            units[c, j] = unit
-    return used
-
-
-@kernel
-def _clip(found: Floats, excesses: Floats) -> None:
-    """Violations, 0 within the constraints, infinite where they are unknown."""
-    for i in range(found.shape[0]):
-        excesses[i] = math.inf if math.isnan(found[i]) else max(0.0, found[i])
-
-
-@kernel
-def _keep(
-    pending: NDArray[np.int64],
-    units: Floats,
-    values: Floats,
-    excesses: Floats,
-    positions: Floats,
-    kept_values: Floats,
-    kept_excesses: Floats,
-) -> int:
-    """Store what groups have drawn; those that missed the constraints move to the front: how many they are."""
-    count = 0
-    for c in range(units.shape[0]):
-        i = pending[c]
-        for j in range(units.shape[1]):
-            positions[i, j] = units[c, j]
-        kept_values[i], kept_excesses[i] = values[c], excesses[c]
-        if excesses[c] > 0.0:
-            pending[count] = i
-            count += 1
-    return count
-
-
-@kernel
-def _beats(excess: float, value: float, than_excess: float, than_value: float) -> bool:
-    return excess < than_excess or (excess == than_excess and value < than_value)
-
-
-@kernel
-def _improve(excess: float, value: float, best: Floats) -> bool:
-    """Take over what beats the best."""
-    better = _beats(excess, value, best[0], best[1])
-    if better:
-        best[0], best[1] = excess, value
-    return better
-
-
-@kernel
-def _best_column(values: Floats, excesses: Floats, best: Floats) -> int:
-    """Where the best is beaten, -1 where it is not; takes it over."""
-    column = -1
-    for c in range(values.shape[0]):
-        if _improve(excesses[c], values[c], best):
-            column = c
-    return column
-
-
-@kernel
-def _accept(
-    units: Floats,
-    values: Floats,
-    excesses: Floats,
-    positions: Floats,
-    kept_values: Floats,
-    kept_excesses: Floats,
-    best: Floats,
-) -> None:
-    """Lines 15-18: each group moves to its sample where that beats the best of all groups."""
-    for i in range(units.shape[0]):
-        if _improve(excesses[i], values[i], best):
-            for j in range(units.shape[1]):
-                positions[i, j] = units[i, j]
-            kept_values[i], kept_excesses[i] = values[i], excesses[i]
-
-
-@kernel
-def _replace_worst(positions: Floats, values: Floats, excesses: Floats) -> int:
-    """Line 25: move the worst group to the mean of all; which it is."""
-    worst = 0
-    for i in range(1, positions.shape[0]):
-        if _beats(excesses[worst], values[worst], excesses[i], values[i]):
-            worst = i
-    for j in range(positions.shape[1]):
-        total = 0.0
-        for i in range(positions.shape[0]):
-            total += positions[i, j]
-        positions[worst, j] = total / positions.shape[0]
-    return worst
-
-
-@kernel
-def _deviation(positions: Floats) -> float:
-    """Standard deviation of the positions, the root mean square over the variables."""
-    k, n = positions.shape
-    total = 0.0
-    for j in range(n):
-        mean = 0.0
-        for i in range(k):
-            mean += positions[i, j]
-        mean /= k
-        for i in range(k):
-            total += (positions[i, j] - mean) ** 2
-    return math.sqrt(total / (k * n))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds
 
-from baselines import quantum
-from baselines.quantum import Box, minimize_quantum
+from baselines.box import Box
+from baselines.quantum import minimize_quantum
+from baselines.quantum_groups import _sample_around
 from coinfer_gym import InvalidInputError
 
 SQUARE = [(-5.0, 5.0)] * 4
@@ -82,7 +83,7 @@ def test_samples_follow_the_normal_law_within_the_bounds():
     units, used = np.empty((1, 2)), 0
     normals = np.random.default_rng(0).standard_normal(60_000)
     drawn = []
-    while (used := quantum._sample_around(positions, np.array([0]), 0.3, normals, used, units)) >= 0:
+    while (used := _sample_around(positions, np.array([0]), 0.3, normals, used, units)) >= 0:
         drawn.append(units[0].copy())
     z = 0.1 + 0.3 * np.random.default_rng(1).standard_normal(400_000)
     expected = z[(z >= 0.0) & (z <= 1.0)]

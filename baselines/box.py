@@ -1,0 +1,86 @@
+"""Bounds of variables, some of them whole numbers, and their map from the unit cube."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import Bounds
+
+from coinfer_gym._compile import kernel
+from coinfer_gym.errors import InvalidInputError
+
+__all__ = ["Box"]
+
+Floats = NDArray[np.float64]
+
+
+class Box:
+    """Bounds of mixed variables, and their map from the unit cube.
+
+    Parameters
+    ----------
+    bounds : sequence of (min, max) pairs or scipy.optimize.Bounds
+    integrality : array_like of bool, optional
+        Which variables are whole numbers.
+
+    Attributes
+    ----------
+    low, high : ndarray, shape (n,)
+        Whole where the variable is.
+    whole : ndarray of bool, shape (n,)
+
+    Raises
+    ------
+    InvalidInputError
+        If a bound is not finite, a pair is empty, or `integrality` does not match.
+    """
+
+    def __init__(self, bounds: Any, integrality: ArrayLike | None = None) -> None:
+        try:
+            if isinstance(bounds, Bounds):
+                low, high = np.broadcast_arrays(np.asarray(bounds.lb, np.float64), np.asarray(bounds.ub, np.float64))
+                pairs = np.stack([np.atleast_1d(low), np.atleast_1d(high)], axis=1)
+            else:
+                pairs = np.array(bounds, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError("bounds", bounds, "Give one pair (min, max) per variable.") from error
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) == 0:
+            raise InvalidInputError("bounds", bounds, "Give one pair (min, max) per variable.")
+        if not np.isfinite(pairs).all():
+            raise InvalidInputError("bounds", bounds, "Every bound must be finite.")
+        try:
+            self.whole = np.broadcast_to(np.asarray(False if integrality is None else integrality, bool), len(pairs))
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError("integrality", integrality, "Give one truth value per variable.") from error
+        self.low = np.where(self.whole, np.ceil(pairs[:, 0]), pairs[:, 0])
+        self.high = np.where(self.whole, np.floor(pairs[:, 1]), pairs[:, 1])
+        if (self.low > self.high).any():
+            raise InvalidInputError("bounds", bounds, "Between min and max there must be a value, whole if need be.")
+
+    def points(self, units: Floats) -> Floats:
+        """Points in the bounds, shape (n, S), from those of the unit cube, shape (S, n)."""
+        points = np.empty(units.shape[::-1])
+        _place(units, self.low, self.high, self.whole, points)
+        return points
+
+    def units(self, points: Floats) -> Floats:
+        """A place in the unit cube, shape (S, n), for each point, shape (S, n)."""
+        half = 0.5 * self.whole
+        span = self.high - self.low + 2.0 * half
+        units: Floats = np.divide(points - self.low + half, span, out=np.full(points.shape, 0.5), where=span > 0.0)
+        return units
+
+
+@kernel
+def _place(units: Floats, low: Floats, high: Floats, whole: NDArray[np.bool_], points: Floats) -> None:
+    """Points of places in the unit cube; every whole number has an equal part of it."""
+    for i in range(units.shape[0]):
+        for j in range(units.shape[1]):
+            if whole[j]:
+                point = low[j] + math.floor(units[i, j] * (high[j] - low[j] + 1.0))
+            else:
+                point = low[j] + units[i, j] * (high[j] - low[j])
+            points[j, i] = max(low[j], min(high[j], point))
