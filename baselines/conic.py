@@ -1,4 +1,4 @@
-"""P1 as a conic programme: the global optimum of a cut from an interior-point solver, with its duality gap.
+"""P1, the problem of one task (Lyu et al., eq. 44), as a conic program: the global optimum with its duality gap.
 
 Taken in the durations ``t_d, tau, t_s`` instead of the clocks and the power, P1 at a fixed cut is convex. With
 ``a = L / c`` cycles the clock is ``f = a rho / t``, and in units of the budgets, ``x = t / T0`` and ``e = E / E0``:

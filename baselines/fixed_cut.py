@@ -1,4 +1,4 @@
-"""P1 at one cut as the convex solvers see it: what is free, how slow or fast it can go, and the repair of rounding."""
+"""P1 (Lyu et al., eq. 44) at one cut, as the convex solvers see it: its controls, and the repair of rounding."""
 
 # `Side` and `Link` repeat formulas of coinfer_gym.pricing on purpose (clock and power at a price of time): the conic
 # certificate and the approximation must not share an error with the optimum that they are held against.
@@ -16,7 +16,7 @@ from baselines.objective import objective_form
 from coinfer_gym.laim.problem import Decision, Problem, Solution, check_cut, evaluate
 
 SLOWEST = 1e6
-"""Delay budgets beyond this multiple of the fastest full inference are cut down to it: slower saves next to nothing."""
+"""Delay budgets beyond this multiple of the fastest full inference are lowered to it: running slower saves next to nothing."""
 
 FAINT = 1e-2
 """SNR at full power below which the upload's energy is nearly the same at every power."""

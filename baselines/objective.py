@@ -1,6 +1,6 @@
-"""The qualities as concave objectives of the two retained ratios, for the convex solvers; any scale, one argmax.
+"""The qualities as concave objectives of the two retained ratios, for the convex solvers.
 
-Each quality is a non-decreasing function of one of four concave forms:
+Each quality is a non-decreasing function of one of four concave forms, so that both have the same best decision:
 
 - ``linear``: ``w_d rho_d + w_s rho_s``. The rate-distortion bound and the joint parallel bound only see the bits kept,
   random pruning is linear by itself.

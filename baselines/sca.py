@@ -1,4 +1,6 @@
-"""P1 by successive convex approximation, Lyu et al., Sec. V-B: ratios, clocks and power stay variables.
+"""Successive convex approximation (SCA) of one task's optimisation problem P1 (Lyu et al., eq. 44; Sec. V-B).
+
+Ratios, clocks and power stay variables. Each round solves a convex problem around the last iterate.
 
 Derivation
 ----------
@@ -14,9 +16,10 @@ What is not convex is replaced by a first-order surrogate at the last iterate (s
   replaced by its tangent, which lies above it. In variables relative to the iterate, ``x = rho / rho_0`` and
   ``u / u_0``, the product is bounded by ``((x + u)^2 - 2 x - 2 u + 2) / 2``, too large by
   ``((x - 1)^2 + (u - 1)^2) / 2``. The same holds for ``rho v``.
-- The upload's energy ``p S / r(p)``: concave in `p`, replaced by its tangent (eqs. 46, 47).
+- The upload's energy ``p S / r(p)`` (eq. 7) is concave in `p`. It is replaced by its tangent at the last iterate
+  (Lyu et al., eqs. 46 and 47).
 
-A product one factor of which cannot be chosen is linear or convex as it stands and is left so. All variables but the
+A product with a factor that cannot be chosen is linear or convex already, and stays as it is. All variables but the
 ratios are relative to the iterate, so that all numbers are of order 1: the coefficients are the shares of the budgets
 which the iterate spends. For the same reason no clock and no power changes by more than a factor `STEP` at once.
 
@@ -24,8 +27,8 @@ Every surrogate lies above its term, so that whatever meets the convex problem m
 iterate, so that the iterate meets the convex problem. Hence each iterate is feasible for P1 and none is worse than the
 one before (claim L5). Along the surrogates' descent the iterates tend to KKT points of P1. Durations in place of clocks
 and power make P1 of one cut convex (`baselines.conic`), and that change of variables is smooth and invertible: it
-carries KKT points to KKT points, so that each of them is a global optimum of the cut. What this algorithm leaves to
-be won is its stopping error alone, and the cuts that it is not run for.
+carries KKT points to KKT points, so that each of them is a global optimum of the cut. So this algorithm only loses by
+stopping early, and by the cuts that it is not run for.
 """
 
 from __future__ import annotations
@@ -66,7 +69,6 @@ def solve_sca(
     start: Decision | None = None,
     *,
     starts: int = 1,
-    seed: int = 0,
     threshold: float = 1e-4,
     max_iterations: int = 50,
 ) -> Solution:
@@ -81,8 +83,6 @@ def solve_sca(
         A feasible decision to start from; where None, the one of the least load on the budgets, at the least ratios.
     starts : int
         Number of starts per cut; those after the first are random feasible decisions. The best end counts.
-    seed : int
-        Seed of the random starts.
     threshold : float
         Stop when an iteration raises the quality by less. Qualities that are bounds are measured on their logarithmic
         scale here, since the linear one is flat.
@@ -107,7 +107,7 @@ def solve_sca(
     if cut is None and start is None:
         cuts = range(problem.workload.cuts)
         limits: dict[str, Any] = {"threshold": threshold, "max_iterations": max_iterations}
-        return best(problem, [solve_sca(problem, s, starts=starts, seed=seed, **limits) for s in cuts])
+        return best(problem, [solve_sca(problem, s, starts=starts, **limits) for s in cuts])
     if start is None:
         assert cut is not None
         fixed = fix_cut(problem, cut)
@@ -117,7 +117,7 @@ def solve_sca(
     else:
         fixed = fix_cut(problem, start.cut if cut is None else cut)
         _check_start(fixed, start)
-    generator = np.random.default_rng([seed, fixed.cut])
+    generator = np.random.default_rng([0, fixed.cut])
     begins = [start, *(_random_start(fixed, generator) for _ in range(starts - 1))]
     return best(problem, [_iterate(fixed, problem.evaluate(begin), threshold, max_iterations) for begin in begins])
 

@@ -1,4 +1,4 @@
-"""The designs that Lyu et al. compare: each is P1 with some controls tied, so that any solver of P1 solves it."""
+"""The designs that Lyu et al. compare (Sec. VI): each is P1 (eq. 44) with some controls fixed, for any solver of P1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scheme:
     title : str
         Name in tables and legends.
     restrict : callable
-        P1 with the tied controls: their lower bounds raised to the upper ones.
+        P1 with some controls fixed: their lower bounds raised to the upper ones.
     end : {"", "device", "server"}
         Where inference runs whole; empty where the cut is free.
     """

@@ -1,12 +1,12 @@
-"""P1 over all cuts as a black box for global optimizers, and those that search it on equal budgets.
+"""P1 (Lyu et al., eq. 44) over all cuts as a black box, and global optimizers that search it on equal budgets.
 
 The variables are the cut, a whole number, and the five controls mapped to [0, 1]: retained ratios linearly, since the
 budgets and most qualities are linear in them or nearly so; power and clocks by their logarithm, since delays and
 energies are powers of them. An open lower end is taken at `OPEN_END` of the upper bound.
 
-All optimizers but the one by rejection minimise the same merit: a decision within the budgets has its objective,
-``-quality``, and any other its relative excess over a budget, so that what meets the budgets is always better and no
-weight must be chosen. What they are compared by counts decisions within the budgets only.
+All optimizers except the one by rejection minimise the same merit. That of a decision within the budgets is its
+objective, ``-quality``; that of any other is its relative excess over a budget. So what meets the budgets is always
+better, and no weight must be chosen. The comparison counts decisions within the budgets only.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class P1Search(SearchProblem):
 def solve_quantum(problem: Problem, cut: int | None = None, *, evaluations: int = 5000, seed: int = 0) -> Solution:
     """Best solution of P1 that the quantum-inspired search of Mu et al. finds.
 
-    With the settings of the paper, but for one: groups may stand outside the budgets. Rejection, as printed, finds
+    The settings are those of the paper, except that groups may stand outside the budgets. Rejection, as printed, finds
     nothing to start from where few decisions are feasible.
 
     Parameters
