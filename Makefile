@@ -12,7 +12,7 @@ FLOORS := $(patsubst %/__init__.py,%,coinfer_gym/__init__.py baselines/__init__.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test bench figures benchmarks site clean
+.PHONY: help install lint format test bench figures benchmarks extras site clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ figures: $(STAMP)  ## every figure with its verdict, into runs/figures (the list
 
 benchmarks: $(STAMP)  ## speed of the environments and the optimizers
 	$(PY) -m benchmarks
+
+extras: $(STAMP)  ## install each extra into an environment of its own and run it (from the package index)
+	COINFER_EXTRAS=1 $(PY) -m pytest tests/test_extras.py
 
 site: $(STAMP)  ## the documentation, in build/site
 	$(PY) -m mkdocs build --strict

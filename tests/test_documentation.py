@@ -119,3 +119,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
     page = (tmp_path / "site" / "scenarios" / "index.html").read_text(encoding="utf-8")
     assert "{{" not in page
     assert "weight_accuracy" in page
+    for path in (tmp_path / "site").rglob("*.html"):
+        assert "--8" not in path.read_text(encoding="utf-8"), f"{path}: a file was not included"
+    shown = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    for example in (ROOT / "examples").glob("*.py"):
+        assert f'--8<-- "examples/{example.name}"' in shown
