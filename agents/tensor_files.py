@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import write_bytes
 
 __all__ = ["FORMAT", "load_tensors", "save_tensors"]
 
@@ -21,7 +22,7 @@ FORMAT = 1
 
 
 def save_tensors(content: Mapping[str, Any], path: Path) -> None:
-    """Write tensors, arrays and plain values to a file, all of it or nothing.
+    """Write tensors, arrays and plain values to a file, whole or not at all.
 
     Parameters
     ----------
@@ -30,16 +31,9 @@ def save_tensors(content: Mapping[str, Any], path: Path) -> None:
     path : Path
         An older file of this name is replaced only once the new one is complete.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(_pack(dict(content)), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    torch.save(_pack(dict(content)), buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def load_tensors(path: Path, remedy: str) -> dict[str, Any]:

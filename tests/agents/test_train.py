@@ -146,16 +146,6 @@ def test_tensorboard_has_the_physics(tmp_path):
     assert [event.value for event in events.Scalars("rollout/ep_len_mean")][-1] == 10.0
 
 
-@pytest.mark.parametrize("algo", ["ppo", "sac"])
-def test_the_same_seed_trains_the_same_agent(tmp_path, algo):
-    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        train(config(tmp_path / name, algo, seed=seed))
-    assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
-    texts = [(tmp_path / name / "evaluations.csv").read_text(encoding="utf-8") for name in "ab"]
-    assert texts[0] == texts[1]
-
-
 @pytest.mark.parametrize("algo", sorted(ALGORITHMS))
 def test_every_algorithm_trains_an_agent_that_plays(tmp_path, algo):
     folder = train(config(tmp_path / "run", algo, hyperparams={"n_timesteps": 64}, checkpoint_freq=32))
@@ -175,14 +165,11 @@ LAGRANGIAN = {"vec_env_wrapper": {"agents.vec_env.LagrangianPenalties": {"limit"
 @pytest.mark.parametrize(
     ("algo", "world", "more"),
     [
-        ("ppo", WORLD, {}),
         ("ppo", QUEUE, LAGRANGIAN | {"warmup": 120}),
         ("sac", WORLD, {"warmup": 120}),
-        ("sac", QUEUE, LAGRANGIAN),
         ("recurrent_ppo", QUEUE, {}),
         ("td3", QUEUE, {"noise_type": "normal", "noise_std": 0.1}),
         ("dqn", QUEUE, {}),
-        ("maskable_ppo", WORLD, {}),
     ],
 )
 def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, algo, world, more):
@@ -368,7 +355,7 @@ def parts(algo, model):
     return {name: named[name] for name in named if name not in rest}, rest
 
 
-@pytest.mark.parametrize("algo", sorted(set(ALGORITHMS) - {"dqn"}))
+@pytest.mark.parametrize("algo", ["ppo", "sac", "td3", "recurrent_ppo"])
 def test_the_actor_rests_during_warmup(tmp_path, monkeypatch, algo):
     """Only values learn until then; afterwards the actor does, too."""
     seen = []
