@@ -16,7 +16,7 @@ from baselines.objective import objective_form
 from coinfer_gym.laim.problem import Decision, Problem, Solution, check_cut, evaluate
 
 SLOWEST = 1e6
-"""Delay budgets beyond this multiple of the fastest full inference are lowered to it: running slower saves next to nothing."""
+"""Larger multiples of the fastest full inference are cut to this as delay budgets: slower saves next to nothing."""
 
 FAINT = 1e-2
 """SNR at full power below which the upload's energy is nearly the same at every power."""

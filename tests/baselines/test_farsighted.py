@@ -9,8 +9,8 @@ import pytest
 from baselines.farsighted import Lyapunov, QueueBudget, Slowdown, mean_arrival_rate, serve_within
 from baselines.predictive_control import PredictiveControl
 from baselines.rules import MyopicExact
-from baselines.stochastic import StochasticDP, model
-from baselines.stochastic.arrivals import arrival_process, update_belief
+from baselines.stochastic import StochasticDP, futures, model
+from baselines.stochastic.arrivals import Process, arrival_process, update_belief
 from coinfer_gym import InvalidInputError, load_scenario, solve_exact
 
 LAIM = "coinfer_gym/LAIM-v0"
@@ -169,6 +169,20 @@ def test_belief_is_bayes_rule():
         met = counts[0] == arrivals
         # arrivals at even distances are a simplification, that of one in the middle is nearly none
         assert update_belief(0.5, process, arrivals, 0.6) == pytest.approx(counts[1][met].mean(), abs=0.02)
+
+
+def test_tasks_are_lost_in_a_sampled_future_as_in_the_queue():
+    """Three tasks wait, in a queue of four places.
+
+    A short service loses none of them, one as long as the delay budget all of them; a flood finds one place.
+    """
+    unit = np.array([0.0, 1.0])
+    for seconds, rate, lost, behind in ((0.05, 1e-9, [0], 2), (1.0, 1e-9, [3], 0), (0.05, 1e3, range(20, 80), 3)):
+        axes = futures.Axes(unit, unit, 9, unit, Process(rate, rate, 0.0, 0.0), 1.0, 0.01, 0.1, 4)
+        start = (0.5, 3, 0.0, seconds, 0.5)
+        _, _, left, _, drops = futures._meet_future(start, axes, np.uint64(7), np.zeros(64))
+        assert left == behind
+        assert drops in lost
 
 
 def _simulate_counts(process, belief, seconds, runs):
