@@ -47,7 +47,7 @@ def make(names: Sequence[str], folder: Path) -> None:
 def list_figures() -> None:
     """Print every figure with what it redoes, the claims that it judges, and its rough duration."""
     for name, entry in CATALOGUE.items():
-        print(f"{name:<20} {entry.paper or '-':<30} {', '.join(entry.claims) or '-':<8} {entry.time}")
+        print(f"{name:<20} {entry.paper or '-':<32} {', '.join(entry.claims) or '-':<8} {entry.time}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
