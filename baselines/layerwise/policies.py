@@ -21,6 +21,7 @@ from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
+from coinfer_gym.physics import transmission_rate
 
 __all__ = [
     "LayerwiseExact",
@@ -63,9 +64,8 @@ def full_power_rates(env: gym.Env[Any, Any], seeds: Iterable[int]) -> Floats:
     for seed in seeds:
         core.reset(seed=seed)
         gains.append(core.world().gains)
-    snr = scenario.power_max * np.concatenate(gains) / (scenario.noise_density * scenario.bandwidth)
-    rates: Floats = scenario.bandwidth * np.log1p(snr) / math.log(2.0)
-    return rates
+    power, link = scenario.power_max, (scenario.bandwidth, scenario.noise_density)
+    return np.array([transmission_rate(power, gain, *link) for gain in np.concatenate(gains).tolist()])
 
 
 def _problem_at(scenario: LayerwiseScenario, rate: float, margin: float = 0.0) -> LayerwiseProblem:

@@ -94,8 +94,11 @@ def solve_exact(problem: Problem, cut: int | None = None) -> Solution:
     Raises
     ------
     InvalidInputError
-        If the workload has no such cut.
+        If the workload has no such cut, or the problem is not P1.
     """
+    if not isinstance(problem, Problem):
+        remedy = "This solves P1 of LAIM-v0; for Layerwise-v0 call coinfer_gym.layerwise.optimum.solve_exact."
+        raise InvalidInputError("problem", type(problem).__name__, remedy)
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload),) * 2
     last = last if cut is None else last + 1
     row = np.zeros(1, SOLUTION)

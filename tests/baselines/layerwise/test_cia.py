@@ -59,11 +59,11 @@ def test_what_is_not_accurate_enough_costs_more_than_one_and_what_it_lacks():
 
 def test_the_agent_beats_the_unpruned_network_and_repeats_itself():
     problem = replace(PROBLEM, accuracy_min=0.75)
-    first, second = (cia(problem, 1, steps=600) for _ in range(2))
+    first, second = (cia(problem, 1, steps=360) for _ in range(2))
     assert first.solution == second.solution
     assert first.solution.feasible
     assert first.solution.delay < neurosurgeon(problem, 0).solution.delay
-    assert first.evaluations == 101
+    assert first.evaluations == 61
     assert first.history[1][-1] == first.solution.delay
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import coinfer_gym
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.controls import fastest
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
@@ -252,3 +253,8 @@ def test_an_accuracy_that_nothing_reaches():
 def test_a_linear_form_has_no_cells():
     with pytest.raises(InvalidInputError, match="sum of regression trees"):
         solve_exact(make(predictor=predictor(0, linear=0.01)))
+
+
+def test_the_solver_of_laim_names_the_right_one():
+    with pytest.raises(InvalidInputError, match=r"coinfer_gym\.layerwise\.optimum\.solve_exact"):
+        coinfer_gym.solve_exact(make())
