@@ -33,20 +33,17 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import joblib
 import numba
 import optuna
-import pydantic
 import torch
 import yaml
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -58,13 +55,14 @@ from agents.callbacks import WarmupCallback
 from agents.held_out import SELECTION_SEED, play
 from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_env, build_model, read_config
+from agents.search_spaces import Checked, Space, read_spaces
 from baselines.checks import check_model
 from baselines.output import csv_text, git_revision, write_bytes, write_text
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import read_yaml
 from coinfer_gym.sb3 import NativeVecEnv
 
-__all__ = ["Space", "StudyConfig", "load_study", "main", "read_spaces", "tune"]
+__all__ = ["StudyConfig", "load_study", "main", "tune"]
 
 FIRST_SEED = 20_000_000
 """Least seed that a trial trains with: beyond those of sweeps and of the worlds on which rules are tuned."""
@@ -79,73 +77,7 @@ _JOURNAL = "study.jsonl"
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)  # what Optuna's reader stumbles over
 
 
-class _Checked(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-class _Interval(_Checked):
-    """Numbers from `low` to `high`, whole ones where both are."""
-
-    low: int | float
-    high: int | float
-    log: bool = False
-    schedule: Literal["lin"] | None = None
-
-    def distribution(self) -> BaseDistribution:
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return IntDistribution(self.low, self.high, self.log)
-        return FloatDistribution(self.low, self.high, self.log)
-
-
-class _Choices(_Checked):
-    """Values of any kind; Optuna knows them by their JSON."""
-
-    choices: list[Any] = Field(min_length=1)
-    schedule: Literal["lin"] | None = None
-
-    def distribution(self) -> BaseDistribution:
-        return CategoricalDistribution([json.dumps(choice) for choice in self.choices])
-
-
-@dataclass(frozen=True)
-class Space:
-    """Where a hyperparameter is searched.
-
-    Attributes
-    ----------
-    path : tuple of str
-        Names down to it, such as ``("policy_kwargs", "net_arch")``.
-    distribution : BaseDistribution
-        Of Optuna.
-    schedule : str or None
-        What stands before a number to make it the start of a schedule.
-    """
-
-    path: tuple[str, ...]
-    distribution: BaseDistribution
-    schedule: str | None
-
-    @property
-    def name(self) -> str:
-        """The path as one word."""
-        return ".".join(self.path)
-
-    @property
-    def ends(self) -> list[Any]:
-        """Outermost values as Optuna knows them, or all of a list."""
-        found: Any = self.distribution
-        return list(found.choices) if isinstance(found, CategoricalDistribution) else [found.low, found.high]
-
-    def value(self, drawn: Any) -> Any:
-        """Value of the hyperparameter for one that Optuna drew; three digits of a real number are enough."""
-        if isinstance(self.distribution, CategoricalDistribution):
-            drawn = json.loads(drawn)
-        elif isinstance(drawn, float):
-            drawn = float(f"{drawn:.3g}")
-        return f"{self.schedule}_{drawn}" if self.schedule else drawn
-
-
-class StudyConfig(_Checked):
+class StudyConfig(Checked):
     """What the file of a study says; `load_study` reads and checks one."""
 
     title: str
@@ -206,43 +138,6 @@ def load_study(path: str | Path) -> StudyConfig:
     return config
 
 
-def read_spaces(search: Mapping[str, Any], origin: str, path: tuple[str, ...] = ()) -> Iterator[Space]:
-    """Spaces of a nested mapping.
-
-    Parameters
-    ----------
-    search : mapping
-        Of a name to ``{low, high, log, schedule}``, to ``{choices}``, or to such a mapping again.
-    origin : str
-        Name of the file for errors.
-    path : tuple of str
-        Names down to the mapping.
-
-    Yields
-    ------
-    Space
-
-    Raises
-    ------
-    InvalidInputError
-        If a space has an unknown key, or is none.
-    """
-    for name, given in search.items():
-        here = (*path, str(name))
-        field = f"{origin}: search: {'.'.join(here)}"
-        if not isinstance(given, Mapping) or not given:
-            raise InvalidInputError(field, given, "Give {low: ..., high: ...} or {choices: [...]}.")
-        if not {*_Choices.model_fields, *_Interval.model_fields} & given.keys():
-            yield from read_spaces(given, origin, here)
-            continue
-        space = check_model(_Choices, given, field) if "choices" in given else check_model(_Interval, given, field)
-        try:
-            distribution = space.distribution()
-        except (ValueError, TypeError) as error:
-            raise InvalidInputError(field, dict(given), str(error)) from error
-        yield Space(here, distribution, space.schedule)
-
-
 def _merge(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Values of one nested mapping over those of another."""
     merged = dict(base)
@@ -286,7 +181,7 @@ def tune(config: StudyConfig, folder: Path, jobs: int = 1) -> list[FrozenTrial]:
     folder : Path
         Of the study.
     jobs : int
-        Trials at a time.
+        Trials that run at a time.
 
     Returns
     -------
