@@ -12,10 +12,10 @@ FLOORS := $(patsubst %/__init__.py,%,coinfer_gym/__init__.py baselines/__init__.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test bench figures benchmarks extras site clean
+.PHONY: help install lint format test test-interpreted bench figures benchmarks extras site clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP)  ## make the virtual environment, with every extra at its pinned version
 
@@ -37,6 +37,10 @@ format: $(STAMP)  ## rewrite the files in the house style
 
 test: lint  ## lint, types and all tests, on JOBS processes
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
+
+test-interpreted: $(STAMP)  ## the tests of physics, step and optimum without compilation, as a debugger runs them
+	NUMBA_DISABLE_JIT=1 $(PY) -m pytest -n $(JOBS) --dist loadfile tests/coinfer_gym/test_physics.py \
+	    $(addprefix tests/coinfer_gym/laim/test_,distortion.py dynamics.py optimum.py predictor.py problem.py)
 
 bench: $(STAMP)  ## train an agent and compare it with every baseline (five minutes on two cores)
 	$(PY) -m agents.train --config configs/agents/bench.yml --overwrite

@@ -10,10 +10,25 @@ __all__ = [
     "compute_delay",
     "compute_energy",
     "path_gain",
+    "power_at",
+    "rate_of_snr",
+    "snr_of_rate",
     "transmission_rate",
     "upload_delay",
     "upload_energy",
 ]
+
+
+@kernel
+def rate_of_snr(snr: float, bandwidth: float) -> float:
+    """Rate ``B log2(1 + SNR)`` in bit/s of a link with a bandwidth in Hz and a signal-to-noise ratio."""
+    return bandwidth * math.log1p(snr) / math.log(2.0)
+
+
+@kernel
+def snr_of_rate(rate: float, bandwidth: float) -> float:
+    """Signal-to-noise ratio ``2^(r/B) - 1`` at which a link has a rate in bit/s, the inverse of `rate_of_snr`."""
+    return math.expm1(rate / bandwidth * math.log(2.0))
 
 
 @kernel
@@ -31,7 +46,13 @@ def transmission_rate(power: float, gain: float, bandwidth: float, noise_density
     noise_density : float
         Noise power spectral density `N0` in W/Hz, positive.
     """
-    return bandwidth * math.log1p(power * gain / (noise_density * bandwidth)) / math.log(2.0)
+    return rate_of_snr(power * gain / (noise_density * bandwidth), bandwidth)
+
+
+@kernel
+def power_at(nats: float, gain: float, bandwidth: float, noise_density: float) -> float:
+    """Transmit power in W at which ``ln(1 + SNR)`` is `nats`, that is, at which the rate is ``B nats / ln 2``."""
+    return math.expm1(nats) * noise_density * bandwidth / gain
 
 
 @kernel

@@ -21,7 +21,7 @@ from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
-from coinfer_gym.physics import transmission_rate
+from coinfer_gym.physics import snr_of_rate, transmission_rate
 
 __all__ = [
     "LayerwiseExact",
@@ -70,7 +70,7 @@ def full_power_rates(env: gym.Env[Any, Any], seeds: Iterable[int]) -> Floats:
 
 def _problem_at(scenario: LayerwiseScenario, rate: float, margin: float = 0.0) -> LayerwiseProblem:
     """The problem in which full power has a rate in bit/s, with a least accuracy raised by a margin."""
-    snr = math.expm1(rate * math.log(2.0) / scenario.bandwidth)
+    snr = snr_of_rate(rate, scenario.bandwidth)
     gain = snr * scenario.noise_density * scenario.bandwidth / scenario.power_max
     problem = scenario.problem(gain)
     return replace(problem, accuracy_min=problem.accuracy_min + margin)

@@ -15,7 +15,7 @@ from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import dynamics, spaces
 from coinfer_gym.laim.optimum import solve_exact
-from coinfer_gym.laim.problem import Decision, Problem, check_decision
+from coinfer_gym.laim.problem import Decision, Problem, check_decision, evaluate
 from coinfer_gym.laim.scenario import Scenario, load_scenario
 from coinfer_gym.records import Records
 
@@ -183,6 +183,8 @@ def _check_budgets(scenario: Scenario, rules: Records) -> None:
     delay_budget = max(scenario.delay_budget_range or (scenario.delay_budget,))
     energy_budget = max(scenario.energy_budget_range or (scenario.energy_budget,))
     gain = 10.0 ** (float(rules["gain_db_high"][0]) / 10.0)
+    if _is_easy(scenario, gain, delay_budget, energy_budget):
+        return
     best = solve_exact(scenario.problem(gain, delay_budget, energy_budget))
     if best.feasible:
         return
@@ -191,3 +193,16 @@ def _check_budgets(scenario: Scenario, rules: Records) -> None:
     given, needed = needs[name]
     remedy = "Raise both budgets." if math.isinf(needed) else f"In the best channel a task needs {needed:.4g}."
     raise InvalidInputError(name, given, f"No decision can meet it together with the other budget. {remedy}")
+
+
+def _is_easy(scenario: Scenario, gain: float, delay_budget: float, energy_budget: float) -> bool:
+    """Whether one of a few decisions meets the budgets, so that the exact optimum need not be compiled to tell."""
+    least = scenario.retained_device_min, scenario.retained_server_min
+    highest = scenario.power_max, scenario.frequency_device_max, scenario.frequency_server_max
+    for speed in (1.0, 0.7, 0.4, 0.2):
+        controls = (*least, *(speed * end for end in highest))
+        for cut in range(scenario.cuts):
+            spent = evaluate(scenario.tables.hardware, scenario.tables.cuts, cut, gain, *controls)
+            if sum(spent[:3]) <= delay_budget and sum(spent[3:]) <= energy_budget:
+                return True
+    return False

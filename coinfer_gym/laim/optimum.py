@@ -19,6 +19,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import ArrayLike, NDArray
 
+from coinfer_gym import physics
 from coinfer_gym._compile import kernel, parallel_kernel
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import distortion as dst
@@ -556,7 +557,7 @@ def _write(
     """Store a decision and what it yields."""
     hardware, quality, cuts, blocks = tables
     h, row, cut = hardware[0], rows[i], cuts[s]
-    power = math.expm1(controls[2]) * h.noise_density * h.bandwidth / gain
+    power = physics.power_at(controls[2], gain, h.bandwidth, h.noise_density)
     row.cut = s
     row.retained_device = rho_device if cut.parameters_device + cut.flops_device > 0.0 else 1.0
     row.retained_server = rho_server if cut.parameters_server + cut.flops_server > 0.0 else 1.0

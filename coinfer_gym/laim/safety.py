@@ -20,6 +20,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.budgets import meets
 from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple, evaluate
@@ -246,7 +247,7 @@ def _keep_at(
         x = pace
     clock_device, clock_server, y = controls_at(math.exp(x), hardware, gain, span)
     if cut.upload_bits > 0.0:
-        needed = math.expm1(y) * h.noise_density * h.bandwidth / gain
+        needed = physics.power_at(y, gain, h.bandwidth, h.noise_density)
         power = min(h.power_max, max(h.power_min, needed))
     f_device = clock_device if cut.flops_device > 0.0 else f_device
     f_server = clock_server if cut.flops_server > 0.0 else f_server

@@ -37,7 +37,7 @@ def _power_at(theta: float, h: Record, gain: float, span: tuple[float, float, fl
         return most
     if price <= span[2]:
         return least
-    power: float = noise * math.expm1(spectral_response(price))
+    power: float = physics.power_at(spectral_response(price), gain, h.bandwidth, h.noise_density)
     return min(most, max(least, power))
 
 

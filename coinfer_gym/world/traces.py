@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from coinfer_gym import physics
 from coinfer_gym.errors import InvalidInputError
 
 __all__ = ["FLOOR_GAIN_DB", "load_arrival_trace", "load_channel_trace"]
@@ -243,7 +244,7 @@ def _gain_of_rate(table: _Table, column: str, rates: NDArray[np.float64], bandwi
     row = int(np.argmin(rates))
     if rates[row] < 0.0:
         raise table.refuse(row, column, table.cell(row, column), "A throughput is at least 0.")
-    most = math.log1p(10.0 ** (MAX_SNR_DB / 10.0)) / math.log(2.0)
+    most = physics.rate_of_snr(10.0 ** (MAX_SNR_DB / 10.0), 1.0)
     row = int(np.argmax(rates))
     if rates[row] > most * bandwidth:
         remedy = (
@@ -251,4 +252,4 @@ def _gain_of_rate(table: _Table, column: str, rates: NDArray[np.float64], bandwi
             "give the bandwidth it was recorded with."
         )
         raise table.refuse(row, column, table.cell(row, column), remedy)
-    return np.expm1(rates / bandwidth * math.log(2.0))
+    return np.array([physics.snr_of_rate(rate, bandwidth) for rate in rates])

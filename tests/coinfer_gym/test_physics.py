@@ -43,6 +43,12 @@ def test_upload_by_hand():
     assert physics.upload_energy(0.2, 1.5) == pytest.approx(0.3, rel=1e-14)
 
 
+def test_inverses_of_the_rate():
+    # two bits per second and hertz need a ratio of 3; ln(1 + 3) is what a power of 0.3 W gives above
+    assert physics.snr_of_rate(2e6, 1e6) == pytest.approx(3.0, rel=1e-14)
+    assert physics.power_at(math.log(4.0), 1e-11, 1e6, 1e-18) == pytest.approx(0.3, rel=1e-14)
+
+
 def test_path_gain_falls_by_the_exponent_per_decade():
     assert physics.path_gain(1e-4, 1.0, 3.0) == 1e-4
     assert physics.path_gain(1e-4, 10.0, 3.0) == pytest.approx(1e-7, rel=1e-14)
@@ -153,7 +159,7 @@ def test_zero_work_takes_no_time_and_no_energy_at_any_clock():
 
 
 def test_work_at_a_standstill_never_ends():
-    assert physics.compute_delay(0.5, 1e9, 0.0, 16.0) == math.inf
+    assert physics.compute_delay(0.5, 1e9, np.float64(0.0), 16.0) == math.inf
     assert physics.upload_delay(1e6, 0.0) == math.inf
 
 
