@@ -64,10 +64,18 @@ class _KernelCache(FunctionCache):
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         if self._found is None:  # only now are all globals of the function defined
             self._found = fingerprint(self._py_func)
-            self._cache_file = IndexDataCacheFile(  # type: ignore[no-untyped-call]
-                self._cache_path, self._base, self._found
-            )
+            self._cache_file = _IndexFile(self._cache_path, self._base, self._found)  # type: ignore[no-untyped-call]
         return super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]
+
+
+class _IndexFile(IndexDataCacheFile):
+    """Index of one function's machine code; one that names types which no longer exist counts as empty."""
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()  # type: ignore[no-untyped-call]
+        except (AttributeError, ImportError):  # a named tuple has moved since
+            return {}
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
