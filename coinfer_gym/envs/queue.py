@@ -15,18 +15,18 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import inlined_kernel, kernel
+from coinfer_gym._compile import inlined_kernel
 from coinfer_gym.records import Record
 
 
-@kernel
+@inlined_kernel
 def charge(lane: Record, rules: Record, duration: float) -> None:
     """Harvest into the battery for `duration` seconds."""
     if rules.battery_capacity < math.inf:
         lane.battery = min(rules.battery_capacity, lane.battery + rules.harvest_power * duration)
 
 
-@kernel
+@inlined_kernel
 def _note_arrival(lane: Record, rules: Record, time: float) -> None:
     """Count an arrival into the estimate of the arrival rate, an exponentially forgetting counter."""
     lane.intensity *= math.exp((lane.intensity_clock - time) / rules.intensity_time)

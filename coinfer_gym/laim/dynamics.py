@@ -55,8 +55,7 @@ def _serve(lane: Record, tables: Tables, rules: Record, gain: float, decision: C
     return occupied
 
 
-@kernel  # not inlined: numba drops writes to arrays of a named tuple inside a parallel loop
-def step_lane(
+def _step_lane(
     rules: Records,
     tables: Tables,
     lanes: LaneArrays,
@@ -74,6 +73,10 @@ def step_lane(
     duration = _serve(lane, tables, r, gain, decision, info)
     ends[i] = process.advance(lanes, i, r, duration)
     rewards[i] = reward(info, r, 0.0, 0.0)
+
+
+step_lane = inlined_kernel(_step_lane)
+_call_step_lane = kernel(_step_lane)  # inlined in a parallel loop, numba drops its writes to arrays of a named tuple
 
 
 @kernel
@@ -112,5 +115,5 @@ def step_lanes_parallel(
         return bad
     for i in prange(actions.shape[0]):
         if not skipped[i]:
-            step_lane(rules, tables, lanes, i, actions, rewards, ends)
+            _call_step_lane(rules, tables, lanes, i, actions, rewards, ends)
     return -1

@@ -109,8 +109,7 @@ def _serve(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> f
     return occupied
 
 
-@kernel  # not inlined: numba drops writes to arrays of a named tuple inside a parallel loop
-def step_lane(
+def _step_lane(
     rules: Records,
     model: Model,
     lanes: LaneArrays,
@@ -128,6 +127,10 @@ def step_lane(
     duration = _serve(rules, model, lanes, i, w)
     ends[i] = process.advance(lanes, i, r, duration)
     rewards[i] = reward(info, r, model.aims[0].weight_accuracy, info.cost_accuracy)
+
+
+step_lane = inlined_kernel(_step_lane)
+_call_step_lane = kernel(_step_lane)  # inlined in a parallel loop, numba drops its writes to arrays of a named tuple
 
 
 @kernel
@@ -177,5 +180,5 @@ def _step_in_parallel(
         if not skipped[i]:
             w = SCRATCH_STRIDE * get_thread_id()  # type: ignore[no-untyped-call]
             model = Model(network, hardware, aims, trees, masks, scratch)
-            step_lane(rules, model, lanes, i, w, actions, rewards, ends)
+            _call_step_lane(rules, model, lanes, i, w, actions, rewards, ends)
     return -1
