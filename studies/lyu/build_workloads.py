@@ -1,9 +1,8 @@
-"""Regenerates the shipped workloads in coinfer_gym/workloads from the configurations of real networks."""
+"""Regenerates the shipped workloads in coinfer_gym/laim/workloads from the configurations of real networks."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from transformers import (
     ViTConfig,
 )
 
+from coinfer_gym.files import write_text
 from coinfer_gym.laim.workload import Workload
 from coinfer_gym.models.build import workload_from_config
 
@@ -134,16 +134,6 @@ def to_yaml(workload: Workload) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or an interruption, never meets half of it."""
-    draft = path.with_name(f"{path.name}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -161,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             print(f"{path} differs from the generated text: run this script without --check", file=sys.stderr)
         else:
-            write_atomically(path, text)
+            write_text(path, text)
             print(f"wrote {path}")
     return 1 if options.check and differing else 0
 

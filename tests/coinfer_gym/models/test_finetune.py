@@ -17,11 +17,10 @@ from coinfer_gym.errors import InvalidInputError
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
-
 from coinfer_gym.models.finetune import Recipe, finetune, main, mask_padding, span_loss  # noqa: E402
 from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
 from coinfer_gym.models.squad import Question, collate, make_windows, predict, score  # noqa: E402
+from tests.coinfer_gym.models.tiny import word_tokenizer, write_squad  # noqa: E402
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "who", "?", *(f"w{number}" for number in range(20))]
@@ -34,14 +33,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         transformers.BertModel(transformers.BertConfig(**SMALL, vocab_size=len(WORDS))).save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    special["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    word_tokenizer(WORDS).save_pretrained(folder)
     return folder
 
 
@@ -60,16 +52,7 @@ QUESTIONS = ask(10)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    paragraphs = [
-        {
-            "context": each.context,
-            "qas": [{"id": each.key, "question": each.question, "answers": [{"text": each.answers[0]}]}],
-        }
-        for each in QUESTIONS
-    ]
-    path = tmp_path_factory.mktemp("data") / "squad.json"
-    path.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
-    return path
+    return write_squad(tmp_path_factory.mktemp("data") / "squad.json", QUESTIONS)
 
 
 def start(network: Path) -> Any:

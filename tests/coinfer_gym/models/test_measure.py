@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("sklearn")
 
-from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
-
 from coinfer_gym.laim.predictor import load_predictor  # noqa: E402
 from coinfer_gym.laim.workload import load_workload  # noqa: E402
 from coinfer_gym.models import measure as measuring  # noqa: E402
-from coinfer_gym.models import retrieval, squad  # noqa: E402
+from coinfer_gym.models import regress, retrieval, squad  # noqa: E402
 from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
 from coinfer_gym.models.measure import (  # noqa: E402
     SHARED,
@@ -38,6 +34,7 @@ from coinfer_gym.models.measure import (  # noqa: E402
 )
 from coinfer_gym.models.prune import METHODS  # noqa: E402
 from coinfer_gym.models.split import split  # noqa: E402
+from tests.coinfer_gym.models.tiny import word_tokenizer  # noqa: E402
 
 WIDTH, INNER, TOKENS = 32, 64, 18
 SMALL = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": INNER}
@@ -52,14 +49,7 @@ def save_network(folder: Path, network_class: Any) -> str:
         torch.manual_seed(0)
         config = transformers.BertConfig(**SMALL, vocab_size=len(WORDS), initializer_range=0.4)
         network_class(config).save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    special["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    word_tokenizer(WORDS).save_pretrained(folder)
     return str(folder)
 
 
@@ -109,6 +99,9 @@ def test_the_command_line_measures_fits_and_writes_a_scenario(
     network: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(measuring, "GRID", {"magnitude": (0.5, 1.0), "random": (0.8, 1.0)})
+    monkeypatch.setattr(regress, "REPEATS", 1)
+    for name in set(regress.REGRESSORS) - {"DecisionTree", "Linear"}:
+        monkeypatch.delitem(regress.DEFAULTS, name)
     folder = tmp_path / "tiny-squad"
     task = ["--model", network, "--task", "squad", "--data", str(data), "--output", str(folder)]
     assert main([*task, "--samples", "9", "--random", "8", "--methods", "magnitude"]) == 0
@@ -197,16 +190,15 @@ def test_nothing_is_measured_twice(network: str, data: Path, tmp_path: Path, mon
     assert len(first) == 2
 
 
-def test_results_do_not_depend_on_the_number_of_processes(network: str, data: Path, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_number_of_processes(
+    network: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "two"
     options = ["--model", network, "--data", str(data), "--output", str(folder), "--samples", "3"]
     options += ["--random", "2", "--no-grid", "--methods", "random", "--jobs", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "coinfer_gym.models.measure", *options], capture_output=True, text=True, check=False
-    )
     # So few rows make no predictor, but they stay.
-    assert done.returncode == 0, done.stderr
-    assert "No predictor will come of this: random pruning needs 10 groups" in done.stdout
+    assert main(options) == 0
+    assert "No predictor will come of this: random pruning needs 10 groups" in capsys.readouterr().out
     assert not (folder / "scenario.yaml").exists()
     design = [Configuration(0, 1.0, 1.0, "random", "fp16"), *random_design(3, ["random"], 2)]
     alone = measure("squad", network, data, design, tmp_path / "one.csv", samples=3, jobs=1)

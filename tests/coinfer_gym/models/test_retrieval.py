@@ -14,13 +14,12 @@ from coinfer_gym.errors import InvalidInputError
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
-
 from coinfer_gym.models.link import pack, unpack  # noqa: E402
 from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
 from coinfer_gym.models.retrieval import embed, paragraphs, rank, score  # noqa: E402
 from coinfer_gym.models.split import split  # noqa: E402
 from coinfer_gym.models.squad import Question, read_squad  # noqa: E402
+from tests.coinfer_gym.models.tiny import word_tokenizer  # noqa: E402
 
 DATA = Path(os.environ.get("COINFER_DATA", Path(__file__).parents[3].parent / "shared" / "data")) / "squad_eval.json.gz"
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
@@ -35,9 +34,7 @@ def bert() -> Any:
 
 
 def tokenizer() -> Any:
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+    return word_tokenizer(WORDS)
 
 
 def question(text: str, context: str) -> Question:

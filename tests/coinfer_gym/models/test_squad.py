@@ -19,8 +19,6 @@ from coinfer_gym.errors import InvalidInputError
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
-
 from coinfer_gym.models.load import load_tokenizer  # noqa: E402
 from coinfer_gym.models.squad import (  # noqa: E402
     Question,
@@ -36,6 +34,7 @@ from coinfer_gym.models.squad import (  # noqa: E402
     read_squad,
     score,
 )
+from tests.coinfer_gym.models.tiny import word_tokenizer  # noqa: E402
 
 DATA = Path(os.environ.get("COINFER_DATA", Path(__file__).parents[3].parent / "shared" / "data")) / "squad_eval.json.gz"
 LONG = 900
@@ -44,15 +43,8 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "who", "?", "a", "b", ".", *(f"w{nu
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    special["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     folder = tmp_path_factory.mktemp("tokenizer")
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    word_tokenizer(WORDS).save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
     return load_tokenizer(folder)
 

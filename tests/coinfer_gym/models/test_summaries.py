@@ -17,12 +17,12 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("rouge_score")
 
-from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from torch import nn  # noqa: E402
 
 from coinfer_gym.models.prune import prune_split  # noqa: E402
 from coinfer_gym.models.split import split  # noqa: E402
 from coinfer_gym.models.summaries import Article, read_articles, score, summarise, write_tokens  # noqa: E402
+from tests.coinfer_gym.models.tiny import word_tokenizer  # noqa: E402
 
 DATA = Path(os.environ.get("COINFER_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 SAMPLE = DATA / "cnn_dailymail_sample.jsonl.gz"
@@ -52,10 +52,8 @@ def bart(kind: str = "BartForConditionalGeneration", *, tied: bool = False) -> A
 
 
 def tokenizer() -> Any:
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
+    return word_tokenizer(WORDS, **special)
 
 
 def inputs(seed: int, tokens: int = 20) -> dict[str, Any]:
