@@ -275,7 +275,7 @@ def assess(problem: LayerwiseProblem, rows: Floats, calculator: Calculator) -> t
     Accurate designs over a budget miss by less than 1, others by 1 and the accuracy missing: what misses by least is
     accurate if anything is. A budget's excess up to `coinfer_gym.budgets.BUDGET_TOLERANCE` counts as rounding.
     """
-    outcomes = problem.evaluate_rows(rows)
+    outcomes = problem.evaluate(rows)
     excesses = np.zeros(len(rows))
     for name in calculator.limited:
         budget = getattr(problem, f"{name}_budget")

@@ -84,7 +84,7 @@ def _check_design(field: str, design: ArrayLike, env: gym.Env[Any, Any]) -> Floa
     """Designs as rows, if they are some of the environment's network."""
     core: Any = env.unwrapped
     rows = np.array(design, np.float64, ndmin=2)
-    core.scenario.problem(1.0).evaluate_rows(rows)
+    core.scenario.problem(1.0).evaluate(rows)
     if not len(rows):
         raise InvalidInputError(field, design, "Give at least one.")
     return rows
@@ -318,7 +318,7 @@ class LayerwiseMenu(_Prepared):
             return looser.tolist()  # type: ignore[no-any-return]
         rows = np.repeat(looser[None], len(_COMPRESSIONS), axis=0)
         rows[:, -3] = np.minimum(1.0, rows[:, -3] * _COMPRESSIONS)
-        enough = problem.evaluate_rows(rows).accuracy >= problem.accuracy_min
+        enough = problem.evaluate(rows).accuracy >= problem.accuracy_min
         ends = np.flatnonzero(np.diff(enough, prepend=False, append=False)).reshape(-1, 2)
         widths = np.diff(ends)[:, 0]
         wide = ends[widths >= min(_WIDE, widths.max(initial=0))]

@@ -20,21 +20,7 @@ DEFAULT_SCENARIO = "alexnet-rpi4b-4g"
 
 
 class LayerwiseLanes(Lanes):
-    """Lanes of Layerwise-v0.
-
-    Parameters
-    ----------
-    scenario : LayerwiseScenario
-    count : int
-        Number of lanes.
-    parallel : bool
-        Spread the lanes over all cores.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no lane.
-    """
+    """`count` lanes of Layerwise-v0; `parallel` spreads them over all cores."""
 
     steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
 
@@ -47,14 +33,17 @@ class LayerwiseEnv(TaskEnv):
     """Cut, prune layer by layer, compress, clock and send one image after another.
 
     ## Description
-    The world of LAIM-v0 (arrivals, queue, channel, battery; drawn at reset, the same for all policies with one seed)
-    with the decisions of Mu et al.: where a network is cut, how strongly each group of its layers is pruned, and how
-    far an encoder compresses the feature that is sent. The aim is least latency; the predicted accuracy must stay
-    within ``accuracy_loss`` of the unpruned network's.
+    A device and a server share an image network. For each task the agent decides where the network is cut, how much of
+    each group of layers is pruned, how far an encoder compresses the feature that is uploaded, and the transmit power
+    and clock of the device (Mu et al.). The aim is low latency. The predicted accuracy may be at most ``accuracy_loss``
+    below that of the unpruned network.
+
+    Arrivals, queue, channel and battery are those of LAIM-v0 (large AI models, `coinfer_gym.laim.env.LAIMEnv`). They
+    are drawn at reset, so all policies meet the same world under one seed.
 
     ## Action Space
-    ``Box(-1, 1, (G + 4,), float32)`` for G groups. A component outside is clipped and counted in ``info["clipped"]``;
-    NaN is an error.
+    ``Box(-1, 1, (G + 4,), float32)`` for G groups. Components outside are clipped and counted in
+    ``info["clipped"]``; NaN is an error.
 
     | index | name | -1 | 1 | scale |
     |---|---|---|---|---|
@@ -65,14 +54,14 @@ class LayerwiseEnv(TaskEnv):
     | G + 3 | frequency_device | frequency_device_min | frequency_device_max | linear |
 
     ## Observation Space
-    ``Box(-1, 1, (7,), float32)``, as in `coinfer_gym.laim.env.LAIMEnv`: gain, queue, age of the task, arrival rate,
-    both budgets, battery.
+    ``Box(-1, 1, (7,), float32)``, the same as in LAIM-v0: gain, queue, age of the task, arrival rate, both budgets,
+    battery.
 
     ## Rewards
-    ``1 - age/T0 - w_E [E/E0 - 1]+ - w_A [1 - A/A_min]+ - w_drop drops`` at the default ``w_T = 1``, with the age of the
-    task at its end and its predicted accuracy A, of which 1e-5 too little is forgiven. The first term is
-    ``quality - w_T [age/T0 - 1]+`` with the quality ``[1 - age/T0]+``, so that the parts in ``info`` are those of
-    LAIM-v0, and ``cost_accuracy`` beside them.
+    ``1 - age/T0 - w_E [E/E0 - 1]+ - w_A [1 - A/A_min]+ - w_drop drops`` at the default ``w_T = 1``, where ``age``
+    is the time from the task's arrival to its end and A its predicted accuracy. Accuracy counts as met up to 1e-5. The
+    first term equals ``quality - w_T [age/T0 - 1]+`` with ``quality = [1 - age/T0]+``, so ``info`` has the same parts as in
+    LAIM-v0, and ``cost_accuracy``.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.
@@ -81,13 +70,13 @@ class LayerwiseEnv(TaskEnv):
     Truncation when all tasks of the episode were served or lost. There is no termination.
 
     ## Arguments
-    ``scenario`` names a shipped world, ``network-device-link`` (`coinfer_gym.layerwise.scenario`), or a YAML file of
-    one's own; every field of `coinfer_gym.layerwise.scenario.LayerwiseScenario` is a keyword, for example
+    ``scenario`` names a shipped world, ``network-device-link`` (`coinfer_gym.layerwise.scenario`), or your own YAML
+    file. Every field of `coinfer_gym.layerwise.scenario.LayerwiseScenario` is a keyword, for example
     ``channel="trace", channel_trace="my/trace.csv"``.
 
     ## Vectorized environment
     ``gym.make_vec("coinfer_gym/Layerwise-v0", num_envs=1024, vectorization_mode="vector_entry_point")``. Lane `i` of a
-    batch seeded ``s`` equals the single environment seeded ``s + i``, exactly.
+    batch seeded ``s`` is exactly the single environment seeded ``s + i``.
 
     ## Version History
     - v0: first version.
@@ -100,19 +89,19 @@ class LayerwiseEnv(TaskEnv):
         super().__init__(loaded, LayerwiseLanes(loaded, 1), render_mode)
 
     def problem(self) -> LayerwiseProblem:
-        """The latency problem of the task at the head, as far as the agent can know it."""
+        """The latency problem of the task at the head of the queue, with the gain and budgets the agent knows of."""
         self._lane()
         gain, delay_budget, energy_budget = self._lanes.tasks()
         return self.scenario.problem(float(gain[0]), float(delay_budget[0]), float(energy_budget[0]))
 
     def action(self, decision: LayerwiseDecision) -> NDArray[np.float32]:
-        """Action that makes a decision (a solution is one), up to the rounding of float32."""
+        """Action of a decision or solution, up to the rounding of float32."""
         problem = self.scenario.problem(1.0)
         problem.check_rows(problem.row(decision)[None])
         return spaces.encode(problem.hardware, self.scenario.cuts, decision)
 
     def decision(self, action: NDArray[np.float32]) -> LayerwiseDecision:
-        """Decision that an action makes, in SI units."""
+        """Decision of an action, in SI units."""
         row = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
         if row.shape[1:] != self.action_space.shape or np.isnan(row).any():
             raise InvalidInputError("action", action, f"Give {len(self._lanes.action_names)} numbers in [-1, 1].")
@@ -142,9 +131,9 @@ class LayerwiseVectorEnv(TaskVectorEnv):
         ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
         are reset by ``options={"reset_mask": mask}``).
     parallel : bool
-        Spread the lanes over all cores: for a thousand lanes and more on cores that nothing else keeps busy.
+        Spread the lanes over all cores. Worthwhile from a thousand lanes on, on an idle machine.
     **overrides
-        Fields of the scenario to set otherwise.
+        Scenario fields to override.
 
     Raises
     ------

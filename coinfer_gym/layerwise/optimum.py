@@ -162,7 +162,7 @@ def solve_rows(problem: LayerwiseProblem, rows: NDArray[np.float64]) -> NDArray[
     Raises
     ------
     InvalidInputError
-        As `LayerwiseProblem.evaluate_rows`.
+        As `LayerwiseProblem.evaluate`.
     """
     designs = np.array(rows, np.float64, order="C", ndmin=2)
     if designs.shape[-1] > 2:
@@ -174,7 +174,7 @@ def solve_rows(problem: LayerwiseProblem, rows: NDArray[np.float64]) -> NDArray[
 
 
 def _best_of(problem: LayerwiseProblem, rows: NDArray[np.float64]) -> LayerwiseSolution:
-    outcomes = problem.evaluate_rows(rows)
+    outcomes = problem.evaluate(rows)
     short = np.maximum(0.0, problem.accuracy_min - outcomes.accuracy)
     excess = outcomes.energy - problem.energy_budget
     excess[excess <= ROUNDING * np.abs(outcomes.energy)] = 0.0

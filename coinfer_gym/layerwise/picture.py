@@ -7,12 +7,7 @@ from coinfer_gym.layerwise.scenario import LayerwiseScenario
 
 
 class LayerwiseSubject(Subject):
-    """Layerwise-v0: blocks of a network, a retained ratio for each group of layers, an encoder at the cut.
-
-    Parameters
-    ----------
-    scenario : LayerwiseScenario
-    """
+    """Layerwise-v0: the blocks of a network, the channels they keep, and the encoder at the cut."""
 
     title = "Layerwise-v0"
     blocks = "blocks"
@@ -27,7 +22,7 @@ class LayerwiseSubject(Subject):
         self._frequency_server = scenario.frequency_server
 
     def depict(self, info: Info) -> Depiction:
-        """A block keeps the channels of the group that it hands on; a side's share of FLOPs is that of its blocks."""
+        """Fill each block to the share of output channels it keeps, and each side's text with its share of FLOPs."""
         network, cut = self._layers, int(info["cut"])
         retained = [info[f"retained_{group.name}"] for group in network.groups]
         kept = network.kept(retained)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,32 +22,10 @@ from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, 
 from coinfer_gym.layerwise.trees import TreeTables, predict_row
 from coinfer_gym.records import Record, Records, record_type
 
-HARDWARE = record_type(
-    "flops_per_cycle_device",
-    "flops_per_cycle_server",
-    "frequency_device_min",
-    "frequency_device_max",
-    "frequency_server",
-    "pue_device",
-    "pue_server",
-    "kappa_device",
-    "kappa_server",
-    "bandwidth",
-    "noise_density",
-    "power_min",
-    "power_max",
-    "input_value_bits",
-    "feature_value_bits",
-    "retained_min",
-)
-"""Constants of device, server and link, as compiled code reads them; field names and units of `LayerwiseProblem`."""
-
-HARDWARE_NAMES: tuple[str, ...] = HARDWARE.names or ()
-
 
 @dataclass(frozen=True)
 class LayerwiseDecision:
-    """What is chosen for a task.
+    """What is chosen for one task.
 
     Attributes
     ----------
@@ -72,7 +50,7 @@ class LayerwiseDecision:
 
 @dataclass(frozen=True)
 class LayerwiseSolution(LayerwiseDecision):
-    """A decision, what it yields, and what is known about how good it is.
+    """A decision, its delay, energy and accuracy, and a bound of the least delay.
 
     Attributes
     ----------
@@ -83,12 +61,12 @@ class LayerwiseSolution(LayerwiseDecision):
     feasible : bool
         Whether accuracy, delay and energy meet the problem's limits.
     delay_bound : float
-        Proven: no design within the limits of accuracy and energy is faster, in s; infinite if there is no such design.
+        Proven lower bound of the delay of all designs that meet accuracy and energy, in s: infinite if there are none,
         NaN from solvers that prove nothing.
     gap : float
-        How much of `delay` a faster design could save at most, as a share of it; NaN where there is no proof.
+        Share of `delay` that a faster design could save at most; NaN without a proof.
     nodes : int
-        Boxes of designs that a branch and bound looked at.
+        Boxes of designs that branch and bound has examined.
     """
 
     delay: float
@@ -102,7 +80,11 @@ class LayerwiseSolution(LayerwiseDecision):
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What many designs yield; arrays of shape (n,), delays in s and energies in J."""
+    """What many designs yield: arrays of shape (n,), delays in s and energies in J.
+
+    `accuracy` is the predicted share of images that are classified correctly; `feasible` says whether accuracy, delay
+    and energy meet the problem's limits, up to `coinfer_gym.budgets.BUDGET_TOLERANCE`.
+    """
 
     delay_device: NDArray[np.float64]
     delay_upload: NDArray[np.float64]
@@ -112,6 +94,7 @@ class Outcomes:
     energy_server: NDArray[np.float64]
     sent_values: NDArray[np.float64]
     accuracy: NDArray[np.float64]
+    feasible: NDArray[np.bool_]
 
     @property
     def delay(self) -> NDArray[np.float64]:
@@ -128,11 +111,14 @@ class Outcomes:
 class LayerwiseProblem:
     """Least delay of one task: ``min T(c, S, P, p, f)`` with accuracy at least `accuracy_min` and energy at most E0.
 
+    A design is a row ``cut, retained ratio of each of G groups, compression, power, clock``; `row` and `decision`
+    convert it.
+
     Attributes
     ----------
     network : Network
     predictor : RegressionPredictor
-        Of the same network.
+        Trained for the same network.
     gain : float
         Channel power gain.
     delay_budget, energy_budget : float
@@ -211,37 +197,48 @@ class LayerwiseProblem:
         cut, *retained, compression, power, frequency = np.asarray(row, np.float64).tolist()
         return LayerwiseDecision(int(cut), tuple(retained), compression, power, frequency)
 
-    def evaluate(self, decision: LayerwiseDecision) -> LayerwiseSolution:
-        """What a decision yields, whether or not it meets the limits.
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Least and largest values of a design, shape (G + 4,): the least compression sends one channel."""
+        groups = self.network.groups
+        share = 1.0 / max(group.channels for group in groups)
+        lower = [0.0, *[self.retained_min] * len(groups), share, self.power_min, self.frequency_device_min]
+        upper = [self.network.cuts - 1.0, *[1.0] * (len(groups) + 1), self.power_max, self.frequency_device_max]
+        return np.array(lower), np.array(upper)
 
-        Raises
-        ------
-        InvalidInputError
-            If the cut is outside ``0..N``, a ratio or the compression outside (0, 1], or the power or the clock is not
-            positive.
-        """
-        outcome = self.evaluate_rows(self.row(decision)[None])
-        delay, energy, accuracy = (float(each[0]) for each in (outcome.delay, outcome.energy, outcome.accuracy))
-        given = {each.name: getattr(decision, each.name) for each in fields(LayerwiseDecision)}
-        feasible = bool(self.meets_limits(outcome)[0])
-        return LayerwiseSolution(**given, delay=delay, energy=energy, accuracy=accuracy, feasible=feasible)
+    @overload
+    def evaluate(self, decision: LayerwiseDecision) -> LayerwiseSolution: ...
 
-    def evaluate_rows(self, rows: NDArray[np.float64]) -> Outcomes:
-        """What many designs yield.
+    @overload
+    def evaluate(self, decision: NDArray[np.float64]) -> Outcomes: ...
+
+    def evaluate(self, decision: Any) -> LayerwiseSolution | Outcomes:
+        """What decisions yield, whether or not they meet the limits: one decision, or rows of many.
 
         Parameters
         ----------
-        rows : ndarray, shape (n, G + 4)
+        decision : LayerwiseDecision, or ndarray of shape (n, G + 4)
+
+        Returns
+        -------
+        LayerwiseSolution or Outcomes
 
         Raises
         ------
         InvalidInputError
-            As `evaluate`.
+            If a cut is outside ``0..N``, a ratio or the compression outside (0, 1], or the power or the clock is not
+            positive.
         """
-        designs = np.ascontiguousarray(rows, np.float64)
+        if not isinstance(decision, LayerwiseDecision):
+            return self._evaluate_rows(np.ascontiguousarray(decision, np.float64))
+        outcome = self._evaluate_rows(self.row(decision)[None])
+        given = {each.name: getattr(decision, each.name) for each in fields(LayerwiseDecision)}
+        found = {name: getattr(outcome, name).item() for name in ("delay", "energy", "accuracy", "feasible")}
+        return LayerwiseSolution(**given, **found)
+
+    def _evaluate_rows(self, designs: NDArray[np.float64]) -> Outcomes:
         self.check_rows(designs)
         count, groups = len(designs), len(self.network.groups)
-        outcomes = np.empty((count, len(fields(Outcomes))))
+        outcomes, feasible = np.empty((count, len(fields(Outcomes)) - 1)), np.empty(count, np.bool_)
         _evaluate_rows(
             self.network.tables,
             self.predictor.tables,
@@ -249,19 +246,14 @@ class LayerwiseProblem:
             designs,
             self.gain,
             0.0 if self.snr_db is None else self.snr_db,
+            (self.delay_budget, self.energy_budget, self.accuracy_min),
             np.empty((count, groups + 1)),
             np.empty((count, len(self.predictor.features))),
             outcomes,
+            feasible,
         )
-        return Outcomes(*outcomes.T)
-
-    def meets_limits(self, outcomes: Outcomes) -> NDArray[np.bool_]:
-        """Whether designs meet accuracy, delay and energy, up to `coinfer_gym.budgets.BUDGET_TOLERANCE`."""
-        return (
-            (outcomes.accuracy >= self.accuracy_min - BUDGET_TOLERANCE)
-            & np.array([meets(delay, self.delay_budget) for delay in outcomes.delay], np.bool_)
-            & np.array([meets(energy, self.energy_budget) for energy in outcomes.energy], np.bool_)
-        )
+        names = [each.name for each in fields(Outcomes)]
+        return Outcomes(**dict(zip(names, (*outcomes.T, feasible), strict=True)))
 
     def check_rows(self, rows: NDArray[np.float64]) -> None:
         """Raise `InvalidInputError` unless the rows are designs of the network, see `evaluate`."""
@@ -277,6 +269,15 @@ class LayerwiseProblem:
             remedy = "Give a share in (0, 1]." if column <= len(shares) else "Give a positive number."
             remedy = f"Give a whole number in 0..{last}." if column == 0 else remedy
             raise InvalidInputError(names[column], float(rows[row, column]), remedy)
+
+
+HARDWARE_NAMES = tuple(
+    entry.name
+    for entry in fields(LayerwiseProblem)
+    if entry.type == "float" and entry.name not in ("gain", "delay_budget", "energy_budget", "accuracy_min")
+)
+HARDWARE = record_type(*HARDWARE_NAMES)
+"""Constants of device, server and link, as compiled code reads them; field names and units of `LayerwiseProblem`."""
 
 
 class Load(NamedTuple):
@@ -398,14 +399,22 @@ def _evaluate_rows(
     designs: NDArray[np.float64],
     gain: float,
     snr_db: float,
+    limits: tuple[float, float, float],
     widths: NDArray[np.float64],
     features: NDArray[np.float64],
     outcomes: NDArray[np.float64],
+    feasible: NDArray[np.bool_],
 ) -> None:
-    """Write the fields of `Outcomes` of every design to its row of `outcomes`."""
+    """Write the first fields of `Outcomes` of every design to its row of `outcomes`, and whether it meets the limits.
+
+    These are T0, E0 and the least accuracy.
+    """
     for i in range(designs.shape[0]):
         row = evaluate(network, hardware, designs, i, widths, gain)
         for k in range(7):
             outcomes[i, k] = row[k]
         write_features(designs, i, row[6], snr_db, features)
-        outcomes[i, 7] = predict_row(predictor, features, i)
+        accuracy = predict_row(predictor, features, i)
+        outcomes[i, 7] = accuracy
+        in_time, affordable = meets(row[0] + row[1] + row[2], limits[0]), meets(row[3] + row[4] + row[5], limits[1])
+        feasible[i] = in_time and affordable and accuracy >= limits[2] - BUDGET_TOLERANCE

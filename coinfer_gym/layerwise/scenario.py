@@ -34,13 +34,7 @@ LINKS = ("3g", "4g", "5g", "wifi")
 
 
 class LayerwiseScenario(WorldScenario):
-    """The constants of a world of Layerwise-v0. Every field is also a keyword of ``gym.make``.
-
-    Raises
-    ------
-    InvalidInputError
-        Through `load_layerwise_scenario`: if a key is unknown or a value is out of range.
-    """
+    """The constants of a world of Layerwise-v0. Every field is also a keyword of ``gym.make``."""
 
     family: ClassVar[str] = "layerwise"
     file_fields: ClassVar[tuple[str, ...]] = ("network", "predictor", *WorldScenario.file_fields)
@@ -48,7 +42,7 @@ class LayerwiseScenario(WorldScenario):
     # the network and its accuracy
     network_name: str = Field(description="shipped network or path of a YAML file", alias="network")
     predictor_name: str = Field(description="shipped accuracy predictor or path of a JSON file", alias="predictor")
-    accuracy_loss: Annotated[float, number("", "1", "predicted accuracy that may be lost", low=0, high=1)] = 0.02
+    accuracy_loss: Annotated[float, number("", "1", "largest allowed loss of predicted accuracy", low=0, high=1)] = 0.02
     retained_min: Annotated[float, number("rho_min", "1", "least retained ratio of a group", above=0, high=1)] = 0.1
     input_value_bits: Annotated[float, number("", "bit", "a value of the image", above=0)] = 32.0
     feature_value_bits: Annotated[float, number("", "bit", "a value of a feature", above=0)] = 32.0
@@ -56,9 +50,7 @@ class LayerwiseScenario(WorldScenario):
     frequency_server: Annotated[float, number("f_s", "Hz", "clock of the server", above=0)]
 
     # the reward
-    weight_accuracy: Annotated[
-        float, number("w_A", "1", "price of a relative shortfall of the least accuracy", low=0)
-    ] = 20.0
+    weight_accuracy: Annotated[float, number("w_A", "1", "price of a relative shortfall in accuracy", low=0)] = 20.0
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
@@ -67,7 +59,7 @@ class LayerwiseScenario(WorldScenario):
 
     @cached_property
     def network(self) -> Network:
-        """The network's layer table."""
+        """Layers and cuts of the network."""
         return load_network(self.network_name)
 
     @property
@@ -77,26 +69,18 @@ class LayerwiseScenario(WorldScenario):
 
     @cached_property
     def predictor(self) -> RegressionPredictor:
-        """What predicts the accuracy of its designs."""
+        """Predictor of the accuracy of designs."""
         return load_regression_predictor(self.predictor_name, [group.name for group in self.network.groups])
 
     @property
     def accuracy_min(self) -> float:
-        """Least predicted accuracy that a task must have."""
+        """Predicted accuracy that a task must reach."""
         return self.predictor.unpruned - self.accuracy_loss
 
     def problem(
         self, gain: float, delay_budget: float | None = None, energy_budget: float | None = None
     ) -> LayerwiseProblem:
-        """The latency problem of one task in this world.
-
-        Parameters
-        ----------
-        gain : float
-            Channel power gain.
-        delay_budget, energy_budget : float, optional
-            Budgets in s and J; the scenario's where not given.
-        """
+        """The latency problem of one task, by its power gain; budgets (s, J) default to the scenario's."""
         return LayerwiseProblem(
             network=self.network,
             predictor=self.predictor,
@@ -114,10 +98,10 @@ def load_layerwise_scenario(source: str | Path | Mapping[str, Any], **overrides:
     Parameters
     ----------
     source : str, Path or mapping
-        A shipped one is ``network-device-link``, for example ``"alexnet-rpi4b-4g"``, see `NETWORKS`, `DEVICES` and
-        `LINKS`. A file may extend one of these.
+        Shipped scenarios are called ``network-device-link``, for example ``"alexnet-rpi4b-4g"``, see `NETWORKS`,
+        `DEVICES` and `LINKS`. A file may extend one of them.
     **overrides
-        Fields to set otherwise, by name.
+        Fields to override, by name.
 
     Raises
     ------
@@ -133,7 +117,7 @@ def shipped_layerwise_scenarios() -> list[str]:
 
 
 class _Shipped:
-    """The scenarios in the package, put together of their parts."""
+    """The scenarios in the package, each composed of a base, a network, a device and a link."""
 
     def names(self) -> list[str]:
         return sorted("-".join(parts) for parts in itertools.product(NETWORKS, DEVICES, LINKS))

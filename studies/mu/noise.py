@@ -172,8 +172,8 @@ def _choose_plain(problem: LayerwiseProblem, method: str, first_cut: int, evalua
     found = [row for row in rows if row is not None]
     if not found:  # the unpruned network is always accurate enough
         return _choose_plain(problem, "Neurosurgeon", first_cut, evaluations, seed)
-    row = min(found, key=lambda row: float(problem.evaluate_rows(row[None]).delay[0]))
-    outcome = problem.evaluate_rows(row[None])
+    row = min(found, key=lambda row: float(problem.evaluate(row[None]).delay[0]))
+    outcome = problem.evaluate(row[None])
     accuracy = problem.predictor.unpruned if method in UNPRUNED else float(outcome.accuracy[0])
     numbers = float(outcome.delay[0]), int(row[0]), accuracy
     choice = Choice(*numbers, evaluations, math.nan, tuple(row.tolist()))
@@ -198,7 +198,7 @@ def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed
             fewer = [sent_channels(share, channels) < channels for share in rows[:, -3]]
             row = accurate(problem, select_best(problem, rows[fewer]))
         if row is not None:
-            outcome = problem.evaluate_rows(row[None])
+            outcome = problem.evaluate(row[None])
             if outcome.delay[0] < best.delay:
                 numbers = float(outcome.delay[0]), cut, float(outcome.accuracy[0])
                 best = Choice(*numbers, evaluations, math.nan, tuple(row.tolist()))

@@ -225,7 +225,7 @@ def search_design(
 
 def accurate(problem: LayerwiseProblem, row: Floats) -> Floats | None:
     """The design, if it is predicted to be accurate enough."""
-    return row if float(problem.evaluate_rows(row[None]).accuracy[0]) >= problem.accuracy_min else None
+    return row if float(problem.evaluate(row[None]).accuracy[0]) >= problem.accuracy_min else None
 
 
 def ratio_range(values: Iterable[float]) -> list[float]:

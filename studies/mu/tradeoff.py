@@ -81,7 +81,7 @@ def compute_network(
         for method, points in found.items():
             row = choose_at(problem, method, cut, evaluations, seed)
             if row is not None:
-                outcome = problem.evaluate_rows(row[None])
+                outcome = problem.evaluate(row[None])
                 flops, bits = outcome.delay_device[0] * throughput, outcome.delay_upload[0] * problem.rate
                 points[cut] = Point(float(flops), float(bits), float(outcome.delay[0]))
     return found

@@ -163,7 +163,7 @@ def test_an_energy_budget_is_met_and_costs_time():
     assert found.delay >= solve_exact(bound, tolerance=0.05).delay_bound * (1.0 - 1e-9)
     # The same design costs time within the budget: the free one has all power and clock.
     kept = complete(bound, PROBLEM.row(free)[None].copy())
-    assert float(bound.evaluate_rows(kept).delay[0]) > free.delay
+    assert float(bound.evaluate(kept).delay[0]) > free.delay
 
 
 def test_what_no_design_can_afford_is_accurate_and_not_feasible():

@@ -1,22 +1,13 @@
 """Layerwise-v0 as its users meet it: checkers, lanes, copies, files of one's own, and every number reckoned by hand."""
 
-import copy
-import hashlib
-import json
 import math
-import os
-import pickle
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.vector import SyncVectorEnv
 
 import coinfer_gym  # noqa: F401  registers the ids
 from coinfer_gym import InvalidInputError, load_scenario
@@ -32,7 +23,6 @@ from coinfer_gym.layerwise.trees import LEAF
 from coinfer_gym.scenario import WorldScenario
 
 LAYERWISE = "coinfer_gym/Layerwise-v0"
-ROOT = Path(__file__).parents[3]
 LANES = 4
 SHORT = {"tasks": 12}
 FORGIVEN = 1e-5  # accuracy that may be missing, as every limit is met up to so much
@@ -51,9 +41,6 @@ WORLDS = {
         "arrivals": "periodic",
     },
 }
-CASES = {"alexnet": {}, "regnet": {"scenario": "regnet-tk1-wifi"}, "one": WORLDS["regnet, one at a time"]}
-
-worlds = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS.keys())
 
 
 def random_predictor(name, trees=30, seed=0):
@@ -114,11 +101,6 @@ def steps(env, count, seed):
     return out
 
 
-def digest(kwargs):
-    env = LayerwiseEnv(**kwargs)
-    return hashlib.sha256(repr(plain([env.reset(seed=11), *steps(env, 40, 3)])).encode()).hexdigest()
-
-
 # --- what Gymnasium and its users ask of an environment
 
 
@@ -128,24 +110,6 @@ def test_the_checkers_find_nothing_to_warn_of():
         check_env(gym.make(LAYERWISE).unwrapped, skip_render_check=True)
         checker = pytest.importorskip("stable_baselines3.common.env_checker")
         checker.check_env(gym.make(LAYERWISE).unwrapped, warn=True, skip_render_check=True)
-
-
-def test_another_process_plays_the_same_episodes():
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "123"}
-    out = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
-    )
-    assert json.loads(out.stdout) == [digest(kwargs) for kwargs in CASES.values()]
-
-
-def test_a_copy_goes_on_like_the_original():
-    env = LayerwiseEnv(render_mode="ansi")
-    env.reset(seed=2)
-    steps(env, 7, 4)
-    twins = [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]  # noqa: S301  one's own pickle
-    expected = [plain([*steps(env, 30, 5), env.reset()]), env.render()]
-    for twin in twins:
-        assert [plain([*steps(twin, 30, 5), twin.reset()]), twin.render()] == expected
 
 
 def test_a_spec_rebuilds_its_environment_from_json():
@@ -198,11 +162,10 @@ def actions_for(env, count, seed=0):
     return rng.uniform(-1.1, 1.1, (count, *env.action_space.shape)).astype(np.float32)
 
 
-@worlds
-@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.value)
-def test_lanes_are_single_environments_side_by_side(world, mode):
-    native = LayerwiseVectorEnv(LANES, autoreset_mode=mode, **world)
-    single = SyncVectorEnv([lambda: LayerwiseEnv(**world)] * LANES, autoreset_mode=mode)
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS.keys())
+def test_lanes_are_single_environments_side_by_side(world):
+    native = LayerwiseVectorEnv(LANES, **world)
+    single = SyncVectorEnv([lambda: LayerwiseEnv(**world)] * LANES)
     assert native.observation_space == single.observation_space
     assert native.action_space == single.action_space
     same(native.reset(seed=100), single.reset(seed=100))
@@ -210,32 +173,8 @@ def test_lanes_are_single_environments_side_by_side(world, mode):
     for actions in actions_for(native, 40):
         result = native.step(actions)
         same(result, single.step(actions))
-        done = result[3]
-        ended += done.sum()
-        if mode is AutoresetMode.DISABLED and done.any():
-            same(native.reset(options={"reset_mask": done.copy()}), single.reset(options={"reset_mask": done.copy()}))
+        ended += result[3].sum()
     assert ended >= LANES
-
-
-def test_lane_i_seeded_s_is_the_environment_seeded_s_plus_i(predictors):
-    kwargs = SHORT | {"predictor": str(predictors["alexnet"])}
-    native, singles = LayerwiseVectorEnv(LANES, **kwargs), [LayerwiseEnv(**kwargs) for _ in range(LANES)]
-    observations, infos = native.reset(seed=40)
-    over = [False] * LANES
-    for i, env in enumerate(singles):
-        assert plain(env.reset(seed=40 + i)) == plain((observations[i], {k: infos[k][i].item() for k in env._info()}))
-    for actions in actions_for(native, 30, seed=1):
-        observations, rewards, _, truncations, infos = native.step(actions)
-        for i, env in enumerate(singles):
-            if over[i]:
-                observation, info = env.reset()
-                reward, truncated = 0.0, False
-            else:
-                observation, reward, _, truncated, info = env.step(actions[i])
-            assert np.array_equal(observations[i], observation)
-            assert (rewards[i], truncations[i]) == (reward, truncated)
-            assert {name: infos[name][i].item() for name in info} == info
-            over[i] = truncated
 
 
 def test_all_cores_do_what_one_does(predictors):
@@ -246,21 +185,11 @@ def test_all_cores_do_what_one_does(predictors):
         same(one.step(actions), two.step(actions))
 
 
-def test_gymnasium_keeps_the_statistics_of_its_episodes():
-    env = RecordEpisodeStatistics(gym.make_vec(LAYERWISE, num_envs=3, arrivals="one_at_a_time", tasks=4))
-    env.reset(seed=0)
-    rewards = [env.step(actions)[1] for actions in actions_for(env, 3)]
-    _, last, _, truncations, infos = env.step(np.zeros(env.action_space.shape, np.float32))
-    assert truncations.all()
-    assert infos["episode"]["r"] == pytest.approx(sum(rewards) + last)
-
-
 # --- the world, actions and decisions
 
 
-@pytest.mark.parametrize("arrivals", ["mmpp", "one_at_a_time"])
-def test_one_seed_is_one_world_in_both_environments(arrivals):
-    scenario = load_scenario("bert-multimodal", arrivals=arrivals, delay_budget_range=(0.7, 2.0)).model_dump()
+def test_one_seed_is_one_world_in_both_environments():
+    scenario = load_scenario("bert-multimodal", delay_budget_range=(0.7, 2.0)).model_dump()
     world = {name: scenario[name] for name in WorldScenario.model_fields if name not in ("name", "description")}
     laim, layerwise = LAIMEnv(**world), LayerwiseEnv(**world)
     for env in (laim, layerwise):
@@ -425,12 +354,7 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
         paid = expected["quality"] - s.weight_delay * late - s.weight_energy * costly
         assert reward == pytest.approx(paid - s.weight_accuracy * shortfall - s.weight_drop * lost, abs=1e-5)
         if not info["abandoned"]:
-            aged = 1.0 - (info["wait_s"] + info["delay_s"]) / budget  # the formula of the docstring
-            docstring = (
-                aged - s.weight_energy * costly - s.weight_accuracy * info["cost_accuracy"] - s.weight_drop * lost
-            )
-            assert reward == pytest.approx(docstring, abs=1e-9)
-            outcome = problem.evaluate_rows(problem.row(env.decision(action))[None])
+            outcome = problem.evaluate(problem.row(env.decision(action))[None])
             assert info["accuracy"] == outcome.accuracy[0]
             assert info["sent_values"] == outcome.sent_values[0]
             assert info["delay_s"] == pytest.approx(outcome.delay[0], rel=1e-12)
@@ -442,26 +366,6 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
         seen["abandoned"] += expected["abandoned"]
         seen["codec"] += 0 < values < s.network.upload_values(retained)[cut]
     assert min(seen.values()) > 0, seen
-
-
-def test_an_inaccurate_design_pays_for_its_shortfall_alone(predictors):
-    kwargs = {"arrivals": "one_at_a_time", "predictor": str(predictors["alexnet"]), "tasks": 5}
-    rewards, infos = [], []
-    for loss in (0.5, 0.0):
-        env = LayerwiseEnv("alexnet-rpi4b-5g", accuracy_loss=loss, **kwargs)
-        env.reset(seed=3)
-        _, reward, *_, info = env.step(np.r_[-1.0, -np.ones(7), np.ones(3)])
-        rewards.append(reward)
-        infos.append(info)
-    lenient, strict = infos
-    assert lenient["accuracy"] == strict["accuracy"] < 0.84
-    assert lenient["cost_accuracy"] == 0.0 < strict["cost_accuracy"]
-    assert strict["delivered"] == 0.0
-    assert strict["violated"] == 1.0
-    assert rewards[0] - rewards[1] == pytest.approx(env.scenario.weight_accuracy * strict["cost_accuracy"])
-    assert {**lenient, **strict} == strict | {key: strict[key] for key in lenient}
-    changed = {key for key in lenient if lenient[key] != strict[key]}
-    assert changed <= {"cost_accuracy", "delivered", "violated"}
 
 
 def test_actions_out_of_range_are_clipped_and_counted():
@@ -478,28 +382,19 @@ def test_actions_out_of_range_are_clipped_and_counted():
         assert info == other
 
 
-@pytest.mark.parametrize("component", range(11))
-def test_a_nan_is_an_error_that_names_its_component(component):
-    names = ("cut", *(f"retained_{g}" for g in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")))
-    names += ("compression", "power", "frequency_device")
+@pytest.mark.parametrize(("component", "name"), [(0, "cut"), (6, "retained_fc1"), (10, "frequency_device")])
+def test_a_nan_is_an_error_that_names_its_component(component, name):
     env, twin = LayerwiseEnv(), LayerwiseEnv()
     env.reset(seed=4)
     twin.reset(seed=4)
     action = np.zeros(11)
     action[component] = np.nan
-    with pytest.raises(InvalidInputError, match=rf"{names[component]}: got nan"):
+    with pytest.raises(InvalidInputError, match=rf"{name}: got nan"):
         env.step(action)
     assert plain(steps(env, 5, 0)) == plain(steps(twin, 5, 0))
-    with pytest.raises(InvalidInputError, match="action"):
-        env.decision(action)
-
-
-@pytest.mark.parametrize("action", [np.zeros(10), np.zeros(12), np.zeros((1, 11)), 0.0, None])
-def test_an_action_of_another_shape_is_an_error(action):
-    env = LayerwiseEnv()
-    env.reset(seed=0)
-    with pytest.raises(InvalidInputError, match="action"):
-        env.step(action)
+    for malformed in (action, np.zeros(10), np.zeros((1, 11)), None):
+        with pytest.raises(InvalidInputError, match="action"):
+            env.decision(malformed)
 
 
 # --- scenarios
@@ -515,25 +410,6 @@ def test_every_shipped_scenario_steps():
             assert np.isfinite(result[0]).all()
         assert env.scenario.name == name
         assert observation.shape == (7,)
-
-
-def test_traces_are_played(tmp_path):
-    gains = np.random.default_rng(0).uniform(-110.0, -90.0, 40)
-    rows = "\n".join(f"{0.1 * k:.1f},{gain}" for k, gain in enumerate(gains))
-    (tmp_path / "channel.csv").write_text(f"time_s,gain_db\n{rows}\n")
-    (tmp_path / "arrivals.csv").write_text("time_s\n" + "\n".join(str(0.07 * k) for k in range(1, 40)) + "\n")
-    env = LayerwiseEnv(
-        channel="trace",
-        channel_trace=str(tmp_path / "channel.csv"),
-        arrivals="trace",
-        arrival_trace=str(tmp_path / "arrivals.csv"),
-        block_duration=0.1,
-        tasks=20,
-    )
-    env.reset(seed=1)
-    met = [result[-1]["gain_db"] for result in steps(env, 15, 0)]
-    assert len(set(met)) > 3
-    assert all(np.abs(gains - gain).min() < 1e-6 for gain in met)
 
 
 def test_a_file_of_ones_own_extends_a_shipped_scenario(tmp_path):
@@ -568,9 +444,8 @@ def test_a_file_of_ones_own_extends_a_shipped_scenario(tmp_path):
     ],
 )
 def test_a_wrong_keyword_is_an_error_that_helps(kwargs, message):
-    for build in (LayerwiseEnv, LayerwiseVectorEnv):
-        with pytest.raises(InvalidInputError, match=message):
-            build(**kwargs)
+    with pytest.raises(InvalidInputError, match=message):
+        LayerwiseEnv(**kwargs)
 
 
 def test_a_battery_is_drained_and_ends_service():
@@ -616,19 +491,6 @@ DEVICE, SERVER, BAD, GOOD = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00), (0xB2, 0x18,
 def count(picture, colour):
     """How many pixels have a colour."""
     return int((picture == np.array(colour)).all(axis=-1).sum())
-
-
-@pytest.mark.parametrize("kwargs", WORLDS.values(), ids=WORLDS.keys())
-def test_every_world_has_a_picture_and_a_text(kwargs):
-    pytest.importorskip("PIL")
-    env = LayerwiseEnv(render_mode="rgb_array", **kwargs)
-    env.reset(seed=0)
-    before = env.render()
-    env.step(np.zeros(env.action_space.shape, np.float32))
-    after = env.render()
-    assert before.shape == after.shape == (640, 960, 3)
-    assert after.dtype == np.uint8
-    assert count(after, DEVICE) > count(before, DEVICE)
 
 
 def test_the_strip_shows_cut_widths_and_codec():
@@ -683,7 +545,3 @@ def test_the_text_tells_the_facts():
         assert fact in text
     kbit = info["sent_values"] * 32 / 1e3
     assert f"upload {kbit:.3g}" in text
-
-
-if __name__ == "__main__":
-    print(json.dumps([digest(kwargs) for kwargs in CASES.values()]))

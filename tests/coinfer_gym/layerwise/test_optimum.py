@@ -79,7 +79,7 @@ def costs(problem, flops, bits, power, clock):
 
 
 @pytest.mark.parametrize(("flops", "bits"), [(1e5, 1e4), (1e6, 1e3), (1e3, 1e5), (0.0, 1e4), (1e5, 0.0)])
-@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.02, 0.5])
 def test_power_and_clock_against_a_search(flops, bits, share):
     optimize = pytest.importorskip("scipy.optimize")
     # a chip hungry enough for both energies to matter
@@ -131,8 +131,7 @@ def test_a_budget_that_nothing_meets():
     assert fastest(problem.hardware, 0.0, 1e5, 1e4, 1.0)[0] == math.inf
 
 
-@pytest.mark.parametrize("budget", [math.inf, 3.0e-2, 8e-3, 3e-3, 1e-5])
-@pytest.mark.parametrize("accuracy", [0.0, 0.6, 0.99])
+@pytest.mark.parametrize(("budget", "accuracy"), [(math.inf, 0.6), (8e-3, 0.0), (8e-3, 0.99), (1e-5, 0.6)])
 def test_given_ratios_against_a_dense_grid(budget, accuracy):
     problem = make(energy_budget=budget, accuracy_min=accuracy)
     ratios, compression = (0.8, 0.5, 1.0), 0.5
@@ -145,7 +144,7 @@ def test_given_ratios_against_a_dense_grid(budget, accuracy):
             for clock in np.geomspace(1e5, 1e6, 121)
         ]
     )
-    outcomes = problem.evaluate_rows(grid)
+    outcomes = problem.evaluate(grid)
     accurate = outcomes.accuracy >= accuracy
     allowed = accurate & (outcomes.energy <= budget)
     if allowed.any():
@@ -201,20 +200,21 @@ def enumerated(problem):
         inner = shares if 0 < cut < 4 else [1.0]
         columns = np.stack([each.ravel() for each in np.meshgrid(*axes, inner, indexing="ij")], axis=1)
         rows = solve_rows(problem, np.column_stack([np.full(len(columns), cut), columns, np.ones((len(columns), 2))]))
-        outcomes = problem.evaluate_rows(rows)
+        outcomes = problem.evaluate(rows)
         allowed = outcomes.accuracy >= problem.accuracy_min
         allowed &= outcomes.energy <= problem.energy_budget * (1 + 1e-12)
         best = min(best, outcomes.delay[allowed].min(initial=math.inf))
     return best
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("quantile", "budget"), [(0.7, math.inf), (0.97, math.inf), (0.9, 6e-3)])
+@pytest.mark.parametrize(
+    ("seed", "quantile", "budget"), [(0, 0.7, math.inf), (1, 0.97, math.inf), (2, 0.9, 6e-3), (3, 0.9, 6e-3)]
+)
 def test_the_best_design_against_all_of_them(seed, quantile, budget):
     problem = make(seed, energy_budget=budget)
     rng = np.random.default_rng(seed)
     rows = np.column_stack([rng.integers(0, 5, 3000), rng.uniform(0.1, 1.0, (3000, 4)), np.ones((3000, 2))])
-    threshold = float(np.quantile(problem.evaluate_rows(rows).accuracy, quantile))
+    threshold = float(np.quantile(problem.evaluate(rows).accuracy, quantile))
     problem = dataclasses.replace(problem, accuracy_min=threshold)
     solution = solve_exact(problem, tolerance=0.0)
     reference = enumerated(problem)

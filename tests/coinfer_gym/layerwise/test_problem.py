@@ -62,12 +62,11 @@ def random_rows(count=50):
 
 def test_one_design_is_what_its_row_is():
     problem, rows = make(), random_rows()
-    outcomes = problem.evaluate_rows(rows)
-    feasible = problem.meets_limits(outcomes)
+    outcomes = problem.evaluate(rows)
     for i, row in enumerate(rows):
         solution = problem.evaluate(problem.decision(row))
         assert (solution.delay, solution.energy) == (outcomes.delay[i], outcomes.energy[i])
-        assert (solution.accuracy, solution.feasible) == (outcomes.accuracy[i], feasible[i])
+        assert (solution.accuracy, solution.feasible) == (outcomes.accuracy[i], outcomes.feasible[i])
         assert problem.row(solution).tolist() == row.tolist()
 
 
@@ -97,6 +96,18 @@ def test_every_limit_counts(field):
     }[field]
     assert dataclasses.replace(problem, **{field: value}).evaluate(DESIGN).feasible
     assert not dataclasses.replace(problem, **{field: value * worse}).evaluate(DESIGN).feasible
+
+
+def test_without_a_channel_only_the_device_ends():
+    problem = make(gain=0.0)
+    assert problem.evaluate(DESIGN).delay == math.inf
+    assert math.isfinite(problem.evaluate(dataclasses.replace(DESIGN, cut=3)).delay)
+
+
+def test_bounds_are_those_of_every_control():
+    lower, upper = make().bounds()
+    assert lower.tolist() == [0, 0.1, 0.1, 1 / 8, 0.01, 1e4]
+    assert upper.tolist() == [3, 1, 1, 1, 0.5, 1e6]
 
 
 def test_rate_at_full_power():
@@ -146,4 +157,4 @@ def test_a_bad_decision(changes, said):
     problem = make()
     decision = dataclasses.replace(DESIGN, **changes)
     with pytest.raises(InvalidInputError, match=said):
-        problem.evaluate_rows(problem.row(decision)[None])
+        problem.evaluate(decision)

@@ -53,7 +53,7 @@ def test_each_cut_has_the_best_of_the_grid():
     problem = made_up("alexnet", "rpi3b", 11.22e6)
     for method in ("FPGM", "2_Step Pruning", "BottleNet++"):
         rows = [choose_at(problem, method, cut, 0) for cut in range(problem.network.cuts)]
-        fastest = min(float(problem.evaluate_rows(row[None]).delay[0]) for row in rows if row is not None)
+        fastest = min(float(problem.evaluate(row[None]).delay[0]) for row in rows if row is not None)
         assert fastest == pytest.approx(RIVALS[method](problem, 0).solution.delay, rel=1e-12)
 
 
@@ -172,4 +172,4 @@ def test_chain_has_one_ratio_a_layer():
     problem = layerwise_optimizer.chain_problem(made_up("alexnet", "rpi3b", 1e6), 3)
     assert len(problem.network.groups) == 3
     row = np.array([[1.0, 0.5, 1.0, 1.0, 1.0, 0.1, 1e9]])
-    assert problem.evaluate_rows(row).accuracy[0] == pytest.approx(1.0 - 0.04 / 3 * 0.5)
+    assert problem.evaluate(row).accuracy[0] == pytest.approx(1.0 - 0.04 / 3 * 0.5)
