@@ -58,9 +58,9 @@ class LayerwiseEnv(TaskEnv):
     battery.
 
     ## Rewards
-    ``1 - age/T0 - w_E [E/E0 - 1]+ - w_A [1 - A/A_min]+ - w_drop drops`` at the default ``w_T = 1``, where ``age``
-    is the time from the task's arrival to its end and A its predicted accuracy. Accuracy counts as met up to 1e-5. The
-    first term equals ``quality - w_T [age/T0 - 1]+`` with ``quality = [1 - age/T0]+``, so ``info`` has the same parts as in
+    ``1 - age/T0 - w_E [E/E0 - 1]+ - w_A [1 - A/A_min]+ - w_drop drops`` at the default ``w_T = 1``. Here ``age`` is
+    the time from the task's arrival to its end, and A its predicted accuracy, which counts as met up to 1e-5. The first
+    term equals ``quality - w_T [age/T0 - 1]+`` with ``quality = [1 - age/T0]+``. So ``info`` has the same parts as in
     LAIM-v0, and ``cost_accuracy``.
 
     ## Starting State
