@@ -87,7 +87,7 @@ def test_a_linear_rule_is_recovered(tmp_path, algo):
 
 def test_the_exact_optimum_is_cloned_without_wrappers(tmp_path):
     one = {"arrivals": "one_at_a_time", "tasks": 40}
-    given = config("sac", [], one, [64], teacher={"policy": "myopic_exact"}, worlds=20, epochs=60, learning_rate=1e-2)
+    given = config("sac", [], one, [64], teacher={"policy": "myopic_exact"}, worlds=10, epochs=40, learning_rate=1e-2)
     given = given.model_copy(update={"batch_size": 64, "margin": 0.02})
     result = imitate(given, tmp_path)
     scores = result["scores"]

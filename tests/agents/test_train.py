@@ -2,9 +2,8 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -64,6 +63,18 @@ def config(folder, algo="ppo", **options):
     return RunConfig(algo=algo, hyperparams=hyperparams, out=str(folder), **(small | options))
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Folder of a tiny run, to be read only."""
+    return train(config(tmp_path_factory.mktemp("finished") / "run"))
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
 def weights(folder):
     return load_tensors(find_checkpoints(folder / "checkpoints")[0], "")["parameters"]
 
@@ -95,24 +106,16 @@ def train_and_be_killed(given, monkeypatch, steps):
             train(given)
 
 
-@pytest.mark.parametrize("algo", ["ppo", "sac"])
-def test_end_to_end_by_the_command_line(tmp_path, algo):
-    options = [f"{key}={value}" for key, value in SMALL[algo].items() if key != "n_timesteps"]
-    arguments = ["--algo", algo, "--env", LAIM, "--env-kwargs", "scenario=bert-multimodal", "arrivals=one_at_a_time"]
+def test_end_to_end_by_the_command_line(tmp_path, monkeypatch, capsys):
+    options = [f"{key}={value}" for key, value in SMALL["sac"].items() if key != "n_timesteps"]
+    arguments = ["--algo", "sac", "--env", LAIM, "--env-kwargs", "scenario=bert-multimodal", "arrivals=one_at_a_time"]
     arguments += ["tasks=10", "--hyperparams", *options, "--n-timesteps", "200", "--eval-freq", "100", "--wrapper"]
     arguments += ["--eval-lanes", "2", "--test-lanes", "2", "--checkpoint-freq", "100", "--seed", "3", "--out", "run"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "agents.train", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # no progress bar where there is no terminal
-    assert "myopic exact" in done.stdout
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""  # no progress bar where there is no terminal
+    assert "myopic exact" in captured.out
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert names == {
@@ -136,9 +139,8 @@ def test_end_to_end_by_the_command_line(tmp_path, algo):
     assert results["agent"]["delivered"] < results["myopic exact"]["delivered"]
 
 
-def test_tensorboard_has_the_physics(tmp_path):
-    train(config(tmp_path / "run"))
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+def test_tensorboard_has_the_physics(finished):
+    events = EventAccumulator(str(finished / "tensorboard")).Reload()
     wanted = {f"laim/{name}" for name in ("delivered", "delay_s", "energy_j", "violated", "dropped", "regret")}
     wanted |= {f"eval/{name}" for name in ("delivered", "violated", "delay_s", "energy_j", "dropped", "return")}
     wanted |= {"rollout/ep_rew_mean", "rollout/ep_len_mean", "train/learning_rate"}
@@ -168,7 +170,6 @@ LAGRANGIAN = {"vec_env_wrapper": {"agents.vec_env.LagrangianPenalties": {"limit"
         ("ppo", QUEUE, LAGRANGIAN | {"warmup": 120}),
         ("sac", WORLD, {"warmup": 120}),
         ("recurrent_ppo", QUEUE, {}),
-        ("td3", QUEUE, {"noise_type": "normal", "noise_std": 0.1}),
         ("dqn", QUEUE, {}),
     ],
 )
@@ -183,8 +184,7 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, 
     assert texts[0] == texts[1]
 
 
-def test_a_finished_run_can_be_prolonged(tmp_path, capsys):
-    folder = train(config(tmp_path / "run"))
+def test_a_finished_run_can_be_prolonged(folder, capsys):
     assert main(["--out", str(folder), "--resume", "--n-timesteps", "320"]) == 0
     assert read_evaluations(folder / "evaluations.csv")[-1]["timesteps"] == 320
     assert main(["--out", str(folder), "--resume", "--n-timesteps", "320"]) == 0  # nothing is left to do
@@ -221,15 +221,13 @@ def test_an_interrupt_saves_and_stops(tmp_path, capsys):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_only_the_newest_checkpoints_stay(tmp_path):
-    folder = train(config(tmp_path / "run"))
-    names = [path.name for path in find_checkpoints(folder / "checkpoints")]
+def test_only_the_newest_checkpoints_stay(finished):
+    names = [path.name for path in find_checkpoints(finished / "checkpoints")]
     assert names == ["step_000000000256.pt", "step_000000000192.pt"]
-    assert sorted(names) == sorted(path.name for path in (folder / "checkpoints").iterdir())  # no temporary file
+    assert sorted(names) == sorted(path.name for path in (finished / "checkpoints").iterdir())  # no temporary file
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
-    folder = train(config(tmp_path / "run"))
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, capsys):
     reference = weights(folder)
     newest, older = find_checkpoints(folder / "checkpoints")
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -240,8 +238,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
     assert equal(reference, weights(folder))
 
 
-def test_without_a_good_checkpoint_the_remedy_is_named(tmp_path, capsys):
-    folder = train(config(tmp_path / "run"))
+def test_without_a_good_checkpoint_the_remedy_is_named(folder, capsys):
     for path in find_checkpoints(folder / "checkpoints"):
         path.write_bytes(b"")
     assert main(["--out", str(folder), "--resume"]) == 2
@@ -286,9 +283,7 @@ def test_files_hold_structured_arrays_and_plain_values(tmp_path):
     assert (found["none"], found["tuple"]) == (None, (1, "x", 2.0))
 
 
-def test_a_folder_is_not_overwritten_by_accident(tmp_path, capsys):
-    folder = tmp_path / "run"
-    train(config(folder))
+def test_a_folder_is_not_overwritten_by_accident(folder):
     (folder / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(InvalidInputError, match="--overwrite"):
         train(config(folder))
@@ -355,7 +350,7 @@ def parts(algo, model):
     return {name: named[name] for name in named if name not in rest}, rest
 
 
-@pytest.mark.parametrize("algo", ["ppo", "sac", "td3", "recurrent_ppo"])
+@pytest.mark.parametrize("algo", ["ppo", "sac", "td3"])
 def test_the_actor_rests_during_warmup(tmp_path, monkeypatch, algo):
     """Only values learn until then; afterwards the actor does, too."""
     seen = []
@@ -384,7 +379,7 @@ def test_the_actor_rests_during_warmup(tmp_path, monkeypatch, algo):
     assert all(not torch.equal(actor[name], learned[name]) for name in actor)
 
 
-@pytest.mark.parametrize("algo", ["ppo", "td3", "dqn", "recurrent_ppo"])
+@pytest.mark.parametrize("algo", ["td3", "dqn"])
 def test_a_run_starts_from_an_actor(tmp_path, algo):
     first = train(config(tmp_path / "first", algo))
     given = config(tmp_path / "second", algo, seed=8, start=str(first))
@@ -412,8 +407,8 @@ def check_first_evaluation(folder, given, first):
     assert row["delay_s"] == pytest.approx(expected["delay_s"], rel=1e-4)
 
 
-def test_an_actor_that_does_not_fit_is_refused(tmp_path, capsys):
-    first = train(config(tmp_path / "first"))
+def test_an_actor_that_does_not_fit_is_refused(finished, tmp_path):
+    first = finished
     for options, hint in [
         ({"algo": "sac"}, "sac has another form"),
         ({"hyperparams": {"policy_kwargs": {"net_arch": [8]}}}, "(6, 16)"),
@@ -528,7 +523,7 @@ def test_a_second_request_to_stop_is_harmless(tmp_path):
 def test_agents_learn_one_fixed_task(tmp_path, algo):
     """A constant channel and one kind of task: a bandit with one state, whose optimum is known."""
     more = {
-        "ppo": {"n_timesteps": 40_000, "n_envs": 64, "n_steps": 8, "batch_size": 128, "n_epochs": 6},
+        "ppo": {"n_timesteps": 20_000, "n_envs": 64, "n_steps": 8, "batch_size": 128, "n_epochs": 6},
         "sac": {
             "n_timesteps": 6_000,
             "n_envs": 16,

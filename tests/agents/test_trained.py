@@ -26,7 +26,7 @@ from studies.agents import ship as shipping
 from studies.agents.ship import LIMIT, main, read_training
 
 ROOT = Path(__file__).resolve().parents[2]
-WORLDS = 25
+WORLDS = 10
 SHIPPED = sorted(path for path in TRAINED.iterdir() if path.is_dir() and not path.name.startswith("."))
 WORLD = {"scenario": "bert-multimodal", "tasks": 10}
 COARSE = {"gains": 3, "waits": 4, "queue": 3, "beliefs": 2, "times": 4, "samples": 16}
@@ -106,7 +106,7 @@ def ship(run, *options, name="mine"):
     return main([str(run), "--name", name, "--worlds", "4", "--jobs", "1", *options])
 
 
-def test_ships_what_the_tests_above_accept(run, trained):
+def test_ships_what_the_tests_above_accept(run, trained, capsys):
     assert ship(run) == 0
     assert [path.name for path in trained.iterdir()] == ["mine"]
     check_files(trained / "mine")
@@ -120,10 +120,7 @@ def test_ships_what_the_tests_above_accept(run, trained):
     text = (trained / "mine" / "card.md").read_text(encoding="utf-8")
     for part in ("BudgetShareAction", "clairvoyant, upper bound", "Seed 20000", "Seed 10000", "bursty requests"):
         assert part in text
-
-
-def test_a_shipped_agent_is_found_by_its_name_and_replaced_if_asked(run, trained, capsys):
-    assert ship(run) == 0
+    # It is found by its name, and replaced if asked.
     assert evaluation.find_agent("mine") == trained / "mine" / AGENT_FILE
     assert ship(run) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -42,39 +42,21 @@ def arguments_of(folder, algo, **changes):
     ]
 
 
-def run(arguments, text=""):
+@pytest.mark.slow
+def test_it_trains_on_every_file(tmp_path):
+    """And with the penalties; in one process, as importing takes longer than training."""
+    given = [arguments_of(tmp_path / algo, algo) for algo in sorted(ALGORITHMS)]
+    names = ("CompressPenalties", "LagrangianPenalties")
+    given += [arguments_of(tmp_path / name, "ppo", vec_env_wrapper=f"agents.vec_env.{name}") for name in names]
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, "-c", MANY],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        input=text,
+        input=json.dumps(given),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-def models(folder):
-    return sorted(path.relative_to(folder).parts[0] for path in folder.rglob("coinfer_gym-LAIM-v0.zip"))
-
-
-@pytest.mark.slow
-def test_its_command_trains_on_a_file(tmp_path):
-    run(["-m", "rl_zoo3.train", *arguments_of(tmp_path, "ppo")])
-    assert models(tmp_path) == ["ppo"]
-
-
-@pytest.mark.slow
-def test_it_trains_on_every_file(tmp_path):
-    """In one process, as importing takes longer than training."""
-    run(["-c", MANY], json.dumps([arguments_of(tmp_path, algo) for algo in sorted(ALGORITHMS)]))
-    assert models(tmp_path) == sorted(NAMES.get(algo, algo) for algo in ALGORITHMS)
-
-
-@pytest.mark.slow
-def test_it_takes_the_penalties(tmp_path):
-    names = ("CompressPenalties", "LagrangianPenalties")
-    given = [arguments_of(tmp_path / name, "ppo", vec_env_wrapper=f"agents.vec_env.{name}") for name in names]
-    run(["-c", MANY], json.dumps(given))
-    assert models(tmp_path) == sorted(names)
+    trained = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("coinfer_gym-LAIM-v0.zip")}
+    assert trained == {*ALGORITHMS, *names}
