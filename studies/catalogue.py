@@ -6,27 +6,13 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """One figure.
+    """One figure."""
 
-    Attributes
-    ----------
-    module : str
-        Its `STUDIES` hold the figure.
-    paper : str
-        What it redoes; empty if the papers have no such figure.
-    claims : tuple of str
-        Rows of ``docs/claims.md`` that it judges.
-    time : str
-        Rough duration on two cores.
-    needs_data : bool
-        Whether it needs the extra ``models`` and networks or images that may be missing.
-    """
-
-    module: str
-    paper: str
-    claims: tuple[str, ...]
-    time: str
-    needs_data: bool = False
+    module: str  # its `STUDIES` hold the figure
+    paper: str  # what it redoes; empty if the papers have no such figure
+    claims: tuple[str, ...]  # rows of ``docs/claims.md`` that it judges
+    time: str  # rough duration on two cores
+    needs_data: bool = False  # whether it needs the extra ``models`` and networks or images that may be missing
 
 
 LYU, MU = "Lyu et al.", "Mu et al."

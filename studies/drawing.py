@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,9 @@ _ANGLES = 2.0 * math.pi / 24 * np.arange(24)
 def panels(
     title: str, size: tuple[float, float], rows: int = 1, columns: int = 1, spaces: Any = None, **options: Any
 ) -> tuple[Any, Any]:
-    """A figure with panels, and a title unless it is empty.
+    """A figure with panels of the same grid and frame, shape (rows, columns), and a title unless it is empty.
 
-    Parameters
-    ----------
-    spaces : dict, optional
-        Of the constrained layout, such as ``{"hspace": 0.05}``.
-
-    Returns
-    -------
-    figure, axes
-        The axes as an array of shape ``(rows, columns)``.
+    `spaces` are those of the constrained layout, such as ``{"hspace": 0.05}``.
     """
     from matplotlib.figure import Figure
 
@@ -38,7 +30,20 @@ def panels(
     figure.set_layout_engine("constrained", **(spaces or {}))
     if title:
         figure.suptitle(title, fontsize=11)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    for axis in axes.flat:
+        axis.grid(color=GRID, linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    return figure, axes
+
+
+def label_columns(axes: Any, titles: Iterable[str], abscissa: str) -> None:
+    """Titles above the columns of panels, and the quantity of their abscissa below."""
+    for top, bottom, title in zip(axes[0], axes[-1], titles, strict=True):
+        top.set_title(title, fontsize=9)
+        bottom.set_xlabel(abscissa, fontsize=9)
 
 
 def legend_below(figure: Any, entries: Any, columns: int, **options: Any) -> None:
@@ -51,14 +56,6 @@ def legend_below(figure: Any, entries: Any, columns: int, **options: Any) -> Non
         handles, labels = list(shown.values()), list(shown)
     look = {"loc": "outside lower center", "frameon": False, "fontsize": 9}
     figure.legend(handles, labels, ncols=columns, **(look | options))
-
-
-def finish_axis(axis: Any) -> None:
-    """Grid and frame that all panels share."""
-    axis.grid(color=GRID, linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8)
 
 
 def log_ticks(axis: Any, values: Sequence[float]) -> None:
@@ -82,14 +79,10 @@ def write_labels(
     obstacles: Any,
     radius: float = 2.5,
 ) -> None:
-    """Name every point next to it, with a thin line to it.
+    """Name every point next to it, with a thin line to it; later drawing does not move the axes.
 
-    The layout is fixed here: later drawing does not move the axes.
-
-    Parameters
-    ----------
-    obstacles : array_like, shape (n, 2, 2)
-        Opposite corners, in data coordinates, of boxes to keep free; lines are boxes without width.
+    `obstacles`, shape (n, 2, 2), are opposite corners, in data coordinates, of boxes to keep free; lines are boxes
+    without width.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -114,23 +107,11 @@ def write_labels(
 
 
 def place_labels(dots: Floats, sizes: Floats, obstacles: Floats, frame: Floats) -> Floats:
-    """Places near some dots where labels cover neither each other nor anything else, found one after the other.
+    """Offsets from dots to the middles of labels that cover neither each other nor anything else, one after the other.
 
-    Parameters
-    ----------
-    dots : ndarray, shape (n, 2)
-    sizes : ndarray, shape (n, 2)
-        Widths and heights of the labels.
-    obstacles : ndarray, shape (m, 4)
-        Boxes to keep free: left, bottom, right, top.
-    frame : ndarray, shape (4,)
-        Box to stay within.
-
-    Returns
-    -------
-    ndarray, shape (n, 2)
-        From each dot to the middle of its label: the nearest free place, or the nearest within the frame if none of
-        those tried is free.
+    `dots` and `sizes` (widths and heights of the labels) have the shape (n, 2). `obstacles`, shape (m, 4), are boxes to
+    keep free: left, bottom, right, top; `frame` is the box to stay within. A label is at the nearest free place, or at
+    the nearest within the frame if none of those tried is free.
     """
     offsets = np.zeros(dots.shape)
     directions = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)

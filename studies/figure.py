@@ -27,29 +27,16 @@ PUBLISHED = Path(__file__).resolve().parent.parent / "docs" / "figures"
 
 
 class Study(NamedTuple):
-    """One figure of the catalogue, as four functions that are its own; `make` is what all figures share.
+    """One figure of the catalogue, as four functions that are its own; `make` is what all figures share."""
 
-    Attributes
-    ----------
-    name : str
-        Key of `CATALOGUE`, and the stem of the files.
-    compute : callable
-        Makes the data, on which all the others depend. Its keyword arguments are the options of `make`.
-    table : callable
-        Rows of the data for the CSV file, the header first.
-    verdict : callable
-        What the data say: ``holds``, a truth value for each statement, and anything else worth keeping.
-    draw : callable
-        Pictures of the data.
-    about : callable, optional
-        Limits of the verdict and settings of the data, for the reader of the JSON file.
-    """
-
-    name: str
+    name: str  # key of `CATALOGUE`, and the stem of the files
+    # makes the data, on which all the others depend. Its keyword arguments are the options of `make`.
     compute: Callable[..., Any]
-    table: Callable[[Any], Rows]
+    table: Callable[[Any], Rows]  # rows of the data for the CSV file, the header first
+    # what the data say: ``holds``, a truth value for each statement, and anything else worth keeping
     verdict: Callable[[Any], dict[str, Any]]
-    draw: Callable[[Any], Pictures]
+    draw: Callable[[Any], Pictures]  # pictures of the data
+    # limits of the verdict and settings of the data, for the reader of the JSON file
     about: Callable[[Any], dict[str, Any]] = lambda data: {}
 
     def make(self, folder: Path, **options: Any) -> dict[str, bool]:

@@ -32,7 +32,7 @@ from baselines.output import (
 )
 from coinfer_gym import InvalidInputError
 from studies.agents.load import clairvoyant_bounds
-from studies.drawing import finish_axis, legend_below, panels, write_labels
+from studies.drawing import legend_below, panels, write_labels
 from studies.figure import Pictures, Study, require
 
 SUMMARY = ROOT / "docs/results/full/summary.json"
@@ -57,26 +57,13 @@ _MARKER = 2.5  # half a marker, in points
 
 @dataclass(frozen=True)
 class Point:
-    """A policy in the picture.
-
-    Attributes
-    ----------
-    label : str
-    policy : str
-        As the configuration names it.
-    plain : bool
-        Whether it is P1 as it stands, all cuts and all controls.
-    quality : tuple of float
-        Delivered quality: mean and the ends of its interval.
-    time : tuple of float
-        Decision time in s, likewise.
-    """
+    """A policy in the picture."""
 
     label: str
-    policy: str
-    plain: bool
-    quality: tuple[float, float, float]
-    time: tuple[float, float, float]
+    policy: str  # as the configuration names it
+    plain: bool  # whether it is P1 as it stands, all cuts and all controls
+    quality: tuple[float, float, float]  # delivered quality: mean and the ends of its interval
+    time: tuple[float, float, float]  # decision time in s, likewise
 
     @property
     def kind(self) -> str:
@@ -86,29 +73,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Results:
-    """What is drawn.
+    """What is drawn."""
 
-    Attributes
-    ----------
-    points : tuple of Point
-        All but the clairvoyant, in the order of the configuration.
-    bound : tuple of float
-        Clairvoyant bound: mean over the same worlds and the ends of its interval.
-    attained : float
-        What the clairvoyant surely attains.
-    delay_budget : float
-        In s.
-    worlds : int
-    command : str
-        What made them.
-    """
-
-    points: tuple[Point, ...]
-    bound: tuple[float, float, float]
-    attained: float
-    delay_budget: float
+    points: tuple[Point, ...]  # all but the clairvoyant, in the order of the configuration
+    bound: tuple[float, float, float]  # clairvoyant bound: mean over the same worlds and the ends of its interval
+    attained: float  # what the clairvoyant surely attains
+    delay_budget: float  # in s
     worlds: int
-    command: str
+    command: str  # what made them
 
 
 def compute(
@@ -206,7 +178,6 @@ def draw(results: Results) -> Pictures:
     axis.set_ylim(-0.06 * results.bound[2], 1.08 * results.bound[2])
     axis.set_xlabel("decision time, median of an episode (s)")
     axis.set_ylabel("delivered quality per task (1)")
-    finish_axis(axis)
     legend_below(figure, axis, 6, fontsize=8, columnspacing=1.5)
     bound = [(axis.get_xlim()[0], results.bound[0]), (axis.get_xlim()[1], results.bound[0])]
     intervals = [[(point.time[0], value) for value in point.quality[1:]] for point in results.points]

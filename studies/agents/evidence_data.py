@@ -33,14 +33,9 @@ _SWEEP_AGAIN = "Run the sweep again: it continues where it stopped."
 
 @dataclass(frozen=True)
 class Scores:
-    """Results in the frozen worlds.
+    """Results in the frozen worlds."""
 
-    Attributes
-    ----------
-    delivered, violated, dropped : ndarray, shape (runs, worlds)
-        One row for a reference.
-    """
-
+    # shape (runs, worlds): one row for a reference
     delivered: Floats
     violated: Floats
     dropped: Floats
@@ -48,20 +43,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Curves:
-    """Evaluations of one entry during training.
+    """Evaluations of one entry during training."""
 
-    Attributes
-    ----------
-    timesteps : ndarray, shape (evaluations,)
-        Decisions; of all runs together.
-    delivered : ndarray, shape (runs, evaluations)
-        Interpolated between the evaluations of a run.
-    reached : dict of float to list of (decisions, seconds)
-        By share of the target's score, for every run; infinite for a run that never reached it.
-    """
-
-    timesteps: Floats
-    delivered: Floats
+    timesteps: Floats  # shape (evaluations,): decisions; of all runs together
+    delivered: Floats  # shape (runs, evaluations): interpolated between the evaluations of a run
+    # by share of the target's score, for every run; infinite for a run that never reached it
     reached: dict[float, list[tuple[float, float]]]
 
     @property
@@ -73,36 +59,18 @@ class Curves:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A sweep, read.
-
-    Attributes
-    ----------
-    config : SweepConfig
-    runs : dict of list of Run
-        Finished runs by entry.
-    agents : dict of Scores
-        Of these, by entry.
-    references : dict of Scores
-        By label.
-    lower, upper : ndarray, shape (worlds,)
-        Bounds of the clairvoyant optimum.
-    curves : dict of Curves
-        By entry.
-    levels : dict of float
-        Means of references and bounds in the worlds of selection.
-    missing : list of str
-        Runs that are not finished.
-    """
+    """A sweep, read."""
 
     config: SweepConfig
-    runs: dict[str, list[Run]]
-    agents: dict[str, Scores]
-    references: dict[str, Scores]
+    runs: dict[str, list[Run]]  # finished runs by entry
+    agents: dict[str, Scores]  # of these, by entry
+    references: dict[str, Scores]  # by label
+    # shape (worlds,): bounds of the clairvoyant optimum
     lower: Floats
     upper: Floats
-    curves: dict[str, Curves]
-    levels: dict[str, float]
-    missing: list[str]
+    curves: dict[str, Curves]  # by entry
+    levels: dict[str, float]  # means of references and bounds in the worlds of selection
+    missing: list[str]  # runs that are not finished
 
     @property
     def target(self) -> Scores:

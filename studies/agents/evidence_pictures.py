@@ -13,7 +13,7 @@ from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, render, style, write_bytes
 from studies.agents.evidence_data import UPPER, Evidence, Floats, Scores, bootstrap
-from studies.drawing import finish_axis, legend_below, panels, write_labels
+from studies.drawing import legend_below, panels, write_labels
 
 _THRESHOLDS = 201  # of a profile
 _COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
@@ -66,7 +66,6 @@ def _draw_curves(evidence: Evidence) -> Any:
         axis.set_xlim(0.0, curves.timesteps[-1])
         axis.xaxis.set_major_locator(_ticker().MaxNLocator(4))
         axis.xaxis.set_major_formatter(_ticker().EngFormatter(sep=""))
-        finish_axis(axis)
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
         height = 0.04 if middle[-1] > (low + high) / 2.0 else 0.55  # beside the end of the curve, not on it
         place: dict[str, Any] = {"transform": axis.transAxes, "ha": "right", "va": "bottom"}
@@ -120,7 +119,6 @@ def _draw_iqm(evidence: Evidence) -> Any:
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.set_xlabel(f"interquartile mean of delivered quality in {len(evidence.upper)} worlds, 95 % over runs")
-    finish_axis(axis)
     legend_below(figure, axis, len(evidence.references))
     return figure
 
@@ -146,7 +144,6 @@ def _draw_profiles(evidence: Evidence) -> Any:
     axis.set_ylim(0.0, 1.0)
     axis.set_xlabel("share τ of the clairvoyant optimum (upper bound) of a world")
     axis.set_ylabel("runs and worlds with more than τ")
-    finish_axis(axis)
     legend_below(figure, axis, 1, loc="outside right upper")
     return figure
 
@@ -179,7 +176,6 @@ def _draw_front(evidence: Evidence) -> Any:
     axis.margins(y=0.12)
     axis.set_xlabel(f"decisions that miss a budget, in {len(evidence.upper)} worlds; 95 % over runs")
     axis.set_ylabel("delivered quality per task")
-    finish_axis(axis)
     colors = {label: GREY if label in evidence.references else BLACK for label in points}
     write_labels(axis, points, colors, [*lines, *stairs], radius=3.5)
     return figure

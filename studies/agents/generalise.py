@@ -69,7 +69,7 @@ from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import read_yaml
 from studies.agents.load import clairvoyant_bounds
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 
 PUBLISHED = compare.ROOT / "docs" / "results" / "generalise"
 BOUND = "clairvoyant bound"  # no policy exceeds it
@@ -129,24 +129,16 @@ class GeneraliseConfig(_Checked):
 
 @dataclass(frozen=True)
 class Point:
-    """Results of all players at a point of an axis, in the order of `GeneraliseConfig.players`.
+    """Results of all players at a point of an axis, in the order of `GeneraliseConfig.players`."""
 
-    Attributes
-    ----------
-    axis, name, env
-        The axis, the point, and the point's keywords.
-    delivered, difference : Estimate of shape (players,)
-        Mean quality, and its lead over the target's, with 95 % intervals.
-    means : ndarray, shape (players, metrics)
-        The `METRICS`; NaN for those that the bound lacks.
-    """
-
+    # the axis, the point, and the point's keywords
     axis: str
     name: float | str
     env: dict[str, Any]
+    # shape (players,): mean quality, and its lead over the target's, with 95 % intervals
     delivered: Estimate
     difference: Estimate
-    means: NDArray[np.float64]
+    means: NDArray[np.float64]  # shape (players, metrics): the `METRICS`; NaN for those that the bound lacks
 
 
 def _text(name: float | str) -> str:
@@ -154,13 +146,7 @@ def _text(name: float | str) -> str:
 
 
 def load_config(source: str | Path | Mapping[str, Any]) -> GeneraliseConfig:
-    """Read and check a configuration.
-
-    Parameters
-    ----------
-    source : str, Path or mapping
-        Path of a YAML file, or its content.
-    """
+    """Read and check a configuration: the path of a YAML file, or its content."""
     data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
     config = check_model(GeneraliseConfig, data, "config")
     if config.target not in config.policies:
@@ -291,7 +277,6 @@ def _panels(panels: Any, config: GeneraliseConfig, points: Sequence[Point]) -> N
             panel.set_xscale("log")
         panel.set_xticks(places, list(map(_text, axis.points)), **turned)
         panel.set_xticks([], minor=True)
-        finish_axis(panel)
     panels[0].tick_params(labelbottom=False)
     panels[1].set_xlabel(points[0].axis)
 

@@ -38,7 +38,7 @@ from baselines.output import (
     write_text,
 )
 from coinfer_gym import InvalidInputError, load_scenario
-from studies.drawing import finish_axis, legend_below, log_ticks, panels
+from studies.drawing import legend_below, log_ticks, panels
 from studies.figure import Pictures, Study
 
 SCENARIO = "bert-multimodal"
@@ -71,17 +71,10 @@ _CHUNK = 5
 
 
 class Sweep(NamedTuple):
-    """One kind of arrivals at some mean rates.
+    """One kind of arrivals at some mean rates."""
 
-    Attributes
-    ----------
-    rates : ndarray, shape (rates,)
-        In 1/s.
-    delivered : ndarray, shape (series, worlds, rates)
-        Delivered quality per task, in the order of `SERIES`.
-    """
-
-    rates: NDArray[np.float64]
+    rates: NDArray[np.float64]  # shape (rates,): in 1/s
+    # shape (series, worlds, rates): delivered quality per task, in the order of `SERIES`
     delivered: NDArray[np.float64]
 
 
@@ -118,13 +111,7 @@ def sweep(
     seed: int = 0,
     jobs: int = 1,
 ) -> Sweep:
-    """Play all policies at all rates, and bound each episode, except for what the folder already has.
-
-    Parameters
-    ----------
-    worlds, tasks, seed : int
-        Number of worlds, tasks in each, and seed of the first.
-    """
+    """Play all policies at all rates, and bound each episode, except for what the folder `work` already has."""
     policies = tuned_policies(TUNED[arrivals])
     parts = []
     for rate in rates:
@@ -137,17 +124,9 @@ def sweep(
 
 
 def clairvoyant_bounds(config: CompareConfig, work: Path, jobs: int = 1) -> NDArray[np.float64]:
-    """Bounds of the clairvoyant optimum in the worlds of a comparison.
+    """What the clairvoyant attains in the worlds of a comparison, and what no policy exceeds, shape (2, worlds).
 
-    Parameters
-    ----------
-    work : Path
-        Folder that remembers them, under a digest of all that they depend on.
-
-    Returns
-    -------
-    ndarray, shape (2, worlds)
-        What the clairvoyant attains, and what no policy exceeds.
+    The folder `work` keeps them under a digest of all that they depend on.
     """
     env = gym.make(config.environment, **config.env)
     key = policy_key(config, PolicyConfig(policy="clairvoyant"), env)
@@ -183,16 +162,9 @@ def compute(
     jobs: int | None = None,
     work: Path = Path("runs/figures/load"),
 ) -> dict[str, Sweep]:
-    """Sweep the load for every kind of arrivals.
+    """Sweep the load for every kind of arrivals, on one process per core unless `jobs` says otherwise.
 
-    Parameters
-    ----------
-    worlds, tasks, seed : int
-        Number of worlds at each rate, tasks in each, and seed of the first.
-    jobs : int, optional
-        Number of processes; one per core when left out.
-    work : Path
-        Folder that keeps finished worlds, so that an interrupted run can go on.
+    `seed` is that of the first world. The folder `work` keeps finished worlds, so that an interrupted run can go on.
     """
     processes = jobs or os.cpu_count() or 1
     options: dict[str, Any] = {"rates": rates, "worlds": worlds, "tasks": tasks, "seed": seed, "jobs": processes}
@@ -200,12 +172,7 @@ def compute(
 
 
 def estimates(swept: Sweep, reference: str) -> tuple[Estimate, Estimate]:
-    """Mean delivered quality, and its difference to one series in the same worlds, with 95 % intervals.
-
-    Returns
-    -------
-    estimate, difference : Estimate of shape (series, rates)
-    """
+    """Mean delivered quality of shape (series, rates), and its difference to one series in the same worlds."""
     estimate, difference = paired_bootstrap(swept.delivered, SERIES.index(reference))
     return estimate, cast("Estimate", difference)
 
@@ -307,7 +274,6 @@ def _panels(axes: Any, swept: Sweep) -> None:
             axis.fill_between(swept.rates, estimate.low[i], estimate.high[i], color=colour, alpha=0.15, linewidth=0)
             axis.plot(swept.rates, estimate.mean[i], line, color=colour, marker=marker, markersize=4, label=name)
         log_ticks(axis, swept.rates.tolist())
-        finish_axis(axis)
 
 
 STUDIES = (Study("load", compute, table, verdict, draw, about),)

@@ -91,12 +91,9 @@ def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 
 
 
 def read_training(folder: Path) -> list[dict[str, Any]]:
-    """Steps of the training of an agent: the last one first, then those of the agent that it started from.
+    """Steps of a training: the last one first, then those of the agent that it started from.
 
-    Parameters
-    ----------
-    folder : Path
-        Of a run of `agents.train` or `agents.imitate`, or of a shipped agent.
+    The folder is that of a run of `agents.train` or `agents.imitate`, or of a shipped agent.
     """
     if (folder / "card.json").is_file():
         return list(_read_json(folder / "card.json")["training"])

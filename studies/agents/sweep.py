@@ -265,17 +265,9 @@ def _backend(name: str) -> Iterator[None]:
 
 
 def sweep(config: SweepConfig, folder: Path, jobs: int, backend: str = "loky") -> list[_Outcome]:
-    """Bring all runs of a sweep to their end.
+    """Bring all runs of a sweep to their end, `jobs` at a time (-1: one per core).
 
-    Parameters
-    ----------
-    jobs : int
-        Runs at a time; -1 for as many as there are cores.
-
-    Returns
-    -------
-    list
-        Of what was done, errors included; runs that were finished before are left out.
+    Returns what was done, errors included; runs that were finished before are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

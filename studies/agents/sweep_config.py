@@ -71,18 +71,10 @@ class SweepConfig(_Checked):
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes
-    ----------
-    label : str
-        Of its entry.
-    config : RunConfig
-        With the folder of the run.
-    """
-
-    label: str
-    config: RunConfig
+    label: str  # of its entry
+    config: RunConfig  # with the folder of the run
 
     @property
     def name(self) -> str:

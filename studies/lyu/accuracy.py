@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from baselines.schemes import SCHEMES
 from coinfer_gym import InvalidInputError
-from studies.drawing import finish_axis, legend_below, log_ticks, mark_scenario, panels
+from studies.drawing import label_columns, legend_below, log_ticks, mark_scenario, panels
 from studies.figure import Floats, Pictures, Study, number_text
 from studies.lyu.designs import (
     ACCURACY,
@@ -71,27 +71,17 @@ _COLUMNS = ("cut", "retained_device", "retained_server", "f1", "error", "predict
 
 
 class Curve(NamedTuple):
-    """One line of a panel; NaN, and cut -1, where the design is infeasible.
+    """One line of a panel; NaN, and cut -1, where the design is infeasible."""
 
-    Attributes
-    ----------
-    value : ndarray, shape (points,)
-        Budget in s or J, or the cut.
-    cut : ndarray, shape (points,)
-    retained_device, retained_server : ndarray, shape (points,)
-    f1, error : ndarray, shape (points,)
-        Measured F1 and its standard error, relative to the unpruned network's F1.
-    predicted : ndarray, shape (points,)
-        What the predictor says.
-    """
-
-    value: Floats
-    cut: NDArray[np.int64]
+    value: Floats  # shape (points,): budget in s or J, or the cut
+    cut: NDArray[np.int64]  # shape (points,)
+    # shape (points,)
     retained_device: Floats
     retained_server: Floats
+    # shape (points,): measured F1 and its standard error, relative to the unpruned network's F1
     f1: Floats
     error: Floats
-    predicted: Floats
+    predicted: Floats  # shape (points,): what the predictor says
 
 
 Key = tuple[Panel, str, str]
@@ -143,12 +133,9 @@ def margin(first: Floats, second: Floats) -> Floats:
 def compare(first: Curve, second: Curve) -> dict[str, Any]:
     """One line against another, point by point.
 
-    Returns
-    -------
-    dict
-        In how many points the first is ``better``, ``equal`` within the errors or ``worse``, and the latter's values,
-        ``worse_at``; a design that is feasible is better than none, and these points are in ``alone``, too. Then the
-        largest loss of the first, where both are feasible: ``loss``, ``loss_margin``, and its value, ``at``.
+    The first is ``better``, ``equal`` within the errors, or ``worse`` in so many points, the last at the values
+    ``worse_at``. A design that is feasible is better than none; ``alone`` counts these points. ``loss``,
+    ``loss_margin`` and ``at`` are the largest loss of the first where both are feasible, its margin, and its value.
     """
     one, two = ~np.isnan(first.f1), ~np.isnan(second.f1)
     loss, allowed = (second.f1 - first.f1)[one & two], margin(first.error, second.error)[one & two]
@@ -417,9 +404,8 @@ def draw_cuts(data: Data) -> Pictures:
                 part = data.curves[panel, method, line]
                 _plot(axis, part.value + 0.08 * (place - 0.5), part, line, predicted=True)
             axis.set_xticks(part.value)
-    for top, bottom, (prompt, pair) in zip(axes[0], axes[-1], columns, strict=True):
-        top.set_title(f"{prompt} prompt, {pair.replace('T0', '$T_0$').replace('E0', '$E_0$')}", fontsize=9)
-        bottom.set_xlabel("cut, blocks on the device", fontsize=9)
+    titles = [f"{prompt} prompt, {pair.replace('T0', '$T_0$').replace('E0', '$E_0$')}" for prompt, pair in columns]
+    label_columns(axes, titles, "cut, blocks on the device")
     _finish(figure, axes, lines)
     return {"": figure}
 
@@ -432,7 +418,6 @@ def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Sequence[Any] =
         row[0].set_ylabel(f"{method} pruning\nF1 / F1 unpruned (1)", fontsize=9)
         for axis in row:
             axis.set_ylim(-0.03, 1.18)
-            finish_axis(axis)
     thin: dict[str, Any] = {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o"}
     bar: dict[str, Any] = {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9}
     handles = [Line2D([], [], label=_title(line), markersize=4.5, **_LOOKS[line]) for line in lines]

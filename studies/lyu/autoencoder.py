@@ -28,39 +28,19 @@ WIDTHS = {
 
 @dataclass(frozen=True)
 class Training:
-    """How an auto-encoder is trained.
+    """How an auto-encoder is trained."""
 
-    Attributes
-    ----------
-    epochs : int
-        Passes over the images.
-    batch : int
-        Images an update.
-    learning_rate : float
-        Adam's first rate; it falls to 0 along half a cosine.
-    seed : int
-        Of the first weights and the order of the images.
-    """
-
-    epochs: int = 30
-    batch: int = 64
-    learning_rate: float = 1e-3
-    seed: int = 0
+    epochs: int = 30  # passes over the images
+    batch: int = 64  # images an update
+    learning_rate: float = 1e-3  # Adam's first rate; it falls to 0 along half a cosine
+    seed: int = 0  # of the first weights and the order of the images
 
 
 def make_autoencoder(name: str, pixels: int, seed: int = 0) -> nn.Sequential:
-    """Auto-encoder with random weights.
+    """Auto-encoder with random weights, Gaussian with variance 2 over the number of inputs (He).
 
-    Parameters
-    ----------
-    seed : int
-        Of the weights, Gaussian with variance 2 over the number of inputs (He).
-
-    Returns
-    -------
-    nn.Sequential
-        Its members are the blocks, each a ``Linear`` without bias and a ``ReLU``; the last has no ``ReLU``, under
-        which pixels that begin negative would never learn.
+    Its members are the blocks, each a ``Linear`` without bias and a ``ReLU``; the last has no ``ReLU``, under which
+    pixels that begin negative would never learn.
     """
     if name not in WIDTHS:
         raise InvalidInputError("network", name, nearest(name, WIDTHS))
@@ -77,17 +57,9 @@ def make_autoencoder(name: str, pixels: int, seed: int = 0) -> nn.Sequential:
 
 
 def train(network: nn.Sequential, images: Tensor, training: Training | None = None) -> list[float]:
-    """Train an auto-encoder in place to give back its images.
+    """Train an auto-encoder in place to give back its images, rows of norm 1.
 
-    Parameters
-    ----------
-    images : Tensor, shape (images, pixels)
-        Rows of norm 1.
-
-    Returns
-    -------
-    list of float
-        Mean over each epoch of the squared Euclidean distance of output and image; 1 for an output of 0.
+    Returns the mean over each epoch of the squared Euclidean distance of output and image; 1 for an output of 0.
     """
     plan = training or Training()
     generator = torch.Generator().manual_seed(plan.seed)
@@ -117,12 +89,7 @@ def normalize(images: Tensor) -> Tensor:
 
 
 def read_digits() -> Tensor:
-    """Handwritten digits of scikit-learn, 8 x 8, as rows of norm 1.
-
-    Returns
-    -------
-    Tensor, shape (1797, 64)
-    """
+    """Handwritten digits of scikit-learn, 8 x 8, as rows of norm 1; shape (1797, 64)."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -131,18 +98,7 @@ def read_digits() -> Tensor:
 
 
 def read_cifar10_grey(path: Path, count: int) -> Tensor:
-    """The first images of a file of CIFAR-10 in grey, as rows of norm 1.
-
-    Parameters
-    ----------
-    count : int
-        How many, evenly spread over the file, which may be sorted by class.
-
-    Returns
-    -------
-    Tensor, shape (count, 1024)
-        Luma of ITU-R 601.
-    """
+    """Images of a file of CIFAR-10, evenly spread over it, in grey (luma of ITU-R 601) as rows of norm 1."""
     pixels, _ = read_jpegs(path, "L", count)
     rows = pixels.reshape(count, -1).astype(np.float32)
     # A black image has no direction; the floor keeps its norm above 0.
@@ -165,11 +121,6 @@ def layer_bound(network: nn.Sequential, pruned: nn.Sequential, norm: str = "frob
     ``sum_l prod_(i<l) ||W_i|| ||W_l - W_hat_l|| prod_(i>l) max(||W_i||, ||W_hat_i||)``. In the Frobenius norm, which
     pruning cannot raise, the maximum is the unpruned layer's, as in the paper; the spectral norm is never larger, and
     the bound holds with it for the same reason.
-
-    Parameters
-    ----------
-    network, pruned : nn.Sequential
-        Blocks with one matrix each, before and after.
     """
     order = "fro" if norm == "frobenius" else 2
 

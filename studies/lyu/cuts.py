@@ -11,7 +11,7 @@ import numpy as np
 
 from baselines.output import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from coinfer_gym import Problem, solve_exact, solve_exact_batch
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import label_columns, legend_below, panels
 from studies.figure import Floats, Pictures, Study, number_text
 from studies.lyu.problems import (
     NETWORKS,
@@ -41,22 +41,15 @@ _RING: dict[str, Any] = {"markerfacecolor": "none", "markersize": 7.5}
 
 
 class Cuts(NamedTuple):
-    """Optimum of every cut for one network, prompt, quality and pair of budgets; NaN where infeasible.
+    """Optimum of every cut for one network, prompt, quality and pair of budgets; NaN where infeasible."""
 
-    Attributes
-    ----------
-    quality, distortion : ndarray, shape (J + 1,)
-        The exact optimum; the distortion is relative to keeping nothing.
-    sca_quality, sca_distortion : ndarray, shape (J + 1,)
-        What successive convex approximation finds.
-    break_even : float
-        Size of the raw sample, relative to an embedding, at which the server alone is as good as the best inner cut.
-    """
-
+    # shape (J + 1,): the exact optimum; the distortion is relative to keeping nothing
     quality: Floats
     distortion: Floats
+    # shape (J + 1,): what successive convex approximation finds
     sca_quality: Floats
     sca_distortion: Floats
+    # size of the raw sample, relative to an embedding, at which the server alone is as good as the best inner cut
     break_even: float
 
 
@@ -67,13 +60,7 @@ Key = tuple[str, str, str, tuple[float, float]]
 def compute(
     names: Sequence[str] = tuple(QUALITY_TITLES), budgets: Sequence[tuple[float, float]] = BUDGETS, jobs: int = 1
 ) -> dict[Key, Cuts]:
-    """Solve every cut.
-
-    Parameters
-    ----------
-    budgets : sequence of (float, float)
-        Delay and energy budgets relative to the scenario's.
-    """
+    """Solve every cut under pairs of delay and energy budgets relative to the scenario's."""
     keys: list[Key] = [
         (network, prompt, name, pair)
         for network in NETWORKS
@@ -245,11 +232,8 @@ def draw(cuts: Mapping[Key, Cuts]) -> Pictures:
                 axis.plot(x, part.sca_quality, "o", color=look["color"], markeredgewidth=0.7, **_RING)
             axis.set_xticks(x)
             axis.set_ylim(0.0, 1.04)
-            finish_axis(axis)
         of_row[0].set_ylabel(f"{network}, {prompt} prompt\nquality (1)", fontsize=9)
-    for top, bottom, alike in zip(axes[0], axes[-1], groups.values(), strict=True):
-        top.set_title(group_title(alike), fontsize=9)
-        bottom.set_xlabel("cut, blocks on the device", fontsize=9)
+    label_columns(axes, map(group_title, groups.values()), "cut, blocks on the device")
     handles = [
         Line2D([], [], linewidth=1.5, markersize=3.5, label=f"{delay:g} $T_0$, {energy:g} $E_0$", **look)
         for (delay, energy), look in zip(pairs, _LOOKS, strict=False)

@@ -82,30 +82,14 @@ class Setting(NamedTuple):
 
 
 class Design(NamedTuple):
-    """One decision.
+    """One decision."""
 
-    Attributes
-    ----------
-    panel : Panel
-        Its panel in the figures.
-    method : {"magnitude", "random"}
-        Of pruning.
-    line : str
-        Key of `LINES`.
-    value : float
-        Budget in s or J, or the cut.
-    problem : Problem
-        With the predictor of the method.
-    solution : Solution
-        The exact optimum.
-    """
-
-    panel: Panel
-    method: str
-    line: str
-    value: float
-    problem: Problem
-    solution: Solution
+    panel: Panel  # its panel in the figures
+    method: str  # of pruning, one of `METHODS`
+    line: str  # key of `LINES`
+    value: float  # budget in s or J, or the cut
+    problem: Problem  # with the predictor of the method
+    solution: Solution  # the exact optimum
 
     @property
     def setting(self) -> Setting:
@@ -123,22 +107,13 @@ UNPRUNED = Setting(0, 1.0, 1.0, METHODS[0])
 
 
 class Measurements(NamedTuple):
-    """Measured F1.
+    """Measured F1."""
 
-    Attributes
-    ----------
-    f1 : dict of Setting to (float, float)
-        F1 and its standard error, relative to the unpruned network's F1.
-    unpruned, unpruned_error : float
-        F1 of the unpruned network and its standard error, as they are.
-    samples : int
-        Questions.
-    """
-
-    f1: dict[Setting, tuple[float, float]]
+    f1: dict[Setting, tuple[float, float]]  # F1 and its standard error, relative to the unpruned network's F1
+    # F1 of the unpruned network and its standard error, as they are
     unpruned: float
     unpruned_error: float
-    samples: int
+    samples: int  # questions
 
     def find(self, setting: Setting) -> tuple[float, float] | None:
         """F1 and error of a setting, up to the rounding of its ratios; None if it was not measured."""

@@ -23,51 +23,25 @@ _PARAMETERS = 1
 
 @dataclass(frozen=True)
 class Goodness:
-    """How well a distribution fits.
+    """How well a distribution fits."""
 
-    Attributes
-    ----------
-    log_likelihood : float
-        In nats, of all weights together, at the most likely parameter.
-    ks : float
-        Kolmogorov-Smirnov distance, the largest difference of the distribution functions, in [0, 1].
-    aic : float
-        Akaike's criterion ``2 - 2 ln L`` with one parameter; smaller is better.
-    """
-
-    log_likelihood: float
-    ks: float
-    aic: float
+    log_likelihood: float  # in nats, of all weights together, at the most likely parameter
+    ks: float  # Kolmogorov-Smirnov distance, the largest difference of the distribution functions, in [0, 1]
+    aic: float  # Akaike's criterion ``2 - 2 ln L`` with one parameter; smaller is better
 
 
 @dataclass(frozen=True)
 class WeightFit:
-    """Weights and the two distributions fitted to them.
+    """Weights and the two distributions fitted to them."""
 
-    Attributes
-    ----------
-    values : int
-        Number of weights.
-    mean : float
-        Their mean; both distributions have 0.
-    excess_kurtosis : float
-        Fourth moment about 0 over the squared second, less 3: 0 for a Gaussian, 3 for a Laplacian.
-    laplacian_rate : float
-        Most likely ``lambda = 1 / E|w|``.
-    gaussian_deviation : float
-        Most likely ``sigma = sqrt(E w^2)``.
-    entropy_bits : float
-        Differential entropy of a weight in bits, measured without either distribution (`entropy_bits`).
-    laplacian, gaussian : Goodness
-        How well each fits.
-    """
-
-    values: int
-    mean: float
-    excess_kurtosis: float
-    laplacian_rate: float
-    gaussian_deviation: float
+    values: int  # number of weights
+    mean: float  # their mean; both distributions have 0
+    excess_kurtosis: float  # fourth moment about 0 over the squared second, less 3: 0 for a Gaussian, 3 for a Laplacian
+    laplacian_rate: float  # most likely ``lambda = 1 / E|w|``
+    gaussian_deviation: float  # most likely ``sigma = sqrt(E w^2)``
+    # differential entropy of a weight in bits, measured without either distribution (`entropy_bits`)
     entropy_bits: float
+    # how well each fits
     laplacian: Goodness
     gaussian: Goodness
 
@@ -80,29 +54,17 @@ class WeightFit:
 def block_matrices(network: PreTrainedModel | nn.Sequential) -> list[list[Tensor]]:
     """Weight matrices of every block, each once: those that a workload's ``laplacian_rate`` is measured on.
 
-    Parameters
-    ----------
-    network : PreTrainedModel or nn.Sequential
-        With weights. The members of a ``Sequential`` are its blocks.
-
-    Returns
-    -------
-    list of list of Tensor
-        Vectors (biases, norms) only where a block has nothing else. Embeddings are in the first block.
+    The members of a ``Sequential`` are its blocks. Vectors (biases, norms) are only there where a block has nothing
+    else. Embeddings are in the first block.
     """
     blocks = ([weight.detach() for weight in block] for block in weights_of_blocks(network))
     return [[weight for weight in block if weight.ndim >= 2] or block for block in blocks]
 
 
 def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
-    """Fit a Laplacian and a Gaussian of mean 0 by maximum likelihood.
+    """Fit a Laplacian and a Gaussian of mean 0 by maximum likelihood to weights of any shapes.
 
     ``ln L`` is ``n (ln(lambda/2) - 1)`` for the Laplacian and ``-n/2 (ln(2 pi sigma^2) + 1)`` for the Gaussian.
-
-    Parameters
-    ----------
-    weights : Tensor or iterable of Tensor
-        Of any shapes.
     """
     parts = [weights] if isinstance(weights, Tensor) else list(weights)
     values = torch.cat([part.detach().flatten() for part in parts]) if parts else torch.empty(0)
@@ -131,30 +93,18 @@ def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
 
 
 def fit_blocks(network: PreTrainedModel | nn.Sequential) -> list[WeightFit]:
-    """Fit the weights of every block of a network.
+    """Fit the weights of every block of a network, in order.
 
-    Returns
-    -------
-    list of WeightFit
-        In the order of the blocks. Their ``laplacian_rate`` are those that
-        `coinfer_gym.models.build.workload_from_model` writes into the workload's blocks.
+    Their ``laplacian_rate`` are those that `coinfer_gym.models.build.workload_from_model` writes into a workload.
     """
     return [fit_weights(block) for block in block_matrices(network)]
 
 
 def entropy_bits(values: Tensor) -> float:
-    """Differential entropy of weights in bits, from the spacing of sorted values (Vasicek's estimate).
+    """Differential entropy of at least two sorted weights in bits, from their spacing (Vasicek's estimate).
 
-    Parameters
-    ----------
-    values : Tensor, shape (n,)
-        Sorted; n of at least 2.
-
-    Returns
-    -------
-    float
-        Mean of ``log2(n/(2m) (w_(i+m) - w_(i-m)))`` with ``m = floor(sqrt(n) + 1/2)``, the ends repeated. Minus
-        infinity where more than `2m` values are equal.
+    The mean of ``log2(n/(2m) (w_(i+m) - w_(i-m)))`` with ``m = floor(sqrt(n) + 1/2)``, the ends repeated. Minus
+    infinity where more than `2m` values are equal.
     """
     count = len(values)
     # At most half of the values may lie to each side.

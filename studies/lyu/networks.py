@@ -36,30 +36,15 @@ _TEXTS, _TOKENS = 16, 64
 
 @dataclass(frozen=True)
 class Network:
-    """A network with inputs to measure it on.
+    """A network with inputs to measure it on."""
 
-    Attributes
-    ----------
-    title : str
-        Its name in a figure.
-    model : PreTrainedModel or nn.Sequential
-        Not to be changed: prune a copy.
-    pretrained : bool
-        Whether it is a large pre-trained network: claims L1 and L3 are about these.
-    inputs : int
-        Number of measured inputs.
-    outputs : callable
-        Outputs of this network or a pruned copy for some of the measured inputs; Tensor of shape (inputs, width).
-    loss : float or None
-        Of the auto-encoder's last epoch: mean squared distance of output and image, of norm 1.
-    """
-
-    title: str
-    model: PreTrainedModel | nn.Sequential
-    pretrained: bool
-    inputs: int
+    title: str  # its name in a figure
+    model: PreTrainedModel | nn.Sequential  # not to be changed: prune a copy
+    pretrained: bool  # whether it is a large pre-trained network: claims L1 and L3 are about these
+    inputs: int  # number of measured inputs
+    # outputs of this network or a pruned copy for some of the measured inputs; Tensor of shape (inputs, width)
     outputs: Callable[[nn.Module, slice], Tensor]
-    loss: float | None = None
+    loss: float | None = None  # of the auto-encoder's last epoch: mean squared distance of output and image, of norm 1
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -83,13 +68,7 @@ def networks() -> tuple[Network, ...]:
 
 
 def autoencoder(name: str, data: str, images: Tensor, training: Training) -> Network:
-    """Auto-encoder trained on images.
-
-    Parameters
-    ----------
-    images : Tensor, shape (images, pixels)
-        Rows of norm 1; some of them are the measured inputs.
-    """
+    """Auto-encoder trained on images, rows of norm 1, of which some are the measured inputs."""
     model = make_autoencoder(name, images.shape[1], training.seed)
     losses = train(model, images, training)
     count = min(_IMAGES, len(images))

@@ -22,7 +22,7 @@ from torch import nn
 
 from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY
 from coinfer_gym.models.prune import METHODS, prunable, prune
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import label_columns, legend_below, panels
 from studies.figure import Floats, Pictures, Study, number_text
 from studies.lyu.autoencoder import layer_bound, theorem_constant
 from studies.lyu.networks import Network, networks
@@ -42,40 +42,24 @@ _COLUMNS = ("parameter", "euclidean", "output_max", "output_mean", "theorem", "l
 
 
 class Distortions(NamedTuple):
-    """Distortions of a network over `RATIOS`.
+    """Distortions of a network over `RATIOS`."""
 
-    Attributes
-    ----------
-    pretrained : bool
-        Whether claim L3 speaks of it, or else L2.
-    ratio : ndarray, shape (ratios,)
-    parameter, euclidean : ndarray, shape (ratios,)
-        ``||w - w_hat||`` in the l1 and the l2 norm.
-    output_max, output_mean : ndarray, shape (ratios,)
-        Of the inputs.
-    theorem, layers_frobenius, layers_spectral : ndarray, shape (ratios,)
-        Bound of Theorem III.1, and the tighter ones before one constant is taken for all layers; NaN where the
-        network is not fully connected.
-    nothing : float
-        ``||w||_1``, the parameter distortion of keeping nothing.
-    gradient : float
-        `G` of Proposition III.2.
-    output_size : float
-        Mean Euclidean norm of the unpruned outputs.
-    """
-
-    pretrained: bool
-    ratio: Floats
+    pretrained: bool  # whether claim L3 speaks of it, or else L2
+    ratio: Floats  # shape (ratios,)
+    # shape (ratios,): ``||w - w_hat||`` in the l1 and the l2 norm
     parameter: Floats
     euclidean: Floats
+    # shape (ratios,): of the inputs
     output_max: Floats
     output_mean: Floats
+    # shape (ratios,): bound of Theorem III.1, and the tighter ones before one constant is taken for all layers; NaN
+    # where the network is not fully connected
     theorem: Floats
     layers_frobenius: Floats
     layers_spectral: Floats
-    nothing: float
-    gradient: float
-    output_size: float
+    nothing: float  # ``||w||_1``, the parameter distortion of keeping nothing
+    gradient: float  # `G` of Proposition III.2
+    output_size: float  # mean Euclidean norm of the unpruned outputs
 
 
 Key = tuple[str, str]
@@ -126,12 +110,7 @@ def gradient_norm(network: Network, probes: int = PROBES, seed: int = 0) -> floa
     """Constant `G` of Proposition III.2: the largest Frobenius norm of the output's gradient over the measured inputs.
 
     For a random `v` of independent signs, ``E ||J^T v||^2 = ||J||_F^2`` with the Jacobian `J` of the output by all
-    pruned weights, so that it is estimated without `J` itself.
-
-    Parameters
-    ----------
-    probes : int
-        Random `v` an input; the relative error falls with the root of their number.
+    pruned weights, so that it is estimated without `J` itself, from `probes` random `v` for every input.
     """
     weights = list(prunable(network.model))
     generator = torch.Generator().manual_seed(seed)
@@ -283,11 +262,8 @@ def draw(curves: Mapping[Key, Distortions]) -> Pictures:
             axis.plot(part.ratio, part.output_max, color=BLACK, marker="o", markersize=3.5, label="output, largest")
             axis.plot(part.ratio, part.output_mean, ":", color=BLACK, linewidth=1.1, label="output, mean")
             axis.set_yscale("log")
-            finish_axis(axis)
         row[0].set_ylabel(f"{method} pruning\ndistortion of outputs and its bounds", fontsize=9)
-    for top, bottom, network in zip(axes[0], axes[-1], titles, strict=True):
-        top.set_title(network, fontsize=10)
-        bottom.set_xlabel("retained ratio", fontsize=9)
+    label_columns(axes, titles, "retained ratio")
     legend_below(figure, axes, 4)
     return {"": figure}
 

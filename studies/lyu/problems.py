@@ -58,12 +58,9 @@ def feasible_values(problem: Problem, rows: NDArray[np.void]) -> tuple[Floats, F
 
 
 def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tuple[Floats, Floats]:
-    """Successive convex approximation of many problems, each at its cut.
+    """Quality and relative distortion that successive convex approximation finds for problems, each at its cut.
 
-    Returns
-    -------
-    quality, distortion : ndarray, shape (tasks,)
-        The distortion is relative to keeping nothing; NaN where infeasible.
+    The distortion is relative to keeping nothing. Both are NaN where nothing is feasible.
     """
     run: Iterable[Solution] = Parallel(n_jobs=jobs, return_as="generator")(delayed(solve_sca)(*task) for task in tasks)
     bar = tqdm(run, desc=title, total=len(tasks), unit="cut", disable=None)

@@ -22,7 +22,7 @@ from coinfer_gym.laim.distortion import (
     threshold_distortion,
 )
 from coinfer_gym.models.prune import prunable, prune
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study, number_text
 from studies.lyu.laplacian import fit_weights
 from studies.lyu.networks import Network, blocks_of, networks
@@ -48,33 +48,18 @@ _CLOSE = 0.1  # error of a closed form, relative to the distortion of keeping no
 
 
 class Measured(NamedTuple):
-    """Distortions of one network over `RATIOS`.
+    """Distortions of one network over `RATIOS`."""
 
-    Attributes
-    ----------
-    blocks : ndarray, shape (J, 2)
-        Prunable weights `N_j` and fitted rates `lambda_j` of the blocks.
-    entropies : ndarray, shape (J,)
-        Differential entropy of a block's weights in bits per weight, measured without a fitted distribution.
-    ratio : ndarray, shape (ratios,)
-    distortion : dict of str to ndarray, shape (ratios,)
-        ``||w - w_hat||_1``, by pruning.
-    closed : dict of str to ndarray, shape (ratios,)
-        The same by the closed form with the fitted rates.
-    bound, parallel : ndarray, shape (ratios,)
-        Theorem IV.1, and Proposition IV.1 over all blocks.
-    by_block : ndarray, shape (len(ENTROPY_RATIOS), J)
-        Distortion a weight of each block pruned by magnitude by itself.
-    """
-
-    blocks: Floats
+    blocks: Floats  # shape (J, 2): prunable weights `N_j` and fitted rates `lambda_j` of the blocks
+    # shape (J,): differential entropy of a block's weights in bits per weight, measured without a fitted distribution
     entropies: Floats
-    ratio: Floats
-    distortion: dict[str, Floats]
-    closed: dict[str, Floats]
+    ratio: Floats  # shape (ratios,)
+    distortion: dict[str, Floats]  # shape (ratios,): ``||w - w_hat||_1``, by pruning
+    closed: dict[str, Floats]  # shape (ratios,): the same by the closed form with the fitted rates
+    # shape (ratios,): Theorem IV.1, and Proposition IV.1 over all blocks
     bound: Floats
     parallel: Floats
-    by_block: Floats
+    by_block: Floats  # shape (len(ENTROPY_RATIOS), J): distortion a weight of each block pruned by magnitude by itself
 
 
 def compute(measured: Sequence[Network] | None = None, ratios: Sequence[float] = RATIOS) -> dict[str, Measured]:
@@ -251,7 +236,6 @@ def draw(parts: Mapping[str, Measured]) -> Pictures:
         axis.set_title(f"blocks, magnitude, ratio {ENTROPY_RATIOS[2 * row]:g}", fontsize=9)
         axis.set_xlabel("entropy (bits per weight)", fontsize=9)
         axis.set_ylabel("distortion per weight", fontsize=9)
-        finish_axis(axis)
     axes[0, -1].legend(frameon=False, fontsize=7.5)
     legend_below(figure, axes[0, 0], 4)
     return {"": figure}
@@ -284,8 +268,6 @@ def _panels(axes: Any, part: Measured) -> None:
     above.set_yscale("log")
     above.set_ylim(1e-4, 2.0)
     below.axhline(1.0, color=GREY, linewidth=0.9)
-    for axis in axes:
-        finish_axis(axis)
 
 
 STUDIES = (Study("pruned_weights", compute, table, verdict, draw, about),)

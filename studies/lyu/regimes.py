@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from baselines.output import BLACK, GREY, ORANGE
 from coinfer_gym import solve_exact_batch
-from studies.drawing import legend_below, panels
+from studies.drawing import label_columns, legend_below, panels
 from studies.figure import Floats, Pictures, Study, number_text
 from studies.lyu.problems import (
     PROMPTS,
@@ -31,33 +31,17 @@ SHAPE = (61, 49)
 KINDS = ("infeasible", "on_server", "inner", "on_device", "unpruned")
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _ON_DEVICE = "#882255"  # apart from viridis and orange under every common colour blindness
-
-
-_STAR: dict[str, Any] = {
-    "marker": "*",
-    "color": "white",
-    "markeredgecolor": BLACK,
-    "markersize": 11,
-    "linestyle": "",
-}
+_STAR = {"marker": "*", "color": "white", "markeredgecolor": BLACK, "markersize": 11, "linestyle": ""}
 
 
 class Regimes(NamedTuple):
-    """Best cut and quality over a map of shape ``(delays, gains)``.
+    """Best cut and quality over a map of shape ``(delays, gains)``."""
 
-    Attributes
-    ----------
-    gain_db, delay_budget : ndarray
-        The axes, in dB and s.
-    cut : ndarray of int
-        Best cut; -1 if none is feasible.
-    quality, on_server, on_device : ndarray
-        Quality of the best cut and of both ends, NaN where infeasible.
-    """
-
+    # the axes, in dB and s
     gain_db: Floats
     delay_budget: Floats
-    cut: NDArray[np.int64]
+    cut: NDArray[np.int64]  # best cut; -1 if none is feasible
+    # quality of the best cut and of both ends, NaN where infeasible
     quality: Floats
     on_server: Floats
     on_device: Floats
@@ -68,13 +52,7 @@ Key = tuple[str, str]
 
 
 def compute(names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dict[Key, Regimes]:
-    """Solve P1 over the maps, exactly.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Number of gains and of delay budgets.
-    """
+    """Solve P1 over the maps, exactly; `shape` is the number of gains and of delay budgets."""
     gain_db, delays = np.linspace(*GAINS_DB, shape[0]), np.geomspace(*DELAYS, shape[1])
     gains, budgets = 10.0 ** (gain_db / 10.0), delays[:, None]
     maps: dict[Key, Regimes] = {}
@@ -109,7 +87,7 @@ def kinds(regimes: Regimes) -> NDArray[np.int64]:
 def verdict(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
     """What the maps say about claim L10."""
     measured = {key: _measure(regimes) for key, regimes in maps.items()}
-    names = list(dict.fromkeys(name for _, name in maps))
+    names = dict.fromkeys(name for _, name in maps)
     shares = {key: part["share_of_pruned"] for key, part in measured.items()}
     more = {name: shares["multimodal", name]["inner"] - shares["text", name]["inner"] for name in names}
     holds = {
@@ -118,12 +96,9 @@ def verdict(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
         ),
         "L10 (map): that region is smaller for text-only prompts": all(value > 0.0 for value in more.values()),
     }
-    found = [f"{prompt}, {QUALITY_TITLES[name]}: {_describe(part)}" for (prompt, name), part in measured.items()]
-    return {
-        "holds": holds,
-        "found": found,
-        "measured": {f"{prompt}, {QUALITY_TITLES[name]}": part for (prompt, name), part in measured.items()},
-    }
+    by_title = {f"{prompt}, {QUALITY_TITLES[name]}": part for (prompt, name), part in measured.items()}
+    found = [f"{title}: {_describe(part)}" for title, part in by_title.items()]
+    return {"holds": holds, "found": found, "measured": by_title}
 
 
 def _measure(regimes: Regimes) -> dict[str, Any]:
@@ -190,9 +165,7 @@ def draw(maps: Mapping[Key, Regimes]) -> Pictures:
             image = _panel(axis, maps[prompt, name], colours, scale)
             axis.plot(10.0 * math.log10(problem.gain), problem.delay_budget, **_STAR)
         row[0].set_ylabel(f"{prompt} prompt\ndelay budget (s)")
-    for top, bottom, name in zip(axes[0], axes[-1], names, strict=True):
-        top.set_title(QUALITY_TITLES[name], fontsize=10)
-        bottom.set_xlabel("channel gain (dB)")
+    label_columns(axes, [QUALITY_TITLES[name] for name in names], "channel gain (dB)")
     bar = figure.colorbar(image, ax=axes, ticks=range(last + 1), pad=0.02)
     labels = ["0, on the server", *(str(cut) for cut in range(1, last)), f"{last}, on the device"]
     bar.ax.set_yticklabels(labels, fontsize=8.5)
@@ -230,10 +203,11 @@ def _panel(axis: Any, regimes: Regimes, colours: Any, scale: Any) -> Any:
     unpruned = (kinds(regimes) == KINDS.index("unpruned")).astype(float)
     if 0.0 < unpruned.mean() < 1.0:
         axis.contour(x, y, unpruned, levels=[0.5], colors=BLACK, linewidths=1.3)
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(True)
     axis.set_yscale("log")
     axis.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
     axis.set_yticks([], minor=True)
-    axis.tick_params(labelsize=8.5)
     return image
 
 

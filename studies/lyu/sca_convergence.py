@@ -25,7 +25,7 @@ from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.laim.distortion import QUALITIES
 from coinfer_gym.laim.problem import Solution
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study
 
 SCENARIO = "bert-multimodal"
@@ -52,36 +52,22 @@ _FLOOR = 1e-12
 
 
 class ScaGaps(NamedTuple):
-    """Runs of the algorithm on some problems.
+    """Runs of the algorithm on some problems."""
 
-    Attributes
-    ----------
-    gap : ndarray, shape (problems, iterations + 1)
-        To the optimum of the same cut, the start first; the last iterate of a shorter run is repeated.
-    iterations : ndarray of int, shape (problems,)
-        Length of each run.
-    stop : ndarray of int, shape (problems, thresholds)
-        Iteration at which the algorithm stops under each threshold.
-    stop_gap : ndarray, shape (problems, thresholds)
-        The gap there.
-    excess : ndarray, shape (problems,)
-        Largest share by which any iterate exceeds a budget or leaves the bounds of a variable; at most 0 if none does.
-        Iterates are solutions of the convex problems, scaled into the budgets.
-    rise : ndarray, shape (problems,)
-        Smallest change of the quality in a run's iterations: negative where an iterate was worse than the last.
-    end : ndarray of int, shape (problems,)
-        Why each run ended, see `ENDS`.
-    refused : ndarray, shape (problems,)
-        By how much the iterate that a run refused was worse than its last one; 0 if it refused none.
-    """
-
+    # shape (problems, iterations + 1): to the optimum of the same cut, the start first; the last iterate of a shorter
+    # run is repeated
     gap: NDArray[np.float64]
-    iterations: NDArray[np.int64]
-    stop: NDArray[np.int64]
-    stop_gap: NDArray[np.float64]
+    iterations: NDArray[np.int64]  # shape (problems,): length of each run
+    stop: NDArray[np.int64]  # shape (problems, thresholds): iteration at which the algorithm stops under each threshold
+    stop_gap: NDArray[np.float64]  # shape (problems, thresholds): the gap there
+    # shape (problems,): largest share by which any iterate exceeds a budget or leaves the bounds of a variable; at most
+    # 0 if none does. Iterates are solutions of the convex problems, scaled into the budgets.
     excess: NDArray[np.float64]
+    # shape (problems,): smallest change of the quality in a run's iterations: negative where an iterate was worse than
+    # the last
     rise: NDArray[np.float64]
-    end: NDArray[np.int64]
+    end: NDArray[np.int64]  # shape (problems,): why each run ended, see `ENDS`
+    # shape (problems,): by how much the iterate that a run refused was worse than its last one; 0 if it refused none
     refused: NDArray[np.float64]
 
 
@@ -139,17 +125,9 @@ def sca_gaps(
 
 
 def stopping_iteration(levels: NDArray[np.float64], threshold: float) -> int:
-    """Iteration after which the algorithm stops: the first that raises the quality by less than the threshold.
+    """First iteration that raises the quality by less than the threshold, after which the algorithm stops, or the last.
 
-    Parameters
-    ----------
-    levels : ndarray, shape (iterations + 1,)
-        Quality of the iterates, the start first.
-
-    Returns
-    -------
-    int
-        The last iteration where every one of them rises by more.
+    `levels` are the qualities of the iterates, the start first.
     """
     small = np.flatnonzero(np.diff(levels) < threshold)
     return int(small[0]) + 1 if small.size else len(levels) - 1
@@ -278,8 +256,6 @@ def draw(gaps: Mapping[str, ScaGaps]) -> Pictures:
     left.set_xlabel("iterations")
     right.set_xlabel("stopping threshold, rise of the quality per iteration (1)")
     left.set_ylabel("gap to the exact optimum in quality (1)")
-    for axis in (left, right):
-        finish_axis(axis)
     legend_below(figure, right, 3)
     return {"": figure}
 

@@ -20,7 +20,7 @@ from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from baselines.schemes import SCHEMES, Scheme
 from coinfer_gym import Problem, solve_exact_batch
 from coinfer_gym.laim.distortion import BOUNDS
-from studies.drawing import finish_axis, legend_below, log_ticks, mark_scenario, panels
+from studies.drawing import label_columns, legend_below, log_ticks, mark_scenario, panels
 from studies.figure import Floats, Pictures, Study, number_text
 from studies.lyu.problems import (
     NETWORKS,
@@ -58,32 +58,17 @@ _BELOW = 1e-15  # a distortion of 0 on a logarithmic axis
 
 @dataclass(frozen=True)
 class Budget:
-    """The budget along which a figure runs, and the claims about it.
+    """The budget along which a figure runs, and the claims about it."""
 
-    Attributes
-    ----------
-    name : {"delay", "energy"}
-    unit : str
-    span : (float, float)
-        First and last value, relative to the scenario's budget.
-    ticks : tuple of float
-        In the unit.
-    rise, tight : str
-        The claims: that quality rises with the budget, and that a small budget rules a scheme out.
-    excluded : str
-        That scheme.
-    cause : str
-        Why, as the paper has it.
-    """
-
-    name: str
+    name: str  # delay or energy
     unit: str
-    span: tuple[float, float]
-    ticks: tuple[float, ...]
+    span: tuple[float, float]  # first and last value, relative to the scenario's budget
+    ticks: tuple[float, ...]  # in the unit
+    # the claims: that quality rises with the budget, and that a small budget rules a scheme out
     rise: str
     tight: str
-    excluded: str
-    cause: str
+    excluded: str  # that scheme
+    cause: str  # why, as the paper has it
 
     @property
     def field(self) -> str:
@@ -108,29 +93,19 @@ BUDGETS = (DELAY, ENERGY)
 
 
 class Curve(NamedTuple):
-    """One scheme along a budget; NaN, and cut -1, if it is infeasible.
+    """One scheme along a budget; NaN, and cut -1, if it is infeasible."""
 
-    Attributes
-    ----------
-    budget : ndarray, shape (points,)
-    quality, distortion, cut : ndarray, shape (points,)
-        The exact optimum; the distortion is relative to keeping nothing.
-    sca_quality, sca_distortion, sca_cut : ndarray, shape (points,)
-        What successive convex approximation finds.
-    onset : float
-        The least budget at which the scheme is feasible; infinite if none is.
-    corner, corner_quality, corner_distortion : ndarray
-        Budgets at which any scheme of the same panel begins to be feasible, and the exact optimum there.
-    """
-
-    budget: Floats
+    budget: Floats  # shape (points,)
+    # shape (points,): the exact optimum; the distortion is relative to keeping nothing
     quality: Floats
     distortion: Floats
     cut: NDArray[np.int64]
+    # shape (points,): what successive convex approximation finds
     sca_quality: Floats
     sca_distortion: Floats
     sca_cut: NDArray[np.int64]
-    onset: float
+    onset: float  # the least budget at which the scheme is feasible; infinite if none is
+    # budgets at which any scheme of the same panel begins to be feasible, and the exact optimum there
     corner: Floats
     corner_quality: Floats
     corner_distortion: Floats
@@ -154,13 +129,7 @@ class Designs(NamedTuple):
 def compute(
     budget: Budget, names: Sequence[str] = tuple(QUALITY_TITLES), points: int = POINTS, jobs: int = 1
 ) -> Designs:
-    """Solve every scheme along a budget.
-
-    Parameters
-    ----------
-    points : int
-        Number of budgets, even on a logarithmic scale.
-    """
+    """Solve every scheme at `points` budgets, even on a logarithmic scale."""
     curves: dict[Key, Curve] = {}
     for network in NETWORKS:
         for quality in names:
@@ -196,13 +165,7 @@ def _exact(
 
 
 def find_onset(budget: Budget, problem: Problem, cut: int | None = None, other: float | None = None) -> float:
-    """Least budget at which a problem is feasible; infinite if none is.
-
-    Parameters
-    ----------
-    other : float, optional
-        The other budget; the problem's own where None.
-    """
+    """Least budget at which a problem is feasible, infinite if none is; `other` replaces the problem's other budget."""
     nothing: dict[str, Any] = {budget.field: 0.0}
     if other is not None:
         nothing[budget.other_field] = other
@@ -232,15 +195,10 @@ def _pick(quality: Floats, distortion: Floats, cut: int | None) -> tuple[Floats,
 
 
 def find_onsets(budget: Budget) -> Onsets:
-    """Least budgets at which the joint design and its restrictions are feasible.
+    """Least budgets at which the joint design and its restrictions are feasible, by network and scheme.
 
-    They do not depend on the quality: at the onset every ratio stands at its least.
-
-    Returns
-    -------
-    dict
-        By network and scheme: ``fixed`` and ``free`` for the cut, ``alone`` at the fixed cut where the other budget
-        is without limit, and ``by_cut``.
+    They do not depend on the quality: at the onset every ratio stands at its least. ``fixed`` and ``free`` are about
+    the cut, ``alone`` is at the fixed cut without limit on the other budget, and ``by_cut`` lists all cuts.
     """
     onsets: Onsets = {}
     for network, fixed in FIXED_CUTS.items():
@@ -425,9 +383,7 @@ def _figure(designs: Designs, field: str) -> Any:
                 axis.set_ylim(0.0, 1.04)
         where = f"{network}, cut {FIXED_CUTS[network] if split == 'fixed' else 'free'}"
         of_row[0].set_ylabel(f"{where}\n{unit}", fontsize=8.5)
-    for top, bottom, alike in zip(axes[0], axes[-1], groups.values(), strict=True):
-        top.set_title(group_title(alike), fontsize=9)
-        bottom.set_xlabel(f"{budget.name} budget ({budget.unit})", fontsize=9)
+    label_columns(axes, map(group_title, groups.values()), f"{budget.name} budget ({budget.unit})")
     handles = [Line2D([], [], label=SCHEMES[name].title, **_line(name)) for name in SCHEMES]
     hollow: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white", "color": BLACK, "markersize": 4}
     handles.append(Line2D([], [], label="open markers: SCA", marker="o", **hollow))
@@ -469,7 +425,6 @@ def _panel(budget: Budget, axis: Any, curves: Mapping[str, Curve], field: str) -
     log_ticks(axis, budget.ticks)
     any_curve = next(iter(curves.values()))
     axis.set_xlim(any_curve.budget[0], any_curve.budget[-1])
-    finish_axis(axis)
 
 
 def about(designs: Designs) -> dict[str, Any]:

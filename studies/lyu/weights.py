@@ -9,7 +9,7 @@ import numpy as np
 
 from baselines.output import BLACK, BLUE, GREY, SKY, VERMILION
 from coinfer_gym.models.prune import prunable
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
 from studies.lyu.laplacian import WeightFit, block_matrices, fit_blocks, fit_weights
 from studies.lyu.networks import Network, blocks_of, networks
@@ -19,28 +19,17 @@ _REACH = 6.0  # half of a histogram's width, in standard deviations
 
 
 class Fits(NamedTuple):
-    """Fits of one network.
+    """Fits of one network."""
 
-    Attributes
-    ----------
-    pretrained : bool
-        Whether the network is pre-trained: the claim is about such networks.
-    whole, pruned : WeightFit
-        All matrices, and those that pruning touches: all but embeddings.
-    blocks, pruned_blocks : list of WeightFit
-        The same by block; the embeddings are in the first block, as in a workload.
-    matrices : list of dict of str to WeightFit
-        Every matrix that pruning touches, by block and name.
-    edges, density : ndarray
-        Histogram of the matrices that pruning touches.
-    """
-
-    pretrained: bool
+    pretrained: bool  # whether the network is pre-trained: the claim is about such networks
+    # all matrices, and those that pruning touches: all but embeddings
     whole: WeightFit
     pruned: WeightFit
+    # the same by block; the embeddings are in the first block, as in a workload
     blocks: list[WeightFit]
     pruned_blocks: list[WeightFit]
-    matrices: list[dict[str, WeightFit]]
+    matrices: list[dict[str, WeightFit]]  # every matrix that pruning touches, by block and name
+    # histogram of the matrices that pruning touches
     edges: Floats
     density: Floats
 
@@ -186,7 +175,6 @@ def _histogram(axis: Any, part: Fits) -> None:
     axis.plot(x, np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi), color=VERMILION, linestyle=(0, (5, 2)), label="Gaussian")
     axis.set_yscale("log")
     axis.set_ylim(1e-5, 2.0)
-    finish_axis(axis)
 
 
 def _leads(axis: Any, part: Fits) -> None:
@@ -198,7 +186,6 @@ def _leads(axis: Any, part: Fits) -> None:
     axis.plot(blocks, [lead(fit) for fit in part.pruned_blocks], "o", color=BLUE, markersize=5, label="block")
     axis.axhline(lead(part.whole), color=BLACK, linestyle=(0, (1, 2)), linewidth=1.1, label="whole network")
     axis.set_xticks(blocks if len(blocks) <= 8 else blocks[1::3])
-    finish_axis(axis)
 
 
 STUDIES = (Study("weights", compute, table, verdict, draw),)

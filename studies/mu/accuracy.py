@@ -15,7 +15,7 @@ import numpy as np
 from baselines.output import BLACK, BLUE, GREY, ORANGE, VERMILION
 from coinfer_gym import InvalidInputError
 from coinfer_gym.files import read_csv
-from studies.drawing import finish_axis, log_ticks, panels
+from studies.drawing import log_ticks, panels
 from studies.figure import Pictures, Study, number_text, require
 from studies.mu.schemes import NETWORKS, Floats
 
@@ -62,36 +62,20 @@ Scores = dict[str, dict[str, dict[str, float]]]
 
 
 class Predictions(NamedTuple):
-    """Designs of one network.
-
-    Attributes
-    ----------
-    scores : Scores
-    regressor : str
-        The best in cross-validation.
-    measured, predicted : ndarray, shape (n,)
-        Accuracy; each design is predicted by that regressor, fitted on others.
-    """
+    """Designs of one network."""
 
     scores: Scores
-    regressor: str
+    regressor: str  # the best in cross-validation
+    # shape (n,): accuracy; each design is predicted by that regressor, fitted on others
     measured: Floats
     predicted: Floats
 
 
 class Curve(NamedTuple):
-    """Accuracy lost along one curve.
+    """Accuracy lost along one curve."""
 
-    Attributes
-    ----------
-    share : ndarray, shape (n,)
-        Of parameters or of the feature that is left, ascending.
-    loss : ndarray, shape (n,)
-        Accuracy of the unpruned network minus that of each point.
-    """
-
-    share: Floats
-    loss: Floats
+    share: Floats  # shape (n,): of parameters or of the feature that is left, ascending
+    loss: Floats  # shape (n,): accuracy of the unpruned network minus that of each point
 
 
 class Data(NamedTuple):
@@ -251,7 +235,6 @@ def draw(data: Data) -> Pictures:
         axis.set_ylabel("accuracy lost (points)", fontsize=9)
     for axis in axes[1]:
         axis.legend(frameon=False, fontsize=8.5)
-        finish_axis(axis)
     return {"": figure}
 
 

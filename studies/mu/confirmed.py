@@ -23,7 +23,7 @@ from coinfer_gym import InvalidInputError
 from coinfer_gym.files import read_csv
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseProblem
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, number_text, require
 from studies.mu.accuracy import MARGIN, MEASUREMENTS
 from studies.mu.schemes import LINKS, NETWORKS, OWN, choose, problem_at
@@ -41,24 +41,12 @@ TUNINGS = {"": "short tuning", LONG: "longer tuning"}
 
 
 class Confirmed(NamedTuple):
-    """Designs of one network.
+    """Designs of one network."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        The first who chose each.
-    predicted : ndarray, shape (n,)
-        Accuracy.
-    measured : dict of str to ndarray, shape (n,)
-        Accuracy by tuning.
-    least : float
-        Accuracy that each was to have.
-    """
-
-    names: tuple[str, ...]
-    predicted: Any
-    measured: dict[str, Any]
-    least: float
+    names: tuple[str, ...]  # the first who chose each
+    predicted: Any  # shape (n,): accuracy
+    measured: dict[str, Any]  # shape (n,): accuracy by tuning
+    least: float  # accuracy that each was to have
 
 
 def compute(measurements: Path = MEASUREMENTS, networks: Sequence[str] = tuple(NETWORKS)) -> dict[str, Confirmed]:
@@ -69,11 +57,8 @@ def compute(measurements: Path = MEASUREMENTS, networks: Sequence[str] = tuple(N
 def choose_designs(network: str, devices: Sequence[str] = DEVICES, seed: int = 0) -> list[list[Any]]:
     """Designs of schemes and optimum on some devices, each once, the header first.
 
-    Returns
-    -------
-    list of list
-        Columns ``curve`` (who chose it first), ``chosen_by``, ``cut``, ``retained_<group>``, ``compression``,
-        ``criterion``, ``predicted`` accuracy and ``delay`` in s.
+    The columns are ``curve`` (who chose it first), ``chosen_by``, ``cut``, ``retained_<group>``, ``compression``,
+    ``criterion``, ``predicted`` accuracy and ``delay`` in s.
     """
     found: dict[tuple[float, ...], list[Any]] = {}
     places = [(device, method) for device in devices for method in (*METHODS, OPTIMUM)]
@@ -171,7 +156,6 @@ def draw(confirmed: Mapping[str, Confirmed]) -> Pictures:
         dash = {"color": "black", "markersize": 13, "markeredgewidth": 2}
         axis.plot(100.0 * part.predicted, places, "|", label="predicted", **dash)
         axis.axvline(100.0 * part.least, color=GREY, linewidth=1.0, zorder=1, label="least accuracy asked for")
-        finish_axis(axis)
         axis.set_yticks(places, part.names, fontsize=8)
         axis.set_xlabel("test accuracy (%)", fontsize=9)
         axis.set_title(NETWORKS[network], fontsize=10)

@@ -28,7 +28,7 @@ from coinfer_gym.layerwise.predictor import (
     shipped_regression_predictors,
 )
 from coinfer_gym.layerwise.problem import LayerwiseProblem, sent_channels
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, number_text
 from studies.mu.rates import SAME, judge
 from studies.mu.schemes import (
@@ -260,7 +260,6 @@ def draw(data: Data) -> Pictures:
         axis.set_yscale("log")
         axis.set_xlabel("SNR (dB)", fontsize=9)
         axis.set_title(cuts, fontsize=10)
-        finish_axis(axis)
     axes[0, 0].set_ylabel("delay (ms)", fontsize=9)
     legend_below(figure, axes[0, 0], 4, fontsize=8.5)
     return {"": figure}

@@ -33,7 +33,7 @@ from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, number_text
 from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, NETWORKS, Floats, predictors_used, problem_at
 from studies.mu.search import SLACK, exponent
@@ -78,60 +78,29 @@ Key = tuple[str, str, str]
 
 
 class Search(NamedTuple):
-    """One search of one problem.
+    """One search of one problem."""
 
-    Attributes
-    ----------
-    delay : float
-        In s; NaN if nothing accurate was found.
-    evaluations : int
-    seconds : float
-        Of the processor.
-    """
-
-    delay: float
+    delay: float  # in s; NaN if nothing accurate was found
     evaluations: int
-    seconds: float
+    seconds: float  # of the processor
 
 
 class Compared(NamedTuple):
-    """One scenario.
+    """One scenario."""
 
-    Attributes
-    ----------
-    searches : dict of str to Search
-        By name.
-    best : float
-        Least delay that is known, that of branch and bound included, in s.
-    bound : float
-        No accurate design is faster; NaN without a proof, as for a predictor with a linear form.
-    nodes : int
-        Boxes looked at.
-    seconds : float
-        Of the processor, for the proof.
-    """
-
-    searches: dict[str, Search]
-    best: float
-    bound: float
-    nodes: int
-    seconds: float
+    searches: dict[str, Search]  # by name
+    best: float  # least delay that is known, that of branch and bound included, in s
+    bound: float  # no accurate design is faster; NaN without a proof, as for a predictor with a linear form
+    nodes: int  # boxes looked at
+    seconds: float  # of the processor, for the proof
 
 
 class Growth(NamedTuple):
-    """What Algorithm 1 costs to its last scale.
+    """What Algorithm 1 costs to its last scale."""
 
-    Attributes
-    ----------
-    variables : ndarray of int, shape (sizes,)
-    evaluations : ndarray of int, shape (sizes, repeats)
-    seconds : ndarray, shape (sizes, repeats)
-        Of the processor.
-    """
-
-    variables: NDArray[np.int64]
-    evaluations: NDArray[np.int64]
-    seconds: Floats
+    variables: NDArray[np.int64]  # shape (sizes,)
+    evaluations: NDArray[np.int64]  # shape (sizes, repeats)
+    seconds: Floats  # shape (sizes, repeats): of the processor
 
 
 class Data(NamedTuple):
@@ -150,13 +119,7 @@ def compute(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> Data:
-    """Search the scenarios, and measure the cost on chains.
-
-    Parameters
-    ----------
-    evaluations, each_cut_evaluations : int
-        Budgets of Algorithm 1 as printed and at each cut.
-    """
+    """Search the scenarios, each form of Algorithm 1 within its own budget, and measure the cost on chains."""
     compared = {}
     for key in tqdm(scenarios, desc="optimizers", unit="scenario", disable=None):
         compared[key] = compare(_problem(key), evaluations, each_cut_evaluations, nodes, seed)
@@ -349,7 +312,6 @@ def _draw_searches(axis: Any, compared: Mapping[Key, Compared]) -> None:
     axis.axhline(1.0, color=GREY, linewidth=0.8, zorder=1)
     axis.set_yscale("log")
     axis.set_ylabel("delay / best known", fontsize=9)
-    finish_axis(axis)
     axis.set_xticks(range(len(titles)), titles, fontsize=6.5)
 
 
@@ -367,7 +329,6 @@ def _draw_growth(axis: Any, grown: Growth) -> None:
     axis.set_xlabel("decision variables", fontsize=9)
     axis.set_title("Algorithm 1 on a chain, to its last scale", fontsize=9.5)
     axis.legend(frameon=False, fontsize=8.5)
-    finish_axis(axis)
 
 
 def _legend(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from baselines.layerwise.framework import ParametersGenerator, select_best
 from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network, load_network
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, number_text
 from studies.mu.schemes import (
     DEVICES,
@@ -52,18 +52,10 @@ _TEXT = {"trained": "3 x 3 with stride 2, trained here", "wide": "11 x 11 with s
 
 
 class Times(NamedTuple):
-    """What the schemes take on one device over one link.
+    """What the schemes take on one device over one link."""
 
-    Attributes
-    ----------
-    delays : dict of str to float
-        In s, by scheme.
-    cuts : dict of str to int
-        By scheme.
-    """
-
-    delays: dict[str, float]
-    cuts: dict[str, int]
+    delays: dict[str, float]  # in s, by scheme
+    cuts: dict[str, int]  # by scheme
 
 
 Key = tuple[str, str, str]
@@ -198,7 +190,6 @@ def draw(times: Mapping[Key, Times]) -> Pictures:
             axis.set_yscale("log")
             axis.margins(y=0.18)
             axis.set_xticks(range(len(LINKS)), [LINK_TITLES[link] for link in LINKS])
-            finish_axis(axis)
         row[0].set_ylabel(f"first convolution\n{_TEXT[name]}\n\ndelay (ms)", fontsize=9)
     for axis, device_title in zip(axes[0], DEVICES.values(), strict=True):
         axis.set_title(device_title, fontsize=10)

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from baselines.layerwise.rivals import fpgm_predictor
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, number_text
 from studies.mu.schemes import (
     DEVICES,
@@ -61,17 +61,10 @@ Links = dict[tuple[str, str, str], dict[str, Choice | None]]
 
 
 class Data(NamedTuple):
-    """What every scheme chooses.
+    """What every scheme chooses."""
 
-    Attributes
-    ----------
-    rates : tuple of float
-        Of the curves, in bit/s.
-    curves, links
-        Choices at these rates, and on every device and link of Tables II and III.
-    """
-
-    rates: tuple[float, ...]
+    rates: tuple[float, ...]  # of the curves, in bit/s
+    # choices at these rates, and on every device and link of Tables II and III
     curves: Curves
     links: Links
 
@@ -240,7 +233,6 @@ def draw(data: Data) -> Pictures:
         for axis in (upper, lower):
             axis.set_xscale("log")
             axis.set_yscale("log")
-            finish_axis(axis)
         upper.set_title(f"{NETWORKS[network]}, {DEVICES[device]}", fontsize=10)
         lower.set_xlabel("rate (Mbit/s)", fontsize=9)
     axes[0, 0].set_ylabel("delay (ms)", fontsize=9)

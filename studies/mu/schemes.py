@@ -56,29 +56,14 @@ _SOURCES = tuple(_ROOT / room / "layerwise" for room in ("baselines", "coinfer_g
 
 
 class Choice(NamedTuple):
-    """What a scheme chose for a problem.
+    """What a scheme chose for a problem."""
 
-    Attributes
-    ----------
-    delay : float
-        In s; NaN if the scheme found no accurate design.
-    cut : int
-        -1 if nothing was found.
-    accuracy : float
-        Predicted; measured if the network is left as it is.
-    evaluations : int
-    seconds : float
-        Wall-clock time.
-    design : tuple of float
-        Row of `coinfer_gym.layerwise.network.COMPRESSION`; empty if nothing was found.
-    """
-
-    delay: float
-    cut: int
-    accuracy: float
+    delay: float  # in s; NaN if the scheme found no accurate design
+    cut: int  # -1 if nothing was found
+    accuracy: float  # predicted; measured if the network is left as it is
     evaluations: int
-    seconds: float
-    design: tuple[float, ...]
+    seconds: float  # wall-clock time
+    design: tuple[float, ...]  # row of `coinfer_gym.layerwise.network.COMPRESSION`; empty if nothing was found
 
 
 def problem_at(network: str, device: str, rate: float, link: str = "4g") -> LayerwiseProblem:
@@ -135,14 +120,9 @@ def _choice(problem: LayerwiseProblem, found: Chosen, accuracy: float) -> Choice
 
 
 class Store:
-    """Choices that take long, kept as soon as they are there.
+    """Choices that take long, kept in a JSON file as soon as they are there.
 
     They are kept under a digest of the problem and of the schemes' sources: a change of either makes them anew.
-
-    Parameters
-    ----------
-    path : Path
-        JSON file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -30,7 +30,7 @@ from baselines.output import (
 )
 from baselines.quantum import Box, minimize_quantum
 from baselines.search import OPTIMIZERS, P1Search, SearchProblem
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study
 from studies.lyu.sca_convergence import SCENARIO, draw_problems
 
@@ -103,19 +103,12 @@ _COLOURS = dict(zip(FUNCTIONS, (BLACK, VERMILION, BLUE, GREEN), strict=True))
 
 
 class Growth(NamedTuple):
-    """What runs of Algorithm 1 to their last scale cost, by number of variables.
+    """What runs of Algorithm 1 to their last scale cost, by number of variables."""
 
-    Attributes
-    ----------
-    evaluations : ndarray of int, shape (sizes, repeats)
-    time : ndarray, shape (sizes, repeats)
-        Of the processor, in s: the shortest of some runs that are the same.
-    left : ndarray, shape (sizes, repeats)
-        The function's value at the end, 0 being its minimum, as a share of that of a point drawn at random.
-    """
-
-    evaluations: NDArray[np.int64]
-    time: Floats
+    evaluations: NDArray[np.int64]  # shape (sizes, repeats)
+    time: Floats  # shape (sizes, repeats): of the processor, in s: the shortest of some runs that are the same
+    # shape (sizes, repeats): the function's value at the end, 0 being its minimum, as a share of that of a point drawn
+    # at random
     left: Floats
 
 
@@ -194,27 +187,14 @@ def exponent(sizes: Sequence[int], cost: NDArray[Any]) -> float:
 
 
 class Data(NamedTuple):
-    """Searches and costs.
+    """Searches and costs."""
 
-    Attributes
-    ----------
-    grid : ndarray of int
-        Numbers of evaluations at which the curves are read.
-    p1 : dict of str to dict of str to ndarray, shape (problems, grid)
-        Gaps on P1, by quality and optimizer.
-    standard : dict of (int, str) to dict of str to ndarray, shape (repeats, grid)
-        Values on standard functions, by dimension and function, and by optimizer.
-    sizes : tuple of int
-        Numbers of variables over which the cost is fitted.
-    costs : dict of str to Growth
-        By function.
-    """
-
-    grid: NDArray[np.int64]
-    p1: dict[str, dict[str, Floats]]
+    grid: NDArray[np.int64]  # numbers of evaluations at which the curves are read
+    p1: dict[str, dict[str, Floats]]  # shape (problems, grid): gaps on P1, by quality and optimizer
+    # shape (repeats, grid): values on standard functions, by dimension and function, and by optimizer
     standard: dict[tuple[int, str], dict[str, Floats]]
-    sizes: tuple[int, ...]
-    costs: dict[str, Growth]
+    sizes: tuple[int, ...]  # numbers of variables over which the cost is fitted
+    costs: dict[str, Growth]  # by function
 
 
 def compute(
@@ -226,13 +206,7 @@ def compute(
     sizes: Sequence[int] = SIZES,
     seed: int = 0,
 ) -> Data:
-    """Search P1 and standard functions, and measure the cost of Algorithm 1.
-
-    Parameters
-    ----------
-    repeats : int
-        Searches per standard function and dimension, and per function and size.
-    """
+    """Search P1 and standard functions, and measure the cost of Algorithm 1, each `repeats` times."""
     grid = np.unique(np.geomspace(min(10, evaluations), evaluations, 80).astype(np.int64))
     searches = len(OPTIMIZERS) * len(names) * count
     searches += (len(OPTIMIZERS) - 1) * len(FUNCTIONS) * len(dimensions) * repeats
@@ -331,8 +305,6 @@ def draw(data: Data) -> Pictures:
             _curves(axis, grid, standard[dimension, name])
             axis.set_title(f"{name}, {dimension} variables", fontsize=10)
         row[0].set_ylabel("value above the minimum (1)")
-    for axis in axes.flat:
-        finish_axis(axis)
     legend_below(figure, axes[0, 0], len(TITLES), columnspacing=1.4)
     return {"": figure}
 

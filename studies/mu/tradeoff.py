@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from coinfer_gym.layerwise.problem import LayerwiseProblem
-from studies.drawing import finish_axis, legend_below, panels
+from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, number_text
 from studies.mu.schemes import (
     DEVICES,
@@ -35,21 +35,11 @@ SAME = 1e-9
 
 
 class Point(NamedTuple):
-    """One scheme at one cut.
+    """One scheme at one cut."""
 
-    Attributes
-    ----------
-    flops : float
-        On the device.
-    bits : float
-        That are sent.
-    delay : float
-        Of the whole task, in s.
-    """
-
-    flops: float
-    bits: float
-    delay: float
+    flops: float  # on the device
+    bits: float  # that are sent
+    delay: float  # of the whole task, in s
 
 
 Points = dict[str, dict[str, dict[int, Point]]]
@@ -161,7 +151,6 @@ def draw(points: Points) -> Pictures:
         axis.set_yscale("log")
         axis.set_title(NETWORKS[network], fontsize=10)
         axis.set_xlabel("local computation (MFLOP)", fontsize=9)
-        finish_axis(axis)
     axes[0, 0].set_ylabel("communication (kbit)", fontsize=9)
     legend_below(figure, axes[0, 0], 3)
     return {"": figure}

@@ -74,14 +74,14 @@ def test_command_makes_figures_and_skips_those_without_data(tmp_path, monkeypatc
     def find(name):
         if CATALOGUE[name].needs_data:
             raise InvalidInputError("model", "some", "pip install some")
-        return SOME._replace(name=name)
+        return SOME._replace(name=name, draw=lambda data: {})
 
     monkeypatch.setattr(command, "find", find)
     assert command.main(["--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "load: a: holds\nload: b: does not hold\n" in printed
     assert "weights: skipped: model: got 'some'. pip install some\n" in printed
-    assert (tmp_path / "load.png").is_file()
+    assert (tmp_path / "load.json").is_file()
     assert not (tmp_path / "weights.json").exists()
     assert command.main(["weights", "--out", str(tmp_path)]) == 2
     assert "error: model: got 'some'" in capsys.readouterr().err

@@ -16,21 +16,11 @@ _LEAST_POWER = 1e-12
 
 
 class Noise(nn.Module):
-    """Channel with additive white Gaussian noise.
+    """Channel with additive white Gaussian noise at a finite ratio of signal to noise in dB.
 
     Every image's feature is sent with mean power 1 a value, and noise of variance ``10**(-snr_db / 10)`` is added to
     it. The receiver knows the power that was taken out, one number an image, and puts it back. The noise comes from
     torch's default generator, which the caller seeds.
-
-    Parameters
-    ----------
-    snr_db : float
-        Ratio of signal to noise in dB.
-
-    Raises
-    ------
-    InvalidInputError
-        If the ratio is not finite.
     """
 
     def __init__(self, snr_db: float) -> None:
@@ -64,11 +54,6 @@ class Codec(nn.Module):
         Whether the feature is one of maps, ``(images, channels, rows, columns)``, or vectors, ``(images, channels)``.
     snr_db : float, optional
         Of noise on the encoded feature, as `Noise` adds it; no noise without it.
-
-    Raises
-    ------
-    InvalidInputError
-        If `sent` is out of range, or as `Noise`.
     """
 
     def __init__(self, components: Tensor, mean: Tensor, sent: int, *, maps: bool, snr_db: float | None = None) -> None:
@@ -100,17 +85,7 @@ def _layer(weight: Tensor, bias: Tensor, maps: bool) -> nn.Module:
 
 
 class CoInference(nn.Module):
-    """A network cut in two, with a link between.
-
-    Parameters
-    ----------
-    network : Chain
-        The network.
-    cut : int
-        Units on the device, 0..number of units.
-    link : nn.Module, optional
-        A `Codec` or a `Noise`; without it the feature arrives unchanged.
-    """
+    """A network whose first `cut` units are on the device, with a `Codec` or a `Noise` as the link, if any."""
 
     def __init__(self, network: Chain, cut: int, link: nn.Module | None = None) -> None:
         super().__init__()
@@ -135,18 +110,10 @@ class CoInference(nn.Module):
 
 @torch.no_grad()
 def principal_components(network: Chain, cut: int, images: Images) -> tuple[Tensor, Tensor]:
-    """Principal directions of the feature at a cut, over its channels or neurons.
+    """Principal directions of the feature at a cut over its channels, shape (channels, channels), and its mean.
 
-    Parameters
-    ----------
-    network : Chain
-        The network, left in the mode for evaluation.
-
-    Returns
-    -------
-    components : Tensor, shape (channels, channels)
-        Orthonormal, one a row, that of the largest variance first.
-    mean : Tensor, shape (channels,)
+    The directions are orthonormal, one a row, that of the largest variance first. The network is left in the mode for
+    evaluation.
     """
     network.eval()
     count = min(PRINCIPAL_IMAGES, len(images.labels))

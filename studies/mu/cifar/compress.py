@@ -17,28 +17,15 @@ from studies.mu.cifar.training import Recipe, tune
 
 @dataclass(frozen=True)
 class Design:
-    """How a network is compressed.
+    """How a network is compressed."""
 
-    Attributes
-    ----------
-    cut : int
-        Units on the device, 0..number of units.
-    retained : tuple of float
-        Retained ratios of the network's groups, in (0, 1].
-    compression : float
-        Share of the channels or neurons at the cut that the encoder keeps, in (0, 1]. A share that keeps all means
-        no codec, and so do the two outer cuts, where no feature is sent.
-    snr_db : float, optional
-        Ratio of signal to noise of the channel; no noise without it.
-    criterion : {"l1", "geometric_median"}
-        Of pruning.
-    """
-
-    cut: int
-    retained: tuple[float, ...]
+    cut: int  # units on the device, 0..number of units
+    retained: tuple[float, ...]  # retained ratios of the network's groups, in (0, 1]
+    # share of the channels or neurons at the cut that the encoder keeps, in (0, 1]. A share that keeps all means no
+    # codec, and so do the two outer cuts, where no feature is sent.
     compression: float = 1.0
-    snr_db: float | None = None
-    criterion: str = "l1"
+    snr_db: float | None = None  # ratio of signal to noise of the channel; no noise without it
+    criterion: str = "l1"  # of pruning: l1 or geometric_median
 
     def __post_init__(self) -> None:
         if not 0.0 < self.compression <= 1.0:
@@ -47,18 +34,10 @@ class Design:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a compressed network is tuned.
+    """How a compressed network is tuned."""
 
-    Attributes
-    ----------
-    prune : Recipe
-        Of the pruned network, before it is cut.
-    codec : Recipe
-        Of everything end to end, with the codec and the noise in place.
-    """
-
-    prune: Recipe
-    codec: Recipe
+    prune: Recipe  # of the pruned network, before it is cut
+    codec: Recipe  # of everything end to end, with the codec and the noise in place
 
 
 def compress(network: Chain, design: Design, images: Images, tuning: Tuning) -> CoInference:

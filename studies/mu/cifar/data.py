@@ -26,16 +26,10 @@ _SHIFT = 4  # pixels that a training image is moved at most
 
 @dataclass(frozen=True)
 class Images:
-    """Images with their classes.
+    """Images with their classes."""
 
-    Attributes
-    ----------
-    pixels : Tensor, shape (images, 3, 32, 32), uint8
-    labels : Tensor, shape (images,), int64
-    """
-
-    pixels: Tensor
-    labels: Tensor
+    pixels: Tensor  # uint8, shape (images, 3, 32, 32)
+    labels: Tensor  # int64, shape (images,)
 
     def __getitem__(self, chosen: slice | Tensor) -> Images:
         return Images(self.pixels[chosen], self.labels[chosen])
@@ -47,34 +41,17 @@ def data_folder() -> Path:
 
 
 def read_cifar10(path: Path, count: int | None = None) -> Images:
-    """Images and classes of an archive, in colour.
-
-    Parameters
-    ----------
-    count : int, optional
-        How many, evenly spread over the file; all without it.
-    """
+    """Images and classes of an archive, in colour: all, or `count` evenly spread over the file."""
     pixels, labels = read_jpegs(path, "RGB", count)
     return Images(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.astype(np.int64)))
 
 
 def read_jpegs(path: Path, mode: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Decode an archive of CIFAR-10 as JPEG files.
+    """Decode all images of an archive, or `count` evenly spread over it, which may be sorted by class.
 
-    Parameters
-    ----------
-    path : Path
-        NumPy archive with ``jpeg``, uint8, the files one after the other, ``offsets``, int64 of shape (n+1,), where
-        each begins, and ``labels``, uint8 of shape (n,).
-    mode : {"RGB", "L"}
-        In colour, or in grey by the luma of ITU-R 601.
-    count : int, optional
-        How many, evenly spread over the file, which may be sorted by class; all without it.
-
-    Returns
-    -------
-    pixels : ndarray, shape (count, 32, 32, 3) or (count, 32, 32), uint8
-    labels : ndarray, shape (count,), uint8
+    The NumPy archive holds ``jpeg``, uint8, the files one after the other, ``offsets``, int64 of shape (n+1,), where
+    each begins, and ``labels``, uint8 of shape (n,). `mode` is ``RGB``, or ``L`` for grey by the luma of ITU-R 601.
+    Returned are uint8 pixels of shape (count, 32, 32, 3) or (count, 32, 32), and labels of shape (count,).
     """
     if not path.is_file():
         raise InvalidInputError("data", str(path), f"There is no such file: let {DATA} name the folder of {TRAIN}.")

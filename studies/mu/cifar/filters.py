@@ -31,14 +31,10 @@ def _check_ratios(name: str, retained: Sequence[float]) -> None:
 def prune_filters(network: Chain, retained: Sequence[float], criterion: str = "l1") -> Chain:
     """Copy of a network without some of its filters and neurons, at retained ratios of its groups in (0, 1].
 
-    In RegNet the residual channels of a stage are ranked by the scores summed over all layers that write them. Inside
-    a block whole groups of the grouped convolution stay, ranked by the summed scores of the first two convolutions.
-
-    Parameters
-    ----------
-    criterion : {"l1", "geometric_median"}
-        Filters that stay: those with the largest L1 norm of weights (without bias and norm, Li et al. 2017), or with
-        the largest sum of Euclidean distances to the other filters of their layer (He et al. 2019).
+    Of each layer those filters stay that have the largest L1 norm of weights (``l1``, without bias and norm, Li et al.
+    2017), or the largest sum of Euclidean distances to the others (``geometric_median``, He et al. 2019). In RegNet the
+    residual channels of a stage are ranked by the scores summed over all layers that write them. Inside a block whole
+    groups of the grouped convolution stay, ranked by the summed scores of the first two convolutions.
     """
     if criterion not in CRITERIA:
         raise InvalidInputError("criterion", criterion, nearest(criterion, CRITERIA))

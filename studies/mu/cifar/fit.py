@@ -46,25 +46,13 @@ Additive = tuple[float, Array, NDArray[np.int64], Array]
 
 
 class Measurements(NamedTuple):
-    """Measured designs of one network.
-
-    Attributes
-    ----------
-    network : str
-    unpruned : float
-        Accuracy of the network as it is.
-    names : tuple of str
-        Of the features.
-    features : ndarray, shape (n, d)
-        As `write_features` writes them.
-    accuracy : ndarray, shape (n,)
-    """
+    """Measured designs of one network."""
 
     network: str
-    unpruned: float
-    names: tuple[str, ...]
-    features: Array
-    accuracy: Array
+    unpruned: float  # accuracy of the network as it is
+    names: tuple[str, ...]  # of the features
+    features: Array  # shape (n, d): as `write_features` writes them
+    accuracy: Array  # shape (n,)
 
 
 def read_measurements(path: Path) -> Measurements:
@@ -124,13 +112,8 @@ def make_predictor(
     """Predictor of the best regressor that can be shipped, and all scores: Table IV's six, and `DistilledTrees`.
 
     The best has the largest adjusted R2 in cross-validation. In-sample scores, on the designs that a regressor was
-    fitted to, are listed too. The scores of Mu et al. (Table IV) cannot be in-sample: they rank a decision tree last,
-    which makes no in-sample error at scikit-learn's settings.
-
-    Returns
-    -------
-    scores : list of dict
-        Fields of `regress.Score`, and ``scored``: ``"cross_validation"`` or ``"in_sample"``.
+    fitted to, are listed too; ``scored`` tells them apart. The scores of Mu et al. (Table IV) cannot be in-sample: they
+    rank a decision tree last, which makes no in-sample error at scikit-learn's settings.
     """
     X, y, names = measured.features, measured.accuracy, measured.names
     makers: dict[str, Callable[[int], regress.Regressor]] = {**regress.DEFAULTS, "DistilledTrees": _taught(measured)}

@@ -48,43 +48,21 @@ LONGER = 4
 
 
 class Work(NamedTuple):
-    """One row to measure.
+    """One row to measure."""
 
-    Attributes
-    ----------
-    number : int
-        Of the design, from 0; also of the seed of its tuning.
-    design : Design
-        What to measure.
-    curve : str
-        Name of its curve; empty for random designs.
-    longer : int
-        Times as many updates in both steps of tuning.
-    """
-
-    number: int
-    design: Design
-    curve: str = ""
-    longer: int = 1
+    number: int  # of the design, from 0; also of the seed of its tuning
+    design: Design  # what to measure
+    curve: str = ""  # name of its curve; empty for random designs
+    longer: int = 1  # times as many updates in both steps of tuning
 
 
 @dataclass(frozen=True)
 class Source:
-    """Network, images and tuning that the designs are measured with.
+    """Network, images and tuning that the designs are measured with."""
 
-    Attributes
-    ----------
-    weights : Path
-        Folder of a trained network.
-    data : Path
-        Folder of the images.
-    tuning : Tuning
-        How a compressed network is tuned; the seeds are those of design 0.
-    """
-
-    weights: Path
-    data: Path
-    tuning: Tuning
+    weights: Path  # folder of a trained network
+    data: Path  # folder of the images
+    tuning: Tuning  # how a compressed network is tuned; the seeds are those of design 0
 
 
 def draw_design(network: Network, number: int, *, noise: bool = False, criterion: str = "l1", seed: int = 0) -> Design:
@@ -134,11 +112,8 @@ def uniform_designs(network: Chain, count: int, criterion: str = "l1") -> list[W
 def chosen_designs(network: Chain, path: Path) -> list[Work]:
     """Given designs, each to be measured with the usual tuning and with a longer one.
 
-    Parameters
-    ----------
-    path : Path
-        CSV file with the columns ``curve`` (the name of a design), ``cut``, ``retained_<group>`` of every group,
-        ``compression`` and ``criterion``; others are ignored.
+    The CSV file has the columns ``curve`` (the name of a design), ``cut``, ``retained_<group>`` of every group,
+    ``compression`` and ``criterion``; others are ignored.
     """
     if not path.is_file():
         raise InvalidInputError("designs", str(path), "There is no such file.")
@@ -165,19 +140,11 @@ def _twice(points: Sequence[tuple[str, Design]]) -> list[Work]:
 
 
 def sweep(source: Source, work: Sequence[Work], output: Path, *, jobs: int = 1) -> list[dict[str, Any]]:
-    """Measure designs, and write every result as soon as it is known.
+    """Measure designs whose numbers are not in the file yet, and write every result as soon as it is known.
 
-    Parameters
-    ----------
-    work : sequence of Work
-        Designs whose numbers are in the file already are not measured again.
-
-    Returns
-    -------
-    list of dict
-        All rows of the file by number: ``curve`` if it has one, ``design``, ``cut``, ``retained_<group>``,
-        ``compression``, ``sent_channels`` and ``sent_values`` of one image (0 if nothing is sent), ``snr_db``
-        (empty without noise), ``accuracy`` on all test images, and ``seconds`` of processor time.
+    Returns all rows of the file by number: ``curve`` if it has one, ``design``, ``cut``, ``retained_<group>``,
+    ``compression``, ``sent_channels`` and ``sent_values`` of one image (0 if nothing is sent), ``snr_db`` (empty
+    without noise), ``accuracy`` on all test images, and ``seconds`` of processor time.
     """
     rows = _read_rows(output, work, _network(source.weights).name)
     done = {int(row["design"]) for row in rows}

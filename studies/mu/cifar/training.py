@@ -37,27 +37,14 @@ WEIGHTS, DESCRIPTION, LOG, PROGRESS = "model.safetensors", "training.json", "log
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained or tuned.
+    """How a network is trained or tuned."""
 
-    Attributes
-    ----------
-    updates : int
-        Steps of stochastic gradient descent with Nesterov's momentum 0.9, in 16-bit brain floats.
-    batch : int
-        Images an update.
-    learning_rate : float
-        Peak of the rate, which rises over the first 15 % of the updates and then falls linearly to 0.
-    weight_decay : float
-        Of every weight.
-    seed : int
-        Of the first weights, the order of the images, their shifts, and dropout.
-    """
-
-    updates: int = 9750
-    batch: int = 128
+    updates: int = 9750  # steps of stochastic gradient descent with Nesterov's momentum 0.9, in 16-bit brain floats
+    batch: int = 128  # images an update
+    # peak of the rate, which rises over the first 15 % of the updates and then falls linearly to 0
     learning_rate: float = 0.1
-    weight_decay: float = 5e-4
-    seed: int = 0
+    weight_decay: float = 5e-4  # of every weight
+    seed: int = 0  # of the first weights, the order of the images, their shifts, and dropout
 
     def __post_init__(self) -> None:
         check_recipe(self, ("updates", "batch"))
@@ -70,14 +57,10 @@ def tune(
     momentum: Sequence[Tensor] | None = None,
     first: int = 0,
 ) -> Iterator[float]:
-    """Train a network in place.
+    """Train a network in place; yields the loss of every update.
 
-    Parameters
-    ----------
-    momentum : sequence of Tensor, optional
-        One buffer per parameter, updated in place, to resume a training; zeros at the start.
-    first : int
-        First update to run. The random draws of an update depend on its number alone.
+    To resume a training, give its momentum, one buffer per parameter (updated in place, zeros at the start), and its
+    first update. The random draws of an update depend on its number alone.
     """
     parameters = list(network.parameters())
     buffers = [torch.zeros_like(weight) for weight in parameters] if momentum is None else list(momentum)
@@ -142,10 +125,7 @@ def load_network(folder: Path) -> Chain:
 def train(name: str, data: Path, output: Path, recipe: Recipe, threads: int) -> dict[str, Any]:
     """Train a network and write it with its log; an interrupted training continues, and a finished one is not repeated.
 
-    Returns
-    -------
-    dict
-        The settings, and the ``accuracy`` on the test images.
+    Returns the settings, and the ``accuracy`` on the test images.
     """
     made_by = {"network": name, **asdict(recipe), "threads": threads, "versions": versions(), "machine": machine()}
     description, log, progress = output / DESCRIPTION, output / LOG, output / PROGRESS

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -13,8 +12,7 @@ from rliable.metrics import aggregate_iqm, probability_of_improvement
 from agents.held_out import SELECTION_SEED
 from baselines.output import csv_text
 from coinfer_gym import InvalidInputError
-from studies.agents import evidence
-from studies.agents.evidence import bootstrap, improvement, main, read_sweep
+from studies.agents.evidence import _efficiency_rows, bootstrap, improvement, main, read_sweep
 from studies.agents.evidence_data import front
 from studies.agents.sweep_config import BOUNDS, METRICS, list_runs, load_sweep
 
@@ -150,22 +148,6 @@ def test_efficiency_counts_runs_that_never_get_there(results):
     assert float(third["decisions"]) == 1000.0
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    monkeypatch.setattr(evidence, "write_pictures", lambda *_: None)
-
-
-@pytest.mark.usefixtures("no_pictures")
-def test_a_share_that_most_runs_never_reach_has_no_decisions(tmp_path):
-    folder = make_sweep(tmp_path / "sweep")
-    for path in folder.glob("SAC/*/evaluations.csv"):
-        write(path, ("timesteps", "delivered"), [(0, 0.1), (1000, 0.37)])
-    assert main([str(folder), "--out", str(tmp_path / "out")]) == 0
-    rows = {(row["algorithm"], float(row["share_of_target"])): row for row in table(tmp_path / "out/efficiency.csv")}
-    assert (rows["SAC", 0.95]["reached"], rows["SAC", 0.95]["decisions"]) == ("0", "")
-    assert rows["SAC", 0.9]["reached"] == "4"
-
-
 def test_curves_are_those_of_the_evaluations(results):
     """Of four runs one ends at 0.39, and three at 0.4; the target has 0.4 in these worlds, the clairvoyant 0.5."""
     rows = {(row["algorithm"], int(row["timesteps"])): row for row in table(results / "curves.csv")}
@@ -186,23 +168,6 @@ def test_front_of_known_points():
     assert front(quality, violated).tolist() == [True, True, False, True, True, True]  # the third one loses to two
     assert front(-quality, violated).tolist() == [False, False, False, False, True, False]
     assert front(quality, np.zeros(6)).tolist() == [False] * 5 + [True]
-
-
-@pytest.mark.usefixtures("no_pictures")
-@pytest.mark.parametrize(
-    ("violated", "on"),
-    [
-        ({"PPO": 0.9, "SAC": 0.001}, {"PPO": "true", "SAC": "true"}),
-        ({"PPO": 0.0, "SAC": 0.0}, {"PPO": "true", "SAC": "false"}),
-    ],
-)
-def test_summary_marks_the_front(tmp_path, violated, on):
-    """PPO earns more than SAC; references, which miss nothing, are not part of it."""
-    folder = make_sweep(tmp_path / "sweep", violated=violated)
-    assert main([str(folder), "--out", str(tmp_path / "out")]) == 0
-    rows = {row["algorithm"]: row for row in table(tmp_path / "out/summary.csv")}
-    assert {label: row["front"] for label, row in rows.items()} == on | {"planned": "", "myopic": ""}
-    assert {label: float(rows[label]["violated"]) for label in violated} == pytest.approx(violated)
 
 
 def test_intervals_of_the_front_are_over_runs(results):
@@ -241,22 +206,24 @@ def test_worlds_are_drawn_where_asked():
     assert 1.0 < low < 2.5 < 4.5 < high < 6.0
 
 
-@pytest.mark.usefixtures("no_pictures")
-def test_unfinished_runs_are_left_out_and_told(tmp_path, capsys):
+def test_the_front_has_no_references(tmp_path):
+    """PPO earns more than SAC; references, which miss nothing, are not part of it."""
+    folder = make_sweep(tmp_path / "sweep", violated={"PPO": 0.9, "SAC": 0.001})
+    assert read_sweep(folder).front == ["PPO", "SAC"]
+    assert read_sweep(make_sweep(tmp_path / "other", violated={"PPO": 0.0, "SAC": 0.0})).front == ["PPO"]
+
+
+def test_runs_that_are_not_finished_or_never_reach_a_share(tmp_path):
     scores = default_scores()
-    folder = make_sweep(tmp_path / "sweep", scores | {"SAC": scores["SAC"][:0], "PPO": scores["PPO"][:3]})
-    assert main([str(folder), "--out", str(tmp_path / "out")]) == 0
-    assert "5 runs are not finished" in capsys.readouterr().err
-    assert {row["algorithm"] for row in table(tmp_path / "out/scores.csv")} == {"PPO"}
-
-
-def spoil_config(folder):
-    (folder / "sweep.yaml").unlink()
-
-
-def spoil_runs(folder):
-    for path in ("PPO", "SAC"):
-        shutil.rmtree(folder / path)
+    folder = make_sweep(tmp_path / "sweep", scores | {"PPO": scores["PPO"][:0], "SAC": scores["SAC"][:3]})
+    for path in folder.glob("SAC/*/evaluations.csv"):
+        write(path, ("timesteps", "delivered"), [(0, 0.1), (1000, 0.37)])
+    evidence = read_sweep(folder)
+    assert len(evidence.missing) == 5
+    assert list(evidence.agents) == ["SAC"]
+    rows = {row[1]: row[2:5] for row in _efficiency_rows(evidence)[1:]}
+    assert rows[0.95] == (3, 0, "")
+    assert rows[0.9][1] == 3
 
 
 def spoil_reference(folder):
@@ -264,18 +231,9 @@ def spoil_reference(folder):
     path.write_text(path.read_text(encoding="utf-8")[:200].rsplit("\n", 1)[0], encoding="utf-8")
 
 
-def spoil_evaluation(folder):
-    path = next(folder.glob("PPO/*/evaluation.csv"))
-    path.write_text(path.read_text(encoding="utf-8")[:-30], encoding="utf-8")
-
-
 def spoil_number(folder):
     path = next(folder.glob("PPO/*/evaluation.csv"))
     path.write_text(path.read_text(encoding="utf-8").replace("0.02", "x"), encoding="utf-8")
-
-
-def spoil_results(folder):
-    next(folder.glob("PPO/*/results.json")).write_text("{", encoding="utf-8")
 
 
 def spoil_column(folder):
@@ -286,12 +244,8 @@ def spoil_column(folder):
 @pytest.mark.parametrize(
     ("spoil", "hint"),
     [
-        (spoil_config, "studies.agents.sweep"),
-        (spoil_runs, "None of its runs is finished"),
         (spoil_reference, r"reference\.csv.*has not played all worlds"),
-        (spoil_evaluation, r"evaluation\.csv.*"),
         (spoil_number, r"evaluation\.csv.*must be a number"),
-        (spoil_results, r"results\.json.*damaged"),
         (spoil_column, r"evaluations\.csv.*no column 'delivered'"),
     ],
 )

@@ -154,18 +154,11 @@ def point(**keywords):
 @pytest.mark.parametrize(
     ("change", "hint"),
     [
-        ({"world": 4}, "worlds"),
         ({"worlds": 0}, "greater than or equal to 1"),
-        ({"axes": {}}, "axes"),
-        ({"axes": {"one": {"points": {}}}}, "points"),
-        ({"agents": {"agent": "bert-multimodel"}}, "bert-multimodal"),
-        ({"policies": {"myopic exact": {"policy": "myopic_exakt"}}}, "myopic_exact"),
         ({"policies": MYOPIC | {"agent": {"policy": "random"}}}, "label"),
-        ({"policies": MYOPIC | {BOUND: {"policy": "random"}}}, "label"),
         ({"target": "myopic"}, "myopic exact"),
         ({"axes": {"one": DOPPLER | {"trained": 0.3}}}, "0.25"),
         (point(dopler=1.0), r"axis 'one', point 1.*doppler"),
-        (point(doppler=-1.0), r"axis 'one', point 1.*doppler"),
         (point(battery_capacity=2.0), "trained with"),
         (point(channel="trace", channel_trace=f"${{{DATA}}}/none.csv"), DATA),
     ],

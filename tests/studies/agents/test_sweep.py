@@ -42,7 +42,6 @@ CONTENT = {
     },
     "entries": {"PPO": PPO},
 }
-BROKEN = {"algo": "ppo", "hyperparams": {"n_envs": 1, "n_steps": 1}}  # stable-baselines3 refuses that
 
 
 def write_config(folder, **changes):
@@ -146,19 +145,6 @@ def test_a_killed_run_is_resumed(copy, capsys):
     assert content(other) == untouched
 
 
-def test_a_failing_entry_is_told_and_the_others_finish(copy, capsys):
-    killed = copy / "out" / "PPO" / "seed_20000"
-    (killed / "results.json").unlink()
-    config = write_config(copy, entries={"broken": BROKEN, "PPO": PPO})
-    assert main([str(config), "--out", str(copy / "out"), "--jobs", "2"]) == 1
-    said = capsys.readouterr()
-    assert "1 resumed, 0 evaluated, 2 failed, 1 finished before" in said.out
-    assert said.err.count("studies.agents.sweep: broken, seed") == 2
-    assert "n_steps" in said.err
-    assert "Traceback" in (copy / "out/broken/seed_10000/train.log").read_text(encoding="utf-8")
-    assert read_sweep(copy / "out").missing == ["broken, seed 10000", "broken, seed 20000"]
-
-
 def test_damaged_runs_are_told(copy, capsys):
     first, second = (copy / "out" / "PPO" / f"seed_{seed}" for seed in (10_000, 20_000))
     (first / "results.json").write_text("{", encoding="utf-8")
@@ -172,6 +158,7 @@ def test_damaged_runs_are_told(copy, capsys):
     assert "results are damaged. Delete its folder" in told
     assert "PPO, seed 20000" in told
     assert "Train again" in told
+    assert "Traceback" in (second / "train.log").read_text(encoding="utf-8")
     assert content(first) == before
 
 
@@ -204,19 +191,13 @@ def test_a_changed_reference_is_played_anew(copy):
 @pytest.mark.parametrize(
     ("changes", "hint"),
     [
-        ({"seed": 1}, "seeds"),
-        ({"seeds": 0}, "greater than or equal"),
         ({"target": "myopic"}, "myopic exact"),
         ({"evaluation": {"worlds": 10, "seed": 9995}}, "Frozen worlds end before"),
         ({"entries": {"PPO": {"wrapper": []}}}, "algo"),
         ({"entries": {"PPO": PPO | {"seed": 1}}}, "The sweep sets it"),
         ({"entries": {"PPO": PPO | {"eval_lanes": 1}}}, "under 'common'"),
-        ({"entries": {"PPO": PPO | {"eval_frequency": 1}}}, "eval_freq"),
-        ({"entries": {"PPO": {"algo": "ppo", "hyperparams": {"gama": 1}}}}, "gamma"),
         ({"entries": {"../PPO": PPO}}, "letters"),
         ({"entries": {"thrifty": PPO}}, "different labels"),
-        ({"entries": {"PPO": PPO | {"start": "nowhere"}}}, "no such file"),
-        ({"references": {"myopic exact": {"policy": "myopic_exac"}}}, "myopic_exact"),
     ],
 )
 def test_mistakes_in_a_config_are_told_before_anything_runs(tmp_path, changes, hint, capsys):

@@ -26,7 +26,6 @@ from studies.lyu.autoencoder import (  # noqa: E402
     make_autoencoder,
     normalize,
     read_cifar10_grey,
-    read_digits,
     theorem_constant,
     train,
 )
@@ -63,11 +62,6 @@ def test_the_form_is_symmetric_and_every_layer_a_block(name: str, layers: int) -
     assert prune(network, 0.5).kept == round(0.5 * sum(weight.numel() for weight in network.parameters()))
 
 
-def test_unknown_networks_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="Did you mean 'FCDNN-8'"):
-        make_autoencoder("FCDNN8", 64)
-
-
 def test_training_learns_and_is_the_same_again_whatever_the_global_generator() -> None:
     images = inputs(96, 64)
     states = []
@@ -84,13 +78,6 @@ def test_training_learns_and_is_the_same_again_whatever_the_global_generator() -
     assert torch.equal(*states)
     other = make_autoencoder("FCDNN-8", 64, seed=1)
     assert not torch.equal(next(other.parameters()), next(make_autoencoder("FCDNN-8", 64).parameters()))
-
-
-def test_digits_are_rows_of_norm_one() -> None:
-    pytest.importorskip("sklearn")
-    digits = read_digits()
-    assert digits.shape == (1797, 64)
-    torch.testing.assert_close(torch.linalg.vector_norm(digits, dim=1), torch.ones(1797))
 
 
 def test_cifar10_is_read_in_grey_and_spread_over_the_file(tmp_path: Path) -> None:
@@ -131,7 +118,7 @@ def test_constant_is_the_largest_product_of_all_other_layers() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_bounds_hold_for_any_input_and_one_is_below_the_other(method: str, seed: int) -> None:
     images = torch.randn(200, 6, generator=torch.Generator().manual_seed(seed))
     images = normalize(images)

@@ -54,10 +54,8 @@ def small_maps():
     return regimes.compute((NAME,), (9, 7))
 
 
-@pytest.mark.parametrize("figure", ["delay", "energy"])
-def test_designs_are_the_conic_optimum_and_the_sca(tmp_path, figure):
-    study = schemes.STUDIES[("delay", "energy").index(figure)]
-    summary, rows = make_and_read(study, tmp_path, ("", "_distortion"), names=(NAME,), points=3)
+def test_designs_are_the_conic_optimum_and_the_sca(tmp_path):
+    summary, rows = make_and_read(schemes.STUDIES[0], tmp_path, ("", "_distortion"), names=(NAME,), points=3)
     assert failures(summary) == []
     assert len(rows) == len(SCENARIOS) * len(schemes.SPLITS) * len(SCHEMES) * 3
     ends = {"on_device": {"BERT": 12, "BART": 6}, "on_server": {"BERT": 0, "BART": 0}}
@@ -65,7 +63,7 @@ def test_designs_are_the_conic_optimum_and_the_sca(tmp_path, figure):
     infeasible = 0
     for row in rows[::9]:
         network, scheme = row["network"], row["scheme"]
-        changes = {f"{figure}_budget": float(row["budget"]), **ratios.get(scheme, {})}
+        changes = {"delay_budget": float(row["budget"]), **ratios.get(scheme, {})}
         problem = problem_of(network, **changes)
         if scheme == "fixed_power":
             problem = replace(problem, power_min=problem.power_max)
@@ -121,8 +119,7 @@ def test_maps_are_the_conic_optimum(tmp_path):
             )
 
 
-@pytest.mark.parametrize("budget", schemes.BUDGETS, ids=lambda budget: budget.name)
-@pytest.mark.parametrize("network", SCENARIOS)
+@pytest.mark.parametrize(("budget", "network"), zip(schemes.BUDGETS, SCENARIOS, strict=True), ids=["delay", "energy"])
 def test_onsets_part_the_feasible_budgets_from_the_others(budget, network):
     found = schemes.find_onsets(budget)[network]
     for name, of in found.items():

@@ -156,8 +156,8 @@ def test_optimizer(tmp_path):
         tmp_path,
         scenarios=(("alexnet", "rpi3b", "4g"),),
         evaluations=200,
-        each_cut_evaluations=1000,
-        nodes=300,
+        each_cut_evaluations=500,
+        nodes=100,
         sizes=(2, 4),
         repeats=1,
     )

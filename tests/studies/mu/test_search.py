@@ -44,16 +44,16 @@ def test_verdict_can_fail():
 
 
 def test_figure_writes_what_the_searches_found(tmp_path):
-    options = {"names": ("rate_distortion",), "count": 2, "evaluations": 300, "repeats": 2, "dimensions": (3,)}
+    options = {"names": ("rate_distortion",), "count": 2, "evaluations": 100, "repeats": 2, "dimensions": (3,)}
     summary, rows = make_and_read(figure.STUDIES[0], tmp_path, **options, sizes=(2, 4))
     assert {"scipy", "cma", "pymoo"} <= set(summary["settings"]["optimizers made with"])
     for name, optimizer in OPTIMIZERS.items():
         gaps = []
         for i, (problem, optimum) in enumerate(draw_problems("rate_distortion", 2)):
-            result = optimizer(P1Search(problem), 300, i)
+            result = optimizer(P1Search(problem), 100, i)
             gaps.append(optimum.quality + (result.fun if result.success else 0.0))
         (row,) = (
-            row for row in rows if (row["of"], row["name"], row["evaluations"]) == (name, "rate_distortion", "300")
+            row for row in rows if (row["of"], row["name"], row["evaluations"]) == (name, "rate_distortion", "100")
         )
         assert float(row["median"]) == pytest.approx(np.mean(gaps), rel=1e-5)
         assert float(row["quartile_1"]) == pytest.approx(0.75 * min(gaps) + 0.25 * max(gaps), rel=1e-5)

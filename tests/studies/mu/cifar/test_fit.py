@@ -77,9 +77,7 @@ def data():
 @pytest.mark.parametrize(
     "regressor",
     [
-        GradientBoostingRegressor(random_state=0),
         GradientBoostingRegressor(n_estimators=40, learning_rate=0.3, max_depth=4, subsample=0.5, random_state=0),
-        BaggingRegressor(random_state=0),
         BaggingRegressor(max_features=0.5, random_state=0),
         RandomForestRegressor(n_estimators=10, random_state=0),
         DecisionTreeRegressor(random_state=0),
@@ -154,17 +152,6 @@ def test_trees_learn_from_a_smooth_teacher_what_few_designs_show(tmp_path, monke
         assert (regressor.predict(more) >= regressor.predict(X) - 1e-12).all()
 
 
-def test_the_fit_is_repeatable_and_its_scores_are_those_of_regress(fitted):
-    path, output = fitted
-    given = read_measurements(path)
-    made, scores = make_predictor(given, "alexnet", 3, load_regression_predictor(output).made_by)
-    assert made.to_json() == output.read_text()
-    linear = regress.compare_regressors(
-        given.features, given.accuracy, given.names, seed=3, makers={"Linear": lambda seed: LinearRegression()}
-    )[0]
-    assert scores[5]["mse"] == linear.mse
-
-
 def test_noise_is_a_feature_where_it_was_measured(tmp_path):
     rows = measured(5, noisy=True)
     given = read_measurements(write(tmp_path / "noise.csv", rows))
@@ -178,9 +165,7 @@ def test_noise_is_a_feature_where_it_was_measured(tmp_path):
     [
         (lambda row: row.update(accuracy="much"), r"rows\[1\]: accuracy: got 'much'"),
         (lambda row: row.update(accuracy="86"), "shares, not per cent"),
-        (lambda row: row.update(accuracy="-0.1"), r"rows\[1\]: accuracy: got '-0.1'. It is at least 0"),
         (lambda row: row.update(retained_fc1="0"), r"rows\[1\]: retained_fc1: got '0'"),
-        (lambda row: row.update(compression="1.5"), r"rows\[1\]: compression"),
         (lambda row: row.update(sent_values="-3"), r"rows\[1\]: sent_values"),
         (lambda row: row.update(snr_db="20"), r"rows\[0\]: snr_db"),
     ],
