@@ -40,7 +40,8 @@ test: lint  ## lint, types and all tests, on JOBS processes
 
 test-interpreted: $(STAMP)  ## the tests of physics, step and optimum without compilation, as a debugger runs them
 	NUMBA_DISABLE_JIT=1 $(PY) -m pytest -n $(JOBS) --dist loadfile tests/coinfer_gym/test_physics.py \
-	    $(addprefix tests/coinfer_gym/laim/test_,distortion.py dynamics.py optimum.py predictor.py problem.py)
+	    $(addprefix tests/coinfer_gym/laim/test_,distortion.py dynamics.py optimum.py predictor.py problem.py) \
+	    $(addprefix tests/coinfer_gym/layerwise/test_,network.py predictor.py problem.py)
 
 bench: $(STAMP)  ## train an agent and compare it with every baseline (five minutes on two cores)
 	$(PY) -m agents.train --config configs/agents/bench.yml --overwrite

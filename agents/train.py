@@ -236,7 +236,9 @@ def _table(scores: dict[str, dict[str, float]]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m agents.train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m agents.train", description="Train an agent. --resume continues a run, also after it was killed."
+    )
     parser.add_argument(
         "--config", help="YAML file with any of the options below by name; the command line overrides it"
     )

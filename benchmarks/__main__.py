@@ -16,9 +16,13 @@ RESULTS = Path(__file__).with_name("results.json")
 
 def main() -> None:
     """Measure the chosen parts; the others keep the figures of their last run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="parts to run; all where none is named")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure speed, print the figures and store them."
+    )
+    parser.add_argument("parts", nargs="*", help=f"parts to run, of {', '.join(PARTS)} (default: all)")
     chosen = parser.parse_args().parts or PARTS
+    if not set(chosen) <= set(PARTS):
+        parser.error(f"unknown part, choose from {', '.join(PARTS)}")
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for part in chosen:
         figures = importlib.import_module(f"benchmarks.{part}").measure()

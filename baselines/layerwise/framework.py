@@ -3,7 +3,7 @@
 - Parameters generator: `ParametersGenerator`, from the unit cube to designs and back. What a scheme does not decide
   is fixed in it, so that a scheme of fewer decisions is a generator.
 - Accuracy predictor: that of the problem (`coinfer_gym.layerwise.predictor.RegressionPredictor`).
-- Delay calculator: `DELAY_CALCULATOR` (eqs. 2-6), or `ENERGY_CALCULATOR`, which Sec. V-C names as its replacement.
+- Delay calculator: `DELAY_CALCULATOR` (eq. 2, eq. 3, eq. 4, eq. 5), or `ENERGY_CALCULATOR`, which Sec. V-C names as its replacement.
 - Optimizer: `run_algorithm_1`, as printed; `run_and_mutate` and `search_each_cut`, which do not stop there; or any of
   `baselines.search.OPTIMIZERS`.
 
@@ -132,7 +132,7 @@ class ParametersGenerator:
     ----------
     problem : LayerwiseProblem
     cuts : tuple of int, optional
-        First and last cut; all of them where None. Equation (7) leaves out cut 0, the image sent as it is.
+        First and last cut; all of them where None. Mu et al., eq. 7, leaves out cut 0, the image sent as it is.
     prune, compress : bool
         Whether ratios and compression are free; fixed at 1 where not.
 

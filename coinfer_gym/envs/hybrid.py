@@ -82,4 +82,4 @@ def _count_cuts(env: gym.Env[Any, Any], wrapper: str) -> int:
 def check_actions(env: gym.Env[Any, Any], wrapper: str) -> None:
     """Raise `InvalidInputError` if a wrapper has changed the action space."""
     if env.action_space != env.unwrapped.action_space:
-        raise InvalidInputError(f"{wrapper}: env", env, "It goes inside a wrapper that changes the action space.")
+        raise InvalidInputError(f"{wrapper}: env", env, "Apply it before a wrapper that changes the action space.")

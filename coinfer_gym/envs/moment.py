@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from coinfer_gym.budgets import excess, meets
 from coinfer_gym.envs.subjects import Depiction, Info, Subject
 from coinfer_gym.physics import transmission_rate
 from coinfer_gym.world import World
@@ -137,4 +138,4 @@ def digits(value: float) -> str:
 
 def excess_text(spent: float, budget: float) -> str:
     """By how much a budget is exceeded; empty where it is met."""
-    return f"{100.0 * (spent / budget - 1.0):+.0f} %" if spent > budget * 1.00001 else ""
+    return f"{100.0 * excess(spent, budget):+.0f} %" if not meets(spent, budget) else ""

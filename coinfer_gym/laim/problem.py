@@ -500,7 +500,10 @@ def evaluate(
     frequency_device: float,
     frequency_server: float,
 ) -> tuple[float, float, float, float, float, float]:
-    """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision (eqs. 2-9)."""
+    """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision.
+
+    Lyu et al., eq. 2 (rate), eqs. 4 and 5 (device), eqs. 6 and 7 (upload), eqs. 8 and 9 (server).
+    """
     h, cut = hardware[0], cuts[s]
     c_d, c_s = h.flops_per_cycle_device, h.flops_per_cycle_server
     delay_device = physics.compute_delay(retained_device, cut.flops_device, frequency_device, c_d)

@@ -1,6 +1,7 @@
-"""Other ways to act in LAIM-v0, and more to learn from it: a grid, cut apart, kept budgets, shares of them, regret.
+"""Wrappers for LAIM-v0: discrete actions, budgets that are kept, shares of the budgets, and regret.
 
-`HybridActions` goes around Layerwise-v0 as well; the others solve problem P1, which is LAIM-v0's own.
+All of them solve P1, the optimisation problem of Lyu et al. (eq. 44). `coinfer_gym.envs.hybrid.HybridActions`, with the
+cut as a whole number, works in every environment.
 """
 
 from __future__ import annotations
@@ -283,7 +284,7 @@ def act_within(problem: Problem, tasks: NDArray[np.float64], shares: NDArray[np.
 class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordConstructorArgs):
     """Tell after every step how far the delivered quality stayed behind the exact optimum of the same task.
 
-    For every agent: it adds to ``info`` alone, and goes around or inside the other wrappers.
+    For every agent. It only adds to ``info``. Put it inside or outside other wrappers.
     ``info["optimal_quality"]`` is the best quality that any decision could have delivered for the task within what
     waiting had left of its budgets, knowing the true gain, 0 where none could deliver; a battery is not considered.
     ``info["regret"]`` is that less ``info["delivered"]``. Both are 0.0 at reset.
@@ -333,7 +334,7 @@ class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordCo
 def _unwrap(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
     """The environment inside all wrappers, if it is LAIM-v0."""
     if not isinstance(env.unwrapped, LAIMEnv):
-        raise InvalidInputError(f"{wrapper}: env", env, "It goes around LAIM-v0.")
+        raise InvalidInputError(f"{wrapper}: env", env, "This wrapper works with LAIM-v0 only.")
     return env.unwrapped
 
 

@@ -207,7 +207,7 @@ class Network:
 
     @property
     def cuts(self) -> int:
-        """Number of cuts, `N + 1`."""
+        """Number of cuts, `N + 1`: 0 sends the image itself. Mu et al., eq. 7, counts from 1, without that cut."""
         return len(self.blocks) + 1
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The latency problem of Mu et al. (eqs. 6-9): one task to cut, prune, compress, clock and send, and its solutions.
+"""The latency problem of Mu et al. (eq. 6, with the constraints of eq. 7, eq. 8 and eq. 9): one task to cut, prune, compress, clock and send, and its solutions.
 
 Compiled code takes designs as rows of an array, see `coinfer_gym.layerwise.network.COMPRESSION`.
 """
@@ -377,9 +377,10 @@ def evaluate(
     widths: NDArray[np.float64],
     gain: float,
 ) -> tuple[float, float, float, float, float, float, float]:
-    """Delays ``t_d, tau, t_s`` in s, energies ``e_d, e_tx, e_s`` in J, and values sent of a design (eqs. 2-6).
+    """Delays ``t_d, tau, t_s`` in s, energies ``e_d, e_tx, e_s`` in J, and values sent of a design.
 
-    The design is row `i`; row `i` of `widths` is overwritten.
+    Mu et al., eq. 2 (the sum of the delays), eq. 3 (device), eq. 4 (server) and eq. 5 (upload). The design is row `i`;
+    row `i` of `widths` is overwritten.
     """
     h, c = hardware[0], int(designs[i, 0])
     write_widths(network.groups, designs, i, widths)

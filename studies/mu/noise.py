@@ -7,7 +7,7 @@ Without a codec the feature is sent as bits, without errors, and costs no accura
 and arrives with noise: the accuracy of designs with a codec comes from a predictor of networks that were tuned with
 such noise. A scheme that has a codec takes the better of both.
 
-Every scheme is judged twice: with all cuts, and by eq. (7), in which only All_Server sends the image itself.
+Every scheme is judged twice: with all cuts, and by eq. 7, in which only All_Server sends the image itself.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed
 
 
 def verdict(data: Data) -> dict[str, Any]:
-    """What the choices say about claim M7; by eq. (7) All_Server is not among the others."""
+    """What the choices say about claim M7; by eq. 7 All_Server is not among the others."""
     holds: dict[str, bool] = {}
     found, measured = [], {}
     snrs_db = data.snrs_db

@@ -24,6 +24,7 @@ from coinfer_gym.layerwise.predictor import (
 )
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from coinfer_gym.layerwise.scenario import load_layerwise_scenario
+from coinfer_gym.physics import snr_of_rate
 
 Floats = NDArray[np.float64]
 
@@ -69,8 +70,7 @@ class Choice(NamedTuple):
 def problem_at(network: str, device: str, rate: float, link: str = "4g") -> LayerwiseProblem:
     """Problem without budgets of a shipped scenario, with the gain at which full power has a rate in bit/s."""
     scenario = load_layerwise_scenario(f"{network}-{device}-{link}")
-    snr = math.expm1(rate / scenario.bandwidth * math.log(2.0))
-    gain = snr * scenario.noise_density * scenario.bandwidth / scenario.power_max
+    gain = snr_of_rate(rate, scenario.bandwidth) * scenario.noise_density * scenario.bandwidth / scenario.power_max
     return scenario.problem(gain, math.inf, math.inf)
 
 

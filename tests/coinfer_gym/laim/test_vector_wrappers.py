@@ -112,7 +112,7 @@ def test_shares_of_energy_come_with_a_battery_or_on_demand(wrapper, scenario):
 def test_only_the_native_environment_is_wrapped(name):
     with pytest.raises(InvalidInputError, match="native vector environment"):
         getattr(vector_wrappers, name)(gym.make_vec("CartPole-v1", 2))
-    with pytest.raises(InvalidInputError, match="inside a wrapper"):
+    with pytest.raises(InvalidInputError, match="changes the action space"):
         getattr(vector_wrappers, name)(vector(["DiscreteActions"]))
 
 

@@ -127,7 +127,7 @@ def test_other_environments_are_refused(wrapper):
 
 @pytest.mark.parametrize("wrapper", [DiscreteActions, BudgetShareAction, HybridActions, KeepBudgets])
 def test_wrappers_of_actions_need_the_plain_ones(wrapper):
-    with pytest.raises(InvalidInputError, match="inside"):
+    with pytest.raises(InvalidInputError, match="changes the action space"):
         wrapper(make("dict"))
 
 
