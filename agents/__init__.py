@@ -3,3 +3,8 @@
 Run from a checkout, for example ``python -m agents.train --algo ppo``. Importing this package loads neither torch nor
 stable-baselines3; `agents.train` does, `agents.policy` only to read a weight file.
 """
+
+from importlib.util import find_spec
+
+if find_spec("stable_baselines3") is None:
+    raise ImportError("The agents need the extra 'agents': pip install '.[agents]' in the checkout.")

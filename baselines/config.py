@@ -52,7 +52,7 @@ class CompareConfig(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    title: str
+    title: str = "Comparison"
     environment: str = LAIM
     env: dict[str, Any] = Field(default_factory=dict)
     worlds: int = Field(ge=1, le=TUNING_OFFSET)

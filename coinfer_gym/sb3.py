@@ -26,7 +26,8 @@ try:
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 except ImportError as error:
-    raise ImportError("coinfer_gym.sb3 needs Stable-Baselines3: run `pip install 'coinfer-gym[agents]'`.") from error
+    hint = "pip install 'coinfer-gym[agents]' (in a checkout: pip install '.[agents]')"
+    raise ImportError(f"coinfer_gym.sb3 needs Stable-Baselines3: {hint}") from error
 
 import coinfer_gym  # noqa: F401  registers the ids
 from coinfer_gym.envs.vector import last_infos

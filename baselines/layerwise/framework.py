@@ -3,7 +3,7 @@
 - Parameters generator: `ParametersGenerator`, from the unit cube to designs and back. What a scheme does not decide
   is fixed in it, so that a scheme of fewer decisions is a generator.
 - Accuracy predictor: that of the problem (`coinfer_gym.layerwise.predictor.RegressionPredictor`).
-- Delay calculator: `DELAY_CALCULATOR` (eq. 2, eq. 3, eq. 4, eq. 5), or `ENERGY_CALCULATOR`, which Sec. V-C names as its replacement.
+- Delay calculator: `DELAY_CALCULATOR` (eq. 2 to eq. 5), or `ENERGY_CALCULATOR`, which Sec. V-C names instead of it.
 - Optimizer: `run_algorithm_1`, as printed; `run_and_mutate` and `search_each_cut`, which do not stop there; or any of
   `baselines.search.OPTIMIZERS`.
 

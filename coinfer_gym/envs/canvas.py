@@ -109,5 +109,5 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def missing_extra(module: str, package: str) -> DependencyNotInstalled:
     """Error of a missing package of the extra ``render``."""
     return DependencyNotInstalled(
-        f"{module} is not installed, run `pip install {package}` or `pip install coinfer-gym[render]`."
+        f"{module} is not installed, run `pip install {package}` or `pip install 'coinfer-gym[render]'`."
     )

@@ -135,9 +135,7 @@ def _keep(
 def _laim(env: Any, wrapper: str) -> LAIMVectorEnv:
     """The native environment inside all wrappers, if none of them has changed its actions."""
     if not isinstance(env.unwrapped, LAIMVectorEnv):
-        raise InvalidInputError(
-            f"{wrapper}: env", env, "This wrapper works with the native vector environment of LAIM-v0 only."
-        )
+        raise InvalidInputError(f"{wrapper}: env", env, "This wrapper works with LAIM-v0's native vector environment.")
     if env.single_action_space != env.unwrapped.single_action_space:
         raise InvalidInputError(f"{wrapper}: env", env, "Apply it before a wrapper that changes the action space.")
     return env.unwrapped

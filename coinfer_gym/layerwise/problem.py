@@ -1,5 +1,6 @@
-"""The latency problem of Mu et al. (eq. 6, with the constraints of eq. 7, eq. 8 and eq. 9): one task to cut, prune, compress, clock and send, and its solutions.
+"""The latency problem of Mu et al.: one task to cut, prune, compress, clock and send, and its solutions.
 
+The objective is their eq. 6, the cuts are those of eq. 7, ratios and compression those of eq. 8 and eq. 9.
 Compiled code takes designs as rows of an array, see `coinfer_gym.layerwise.network.COMPRESSION`.
 """
 

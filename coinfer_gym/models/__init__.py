@@ -3,4 +3,5 @@
 from importlib.util import find_spec
 
 if any(find_spec(package) is None for package in ("safetensors", "torch", "transformers")):
-    raise ImportError('Real models need torch, transformers and safetensors: pip install "coinfer-gym[models]"')
+    hint = "pip install 'coinfer-gym[models]' (in a checkout: pip install '.[models]')"
+    raise ImportError(f"Real models need torch, transformers and safetensors: {hint}")

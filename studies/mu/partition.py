@@ -4,8 +4,8 @@ The paper does not print its AlexNet. Two are compared: the one that is trained 
 with stride 2, and the common form of Krizhevsky's for images of 32 x 32, whose first convolution is 11 x 11 with
 stride 4. Most ratios of the paper's text follow from the layers of the second.
 
-Mu et al., eq. 7, counts cuts from 1, so that the device always computes something. A further scheme may also send the image
-itself.
+Mu et al., eq. 7, counts cuts from 1, so that the device always computes something. A further scheme may also send the
+image itself.
 """
 
 from __future__ import annotations
