@@ -81,49 +81,60 @@ def test_the_bounds_are_close(kind):
     assert sum(result.upper - result.lower for result in results) < 0.005 * sum(result.upper for result in results)
 
 
+POISSON = {"tasks": 3, "arrivals": "poisson", "arrival_rate": 6.0, "block_duration": 0.2, "doppler": 1.0}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_tiny_worlds_agree_with_exhaustive_search(seed):
-    poisson = {"tasks": 3, "arrivals": "poisson", "arrival_rate": 6.0}
-    scenario = load_scenario("bert-multimodal", **poisson, block_duration=0.2, doppler=1.0)
+    scenario = load_scenario("bert-multimodal", **POISSON)
     world = draw(scenario, seed)
     result = clairvoyant_optimum(scenario, world)
-    searched = search_exhaustively(scenario, world, 60) / 3
+    searched = search_exhaustively(scenario, world, 0.005) / 3
     assert searched <= result.upper + 1e-9
     assert searched == pytest.approx(result.lower, rel=5e-3)
 
 
-def search_exhaustively(scenario, world, choices):
-    """Best sum of qualities over all combinations of `choices` service times per task, by the environment's rules."""
-    clocks, totals = np.zeros(1), np.zeros(1)
-    for arrival in world.arrivals:
-        starts = np.maximum(clocks, arrival)
-        lost = arrival + world.delay_budget <= starts
-        left = np.maximum(arrival + world.delay_budget - starts, 0.0)
-        shares = np.linspace(0.0, 1.0, choices)
-        delays = 0.036 + np.maximum(left - 0.036, 0.0)[:, None] * shares  # 36 ms: hardly more than the fastest decision
-        gains = np.array([world.gain_at(start) for start in starts])
-        budgets = np.broadcast_to(world.energy_budget, delays.shape)
-        rows = solve_exact_batch(
-            scenario.problem(1.0),
-            np.repeat(gains, choices).reshape(delays.shape),
-            delays,
-            budgets.copy(),
-            parallel=False,
-        )
-        quality = np.where((rows["reason"] == 0) & (delays <= left[:, None] + 1e-9), rows["quality"], 0.0)
-        ends = np.where(lost[:, None], clocks[:, None], starts[:, None] + delays).ravel()
-        earned = (totals[:, None] + np.where(lost[:, None], 0.0, quality)).ravel()
-        clocks, totals = _undominated(ends, earned)
-    return totals.max()
+@pytest.mark.parametrize("rate", [10.0, 16.0])
+def test_the_upper_bound_knows_that_a_full_queue_spares_tasks(rate):
+    """Slow decisions: a task lost at the queue's only place leaves its time to a better one."""
+    slow = {"retained_device_min": 0.4, "retained_server_min": 0.4, "queue_capacity": 1}
+    scenario = load_scenario("bert-multimodal", **POISSON | slow | {"tasks": 5, "arrival_rate": rate})
+    world = draw(scenario, 0)
+    assert search_exhaustively(scenario, world, 0.02) / 5 <= clairvoyant_optimum(scenario, world).upper + 1e-9
 
 
-def _undominated(clocks, totals):
-    """Of paths that end in the same two milliseconds the two best: enough of them, and not millions."""
-    order = np.lexsort((-totals, np.round(clocks / 0.002)))
-    cells = np.round(clocks[order] / 0.002)
-    keep = np.ones(len(order), np.bool_)
-    keep[2:] = cells[2:] != cells[:-2]
-    return clocks[order][keep], totals[order][keep]
+def search_exhaustively(scenario, world, step):
+    """Best sum of qualities over all services that end at multiples of `step`, by rules of the queue written anew."""
+    arrivals, budget, best = world.arrivals, world.delay_budget, 0.0
+    states = {(0, arrivals[0], (), 1): 0.0}  # task, start, what waits, how many have come; earned before
+    while states:
+        following = {}
+        for (task, start, waiting, come), earned in states.items():
+            ends = step * np.arange(np.ceil(start / step) + 1, np.floor((arrivals[task] + budget) / step) + 1)
+            gains, budgets = np.full(len(ends), world.gain_at(start)), np.full(len(ends), world.energy_budget)
+            rows = solve_exact_batch(scenario.problem(1.0), gains, ends - start, budgets, parallel=False)
+            within = rows["reason"] == 0
+            for end, quality in zip(ends[within], rows["quality"][within], strict=True):
+                best = max(best, earned + quality)
+                behind, came = queue_after(arrivals, budget, scenario.queue_capacity, waiting, come, end)
+                if behind:
+                    key = (behind[0], end, behind[1:], came)
+                elif came < len(arrivals):
+                    key = (came, arrivals[came], (), came + 1)
+                else:
+                    continue
+                following[key] = max(following.get(key, 0.0), earned + quality)
+        states = following
+    return best
+
+
+def queue_after(arrivals, budget, capacity, waiting, come, end):
+    """Tasks that wait when a service ends, and how many have come."""
+    while come < len(arrivals) and arrivals[come] <= end:
+        waiting = tuple(task for task in waiting if arrivals[task] + budget > arrivals[come])
+        waiting += (come,) * (len(waiting) < capacity)
+        come += 1
+    return tuple(task for task in waiting if arrivals[task] + budget > end), come
 
 
 def test_schedule():
