@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from baselines.stochastic.arrivals import Process, note_arrival, update_belief
 from coinfer_gym._compile import kernel
+from coinfer_gym.envs.process import RULES, STATE
+from coinfer_gym.envs.queue import next_task
+from coinfer_gym.records import Records
 from coinfer_gym.world.random import exponential, substream, uniform
 
 Floats = NDArray[np.float64]
@@ -17,7 +21,7 @@ Floats = NDArray[np.float64]
 LAGS = 7
 """Coherence blocks that a transition tells apart; beyond, the last one stands for all."""
 
-_LONGEST_QUEUE = 4096
+_MOST = 4096  # tasks that wait, and that come during a service
 
 
 class Axes(NamedTuple):
@@ -49,6 +53,22 @@ class Axes(NamedTuple):
     capacity: int
 
 
+class Scratch(NamedTuple):
+    """The queue that futures are played in, as `coinfer_gym.envs.queue` takes it."""
+
+    lanes: Records
+    rules: Records
+    arrivals: Floats
+    queue: NDArray[np.int64]
+
+
+def build_scratch(capacity: int) -> Scratch:
+    """An empty queue with so many places."""
+    rules = np.zeros(1, RULES)
+    rules["battery_capacity"] = rules["intensity_time"] = math.inf
+    return Scratch(np.zeros(1, STATE), rules, np.zeros(2 * _MOST), np.zeros(min(capacity, _MOST), np.int64))
+
+
 def sample_transitions(axes: Axes, samples: int, seed: int) -> tuple[Any, Floats, Floats]:
     """Where services lead to: a sparse matrix, and the mean number of lost tasks and of seconds.
 
@@ -59,9 +79,9 @@ def sample_transitions(axes: Axes, samples: int, seed: int) -> tuple[Any, Floats
     lost, elapsed = np.zeros((2, waits, rows))
     columns, weights = np.zeros((rows, samples, 8), np.int32), np.zeros((rows, samples, 8))
     pointers = np.arange(rows + 1) * columns[0].size
-    parts = []
+    parts, scratch = [], build_scratch(axes.capacity)
     for w in range(waits):  # one by one, since most entries will add up
-        _fill_transitions(w, axes, np.uint64(seed), np.zeros(_LONGEST_QUEUE), columns, weights, lost[w], elapsed[w])
+        _fill_transitions(w, axes, np.uint64(seed), scratch, columns, weights, lost[w], elapsed[w])
         entries = (weights.ravel(), columns.ravel(), pointers)
         part = scipy.sparse.csr_matrix(entries, shape=(rows, LAGS * states), copy=True)
         part.sum_duplicates()
@@ -75,7 +95,7 @@ def _fill_transitions(
     w: int,
     axes: Axes,
     seed: np.uint64,
-    scratch: Floats,
+    scratch: Scratch,
     columns: NDArray[np.int32],
     weights: Floats,
     lost: Floats,
@@ -103,7 +123,7 @@ def _fill_transitions(
 
 @kernel
 def _meet_future(
-    start: tuple[float, int, float, float, float], axes: Axes, stream: np.uint64, queue: Floats
+    start: tuple[float, int, float, float, float], axes: Axes, stream: np.uint64, scratch: Scratch
 ) -> tuple[float, float, int, float, int]:
     """One future of a service: seconds to the next head, its age, how many wait, the belief, tasks lost.
 
@@ -111,11 +131,11 @@ def _meet_future(
     this future among all, of which the share of the belief begins in a burst.
     """
     wait, waiting, belief, seconds, quantile = start
-    process, delay_budget, capacity = axes.process, axes.delay_budget, axes.capacity
+    process, arrivals = axes.process, scratch.arrivals
     burst = quantile < belief
     if waiting < 0:  # the queue is not looked at: as many as may have come since the head did
         waiting, gap = 0, 0.0
-        while waiting < capacity:
+        while waiting < axes.capacity:
             u, stream = exponential(stream)
             gap += u / (process.burst if burst else process.calm)
             if gap > wait:
@@ -124,13 +144,13 @@ def _meet_future(
     for k in range(waiting):
         u, stream = uniform(stream)
         place, value = k, -u * wait
-        while place > 0 and queue[place - 1] > value:
-            queue[place] = queue[place - 1]
+        while place > 0 and arrivals[place - 1] > value:
+            arrivals[place] = arrivals[place - 1]
             place -= 1
-        queue[place] = value
-    first, last, lost, arrivals = 0, waiting, 0, 0
-    time, now = 0.0, seconds
-    while True:
+        arrivals[place] = value
+        scratch.queue[k] = k
+    time, last = 0.0, waiting
+    while True:  # up to the first arrival after the service
         gap, stream = exponential(stream)
         stay, stream = exponential(stream)
         arrival = time + gap / (process.burst if burst else process.calm)
@@ -138,24 +158,19 @@ def _meet_future(
         if leave > 0.0 and time + stay / leave < arrival:
             time, burst = time + stay / leave, not burst
             continue
-        time = arrival
-        if arrival > now:
-            while first < last and queue[first] + delay_budget <= now:
-                first, lost = first + 1, lost + 1
-            if first < last:
-                age, behind = now - queue[first], last - first - 1
-                return now, age, behind, update_belief(belief, process, arrivals, seconds), lost
-            belief = update_belief(belief, process, arrivals, seconds)
-            belief = note_arrival(update_belief(belief, process, 0, arrival - now), process)
-            return arrival, 0.0, 0, belief, lost
-        arrivals += 1
-        while first < last and queue[first] + delay_budget <= arrival:
-            first, lost = first + 1, lost + 1
-        if last - first == capacity or last == queue.shape[0]:
-            lost += 1
-        else:
-            queue[last] = arrival
-            last += 1
+        time = arrivals[last] = arrival
+        if time > seconds or last + 1 == arrivals.shape[0]:
+            break
+        last += 1
+    lane, rules = scratch.lanes[0], scratch.rules[0]
+    lane.clock, lane.delay_budget = seconds, axes.delay_budget
+    lane.first, lane.waiting, lane.arrived = 0, waiting, waiting
+    rules.tasks = last
+    lost, idle = next_task(lane, arrivals, scratch.queue, rules)
+    belief = update_belief(belief, process, last - waiting, seconds)
+    if idle:
+        belief = note_arrival(update_belief(belief, process, 0, lane.clock - seconds), process)
+    return lane.clock, lane.wait, lane.waiting, belief, lost
 
 
 @kernel

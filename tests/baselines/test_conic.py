@@ -6,7 +6,6 @@ from dataclasses import replace
 import cvxpy as cp
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
 from baselines import solve_conic
 from baselines.conic import INFEASIBLE, compile_form
@@ -62,35 +61,6 @@ def brute_force(problem, cut, points=16, rounds=30):
     return best
 
 
-def descend(problem, cut, seed):
-    """Best quality that sequential quadratic programming finds on the controls' logarithms, from random starts."""
-    rng = np.random.default_rng(seed)
-    highs = np.log([1.0, 1.0, problem.power_max, problem.frequency_device_max, problem.frequency_server_max])
-    lows = np.log([problem.retained_device_min, problem.retained_server_min, *(np.exp(highs[2:]) / 1e3)])
-
-    def evaluate(point):
-        values = np.exp(np.clip(point, lows, highs))
-        return problem.evaluate(Decision(cut, *values))
-
-    def slack(point):
-        solution = evaluate(point)
-        return [1.0 - solution.delay / problem.delay_budget, 1.0 - solution.energy / problem.energy_budget]
-
-    best = -math.inf
-    for _ in range(6):
-        result = minimize(
-            lambda point: -evaluate(point).quality,
-            rng.uniform(0.5 * (lows + highs), highs),
-            method="SLSQP",
-            bounds=list(zip(lows, highs, strict=True)),
-            constraints=[{"type": "ineq", "fun": slack}],
-            options={"maxiter": 300, "ftol": 1e-12},
-        )
-        if min(slack(result.x)) >= -1e-9:
-            best = max(best, evaluate(result.x).quality)
-    return best
-
-
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_no_grid_point_is_better(quality):
     problem = small_problem(quality=quality)
@@ -100,19 +70,10 @@ def test_no_grid_point_is_better(quality):
     assert searched == pytest.approx(solution.quality, rel=5e-3)  # the grid stalls on the ridge where both budgets bind
 
 
-@pytest.mark.parametrize("quality", QUALITIES)
-@pytest.mark.filterwarnings("ignore:Values in x were outside bounds")
-def test_no_local_search_is_better(quality):
-    problem = small_problem(quality=quality)
-    solution, searched = solve_conic(problem, 1), descend(problem, 1, seed=3)
-    assert searched <= solution.quality + 1e-8
-    assert searched == pytest.approx(solution.quality, rel=1e-4)
-
-
 @pytest.mark.parametrize("snr_db", [(-80.0, -20.0), (-20.0, 80.0), (80.0, 120.0)])
 def test_agrees_with_the_compiled_optimum(snr_db):
     verdicts = []
-    for seed in range(40):
+    for seed in range(15):
         problem, cut = random_problem(seed, snr_db)
         conic, exact = solve_conic(problem, cut), solve_exact(problem, cut)
         assert conic.feasible == exact.feasible, seed
@@ -128,11 +89,11 @@ def test_agrees_with_the_compiled_optimum(snr_db):
 
 @pytest.mark.parametrize("name", shipped_scenarios())
 def test_agrees_with_the_compiled_optimum_in_shipped_worlds(name):
-    """500 problems in all: gains over 8 decades, budgets over 3, one random cut each."""
+    """150 problems in all: gains over 8 decades, budgets over 3, one random cut each."""
     rng = np.random.default_rng(shipped_scenarios().index(name))
     worlds = [load_scenario(name, quality=quality) for quality in QUALITIES]
     verdicts = []
-    for case in range(500 // len(shipped_scenarios())):
+    for case in range(150 // len(shipped_scenarios())):
         world = worlds[case % len(worlds)]
         gain = 10.0 ** (world.mean_gain_db / 10.0 + rng.uniform(-4.0, 4.0))
         delay, energy = np.array([world.delay_budget, world.energy_budget]) * 10.0 ** rng.uniform(-1.5, 1.5, 2)

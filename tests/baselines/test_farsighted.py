@@ -180,7 +180,7 @@ def test_tasks_are_lost_in_a_sampled_future_as_in_the_queue():
     for seconds, rate, lost, behind in ((0.05, 1e-9, [0], 2), (1.0, 1e-9, [3], 0), (0.05, 1e3, range(20, 80), 3)):
         axes = futures.Axes(unit, unit, 9, unit, Process(rate, rate, 0.0, 0.0), 1.0, 0.01, 0.1, 4)
         start = (0.5, 3, 0.0, seconds, 0.5)
-        _, _, left, _, drops = futures._meet_future(start, axes, np.uint64(7), np.zeros(64))
+        _, _, left, _, drops = futures._meet_future(start, axes, np.uint64(7), futures.build_scratch(4))
         assert left == behind
         assert drops in lost
 

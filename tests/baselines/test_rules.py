@@ -109,7 +109,7 @@ def test_approximation_comes_close_to_the_optimum():
         assert info["delivered"] == pytest.approx(exact.quality if exact.feasible else 0.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["random", "constant", "myopic_exact"])
+@pytest.mark.parametrize("name", ["random", "myopic_exact"])
 def test_stable_baselines3_evaluates_it(name):
     env = gym.make(LAIM, **ONE_AT_A_TIME)
     policy = make_policy(name, OPTIONS.get(name)).bind(env)
@@ -223,37 +223,3 @@ def test_best_constant_action_beats_random_ones():
     total = sum(lanes.step(np.repeat(actions, 16, axis=0))[1] for _ in range(5))
     returns = total.reshape(len(actions), 16).mean(axis=1)
     assert returns[0] > returns[1:].max()
-
-
-@pytest.mark.parametrize(
-    ("world", "greedy"),
-    [
-        ({"arrivals": "one_at_a_time", "tasks": 10}, [-0.74, 1.0, 0.3, 0.78, -0.34, -0.9]),
-        ({"tasks": 40}, [-0.76, 1.0, -0.94, 1.0, 0.27, -0.72]),
-    ],
-    ids=["one", "queue"],
-)
-def test_default_scenario_has_something_to_decide(world, greedy):
-    """No constant and no fixed place comes close to the exact optimum in held-out worlds.
-
-    The constants are the one with the best return in tuning worlds, and `greedy`, which a random search with local
-    refinement on the delivered quality alone has found in others.
-    """
-    env = gym.make(LAIM, **world)
-    policies = {
-        "constant": ConstantAction(best_constant_action(world, range(5000, 5064), candidates=24)),
-        "greedy constant": ConstantAction(greedy),
-        "device": MyopicExact(scheme="on_device"),
-        "server": MyopicExact(scheme="on_server"),
-        "optimum": MyopicExact(),
-    }
-    worlds = range(60)
-    tasks = len(worlds) * world["tasks"]  # one that is lost delivers nothing
-    delivered = {
-        name: sum(info["delivered"] for seed in worlds for *_, info in episode(env, policy.bind(env), seed)) / tasks
-        for name, policy in policies.items()
-    }
-    optimum = delivered.pop("optimum")
-    assert optimum > 0.25
-    for name, value in delivered.items():
-        assert 0.2 * optimum < value < 0.9 * optimum, name

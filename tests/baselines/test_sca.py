@@ -1,6 +1,5 @@
 """The successive convex approximation: claim L5, its surrogates, its limit, and what it does with bad input."""
 
-import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -36,7 +35,7 @@ def assert_descends(problem, solution, threshold, max_iterations):
 
 def test_claim_l5_on_random_problems():
     verdicts, errors = [], []
-    for seed in range(50):
+    for seed in range(20):
         problem, cut = random_problem(seed)
         solution, optimum = solve_sca(problem, cut, threshold=THRESHOLD), solve_conic(problem, cut)
         assert solution.feasible == optimum.feasible, seed
@@ -74,9 +73,8 @@ def random_start(problem, cut, rng):
             return decision
 
 
-@pytest.mark.parametrize("quality", ["rate_distortion", "parallel_laplacian", "magnitude_pruning"])
-def test_every_start_leads_to_one_value(quality):
-    problem, rng = small_problem(quality=quality), np.random.default_rng(7)
+def test_every_start_leads_to_one_value():
+    problem, rng = small_problem(quality="parallel_laplacian"), np.random.default_rng(7)
     optimum = solve_conic(problem, 2).quality
     for _ in range(4):
         start = random_start(problem, 2, rng)
@@ -142,10 +140,6 @@ def test_infeasible(changes):
     assert solution.history == ()
 
 
-def test_device_needs_no_channel():
-    assert solve_sca(small_problem(gain=1e-20, delay_budget=0.1)).cut == 4
-
-
 def test_all_cuts():
     problem = small_problem()
     winner = solve_sca(problem)
@@ -203,8 +197,3 @@ def test_one_compilation_serves_cuts_and_iterates():
         solve_sca(replace(problem, gain=1e-9), cut)
     assert compile_surrogate.cache_info().misses == misses
     assert surrogate.problem.get_problem_data(cp.CLARABEL)[0]["param_prob"] is compiled
-
-
-def test_unlimited_budgets_keep_everything():
-    solution = solve_sca(small_problem(delay_budget=math.inf, energy_budget=math.inf), 2)
-    assert solution.quality == pytest.approx(1.0, abs=1e-9)

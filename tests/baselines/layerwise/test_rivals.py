@@ -136,9 +136,3 @@ def test_an_accuracy_out_of_reach_is_an_error(name, monkeypatch):
     with pytest.raises(InvalidInputError, match="accuracy_min") as caught:
         RIVALS[name](replace(PROBLEMS[0], accuracy_min=0.95), 0)
     assert name in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["Prune_Partition", "Proposed"])
-def test_equal_seeds_choose_equally(name):
-    first, second = (RIVALS[name](PROBLEMS[0], 4) for _ in range(2))
-    assert first.solution == second.solution
