@@ -138,6 +138,15 @@ class WorldScenario(pydantic.BaseModel, ABC):
     def cuts(self) -> int:
         """Number of cuts to choose from."""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of one class and set the same values."""
+        return (
+            isinstance(other, WorldScenario) and type(self) is type(other) and self.model_dump() == other.model_dump()
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name))
+
     @property
     def noise_power(self) -> float:
         """Noise power ``N0 B`` in W."""
