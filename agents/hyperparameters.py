@@ -24,7 +24,7 @@ from agents.vec_env import CompressPenalties, LagrangianPenalties, PayDelivered
 from baselines.checks import check_count, check_positive
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import read_yaml
-from coinfer_gym.laim.named_wrappers import Wrappers, check_wrappers
+from coinfer_gym.named_wrappers import Wrappers, check_wrappers
 
 __all__ = ["ACTIVATIONS", "ALGORITHMS", "Hyperparameters", "load_hyperparameters", "parse_hyperparameters"]
 
@@ -82,7 +82,7 @@ class Hyperparameters:
     policy : str
         Kind of policy.
     env_wrapper : list of dict
-        Wrappers around every environment, see `coinfer_gym.laim.named_wrappers`.
+        Wrappers around every environment, see `coinfer_gym.named_wrappers`.
     vec_env_wrapper : dict
         One of `PENALTIES` around the lanes in training: from its name to its arguments; empty for none.
     warmup : int

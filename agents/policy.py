@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from agents.actors import ACTIVATIONS, LstmLayer, Vector, actor_layers, actor_weights, apply_layers, find_actor
 from agents.agent_file import read_agent
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.laim.named_wrappers import wrap
+from coinfer_gym.named_wrappers import unwrap_action, wrap
 
 __all__ = ["Agent", "State", "load_agent"]
 
@@ -112,13 +112,18 @@ class Agent:
         self._squashed = actor.squashed
         self._discrete = not actor.squashed and self._log_std is None
         self._random = np.random.default_rng(seed)
-        self._wrappers: list[Any] = []
+        self._env: Any = None
+        self._wrapped: Any = None
         self._masks: Callable[[], NDArray[np.bool_]] | None = None
 
     @property
     def uses(self) -> str:
         """What decisions are based on, see `baselines.policy.Policy`; the wrappers of a bound agent read the task."""
-        return "problem and observation" if self._wrappers else "observation"
+        return "problem and observation" if self._in_wrappers else "observation"
+
+    @property
+    def _in_wrappers(self) -> bool:
+        return self._wrapped is not self._env
 
     @property
     def trained_for(self) -> tuple[str, dict[str, Any]]:
@@ -157,11 +162,7 @@ class Agent:
         if here != there:
             world = self.config.get("env_kwargs", "another environment")
             raise InvalidInputError("env", here, f"The agent was trained with {there}, in {world}.")
-        self._wrappers = []
-        inner: Any = wrapped
-        while inner is not env:
-            self._wrappers.append(inner)
-            inner = inner.env
+        self._env, self._wrapped = env, wrapped
         self._masks = wrapped.get_wrapper_attr("action_masks") if self.algo == "maskable_ppo" else None
         return self
 
@@ -204,7 +205,7 @@ class Agent:
         single = x.ndim == 1
         if x.ndim not in (1, 2) or x.shape[-1] != self._inputs:
             raise InvalidInputError("observation", np.shape(x), f"Give {self._inputs} numbers, or rows of them.")
-        if self._wrappers and not single and len(x) != 1:
+        if self._in_wrappers and not single and len(x) != 1:
             raise InvalidInputError(
                 "observation", f"a batch of {len(x)}", "In its wrappers the agent plays one task at a time."
             )
@@ -214,8 +215,8 @@ class Agent:
             rows, state = self._remember(x[None] if single else x, state, episode_start)
             x = rows[0] if single else rows
         action = self._choose(x, deterministic, action_masks)
-        if self._wrappers:
-            inner = self._unwrap(action if single else action[0])
+        if self._in_wrappers:
+            inner = unwrap_action(self._wrapped, self._env, action if single else action[0])
             action = inner if single else inner[None]
         return action, state
 
@@ -263,15 +264,6 @@ class Agent:
             log_std = np.clip(hidden @ weight + bias, _LOG_STD_LOW, _LOG_STD_HIGH)
         noise: Vector = self._random.standard_normal(shape, dtype=np.float32) * np.exp(log_std)
         return noise
-
-    def _unwrap(self, action: NDArray[Any]) -> NDArray[Any]:
-        """The agent's action as one of the bound environment."""
-        for layer in self._wrappers:
-            if hasattr(layer, "keep"):
-                action = layer.keep(action)
-            elif isinstance(layer, gym.ActionWrapper):
-                action = layer.action(action)
-        return action
 
 
 def _describe(space: gym.Space[Any]) -> str:

@@ -32,7 +32,7 @@ from baselines.family import Family, family_of, scenario_of
 from baselines.output import git_revision, versions
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import read_yaml, write_text
-from coinfer_gym.laim.named_wrappers import Wrappers, check_wrappers
+from coinfer_gym.named_wrappers import Wrappers, check_wrappers
 from coinfer_gym.sb3 import NativeVecEnv, make_native
 
 __all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config", "read_config_file"]
@@ -57,7 +57,7 @@ class RunConfig(pydantic.BaseModel):
     train_kwargs : dict
         Further keywords in training only, such as higher weights of missed budgets.
     wrapper : list of str or of dict, or None
-        Wrappers, innermost first, see `coinfer_gym.laim.named_wrappers`. None takes ``env_wrapper`` of the
+        Wrappers, innermost first, see `coinfer_gym.named_wrappers`. None takes ``env_wrapper`` of the
         hyperparameters, an empty list takes no wrapper.
     start : str
         File of an agent, or folder of its run, whose actor the training starts from. It must have the form of this

@@ -114,8 +114,8 @@ def compare(
     env = gym.make(config.environment, **config.keywords)
     metrics = family_of(scenario_of(env)).metrics
     journal = Journal(None if folder is None else folder / "worlds.jsonl", metrics, fresh)
-    for policy in own.values():
-        _rehearse(env, policy)
+    for label, policy in own.items():
+        _rehearse(env, label, policy)
     keys, tuned = _play_configured(config, env, journal, jobs, trust)
     records = {label: [journal.worlds[key, seed] for seed in config.seeds(label)] for label, key in keys.items()}
     for label, policy in own.items():
@@ -158,7 +158,7 @@ def _play_configured(
             tuned[label] = searched
         if left:
             player = PolicyConfig(policy=entry.policy, **(searched or entry.options))
-            _rehearse(env, make_policy(player.policy, player.options, trust))
+            _rehearse(env, label, make_policy(player.policy, player.options, trust))
             size = min(_CHUNK, -(-len(left) // (4 * jobs)))
             chunks += [(key, player, left[i : i + size]) for i in range(0, len(left), size)]
     _play_chunks(config, chunks, jobs, journal, trust)
@@ -204,11 +204,18 @@ def _tune(
     return journal.tuned.get(key)
 
 
-def _rehearse(env: gym.Env[Any, Any], policy: Predictor) -> None:
+def _rehearse(env: gym.Env[Any, Any], label: str, policy: Predictor) -> None:
     """One decision in this process: mistakes show before others start, and they find the compiled code on disk."""
     policy = bind(policy, env)
     observation, _ = env.reset(seed=0)
-    *_, info = env.step(policy.predict(observation, deterministic=True)[0])
+    action = policy.predict(observation, deterministic=True)[0]
+    if np.shape(action) != env.action_space.shape:
+        remedy = (
+            f"Give an action of shape {env.action_space.shape}. A model that was trained in wrappers plays as "
+            "baselines.policy.Wrapped(model, ['BudgetShareAction']), with the names of its own wrappers."
+        )
+        raise InvalidInputError(f"policies: {label}: shape of the action", np.shape(action), remedy)
+    *_, info = env.step(action)
     scenario = scenario_of(env)
     family_of(scenario).measure(scenario, {name: np.array([value]) for name, value in info.items()})
 

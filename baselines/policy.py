@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym import InvalidInputError, Problem
+from coinfer_gym.named_wrappers import check_wrappers, unwrap_action, wrap
 
-__all__ = ["Basis", "Observation", "Policy", "Predictor", "ProblemPolicy", "State", "batch_shape"]
+__all__ = ["Basis", "Observation", "Policy", "Predictor", "ProblemPolicy", "State", "Wrapped", "batch_shape"]
 
 Observation = NDArray[Any] | dict[str, NDArray[Any]]
 State = tuple[NDArray[Any], ...]
@@ -187,3 +188,65 @@ class ProblemPolicy(Policy):
             raise InvalidInputError("observation", f"a batch {batch}", "This policy plays one environment at a time.")
         action = np.asarray(self._env.action(self.solve(self._env.problem())))
         return action.reshape(*batch, *action.shape)
+
+
+class Wrapped:
+    """A model that was trained in wrappers, as a policy of the environment without them.
+
+    Parameters
+    ----------
+    model : Predictor
+        Such as a model of stable-baselines3. Its ``predict`` gives actions of the wrapped environment.
+    wrappers : str, mapping, or sequence of these
+        The wrappers, innermost first, as for `coinfer_gym.named_wrappers.check_wrappers`; for example
+        ``["BudgetShareAction"]``.
+
+    Raises
+    ------
+    InvalidInputError
+        If a wrapper or one of its arguments is unknown.
+
+    Examples
+    --------
+    >>> compare(config, policies={"mine": Wrapped(model, ["BudgetShareAction"])})
+    """
+
+    uses: ClassVar[Basis] = "problem and observation"
+
+    def __init__(self, model: Predictor, wrappers: Any) -> None:
+        self._model = model
+        self._wrappers = check_wrappers(wrappers)
+        self._env: Any = None
+        self._wrapped: Any = None
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Act in this environment, which lacks the wrappers, from now on.
+
+        Raises
+        ------
+        InvalidInputError
+            If the wrappers do not fit the environment.
+        """
+        self._env, self._wrapped = env, wrap(env, self._wrappers)
+        return self
+
+    def predict(
+        self,
+        observation: Observation,
+        state: State | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """The model's action for one observation as an action of the bound environment, see `Predictor.predict`.
+
+        Raises
+        ------
+        InvalidInputError
+            If the policy is not bound, or a batch of observations is given.
+        """
+        if self._env is None:
+            raise InvalidInputError("policy", type(self).__name__, "Call bind(env) first.")
+        if batch_shape(observation) != ():
+            raise InvalidInputError("observation", "a batch", "In its wrappers the model plays one task at a time.")
+        action, state = self._model.predict(observation, state, episode_start, deterministic)
+        return unwrap_action(self._wrapped, self._env, action), state

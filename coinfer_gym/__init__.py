@@ -8,6 +8,7 @@ from coinfer_gym.laim.optimum import solve_exact, solve_exact_batch
 from coinfer_gym.laim.problem import Decision, Problem, Solution
 from coinfer_gym.laim.scenario import Scenario, load_scenario, shipped_scenarios
 from coinfer_gym.laim.workload import Block, Workload, load_workload, shipped_workloads
+from coinfer_gym.named_wrappers import register_wrappers
 
 __all__ = [
     "Block",
@@ -37,3 +38,6 @@ if "coinfer_gym/LAIM-v0" not in registry:  # importing twice must not warn
         entry_point="coinfer_gym.layerwise.env:LayerwiseEnv",
         vector_entry_point="coinfer_gym.layerwise.env:LayerwiseVectorEnv",
     )
+
+_IN_LANES = ["BudgetShareAction", "DiscreteActions", "KeepBudgets"]
+register_wrappers("coinfer_gym.laim.wrappers", [*_IN_LANES, "Regret"], "coinfer_gym.laim.vector_wrappers", _IN_LANES)

@@ -9,7 +9,6 @@ model = SAC("MlpPolicy", env).learn(100_000)
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ except ImportError as error:
 import coinfer_gym  # noqa: F401  registers the ids
 from coinfer_gym.envs.vector import last_infos
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.laim.named_wrappers import Wrappers, check_wrappers, wrap
+from coinfer_gym.named_wrappers import Wrappers, check_wrappers, find_vector_wrapper, wrap
 
 __all__ = ["Columns", "NativeVecEnv", "make_native"]
 
@@ -243,8 +242,8 @@ def make_native(env_id: str, n_envs: int, wrappers: Any = (), **env_kwargs: Any)
     n_envs : int
         Number of lanes.
     wrappers : str, mapping, or sequence of these
-        As for `coinfer_gym.laim.named_wrappers.check_wrappers`, innermost first. Where each has a class of the same
-        name in `coinfer_gym.laim.vector_wrappers`, these wrap all lanes at once; otherwise single environments are
+        As for `coinfer_gym.named_wrappers.check_wrappers`, innermost first. Where each has a class of the same name
+        for vector environments, these wrap all lanes at once; otherwise single environments are
         wrapped, and a step costs as much as these do.
     **env_kwargs
         As for ``gym.make``.
@@ -277,13 +276,10 @@ def make_native(env_id: str, n_envs: int, wrappers: Any = (), **env_kwargs: Any)
 
 def _vector_layers(wrappers: Wrappers) -> list[Any] | None:
     """The same wrappers for all lanes at once; None where one has no such form."""
-    if not wrappers:
-        return []
-    module = importlib.import_module("coinfer_gym.laim.vector_wrappers")
-    names = [(name.rsplit(".", maxsplit=1)[-1], options) for item in wrappers for name, options in item.items()]
-    if not {name for name, _ in names} <= set(module.__all__):
+    found = [(find_vector_wrapper(name), options) for item in wrappers for name, options in item.items()]
+    if any(layer is None for layer, _ in found):
         return None
-    return [partial(getattr(module, name), **options) for name, options in names]
+    return [partial(layer, **options) for layer, options in found]
 
 
 def _make_wrapped(env_id: str, wrappers: Wrappers, env_kwargs: Mapping[str, Any]) -> gym.Env[Any, Any]:

@@ -20,8 +20,8 @@ from agents.policy import Agent, load_agent
 from baselines.registry import make_policy
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
-from coinfer_gym.laim.named_wrappers import check_wrappers, find_wrapper
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets
+from coinfer_gym.named_wrappers import check_wrappers, find_wrapper
 from coinfer_gym.sb3 import make_native
 
 LAIM = "coinfer_gym/LAIM-v0"

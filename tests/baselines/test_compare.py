@@ -18,9 +18,11 @@ from baselines.bootstrap import paired_bootstrap
 from baselines.compare import Comparison, PolicyConfig, compare, load_config, main, policy_key
 from baselines.journal import Journal
 from baselines.laim import FAMILY
+from baselines.policy import Wrapped
 from baselines.rollout import measure
 from baselines.rules import MyopicExact, RandomPolicy
 from coinfer_gym import InvalidInputError, solve_exact
+from coinfer_gym.laim.wrappers import BudgetShareAction
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = list(FAMILY.metrics)
@@ -280,6 +282,23 @@ def test_own_policies_from_python():
     for policies, message in (({"exact": Mine()}, "another"), ({"mine": object()}, "predict")):
         with pytest.raises(InvalidInputError, match=message):
             compare(CONFIG, policies=policies)
+
+
+class HalfOfTheTime:
+    """A model as trained in `BudgetShareAction`: a single number per action."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.zeros(1, np.float32), state
+
+
+def test_a_model_that_was_trained_in_wrappers():
+    model = HalfOfTheTime()
+    found = compare(CONFIG, policies={"mine": Wrapped(model, ["BudgetShareAction"])})
+    inside = BudgetShareAction(gym.make("coinfer_gym/LAIM-v0", **CONFIG["env"]))
+    alone = measure(inside, model, 41)
+    assert found.values[2, 1, :-1].tolist() == pytest.approx([alone[name] for name in STEADY])
+    with pytest.raises(InvalidInputError, match=r"policies: mine.*\(1,\).*Wrapped\(model"):
+        compare(CONFIG, policies={"mine": model})
 
 
 def test_own_policies_from_a_configuration_need_trust(tmp_path, monkeypatch, capsys):

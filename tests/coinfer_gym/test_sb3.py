@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.env import LAIMVectorEnv
-from coinfer_gym.laim.named_wrappers import find_wrapper
+from coinfer_gym.named_wrappers import find_wrapper
 from coinfer_gym.sb3 import NativeVecEnv, make_native
 
 LAIM = "coinfer_gym/LAIM-v0"

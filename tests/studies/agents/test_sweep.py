@@ -15,7 +15,7 @@ from agents.policy import load_agent
 from baselines.rollout import measure
 from baselines.rules import ConstantAction, MyopicExact
 from coinfer_gym import InvalidInputError
-from coinfer_gym.laim.named_wrappers import wrap
+from coinfer_gym.named_wrappers import wrap
 from coinfer_gym.sb3 import make_native
 from studies.agents.evidence import read_sweep
 from studies.agents.sweep import main

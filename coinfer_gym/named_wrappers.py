@@ -1,17 +1,26 @@
-"""Wrappers of LAIM-v0 by name, as configurations and the files of agents give them."""
+"""Wrappers by name, as configurations and the files of agents give them; `coinfer_gym` registers them at import."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
+from numpy.typing import NDArray
 
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.laim import wrappers as _module
 
-__all__ = ["Wrappers", "check_wrappers", "find_wrapper", "wrap"]
+__all__ = [
+    "Wrappers",
+    "check_wrappers",
+    "find_vector_wrapper",
+    "find_wrapper",
+    "register_wrappers",
+    "unwrap_action",
+    "wrap",
+]
 
 Wrappers = list[dict[str, dict[str, Any]]]
 """One mapping per wrapper, the innermost first: from its full name to its keyword arguments."""
@@ -19,22 +28,47 @@ Wrappers = list[dict[str, dict[str, Any]]]
 _FORMER = "coinfer_gym.wrappers."  # in agents' files that are older than version 0.1
 _RENAMED = {"ExactWithin": "BudgetShareAction"}
 
+_SINGLE: dict[str, str] = {}  # module of each wrapper, by the wrapper's name
+_VECTOR: dict[str, str] = {}  # module of the wrapper of the same name for vector environments
+
+
+def register_wrappers(module: str, names: Sequence[str], vector_module: str, vector_names: Sequence[str]) -> None:
+    """Make wrappers known by name; their modules are imported when one is first used.
+
+    Parameters
+    ----------
+    module : str
+        Module of the wrappers of single environments.
+    names : sequence of str
+    vector_module : str
+        Module of the wrappers of native vector environments.
+    vector_names : sequence of str
+        Those of `names` that also have a class for vector environments.
+    """
+    _SINGLE.update(dict.fromkeys(names, module))
+    _VECTOR.update(dict.fromkeys(vector_names, vector_module))
+
 
 def find_wrapper(name: str) -> type[gym.Wrapper[Any, Any, Any, Any]]:
-    """Wrapper class of a name, with or without ``coinfer_gym.laim.wrappers.`` in front.
+    """Wrapper class of a name, with or without its module in front.
 
     Raises
     ------
     InvalidInputError
         If there is none of this name.
     """
-    known: dict[str, Any] = {key: getattr(_module, key) for key in _module.__all__}
-    short = str(name).removeprefix(f"{_module.__name__}.").removeprefix(_FORMER)
+    module, _, short = str(name).removeprefix(_FORMER).rpartition(".")
     short = _RENAMED.get(short, short)
-    if short not in known:
-        raise InvalidInputError("wrapper", name, nearest(short, known))
-    found: type[gym.Wrapper[Any, Any, Any, Any]] = known[short]
+    if short not in _SINGLE or module not in ("", _SINGLE[short]):
+        raise InvalidInputError("wrapper", name, nearest(short, _SINGLE))
+    found: type[gym.Wrapper[Any, Any, Any, Any]] = getattr(importlib.import_module(_SINGLE[short]), short)
     return found
+
+
+def find_vector_wrapper(name: str) -> Any:
+    """The wrapper of vector environments that acts as `find_wrapper` of this name in every lane, or None."""
+    short = find_wrapper(name).__name__
+    return getattr(importlib.import_module(_VECTOR[short]), short) if short in _VECTOR else None
 
 
 def check_wrappers(given: Any) -> Wrappers:
@@ -76,7 +110,7 @@ def _check_wrapper(item: Any) -> dict[str, dict[str, Any]]:
         if key not in known:
             hint = nearest(str(key), known) if known else "It has no arguments."
             raise InvalidInputError(f"wrapper {name}: argument", key, hint)
-    return {f"{_module.__name__}.{wrapper.__name__}": dict(options)}
+    return {f"{wrapper.__module__}.{wrapper.__name__}": dict(options)}
 
 
 def wrap(env: gym.Env[Any, Any], wrappers: Any) -> gym.Env[Any, Any]:
@@ -85,3 +119,15 @@ def wrap(env: gym.Env[Any, Any], wrappers: Any) -> gym.Env[Any, Any]:
         for name, options in item.items():
             env = find_wrapper(name)(env, **options)
     return env
+
+
+def unwrap_action(wrapped: gym.Env[Any, Any], env: gym.Env[Any, Any], action: NDArray[Any]) -> NDArray[Any]:
+    """The action of an environment that is `wrapped` as an action of the environment `env` inside it."""
+    layer: Any = wrapped
+    while layer is not env:
+        if hasattr(layer, "keep"):
+            action = layer.keep(action)
+        elif isinstance(layer, gym.ActionWrapper):
+            action = layer.action(action)
+        layer = layer.env
+    return action
