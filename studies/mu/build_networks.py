@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from coinfer_gym.files import write_text
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from studies.mu.cifar.data import SIDE
 from studies.mu.cifar.networks import GROUPS, NAMES, Chain, make_network
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in NAMES:
         content = layer_table(make_network(name)).to_dict()
         text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=118)
-        (FOLDER / f"{name}.yaml").write_text(_HEADER + text, encoding="utf-8")
+        write_text(FOLDER / f"{name}.yaml", _HEADER + text)
     return 0
 
 

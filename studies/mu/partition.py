@@ -18,15 +18,7 @@ from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network, load_network
 from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, number_text
-from studies.mu.schemes import (
-    DEVICES,
-    LINK_TITLES,
-    LINKS,
-    problem_at,
-    range_text,
-    ratio_range,
-    without_accuracy,
-)
+from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, problem_at, range_text, ratio_range, without_accuracy
 
 SCHEMES = {
     "All_Local": slice(-1, None),

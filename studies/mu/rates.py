@@ -199,8 +199,7 @@ def table(data: Data) -> list[list[Any]]:
     rates, curves, links = data
 
     def row(choice: Choice) -> list[Any]:
-        numbers = (number_text(value) for value in (choice.delay, choice.accuracy))
-        delay, accuracy = numbers
+        delay, accuracy = map(number_text, (choice.delay, choice.accuracy))
         return [delay, choice.cut, accuracy, choice.evaluations, f"{choice.seconds:.3g}"]
 
     for (network, device), parts in curves.items():

@@ -18,10 +18,7 @@ from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, write_text
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.network import Network
-from coinfer_gym.layerwise.predictor import (
-    RegressionPredictor,
-    feature_names,
-)
+from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from coinfer_gym.layerwise.scenario import load_layerwise_scenario
 from coinfer_gym.physics import snr_of_rate

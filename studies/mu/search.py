@@ -18,23 +18,12 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 from tqdm import tqdm
 
-from baselines.output import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-)
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from baselines.quantum import Box, minimize_quantum
 from baselines.search import OPTIMIZERS, P1Search, SearchProblem
 from studies.drawing import legend_below, panels
-from studies.figure import Pictures, Study
+from studies.figure import Floats, Pictures, Study
 from studies.lyu.sca_convergence import SCENARIO, draw_problems
-
-Floats = NDArray[np.float64]
 
 QUALITIES = ("rate_distortion", "magnitude_pruning")
 COUNT = 30

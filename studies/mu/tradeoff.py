@@ -6,6 +6,7 @@ device and the last one no communication. CIA chooses its cut itself and has no 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,16 +16,7 @@ from tqdm import tqdm
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, number_text
-from studies.mu.schemes import (
-    DEVICES,
-    LINKS,
-    LOOKS,
-    NETWORKS,
-    OWN,
-    choose_at,
-    predictors_used,
-    problem_at,
-)
+from studies.mu.schemes import DEVICES, LINKS, LOOKS, NETWORKS, OWN, choose_at, predictors_used, problem_at
 
 DEVICE, LINK = "rpi3b", "4g"
 METHODS = ("Neurosurgeon", "Prune_Partition", "2_Step Pruning", "FPGM", "BottleNet++", OWN)
@@ -87,19 +79,13 @@ def verdict(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> dict[str
     measured: dict[str, dict[str, Any]] = {}
     for network, parts in points.items():
         own = parts[OWN]
-        shares = {}
-        for method, others in parts.items():
-            if method != OWN:
-                shares[method] = compare([(own[cut], others[cut]) for cut in others if cut in own])
-        every = compare(
-            [
-                (own[cut], others[cut])
-                for method, others in parts.items()
-                if method != OWN
-                for cut in others
-                if cut in own
-            ]
-        )
+        pairs = {
+            method: [(own[cut], point) for cut, point in others.items() if cut in own]
+            for method, others in parts.items()
+            if method != OWN
+        }
+        shares = {method: compare(of_method) for method, of_method in pairs.items()}
+        every = compare(list(itertools.chain(*pairs.values())))
         holds[f"M6 ({NETWORKS[network]}): most points of other schemes lie right of and above its own"] = (
             every["dominated"] > 0.5
         )

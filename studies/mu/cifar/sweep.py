@@ -164,15 +164,11 @@ def _measure(source: Source, work: Work) -> dict[str, Any]:
     network, images = _network(source.weights), _images(source.data / TRAIN)
     test = _images(source.data / TEST)
     start = time.process_time()
-    tuning = Tuning(
-        _own(source.tuning.prune, work, step=0),
-        _own(source.tuning.codec, work, step=1),
-    )
+    tuning = Tuning(_own(source.tuning.prune, work, step=0), _own(source.tuning.codec, work, step=1))
     compressed = compress(network, work.design, images, tuning)
     right = accuracy(compressed, test)
     sent = compressed.sent_shape(test)
-    row = _columns(work, network.name)
-    return row | {
+    return _columns(work, network.name) | {
         "sent_channels": sent[0] if sent else 0,
         "sent_values": int(np.prod(sent)) if sent else 0,
         "snr_db": "" if work.design.snr_db is None else work.design.snr_db,

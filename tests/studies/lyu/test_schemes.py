@@ -119,7 +119,7 @@ def test_maps_are_the_conic_optimum(tmp_path):
             )
 
 
-@pytest.mark.parametrize(("budget", "network"), zip(schemes.BUDGETS, SCENARIOS, strict=True), ids=["delay", "energy"])
+@pytest.mark.parametrize(("budget", "network"), list(zip(schemes.BUDGETS, SCENARIOS, strict=True)))
 def test_onsets_part_the_feasible_budgets_from_the_others(budget, network):
     found = schemes.find_onsets(budget)[network]
     for name, of in found.items():
