@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,10 +74,10 @@ REGRESSORS = tuple(DEFAULTS)
 class Score:
     """How well a regressor predicts rows that it has not seen.
 
-    With `n` rows, `d` features and ``k = d + 1``. Mu et al. do not say what they count as `k`; that BIC - AIC in their
-    table, ``k (ln n - 2)`` of 300 rows, is 60 to 70 for all six speaks for a count of features, as here, and against
-    one of leaves. All scores but the last then rank the regressors alike. In their table they do not, and AIC is not
-    ``n ln MSE + 2k`` of the MSE beside it: compare ranks and adjusted R2 with it, no other values.
+    There are `n` rows, `d` features and ``k = d + 1``. Mu et al. do not say what `k` counts. In their table BIC - AIC,
+    which is ``k (ln n - 2)``, is 60 to 70 for all six regressors and 300 rows, which fits a count of features but not
+    one of leaves. Their AIC is not ``n ln MSE + 2k`` of the MSE beside it, so compare only ranks and adjusted R2 with
+    their table.
 
     Attributes
     ----------
@@ -151,8 +150,8 @@ def features(rows: Sequence[Mapping[str, Any]], blocks: int) -> tuple[Array, tup
 def design_groups(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Number of the group of each measured configuration: those that share cut, device's ratio, method and seed.
 
-    What a random design draws shares the device's half on purpose, so that these are the groups of its
-    cross-validation; the configurations of a grid (seed 0) share ratios with all others and are each a group.
+    Configurations of a random design share the device's half on purpose, and cross-validation must not separate them.
+    Those of a grid (seed 0) share ratios with all others, so that each is its own group.
     """
     numbers: dict[tuple[Any, ...], int] = {}
     groups = []
@@ -177,27 +176,11 @@ def target(rows: Sequence[Mapping[str, Any]], metric: str) -> Array:
 def on_configurations(
     regressor: Regressor, names: Sequence[str], blocks: int, *, method: str, precision: str
 ) -> Predict:
-    """Prediction as a function of cut and retained ratios alone, all else held fixed.
+    """Prediction as a function of cut and retained ratios, for one kind of pruning and one precision.
 
-    Parameters
-    ----------
-    regressor : Regressor
-        Fitted on `features`.
-    names : sequence of str
-        Of the features that it was fitted on.
-    blocks : int
-        Number of the network's blocks.
-    method : {"magnitude", "random"}
-        Of pruning; without effect where only one was measured.
-    precision : {"fp32", "fp16", "int8"}
-        Of the activation.
-
-    Returns
-    -------
-    Predict
+    The regressor was fitted on the features called `names`. The kind of pruning has no effect where only one was
+    measured.
     """
-    _check_word("method", method, METHODS)
-    _check_word("precision", precision, VALUE_BITS)
 
     def predict(cut: Array, device: Array, server: Array) -> Array:
         bits, random = np.full(len(cut), float(VALUE_BITS[precision])), np.full(len(cut), method == "random")
@@ -216,26 +199,7 @@ def fit(
     seed: int = 0,
     makers: Mapping[str, Callable[[int], Regressor]] = DEFAULTS,
 ) -> Regressor:
-    """Regressor fitted on all rows.
-
-    Parameters
-    ----------
-    name : str
-        One of `REGRESSORS`.
-    X : ndarray, shape (n, d)
-        Features.
-    y : ndarray, shape (n,)
-        Targets.
-    names : sequence of str
-        Of the features.
-    seed : int
-        Of the regressor.
-    makers : mapping of str to function
-        Of all regressors.
-
-    Returns
-    -------
-    Regressor
+    """Regressor of this name fitted on all rows; the other arguments are those of `compare_regressors`.
 
     Raises
     ------
@@ -260,9 +224,9 @@ def compare_regressors(
 ) -> list[Score]:
     """Scores of all regressors in cross-validation.
 
-    The groups are shuffled and dealt into `FOLDS` parts, the same for all regressors; each part is predicted by a
-    regressor fitted on the others, and the scores are of these predictions pooled. All of it is done `REPEATS` times,
-    since one shuffle may be lucky, and the scores are means.
+    The groups are shuffled and dealt into `FOLDS` parts, the same for all regressors. Each part is predicted by a
+    regressor fitted on the others, and the predictions are scored together. This is repeated `REPEATS` times with
+    other shuffles, and the scores are averaged.
 
     Parameters
     ----------
@@ -273,17 +237,17 @@ def compare_regressors(
     names : sequence of str
         Of the features.
     groups : sequence of int, optional
-        Group of each row: rows that share part of their configuration, one of which would give the others away. Each
-        row is its own where None.
+        Group of each row. Rows that share part of their configuration belong to one group, as one would give the
+        others away. By default each row is its own group.
     seed : int
         Of the shuffling and of the regressors.
     makers : mapping of str to function
-        Of all regressors.
+        Makes each regressor from a seed.
 
     Returns
     -------
     list of Score
-        In the order of `REGRESSORS`.
+        In the order of `makers`.
 
     Raises
     ------
@@ -341,20 +305,18 @@ def tabulate(predict: Predict, cuts: Sequence[int], grid: Array) -> Array:
     ndarray, shape (cuts, K, K)
         Second axis the ratio on the device, third on the server.
     """
-    _check_cuts(cuts)
-    _check_grid(grid)
     shape = len(cuts), len(grid), len(grid)
     number, on_device, on_server = np.indices(shape).reshape(3, -1)
     return _at(predict, cuts, number, grid[on_device], grid[on_server]).reshape(shape)
 
 
 def make_monotone(table: Array) -> tuple[Array, float]:
-    """Nearest table that never falls when a ratio rises; so does bilinear interpolation of it.
+    """Nearest table, in the largest absolute difference, that never falls when a ratio rises.
 
-    Nearest in the largest absolute difference, though not the only one: it is the mean of the running maximum from
-    below, `U`, and the running minimum from above, `L`. Proof: ``L <= table <= U``, so no entry moves by more than
-    ``(U - L) / 2``; and where ``U - L`` is largest it is ``table[a] - table[b]`` with ``a <= b`` on both axes, so that
-    any monotone `m`, which has ``m[a] <= m[b]``, misses one of the two by at least half of it.
+    It is the mean of the running maximum from below, `U`, and the running minimum from above, `L`. Proof that no
+    monotone table is nearer: ``L <= table <= U``, so no entry moves by more than ``(U - L) / 2``. Where ``U - L`` is
+    largest it equals ``table[a] - table[b]`` with ``a <= b`` on both axes, and a monotone `m` has ``m[a] <= m[b]``, so
+    that it misses one of the two by at least half of the difference.
 
     Parameters
     ----------
@@ -368,8 +330,6 @@ def make_monotone(table: Array) -> tuple[Array, float]:
     largest_change : float
         Largest absolute difference from the given table.
     """
-    if table.ndim < 2 or not np.isfinite(table).all():
-        raise InvalidInputError("table", f"shape {table.shape}", "Give finite numbers, the last two axes the ratios.")
     upper = np.maximum.accumulate(np.maximum.accumulate(table, -1), -2)
     from_above = np.flip(table, (-2, -1))
     lower = np.flip(np.minimum.accumulate(np.minimum.accumulate(from_above, -1), -2), (-2, -1))
@@ -397,13 +357,6 @@ def table_error(
     -------
     largest, mean : float
     """
-    _check_cuts(cuts)
-    _check_grid(grid)
-    check_positive("points", points)
-    if table.shape != (len(cuts), len(grid), len(grid)):
-        raise InvalidInputError(
-            "table", f"shape {table.shape}", f"Give {len(cuts)} cuts by {len(grid)} by {len(grid)} ratios."
-        )
     rng = np.random.default_rng(seed)
     number = rng.integers(len(cuts), size=points)
     device, server = rng.uniform(grid[0], grid[-1], (2, points))
@@ -493,14 +446,3 @@ def _check_data(X: Array, y: Array, names: Sequence[str]) -> None:
         raise InvalidInputError("rows", len(y), f"{FOLDS} folds of {X.shape[1]} features need at least {least} rows.")
     if np.ptp(y) == 0.0:
         raise InvalidInputError("y", float(y[0]), "All targets are the same: measure configurations that differ.")
-
-
-def _check_cuts(cuts: Sequence[int]) -> None:
-    if not cuts or cuts[0] < 0 or any(low >= high for low, high in pairwise(cuts)):
-        raise InvalidInputError("cuts", list(cuts), "Give at least one cut, ascending from 0.")
-
-
-def _check_grid(grid: Array) -> None:
-    inside = grid.ndim == 1 and len(grid) >= 2 and grid[0] >= 0.0 and grid[-1] <= 1.0
-    if not (inside and (np.diff(grid) > 0.0).all()):
-        raise InvalidInputError("grid", grid.tolist(), "Give at least two ratios from 0 to 1, ascending.")

@@ -17,7 +17,6 @@ from agents.actors import actor_weights
 from agents.agent_file import read_agent, save_agent
 from agents.hyperparameters import ALGORITHMS, find_policy
 from agents.policy import Agent, load_agent
-from baselines.registry import make_policy
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets
@@ -80,11 +79,6 @@ def test_equals_the_prediction_of_stable_baselines3(tmp_path, algo):
 def test_equals_it_with_every_activation(tmp_path, activation):
     model = make_model("ppo", net_arch=[16, 8, 16], activation_fn=ACTIVATIONS[activation])
     compare_actions(load_agent(save(model, tmp_path, activation)), model)
-
-
-def test_equals_it_with_a_list_of_actions(tmp_path):
-    model = make_model("ppo", LISTED)
-    compare_actions(load_agent(save(model, tmp_path)), model)
 
 
 def test_a_memory_is_carried_along_and_cleared():
@@ -205,13 +199,6 @@ def test_acts_on_the_plain_environment_as_in_its_wrappers(tmp_path, algo, wrappe
     np.testing.assert_allclose(batch, action[None], atol=1e-5)
     with pytest.raises(InvalidInputError, match="one task at a time"):
         outside.predict(observations(2))
-
-
-def test_configurations_name_it_by_its_path(tmp_path):
-    save(make_model("ppo", ["BudgetShareAction"]), tmp_path, wrapper=["BudgetShareAction"])
-    agent = make_policy("agents.policy:load_agent", {"path": str(tmp_path)})
-    env = gym.make(LAIM)
-    assert measure(env, agent.bind(env), 0)["delivered"] > 0.2
 
 
 def test_wrappers_that_are_none_are_refused():

@@ -196,7 +196,6 @@ def test_another_study_in_the_folder_is_left_alone(whole, tmp_path):
     ("search", "hint"),
     [
         ({"gama": {"choices": [0.9]}}, "gamma"),
-        ({"gamma": {"lo": 0.9, "high": 1.0}}, "low"),
         ({"gamma": {"high": 1.0}}, "low"),
         ({"gamma": {"low": 0.99, "high": 0.9}}, "0.99"),
         ({"learning_rate": {"low": 0.0, "high": 1.0, "log": True}}, "log"),
@@ -204,7 +203,6 @@ def test_another_study_in_the_folder_is_left_alone(whole, tmp_path):
         ({"gamma": {"choices": []}}, "choices"),
         ({"gamma": {"choices": [0.9], "log": True}}, "log"),
         ({"gamma": 0.9}, "{choices: [...]}"),
-        ({"gamma": {}}, "{choices: [...]}"),
         ({"policy_kwargs": {"net_arc": {"choices": [[8]]}}}, "net_arch"),
         ({"policy_kwargs": {"activation_fn": {"choices": ["relu", "gelu"]}}}, "gelu"),
         ({"warmup": {"low": -1, "high": 1}}, "warmup"),
@@ -226,10 +224,7 @@ def test_mistakes_in_a_space_end_with_one_line(tmp_path, capsys, search, hint):
         ({"trails": 3}, {}, "trials"),
         ({"trials": 0}, {}, "trials"),
         ({}, {"seed": 3}, "seed"),
-        ({}, {"algo": "pppo"}, "ppo"),
         ({}, {"env_kwargs": {"arival_rate": 1.0}}, "arrival_rate"),
-        ({}, {"wrapper": ["ExactWithn"]}, "BudgetShareAction"),
-        ({}, {"eval_freq": 0}, "eval_freq"),
     ],
 )
 def test_mistakes_elsewhere_end_with_one_line(tmp_path, capsys, changes, run, hint):

@@ -350,15 +350,6 @@ def test_what_is_no_model_is_refused() -> None:
         workload_from_config(SMALL_CONFIGS["bert"](), auto_class=transformers.AutoModelForImageClassification)
 
 
-def test_names_and_descriptions_can_be_given_or_are_made() -> None:
-    model = small_model("bert")
-    model.config.name_or_path = "somewhere/bert-mini"
-    made = small_workload(model)
-    assert (made.name, "9 tokens" in made.description) == ("bert-mini", True)
-    given = workload_from_model(model, name="mine", description="Measured at home.")
-    assert (given.name, given.description) == ("mine", "Measured at home.")
-
-
 @pytest.mark.parametrize("absent", ["torch", "transformers"])
 def test_without_the_extra_the_import_says_how_to_get_it(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("coinfer_gym.models", "coinfer_gym.models.build"):

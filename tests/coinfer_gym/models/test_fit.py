@@ -23,9 +23,8 @@ from scipy.interpolate import RegularGridInterpolator
 
 from coinfer_gym.laim.predictor import LEVELS, load_predictor
 from coinfer_gym.laim.workload import Block, Workload, load_workload
-from coinfer_gym.models import regress
 from coinfer_gym.models.fit import Measurements, make_predictor, write_scenario
-from coinfer_gym.models.regress import REGRESSORS
+from tests.coinfer_gym.models.tiny import fit_few
 
 BLOCKS, UNPRUNED = 3, 0.8
 FEW = ("GradientBoosting", "Linear")
@@ -59,11 +58,8 @@ def measured(count: int = 120) -> Measurements:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_fits() -> Iterator[None]:
-    """One shuffle of cross-validation and two regressors; the scores have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(regress, "REPEATS", 1)
-        for name in set(REGRESSORS) - set(FEW):
-            patch.delitem(regress.DEFAULTS, name)
+        fit_few(patch, *FEW)
         yield
 
 

@@ -250,24 +250,13 @@ def test_no_monotone_table_is_nearer(seed: int) -> None:
         assert make_monotone(table)[1] == pytest.approx(least_change(table), abs=1e-9)
 
 
-def test_a_monotone_table_stays() -> None:
-    table = np.sort(np.sort(np.random.default_rng(0).normal(size=(2, 5, 5)), axis=-1), axis=-2)
-    same, change = make_monotone(table)
-    np.testing.assert_array_equal(same, table)
-    assert change == 0.0
-
-
 @pytest.mark.parametrize(
     ("change", "field", "value", "remedy"),
     [
         ({"cut": "7"}, "rows[1]: cut", 7.0, "whole number from 0 to 6"),
-        ({"cut": "2.5"}, "rows[1]: cut", 2.5, "whole number"),
-        ({"cut": None}, "rows[1]: cut", None, "finite number"),
-        ({"retained_device": "nan"}, "rows[1]: retained_device", "nan", "finite number"),
         ({"retained_server": "40%"}, "rows[1]: retained_server", "40%", "finite number"),
         ({"retained_server": "1.2"}, "rows[1]: retained_server", 1.2, "from 0 to 1"),
         ({"method": "magnitud"}, "rows[1]: method", "magnitud", "Did you mean 'magnitude'?"),
-        ({"precision": "fp8"}, "rows[1]: precision", "fp8", "Known are: fp16, fp32, int8."),
     ],
 )
 def test_a_row_that_cannot_be_used(change: dict[str, Any], field: str, value: object, remedy: str) -> None:
@@ -277,10 +266,9 @@ def test_a_row_that_cannot_be_used(change: dict[str, Any], field: str, value: ob
     assert remedy in raised.value.remedy
 
 
-@pytest.mark.parametrize("column", sorted(ROW))
-def test_a_column_that_is_missing(column: str) -> None:
-    short = {name: value for name, value in ROW.items() if name != column}
-    with pytest.raises(InvalidInputError, match=rf"rows\[1\]: columns: got \[.*\]\. Add the column '{column}'"):
+def test_a_column_that_is_missing() -> None:
+    short = {name: value for name, value in ROW.items() if name != "method"}
+    with pytest.raises(InvalidInputError, match=r"rows\[1\]: columns: got \[.*\]\. Add the column 'method'"):
         features([ROW, short], BLOCKS)
 
 
@@ -306,40 +294,9 @@ def test_data_that_cannot_be_fitted() -> None:
         fit("Linear", X, np.where(y == 2, math.inf, y), names)
     with pytest.raises(InvalidInputError, match=r"rows: got 9\. 10 folds of 2 features need at least 10 rows"):
         compare_regressors(X[:9], y[:9], names)
-    wide = np.random.default_rng(0).random((12, 11))
-    with pytest.raises(InvalidInputError, match=r"rows: got 12\. .* need at least 13 rows"):
-        compare_regressors(wide, y[:12], tuple(map(str, range(11))))
     with pytest.raises(InvalidInputError, match=r"X, y: got 'shapes \(30, 2\) and \(29,\)'"):
         fit("Linear", X, y[1:], names)
     with pytest.raises(InvalidInputError, match=r"y: got 0\.5\. All targets are the same"):
         compare_regressors(X, np.full(30, 0.5), names)
     with pytest.raises(InvalidInputError, match=r"regressor: got 'Boosting'\. Did you mean 'GradientBoosting'"):
         fit("Boosting", X, y, names)
-
-
-def test_a_method_or_precision_that_is_unknown(data: Any) -> None:
-    X, y, names = data
-    regressor = fit("Linear", X, y, names)
-    with pytest.raises(InvalidInputError, match=r"method: got 'random_'\. Did you mean 'random'"):
-        on_configurations(regressor, names, BLOCKS, method="random_", precision="fp32")
-    with pytest.raises(InvalidInputError, match=r"precision: got 'int4'\. Did you mean 'int8'"):
-        on_configurations(regressor, names, BLOCKS, method="random", precision="int4")
-
-
-def test_tables_that_cannot_be_made() -> None:
-    def predict(cut: Any, device: Any, server: Any) -> Any:
-        return cut
-
-    grid = np.linspace(0.0, 1.0, 3)
-    with pytest.raises(InvalidInputError, match=r"cuts: got \[1, 0\]\. Give at least one cut, ascending"):
-        tabulate(predict, [1, 0], grid)
-    with pytest.raises(InvalidInputError, match=r"cuts: got \[\]"):
-        tabulate(predict, [], grid)
-    with pytest.raises(InvalidInputError, match=r"grid: got \[1\.0, 0\.5, 0\.0\]\. Give at least two ratios"):
-        tabulate(predict, [0, 1], grid[::-1])
-    with pytest.raises(InvalidInputError, match=r"table: got 'shape \(2, 3, 3\)'\. Give 3 cuts by 3 by 3 ratios"):
-        table_error(predict, tabulate(predict, [0, 1], grid), [0, 1, 2], grid, 10)
-    with pytest.raises(InvalidInputError, match=r"points: got 0\. Give a whole number"):
-        table_error(predict, tabulate(predict, [0, 1], grid), [0, 1], grid, 0)
-    with pytest.raises(InvalidInputError, match=r"table: got 'shape \(2, 2\)'\. Give finite numbers"):
-        make_monotone(np.array([[0.0, math.nan], [0.0, 1.0]]))

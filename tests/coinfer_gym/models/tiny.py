@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from coinfer_gym.models import regress
 from coinfer_gym.models.squad import Question
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -28,6 +31,13 @@ def word_tokenizer(words: list[str], **special: Any) -> Any:
         )
         given = SPECIAL | {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
     return transformers.PreTrainedTokenizerFast(tokenizer_object=made, **given)
+
+
+def fit_few(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have cross-validation compare only these regressors, and once; its scores have tests of their own."""
+    makers = {name: regress.DEFAULTS[name] for name in names}
+    patch.setattr(regress, "REPEATS", 1)
+    patch.setattr(regress, "compare_regressors", partial(regress.compare_regressors, makers=makers))
 
 
 def write_squad(path: Path, questions: Iterable[Question]) -> Path:
