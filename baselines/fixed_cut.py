@@ -32,7 +32,7 @@ class Freedom(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """What tells one compiled problem from another: everything else is a parameter of it.
+    """Key of a compiled problem; everything else is a parameter of it.
 
     Attributes
     ----------
@@ -271,18 +271,9 @@ def fix_cut(problem: Problem, cut: int) -> FixedCut:
 def least_load(fixed: FixedCut) -> Decision:
     """Decision that comes closest to both budgets: it minimises ``max(T / T0, E / E0)``.
 
-    It takes the least ratios. Its clocks and power are the best ones for some price of time, in W: along the price
-    delay falls and energy rises, and the two relative loads cross at the minimum of the larger one. P1 is feasible
-    at this cut if and only if the decision is.
-
-    Parameters
-    ----------
-    fixed : FixedCut
-
-    Returns
-    -------
-    Decision
-        The fastest one where a budget is not positive.
+    It takes the least ratios. Its clocks and power are the best ones for some price of time, in W: as the price rises
+    delay falls and energy rises, and the larger relative load is least where both are equal. P1 is feasible at this cut
+    if and only if this decision is. If a budget is not positive, it is the fastest decision.
     """
     ratios = (fixed.sides[0].retained_min, fixed.sides[1].retained_min)
     if fixed.delay_budget <= 0.0 or fixed.energy_budget <= 0.0:
@@ -321,18 +312,8 @@ def _balance(imbalance: Callable[[float], float], low: float, high: float) -> fl
 def repair(fixed: FixedCut, decision: Decision) -> Solution:
     """The decision with its ratios scaled so that the tighter budget is met exactly, within the ratios' bounds.
 
-    At given clocks and power delay and energy are linear in the ratios, so that one factor takes away what a solver
-    left over or took too much. A ratio that ends at its lower bound stays there and the other one is scaled alone.
-
-    Parameters
-    ----------
-    fixed : FixedCut
-    decision : Decision
-        Within the bounds of its controls.
-
-    Returns
-    -------
-    Solution
+    At given clocks and power, delay and energy are linear in the ratios, so one factor corrects a solver's slack or
+    excess. A ratio that reaches its lower bound stays there, and the other one is scaled alone.
     """
     ratios = [decision.retained_device, decision.retained_server]
     movable = [index for index, side in enumerate(fixed.sides) if side.freedom.retained]
@@ -359,20 +340,20 @@ def _scale_to_budgets(fixed: FixedCut, parts: tuple[float, ...], movable: Iterab
 
 
 def closest(fixed: FixedCut, reason: str) -> Solution:
-    """What is returned where no decision meets the budgets: the one of the least load, with the reason."""
+    """Solution of least load, with the reason why no decision meets the budgets."""
     solution = fixed.problem.evaluate(least_load(fixed))
     return solution if solution.feasible else replace(solution, reason=reason)
 
 
 def load(problem: Problem, solution: Solution) -> float:
-    """Larger one of the relative uses of the two budgets; infinite where a budget is not positive."""
+    """Largest used share of the two budgets; infinite if a budget is not positive."""
     if problem.delay_budget <= 0.0 or problem.energy_budget <= 0.0:
         return math.inf
     return max(solution.delay / problem.delay_budget, solution.energy / problem.energy_budget)
 
 
 def best(problem: Problem, solutions: Iterable[Solution]) -> Solution:
-    """The feasible solution of the highest quality, or the one of the least load where none is feasible."""
+    """The feasible solution of highest quality, or the one of least load if none is feasible."""
     candidates = list(solutions)
     feasible = [solution for solution in candidates if solution.feasible]
     if feasible:

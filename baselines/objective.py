@@ -46,7 +46,7 @@ def objective_form(problem: Problem) -> str:
     Raises
     ------
     InvalidInputError
-        If it takes none: a measured accuracy need not be concave.
+        If it has none: a measured accuracy need not be concave.
     """
     if problem.quality not in _FORMS:
         raise InvalidInputError(
@@ -135,20 +135,7 @@ class Objective:
 
 
 def quality_of(problem: Problem, cut: int, value: float) -> float:
-    """Quality at a value of the objective's form.
-
-    Parameters
-    ----------
-    problem : Problem
-    cut : int
-    value : float
-        A value of `Objective.expression`, or a bound on it.
-
-    Returns
-    -------
-    float
-        In the problem's own quality scale.
-    """
+    """Quality, in the problem's own scale, at a value of `Objective.expression` or a bound on it."""
     if problem.quality not in dst.BOUNDS:
         return value
     quality = problem.tables.quality[0]

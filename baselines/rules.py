@@ -114,7 +114,7 @@ class ConstantAction(Policy):
 
 
 class MyopicExact(ProblemPolicy):
-    """The global optimum of each task as if no other task were to come.
+    """The global optimum of each task, regardless of the tasks that follow.
 
     It solves P1, the problem of Lyu et al. (eq. 44), or one of the paper's designs that restrict it.
 
@@ -222,16 +222,16 @@ def best_constant_action(
 ) -> NDArray[np.float32]:
     """The constant action with the highest mean return, by a cross-entropy search.
 
-    A search by mean and deviation cannot handle the cut, which is a choice. So every cut has a search of its own over
-    the other components, on a sixteenth of the worlds. The finds of all cuts are then compared on all worlds, since in
-    a few worlds the channel may happen to be good, and the best one is refined there.
+    The cut is a choice, which a search by mean and deviation cannot handle. So each cut has its own search over the
+    other components, on a sixteenth of the worlds. The results of all cuts are then compared on all worlds, because the
+    channel of a few worlds may happen to be good, and the best one is refined there.
 
     Parameters
     ----------
     env : mapping, optional
         Keyword arguments of the environment.
     seeds : iterable of int
-        Seeds of the worlds to search on. Keep them apart from those that the action is judged on.
+        Seeds of the worlds to search on. Use other seeds to evaluate the action.
     environment : str
         Id of the environment; it must have a native vector environment and the cut as first component of its action.
     candidates : int
@@ -251,7 +251,7 @@ def best_constant_action(
     """
     seeds = [int(seed) for seed in seeds]
     if not seeds:
-        raise InvalidInputError("seeds", seeds, "Give the seed of one world at least.")
+        raise InvalidInputError("seeds", seeds, "Give at least one seed.")
     single: Any = gym.make(environment, **dict(env or {}))
     cuts, controls = single.unwrapped.scenario.cuts, single.action_space.shape[0] - 1
     generator = np.random.default_rng(search_seed)
@@ -281,18 +281,7 @@ class _Trial:
         self._batches: dict[int, Any] = {}
 
     def returns(self, actions: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float64]:
-        """Mean return over the worlds.
-
-        Parameters
-        ----------
-        actions : ndarray, shape (..., n_act)
-        seeds : sequence of int
-            Every action meets the same worlds.
-
-        Returns
-        -------
-        ndarray, shape (...)
-        """
+        """Mean return, shape (...), of actions, shape (..., n_act); each meets the worlds of the same seeds."""
         flat = actions.reshape(-1, actions.shape[-1])
         batch = self._batch(len(flat) * len(seeds))
         repeated = np.repeat(flat, len(seeds), axis=0)
@@ -314,22 +303,9 @@ class _Trial:
 
 
 class _Search:
-    """Cross-entropy searches side by side: one per cut, each of the components after the first.
+    """Cross-entropy searches side by side, one per cut (first component), over the other components of the action.
 
-    Parameters
-    ----------
-    cuts : ndarray, shape (n,)
-        First component of the action in each search.
-    means : ndarray, shape (n, n_act - 1)
-        Where each begins.
-    deviation : float
-        How far around it looks at first.
-    generator : numpy.random.Generator
-
-    Attributes
-    ----------
-    champions : ndarray of float32, shape (n, n_act)
-        Best action that each has met.
+    `means` and `deviation` are those of the first samples; `champions` are the best actions so far, shape (n, n_act).
     """
 
     def __init__(

@@ -69,23 +69,7 @@ class SearchProblem:
 
 
 class P1Search(SearchProblem):
-    """P1 as a search: the objective is ``-quality``, the excess the larger one over a budget, relative to it.
-
-    Parameters
-    ----------
-    problem : Problem
-    cut : int, optional
-        One cut; all of them where None.
-
-    Attributes
-    ----------
-    problem : Problem
-
-    Raises
-    ------
-    InvalidInputError
-        If the workload does not have the cut.
-    """
+    """P1 at one cut or over all: the objective is ``-quality``, the excess the larger relative excess of a budget."""
 
     def __init__(self, problem: Problem, cut: int | None = None) -> None:
         cuts = (0, problem.workload.cuts - 1) if cut is None else (check_cut(cut, problem.workload),) * 2
@@ -109,17 +93,7 @@ class P1Search(SearchProblem):
         return excesses
 
     def decision(self, point: Floats) -> Decision:
-        """The decision that a point, shape (6,), stands for.
-
-        Parameters
-        ----------
-        point : ndarray, shape (6,)
-
-        Returns
-        -------
-        Decision
-            With ratio 1, clock 0 and power 0 where the cut leaves a side or the link without work.
-        """
+        """Decision of a point, shape (6,); ratio 1, clock 0 and power 0 if a side or the link has no work."""
         row = self._tables[2][int(point[0])]
         values = {name: float(_control(self._low, self._high, point[j + 1], j)) for j, name in enumerate(_CONTROLS)}
         for side in ("device", "server"):
@@ -135,23 +109,23 @@ class P1Search(SearchProblem):
 def solve_quantum(problem: Problem, cut: int | None = None, *, evaluations: int = 5000, seed: int = 0) -> Solution:
     """Best solution of P1 that the quantum-inspired search of Mu et al. finds.
 
-    The settings are those of the paper, except that groups may stand outside the budgets. Rejection, as printed, finds
-    nothing to start from where few decisions are feasible.
+    The settings are those of the paper, except that groups may lie outside the budgets: with rejection, as printed, the
+    search finds no start when few decisions are feasible.
 
     Parameters
     ----------
     problem : Problem
     cut : int, optional
-        One cut; all of them, as one more variable, where None.
+        The only cut to search. By default the cut is one more variable.
     evaluations : int
-        Decisions to look at; the search begins anew until they are spent.
+        Number of decisions to evaluate; the search restarts until they are used up.
     seed : int
 
     Returns
     -------
     Solution
-        The same for the same arguments. Where no decision within the budgets was found, the one that exceeds them by
-        least, and `reason` says so.
+        The same for the same arguments. If no decision within the budgets was found, the one with the smallest excess,
+        and a `reason`.
 
     Raises
     ------
@@ -173,11 +147,11 @@ class MyopicQuantum(MyopicExact):
     scheme : str
         A key of `baselines.schemes.SCHEMES`.
     cut : int, optional
-        One cut; all that the design leaves free where None.
+        The only cut to search; by default all cuts that the design allows.
     evaluations : int
-        Decisions to look at per task.
+        Decisions evaluated per task.
     seed : int
-        Of the search; equal tasks get equal decisions.
+        Seed of the search; equal tasks get equal decisions.
 
     Raises
     ------
@@ -217,12 +191,12 @@ def _search_quantum(search: SearchProblem, evaluations: int, seed: int, feasibil
 
 
 def quantum_rejection(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
-    """Algorithm 1 of Mu et al. as printed, begun anew until the evaluations are spent."""
+    """Algorithm 1 of Mu et al. as printed, restarted until the evaluations are used up."""
     return _search_quantum(search, evaluations, seed, "rejection")
 
 
 def quantum_penalty(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
-    """The same on the merit: groups may stand outside the constraints."""
+    """Algorithm 1 of Mu et al. on the merit: groups may lie outside the constraints."""
     return _search_quantum(search, evaluations, seed, "penalty")
 
 
@@ -249,7 +223,7 @@ def evolve_differences(search: SearchProblem, evaluations: int, seed: int) -> Op
 def anneal(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
     """SciPy's `dual_annealing` on the unit cube, without its local search.
 
-    That one follows slopes, and there is none along a whole number, nor over the edge of a budget.
+    The local search needs gradients, which whole numbers and the edge of a budget do not have.
     """
     ledger = _Ledger(search, evaluations)
 
@@ -269,7 +243,7 @@ def anneal(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult
 
 
 def adapt_covariance(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
-    """CMA-ES on the unit cube, begun anew with twice the population where it has converged.
+    """CMA-ES on the unit cube, restarted with twice the population after it has converged.
 
     Whole numbers are rounded: the library's own treatment of them draws from numpy's global generator.
     """
@@ -341,14 +315,7 @@ class _Spent(Exception):
 
 
 class _Ledger:
-    """The merit of a search, and what was looked at: optimizers see the merit, the comparison the best so far.
-
-    Parameters
-    ----------
-    search : SearchProblem
-    evaluations : int
-        The merit raises `_Spent` where an optimizer asks for more.
-    """
+    """Merit of a search for an optimizer, and a record of the best so far; raises `_Spent` after `evaluations`."""
 
     def __init__(self, search: SearchProblem, evaluations: int) -> None:
         self._search, self._limit, self._used = search, check_count("evaluations", evaluations, 1), 0

@@ -99,19 +99,19 @@ ENERGY_CALCULATOR = Calculator(attrgetter("energy"), ("delay",))
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a scheme chose.
+    """Design that a scheme chose, and what the search cost.
 
     Attributes
     ----------
     name : str
-        Of the scheme.
+        Name of the scheme.
     solution : LayerwiseSolution
     evaluations : int
-        Designs looked at, those rejected included.
+        Designs evaluated, including rejected ones.
     seconds : float
         Wall-clock time.
     history : tuple of (ndarray, ndarray)
-        Designs looked at at each improvement within the limits, and the objective there; empty where none are searched.
+        Evaluations at each improvement within the limits, and the objective there; empty for schemes without a search.
     """
 
     name: str
@@ -221,19 +221,7 @@ class ParametersGenerator:
 
 
 class DesignSearch(SearchProblem):
-    """A problem as a search over the points of a generator.
-
-    Parameters
-    ----------
-    problem : LayerwiseProblem
-    generator : ParametersGenerator
-    calculator : Calculator
-
-    Attributes
-    ----------
-    looked_at : int
-        Designs looked at to find `start`.
-    """
+    """A problem as a search over the points of a generator; `looked_at` counts the designs evaluated for `start`."""
 
     def __init__(self, problem: LayerwiseProblem, generator: ParametersGenerator, calculator: Calculator) -> None:
         super().__init__(self._objective, generator.box, self._excess, _CEILING)
@@ -290,19 +278,9 @@ def assess(problem: LayerwiseProblem, rows: Floats, calculator: Calculator) -> t
 def select_best(
     problem: LayerwiseProblem, designs: Floats, calculator: Calculator = DELAY_CALCULATOR
 ) -> NDArray[np.float64]:
-    """Best of some designs within the limits, with power and clock; the first of equals.
+    """Best row within the limits of some designs, shape (n, G + 4), whose power and clock it sets; the first of equals.
 
-    Parameters
-    ----------
-    problem : LayerwiseProblem
-    designs : ndarray, shape (n, G + 4)
-        Power and clock are overwritten.
-    calculator : Calculator
-
-    Returns
-    -------
-    ndarray, shape (G + 4,)
-        Where nothing is within the limits, what exceeds them by least.
+    If none is within the limits, the one with the smallest excess.
     """
     rows = complete(problem, designs)
     values, excesses = assess(problem, rows, calculator)
@@ -311,13 +289,7 @@ def select_best(
 
 
 def check_accuracy(problem: LayerwiseProblem, name: str, solution: LayerwiseSolution) -> LayerwiseSolution:
-    """The solution, if it is accurate enough.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is not.
-    """
+    """The solution; raises `InvalidInputError` if it is not accurate enough."""
     if solution.accuracy < problem.accuracy_min:
         raise InvalidInputError(
             "accuracy_min",
@@ -349,18 +321,9 @@ def run_algorithm_1(search: SearchProblem, evaluations: int, seed: int) -> Optim
 def run_and_mutate(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
     """Algorithm 1 as printed, then points that differ in a few variables from its end, and again until all are spent.
 
-    Where a run ends, no ratio can fall by itself without too much accuracy lost, but one can if another rises: such
-    exchanges are found by drawing points that differ in a few variables.
-
-    Parameters
-    ----------
-    search, evaluations, seed
-        As `run_algorithm_1`; the evaluations are spent. No variable may be a whole number.
-
-    Returns
-    -------
-    scipy.optimize.OptimizeResult
-        ``x``, ``fun``, ``maxcv``, ``nfev`` and ``history``, as those of `baselines.quantum.minimize_quantum`.
+    At the end of a run no single ratio can fall without losing too much accuracy, but one can if another rises. Points
+    that differ in a few variables find such exchanges. Takes and returns the same as `run_algorithm_1`, for continuous
+    variables only, and uses up all evaluations.
     """
     seeds = np.random.default_rng(seed)
     start = search.start[:1] if isinstance(search, DesignSearch) else None
