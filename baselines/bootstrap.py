@@ -12,12 +12,7 @@ _BLOCK = 4_000_000  # counts drawn at a time, 32 MB
 
 
 class Estimate(NamedTuple):
-    """A mean and its 95 % interval; arrays of one shape.
-
-    Attributes
-    ----------
-    mean, low, high : ndarray
-    """
+    """A mean and its 95 % interval; arrays of one shape."""
 
     mean: NDArray[np.float64]
     low: NDArray[np.float64]

@@ -106,10 +106,6 @@ def compile_form(structure: Structure) -> ConicForm:
 class ConicForm:
     """Conic form of P1 for one structure; its parameters are set anew for each problem and cut.
 
-    Parameters
-    ----------
-    structure : Structure
-
     Attributes
     ----------
     problem : cvxpy.Problem

@@ -186,10 +186,6 @@ def _margin(estimate: Estimate, i: int, k: int, column: Column) -> tuple[str, st
 def draw(comparison: Comparison) -> bytes:
     """Picture of a comparison as PNG: per policy its first metric, what it violates and drops, and its thinking time.
 
-    Parameters
-    ----------
-    comparison : Comparison
-
     Returns
     -------
     bytes

@@ -205,10 +205,6 @@ def compile_surrogate(structure: Structure) -> Surrogate:
 class Surrogate:
     """The convex problem P3 for one structure; its parameters are set anew for each iterate.
 
-    Parameters
-    ----------
-    structure : Structure
-
     Attributes
     ----------
     problem : cvxpy.Problem

@@ -50,10 +50,6 @@ class CompressionEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     The reward comes at the end: minus the delay, relative to that of the unpruned network at its best cut, and -1 where
     it is longer; below -1, by as much as it misses them, where a design misses the limits.
 
-    Parameters
-    ----------
-    problem : LayerwiseProblem
-
     Attributes
     ----------
     best : ndarray, shape (G + 4,)
@@ -132,8 +128,6 @@ def cia(problem: LayerwiseProblem, seed: int = 0, steps: int = STEPS) -> Chosen:
 
     Parameters
     ----------
-    problem : LayerwiseProblem
-    seed : int
     steps : int
         Steps that the agent learns from, some for each design.
 

@@ -33,7 +33,7 @@ _RATIOS = len(SITUATION_NAMES)  # column of the infos before that of the first r
 
 
 class Scratch(NamedTuple):
-    """Arrays that a step works in; each thread has a row of its own."""
+    """Arrays that a step works in, one row per thread."""
 
     designs: NDArray[np.float64]
     widths: NDArray[np.float64]
@@ -42,7 +42,7 @@ class Scratch(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What a step reads of a scenario, and where it works.
+    """Constants of a scenario as a step reads them, and its scratch arrays.
 
     `hardware` and `aims` are records of `coinfer_gym.layerwise.problem.HARDWARE` and `AIMS`, of shape (1,).
     """
@@ -56,12 +56,12 @@ class Model(NamedTuple):
 
 
 def info_names(network: Network) -> tuple[str, ...]:
-    """Keys of ``info``, all floats, as in LAIM-v0 except for what follows.
+    """Keys of ``info``, all floats. They are those of LAIM-v0, except:
 
-    The decision is the cut, a retained ratio for each group, the compression, the power and the clock. ``sent_values``
-    are the values that are sent, ``accuracy`` is predicted, and ``cost_accuracy`` is its relative shortfall.
-    ``quality`` is the share of the delay budget that the task has left. ``delivered`` and ``violated`` count all three
-    limits.
+    The decision is the cut, a retained ratio per group, the compression, the power and the clock. ``sent_values`` is
+    the number of values sent, ``accuracy`` the predicted accuracy and ``cost_accuracy`` its relative shortfall.
+    ``quality`` is the unused share of the delay budget. ``delivered`` and ``violated`` consider delay, energy and
+    accuracy.
     """
     retained = (f"retained_{group.name}" for group in network.groups)
     decision = ("cut", *retained, "compression", "sent_values", "accuracy", "cost_accuracy")
@@ -86,7 +86,7 @@ def build_model(scenario: LayerwiseScenario) -> Model:
 
 @inlined_kernel
 def _serve(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> float:
-    """Run the design in row `w`, write what became of it to the info, and return the time the device is occupied."""
+    """Run the design in row `w`, write its results to the info, and return how long the device is occupied."""
     lane, r, info, scratch = lanes.state[i], rules[0], lanes.info[i], model.scratch
     designs, features, accuracy_min = scratch.designs, scratch.features, model.aims[0].accuracy_min
     gain = process.gain_at(lanes.gains, i, lane.clock, r.block_duration)
@@ -119,7 +119,7 @@ def _step_lane(
     rewards: NDArray[np.float64],
     ends: NDArray[np.bool_],
 ) -> None:
-    """Decide the task at the head of lane `i` by an action, pay for it and move on; row `w` of the scratch is free."""
+    """Serve the task at the head of lane `i` by an action and move to the next; row `w` of the scratch is free."""
     r, info, cuts = rules[0], lanes.info[i], model.network.cuts.shape[0]
     info.clipped = process.clip(actions, i)
     process.inform(lanes.state[i], info)

@@ -35,26 +35,26 @@ def solve_exact(
     """Fastest design over cut, retained ratios, compression, power and clock, by branch and bound.
 
     Retained ratios are at least the problem's `retained_min`, and the predicted accuracy reaches `accuracy_min` without
-    tolerance. The search is repeated with finer and finer tolerances, so that it has a proof wherever it is stopped.
+    tolerance. The search is repeated with decreasing tolerances, so it has a proven bound whenever it is stopped.
 
     Parameters
     ----------
     problem : LayerwiseProblem
         With a predictor that is a sum of trees.
     cut : int, optional
-        The cut to solve for; all of them by default.
+        The cut to solve for; all cuts by default.
     tolerance : float
-        Relative distance from the optimum that is good enough.
+        Stop at this relative distance from the optimum.
     nodes : int
-        Most boxes to look at.
+        Largest number of boxes to examine.
     starts : ndarray, shape (n, G + 4), optional
-        Designs to begin from, for instance those of an optimizer.
+        Designs to start from, for instance those of an optimizer.
 
     Returns
     -------
     LayerwiseSolution
-        With `delay_bound`, `gap` and `nodes`. If no design meets accuracy and energy, the one of the unpruned designs
-        and `starts` that `solve_given` would prefer.
+        With `delay_bound`, `gap` and `nodes`. If no design meets accuracy and energy: the best of the unpruned designs
+        and `starts`, in the order of `solve_given`.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _narrow(
 def solve_given(
     problem: LayerwiseProblem, retained: ArrayLike, compression: float, cut: int | None = None
 ) -> LayerwiseSolution:
-    """Best cut, power and clock of a network that is pruned and compressed in a given way.
+    """Best cut, power and clock at given retained ratios and compression.
 
     Parameters
     ----------
@@ -132,8 +132,8 @@ def solve_given(
     Returns
     -------
     LayerwiseSolution
-        The fastest of the designs that meet accuracy and energy. If there are none, the one whose accuracy is closest
-        to the least; among equals the one that exceeds the energy budget by least, then the fastest.
+        The fastest design that meets accuracy and energy. If there is none, the one that misses the accuracy by least;
+        among equals the one that exceeds the energy budget by least, then the fastest.
 
     Raises
     ------
@@ -146,18 +146,18 @@ def solve_given(
 
 
 def solve_rows(problem: LayerwiseProblem, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Copies of designs, with the best power and clock for the rest of each.
+    """Copies of designs, each with its best power and clock.
 
     Parameters
     ----------
     problem : LayerwiseProblem
     rows : ndarray, shape (n, G + 4)
-        The last two columns are without effect.
+        The last two columns are ignored.
 
     Returns
     -------
     ndarray, shape (n, G + 4)
-        If no power and clock meet the energy budget they are the least ones, which exceed it by least.
+        If no power and clock meet the energy budget, the lowest ones, which exceed it by least.
 
     Raises
     ------
