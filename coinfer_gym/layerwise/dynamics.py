@@ -56,7 +56,7 @@ class Model(NamedTuple):
 
 
 def info_names(network: Network) -> tuple[str, ...]:
-    """Keys of ``info``, all floats. They are those of LAIM-v0, except:
+    """Keys of ``info``, all floats: those of LAIM-v0, with another decision and accuracy.
 
     The decision is the cut, a retained ratio per group, the compression, the power and the clock. ``sent_values`` is
     the number of values sent, ``accuracy`` the predicted accuracy and ``cost_accuracy`` its relative shortfall.
