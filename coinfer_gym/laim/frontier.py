@@ -62,15 +62,17 @@ def largest_ratio(
     least = h.retained_device_min if of_device else h.retained_server_min
     low, high = -math.inf, math.inf
     gap_low, gap_high, last_side = 0.0, 0.0, 0
-    x, stride, ratio, exchange = start, 1.0, 0.0, 0.0
+    # Another cut's price can lie beyond the range, where a miss would be taken for proof that no ratio is allowed.
+    x, stride, ratio, exchange = min(END, max(-END, start)), 1.0, 0.0, 0.0
     for _ in range(200):
         theta = math.exp(x)
         costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
         price_device, price_server = theta * costs[0] + costs[1], theta * costs[2] + costs[3]
         price, price_other = (price_device, price_server) if of_device else (price_server, price_device)
         left = theta * (delay_budget - costs[4]) + (energy_budget - costs[5]) - price_other * other
-        if left < price * least:
+        if price * least - left > ROUNDING * (theta * delay_budget + energy_budget):
             return -1.0, x, 0.0
+        left = max(left, price * least)
         whole = price <= left
         ratio = 1.0 if whole else left / price
         exchange = 0.0 if whole else price_other / price
@@ -173,8 +175,10 @@ def _bound(
     price_device, price_server = theta * costs[0] + costs[1], theta * costs[2] + costs[3]
     worth = theta * (budgets[0] - costs[4]) + (budgets[1] - costs[5])
     least_device, least_server = h.retained_device_min, h.retained_server_min
-    if price_device * least_device + price_server * least_server > worth:
+    needed = price_device * least_device + price_server * least_server
+    if needed - worth > ROUNDING * (theta * budgets[0] + budgets[1]):
         return -1.0
+    worth = max(worth, needed)
     if price_device + price_server <= worth:
         return 1.0
     if price_server == 0.0:
@@ -266,6 +270,8 @@ def solve_rising(
         if step > first and s == start:
             continue
         cut = cuts[s]
+        # The tangent bounds a cut's quality from above at every price, so also at another cut's. A cut can be skipped
+        # if its bound is within the tolerance of the quality found, or if it is infeasible even when relaxed.
         bound = _bound(cut.predicted, price, hardware, cut, gain, span, budgets)
         if bound < 0.0 or (found and bound <= quality + TOLERANCE and quality < 1.0):
             continue

@@ -367,8 +367,10 @@ def _relax(
     cost_device = theta * time_device + energy_device
     cost_server = theta * time_server + energy_server
     worth = theta * (delay_budget - tau) + (energy_budget - energy_upload)
-    if cost_device * low_device + cost_server * low_server > worth:
+    needed = cost_device * low_device + cost_server * low_server
+    if needed - worth > ROUNDING * (theta * delay_budget + energy_budget):
         return _INFEASIBLE, low_device, low_server, start
+    worth = max(worth, needed)
     most_device = _most(cut.parameters_device, cut.flops_device, low_device)
     most_server = _most(cut.parameters_server, cut.flops_server, low_server)
     if cost_device * most_device + cost_server * most_server <= worth:
@@ -440,7 +442,7 @@ def _solve_cut(
     """Optimum of one cut: found, merit, both ratios, price of time, proven bound of the merit.
 
     Found is False where the cut is infeasible or cannot beat `merit_to_beat`. The search runs over ``x = ln theta``
-    between `low`, where the relaxed solution is too slow, and `high`, where it is in time.
+    between `low`, where the relaxed solution is too slow, and `high`, where it is in time. Any `start` will do.
     """
     hardware, quality, cuts, _ = tables
     cut, kind = cuts[s], quality[0].kind
@@ -450,7 +452,8 @@ def _solve_cut(
     gap_low, gap_high = 0.0, 0.0
     device_low, server_low, device_high, server_high = 0.0, 0.0, 0.0, 0.0
     preference_low, preference_high = 0.0, 0.0
-    x, stride, z = start, 1.5, 0.0
+    # Another cut's price can lie beyond the range, where a miss would be taken for proof that this cut is infeasible.
+    x, stride, z = min(END, max(-END, start)), 1.5, 0.0
     last_side, bisect = 0, False
     for _ in range(300):
         theta = math.exp(x)
@@ -460,14 +463,14 @@ def _solve_cut(
             return False, 0.0, 0.0, 0.0, theta, 0.0
         gap = budget_residual(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
         delay, energy = delay_of(costs, rho_device, rho_server), energy_of(costs, rho_device, rho_server)
+        in_budgets = delay <= delay_budget * (1.0 + ROUNDING) and energy <= energy_budget * (1.0 + ROUNDING)
         if state == _SATURATED:
             gap = 1.0 if delay > delay_budget else -1.0
-            if delay <= delay_budget and energy <= energy_budget:
+            if in_budgets:
                 theta = price_at_budget(hardware, cut, gain, span, rho_device, rho_server, energy_budget, False)
                 return True, 1.0, rho_device, rho_server, theta, 1.0
         elif linear and _merit(tables, s, rho_device, rho_server) <= merit_to_beat:
             return False, 0.0, 0.0, 0.0, theta, 0.0
-        in_budgets = delay <= delay_budget * (1.0 + ROUNDING) and energy <= energy_budget * (1.0 + ROUNDING)
         if in_budgets and state != _SATURATED:
             merit = _merit(tables, s, rho_device, rho_server)
             return True, merit, rho_device, rho_server, theta, merit
@@ -655,7 +658,7 @@ def _solve_concave(
     last: int,
     guess: float,
 ) -> tuple[bool, int, float, float, float, float, float]:
-    """Optimum over the cuts ``first..last-1``: found, cut, merit, both ratios, price of time, proven bound."""
+    """Optimum over the cuts ``first..last-1``: found, cut, merit, both ratios, price of time, bound of every cut."""
     hardware, _, cuts, _ = tables
     span = spectral_span(hardware, gain)
     controls = controls_at(guess, hardware, gain, span)
@@ -675,6 +678,9 @@ def _solve_concave(
         if step > first:
             if s == start:
                 continue
+            # The relaxed problem bounds a cut's merit from above at every price, so also at another cut's: a cut whose
+            # bound is below the merit found, or that is infeasible even when relaxed, can be skipped. Only among
+            # unpruned models, which all have the highest merit, a skipped cut might be faster.
             bound = _bound(theta, tables, gain, delay_budget, energy_budget, s, controls)
             if bound < 0.0 or (found and bound <= merit and merit < _FULL):
                 continue
@@ -691,10 +697,11 @@ def _solve_concave(
         )
         if not ok:
             continue
+        proven = max(proven, limit)
         costs = costs_of(hardware, cuts[s], gain, controls_at(price, hardware, gain, span))
         tied = value >= _FULL and merit >= _FULL
         if not found or (value > merit and not tied) or (tied and delay_of(costs, device, server) < delay):
-            found, merit, theta, best, proven = True, value, price, s, limit
+            found, merit, theta, best = True, value, price, s
             rho_device, rho_server = device, server
             delay = delay_of(costs, device, server)
             controls = controls_at(theta, hardware, gain, span)
@@ -713,7 +720,7 @@ def _solve(
     i: int,
 ) -> None:
     """Optimum over the cuts ``first..last-1``, stored in ``rows[i]``."""
-    hardware, quality, cuts, _ = tables
+    hardware, quality, cuts, blocks = tables
     h = hardware[0]
     delay_budget, energy_budget = min(delay_budget, _UNLIMITED), min(energy_budget, _UNLIMITED)
     guess = 2.0 * h.pue_device * h.kappa_device * (0.7 * h.frequency_device_max) ** 3
@@ -732,6 +739,9 @@ def _solve(
         return
     row = rows[i]
     _write(tables, gain, best, rho_device, rho_server, controls_at(theta, hardware, gain, span), rows, i)
+    if proven > merit and _is_linear(quality[0].kind):  # from the weighted share to the quality that has this share
+        proven = model_quality(hardware, quality, cuts, blocks, best, proven, proven)
+        merit = row.quality
     row.gap = max(0.0, proven - merit)
     row.delay_needed, row.energy_needed, row.reason = math.nan, math.nan, 0
 

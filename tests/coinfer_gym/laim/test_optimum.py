@@ -11,6 +11,7 @@ from scipy.special import lambertw
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
 from coinfer_gym.laim.optimum import SOLUTION, solve_exact, solve_exact_batch
+from coinfer_gym.laim.predictor import AccuracyPredictor
 from coinfer_gym.laim.problem import Decision, Problem, Solution, model_quality
 from coinfer_gym.laim.workload import Block, Workload
 
@@ -679,6 +680,53 @@ def test_infeasible_decision_of_a_network_with_idle_blocks_is_evaluated_as_it_st
         elif found.reason != "time and energy" or min(found.delay_needed, found.energy_needed) < math.inf:
             late, costly = found.delay / problem.delay_budget, found.energy / problem.energy_budget
             assert min(late, costly) <= 1 + 1e-9
+
+
+def test_price_of_one_cut_beyond_the_range_does_not_hide_another_cut():
+    """The search of cut 2 ends at a price beyond `END`, where that of cut 1 then starts."""
+    blocks = (Block("embedding", 0.0, 146786, 0.0, 25.0), Block("body", 1.4e10, 4, 1e4, 0.15))
+    problem = Problem(
+        workload=Workload("two", 5.5e5, blocks),
+        gain=6.7e-9,
+        delay_budget=0.0094,
+        energy_budget=96000.0,
+        bandwidth=3e4,
+        noise_density=4.5e-21,
+        power_max=9.5,
+        power_min=2.5e-5,
+        flops_per_cycle_device=21.6,
+        flops_per_cycle_server=2.5,
+        frequency_device_max=1e9,
+        frequency_server_max=7.2e10,
+        frequency_server_min=5.5e10,
+        pue_device=1.0,
+        pue_server=1.4,
+        kappa_device=2e-28,
+        kappa_server=9e-26,
+        retained_device_min=0.004,
+        retained_server_min=1e-4,
+        parameter_bits=8.0,
+    )
+    found = solve_exact(problem)
+    assert (found.cut, found.quality) == (1, solve_exact(problem, 1).quality)
+    assert found.quality > 0.9999
+    everywhere = np.tile(np.linspace(0.0, 1.0, 21), (3, 21, 1))  # an accuracy that follows the server's ratio
+    everywhere[:, -1, -1] = 1.0
+    rising = replace(problem, quality="accuracy", predictor=AccuracyPredictor("server", "f1", 1.0, everywhere))
+    alone = max(solve_exact(rising, cut).quality for cut in range(3))
+    assert solve_exact(rising).quality == pytest.approx(alone, abs=1e-5)
+
+
+def test_budgets_that_are_just_what_the_least_decision_spends_are_met():
+    rng = np.random.default_rng(71)
+    for _ in range(150):
+        problem = random_problem(rng, fixed=1.0, idle=0.2)
+        cut = int(rng.integers(problem.workload.cuts))
+        controls, _ = problem.bounds()
+        spent = problem.evaluate(controls, cut)
+        problem = replace(problem, delay_budget=float(spent.delay), energy_budget=float(spent.energy))
+        assert solve_exact(problem, cut).feasible
+        assert solve_exact(problem).feasible
 
 
 # --- ties ---
