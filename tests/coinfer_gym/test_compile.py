@@ -64,6 +64,32 @@ def test_formulas_run_interpreted(tmp_path):
     assert run(tmp_path, CALLEE, NUMBA_DISABLE_JIT="1")[0] == 2.0
 
 
+PAIR = """
+from collections import namedtuple
+from coinfer_gym._compile import kernel
+
+{name} = namedtuple("{name}", "first second")
+
+@kernel
+def add(pair):
+    return pair.first + pair.second
+
+print(add({name}(1.0, 2.0)), len(add.stats.cache_hits))
+"""
+
+
+def test_index_on_disk_that_names_a_class_which_is_gone_is_compiled_anew(tmp_path):
+    (tmp_path / "use.py").write_text("import pair")
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables = os.environ | cache | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    for name, hits in (("Old", "0"), ("Old", "1"), ("New", "0"), ("New", "1")):
+        (tmp_path / "pair.py").write_text(PAIR.format(name=name))
+        result = subprocess.run(
+            [sys.executable, "use.py"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=True
+        )
+        assert result.stdout.split() == ["3.0", hits]
+
+
 def test_without_a_folder_to_write_code_is_compiled_anew_with_one_warning(tmp_path):
     code = f"""
 import sys, warnings
