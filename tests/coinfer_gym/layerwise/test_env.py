@@ -479,7 +479,7 @@ def test_the_wrappers_of_laim_say_that_they_are(name):
     with pytest.raises(InvalidInputError, match=rf"{name}: env.*works with LAIM-v0 only"):
         getattr(wrappers, name)(gym.make(LAYERWISE))
     if name != "Regret":
-        with pytest.raises(InvalidInputError, match=rf"{name}: env.*native vector environment of LAIM-v0"):
+        with pytest.raises(InvalidInputError, match=rf"{name}: env.*LAIM-v0's native vector environment"):
             getattr(vector_wrappers, name)(gym.make_vec(LAYERWISE, num_envs=2))
 
 
