@@ -18,16 +18,17 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import yaml
 
 import coinfer_gym  # noqa: F401  registers the ids
 from agents.agent_file import AGENT_FILE
+from agents.arguments import key_and_value
 from agents.policy import Agent, load_agent
 from baselines.compare import compare, load_config
 from baselines.family import family_of, scenario_of
-from baselines.output import git_revision, versions, write_text
+from baselines.output import git_revision
 from baselines.report import Comparison
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.files import versions, write_text
 
 __all__ = ["AGENT", "METRICS", "TRAINED", "evaluate", "find_agent", "main", "plain"]
 
@@ -144,19 +145,17 @@ def find_agent(path: str | Path) -> Path:
     raise InvalidInputError("agent", str(path), f"Give the folder of a run, a file, or a shipped agent. {hint}")
 
 
-def _pair(text: str) -> tuple[str, Any]:
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise argparse.ArgumentTypeError(f"give KEY=VALUE, not {text!r}")
-    return key, yaml.safe_load(value)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser("python -m agents.evaluate", description="Evaluate a trained agent.")
     parser.add_argument("path", help="folder of a run, agent's file, or name of a shipped agent")
     parser.add_argument(
-        "--env-kwargs", nargs="+", type=_pair, default=[], metavar="KEY=VALUE", help="keywords other than in training"
+        "--env-kwargs",
+        nargs="+",
+        type=key_and_value,
+        default=[],
+        metavar="KEY=VALUE",
+        help="keywords other than in training",
     )
     parser.add_argument("--worlds", type=int, default=200, help="number of worlds (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first world (default: 0)")

@@ -44,9 +44,9 @@ from agents.demonstrations import ImitationConfig, Samples, load_config, prepare
 from agents.held_out import TEST_SEED, play
 from agents.policy import load_agent
 from agents.runs import build_env, read_config
-from baselines.output import git_revision, versions
+from baselines.output import git_revision
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import write_text
+from coinfer_gym.files import versions, write_text
 
 __all__ = ["imitate", "main"]
 

@@ -23,9 +23,9 @@ from agents.evaluate import find_agent
 from agents.policy import load_agent
 from baselines import rollout
 from baselines.family import family_of, scenario_of
-from baselines.output import write_bytes
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import write_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -29,9 +29,9 @@ from agents.hyperparameters import (
 )
 from baselines.checks import check_model
 from baselines.family import Family, family_of, scenario_of
-from baselines.output import git_revision, versions
+from baselines.output import git_revision
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import read_yaml, write_text
+from coinfer_gym.files import read_yaml, versions, write_text
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers
 from coinfer_gym.sb3 import NativeVecEnv, make_native
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from agents.actors import find_actor
 from agents.agent_file import AGENT_FILE, save_agent
+from agents.arguments import key_and_value, yaml_value
 from agents.callbacks import (
     CheckpointCallback,
     EvaluationCallback,
@@ -38,7 +39,6 @@ from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, build_model, open_folder, read_config, read_config_file, write_results
 from agents.tensor_files import load_tensors
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import parse_yaml
 
 __all__ = ["main", "train"]
 
@@ -249,11 +249,11 @@ def _parser() -> argparse.ArgumentParser:
         ("train-kwargs", "further keywords in training only"),
         ("hyperparams", "hyperparameters that replace those of the file"),
     ):
-        parser.add_argument(f"--{name}", nargs="+", action="extend", type=_pair, metavar="KEY=VALUE", help=text)
+        parser.add_argument(f"--{name}", nargs="+", action="extend", type=key_and_value, metavar="KEY=VALUE", help=text)
     parser.add_argument(
         "--wrapper",
         nargs="*",
-        type=_value,
+        type=yaml_value,
         metavar="NAME",
         help="wrappers of coinfer_gym.laim.wrappers, innermost first, each as NAME or 'NAME: {argument: value}'; "
         "without a name, no wrapper (default: those of the hyperparameters)",
@@ -276,20 +276,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     return parser
-
-
-def _value(text: str) -> Any:
-    try:
-        return parse_yaml(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a YAML value: {error}") from error
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise argparse.ArgumentTypeError(f"give KEY=VALUE, not {text!r}")
-    return key, _value(value)
 
 
 if __name__ == "__main__":

@@ -57,9 +57,9 @@ from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperpara
 from agents.runs import RunConfig, build_env, build_model, read_config
 from agents.search_spaces import Checked, Space, read_spaces
 from baselines.checks import check_model
-from baselines.output import csv_text, git_revision, write_bytes, write_text
+from baselines.output import git_revision
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import read_yaml
+from coinfer_gym.files import csv_text, read_yaml, write_bytes, write_text
 from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = ["StudyConfig", "load_study", "main", "tune"]

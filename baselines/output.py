@@ -13,11 +13,6 @@ from typing import Any
 
 from rich.console import Console
 
-from coinfer_gym.files import csv_text as csv_text
-from coinfer_gym.files import versions as versions
-from coinfer_gym.files import write_bytes as write_bytes
-from coinfer_gym.files import write_text as write_text
-
 # Okabe and Ito's colours keep apart under every common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#666666"

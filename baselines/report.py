@@ -16,20 +16,8 @@ from rich.table import Table
 
 from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.family import Column
-from baselines.output import (
-    BLUE,
-    GREY,
-    GRID,
-    VERMILION,
-    csv_text,
-    git_revision,
-    open_console,
-    render,
-    style,
-    versions,
-    write_bytes,
-    write_text,
-)
+from baselines.output import BLUE, GREY, GRID, VERMILION, git_revision, open_console, render, style
+from coinfer_gym.files import csv_text, versions, write_bytes, write_text
 
 __all__ = ["Comparison"]
 

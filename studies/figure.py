@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.output import csv_text, render, style, versions, write_bytes, write_text
+from baselines.output import render, style
 from coinfer_gym import InvalidInputError
-from coinfer_gym.files import read_csv
+from coinfer_gym.files import csv_text, read_csv, versions, write_bytes, write_text
 from studies.catalogue import CATALOGUE
 
 Floats = NDArray[np.float64]

@@ -32,7 +32,8 @@ COMMANDS = {
     "render": ["-c", FRAME],
     "baselines": ["-m", "baselines.compare", "tiny.yaml", "--out", "out", "--jobs", "1"],
     "agents": ["-m", "agents.train", "--algo", "ppo", "--n-timesteps", "2048", "--test-lanes", "8", "--out", "out"],
-    "models": ["-m", "coinfer_gym.models.demo", "--help"],
+    "docs": ["-m", "mkdocs", "build", "--strict", "--quiet"],
+    "models": ["-m", "coinfer_gym.models.demo", "--cut", "1", "--tokens", "16", "--rounds", "1"],
 }
 
 pytestmark = [
@@ -52,9 +53,9 @@ def test_it_installs_and_runs_alone(extra, tmp_path):
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "mkdocs.yml", "CHANGELOG.md", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("coinfer_gym", "baselines", "agents", "configs"):
+    for name in ("coinfer_gym", "baselines", "agents", "configs", "docs", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "tiny.yaml").write_text(COMPARISON, encoding="utf-8")
     constraints = ROOT / "constraints.txt"

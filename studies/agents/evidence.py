@@ -42,8 +42,9 @@ from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT
-from baselines.output import csv_text, git_revision, versions, write_text
+from baselines.output import git_revision
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import csv_text, versions, write_text
 from studies.agents.evidence_data import UPPER, Evidence, bootstrap, improvement, read_sweep
 from studies.agents.evidence_pictures import write_pictures
 

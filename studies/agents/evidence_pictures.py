@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 
-from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, render, style, write_bytes
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, render, style
+from coinfer_gym.files import write_bytes
 from studies.agents.evidence_data import UPPER, Evidence, Floats, Scores, bootstrap
 from studies.drawing import legend_below, panels, write_labels
 

@@ -50,24 +50,10 @@ from agents.rescaled import RescaledAgent
 from baselines import compare
 from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.checks import check_model
-from baselines.output import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    VERMILION,
-    csv_text,
-    git_revision,
-    render,
-    style,
-    versions,
-    write_bytes,
-    write_text,
-)
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, git_revision, render, style
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import read_yaml
+from coinfer_gym.files import csv_text, read_yaml, versions, write_bytes, write_text
 from studies.agents.load import clairvoyant_bounds
 from studies.drawing import legend_below, panels
 

@@ -27,8 +27,9 @@ from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.clairvoyant import clairvoyant_optimum
 from baselines.compare import ROOT, CompareConfig, PolicyConfig, compare, load_config, policy_key
 from baselines.farsighted import mean_arrival_rate
-from baselines.output import BLACK, BLUE, GREEN, GRID, ORANGE, PURPLE, VERMILION, write_text
+from baselines.output import BLACK, BLUE, GREEN, GRID, ORANGE, PURPLE, VERMILION
 from coinfer_gym import InvalidInputError, load_scenario
+from coinfer_gym.files import write_text
 from studies.drawing import legend_below, log_ticks, panels
 from studies.figure import Pictures, Study
 

@@ -54,11 +54,10 @@ from agents.train import train
 from baselines import compare
 from baselines.compare import CompareConfig, PolicyConfig
 from baselines.family import family_of
-from baselines.output import csv_text, write_text
 from baselines.registry import bind, make_policy
 from baselines.rollout import measure
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import read_yaml
+from coinfer_gym.files import csv_text, parse_yaml, read_yaml, write_text
 from studies.agents.sweep_config import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, selection_worlds
 
 _CHUNK = 8
@@ -92,7 +91,7 @@ def _is_finished(run: Run) -> bool:
     if not (folder / "config.yaml").exists():
         return False
     stored = read_yaml(folder / "config.yaml", "run")
-    wanted = yaml.safe_load(yaml.safe_dump(run.config.resolved()))
+    wanted = parse_yaml(yaml.safe_dump(run.config.resolved()))
     different = [name for name in wanted if name != "out" and stored.get(name) != wanted[name]]
     if different:
         remedy = f"The sweep now asks for {wanted[different[0]]!r}. {_DELETE} Or sweep to another --out."

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from baselines.output import BLUE, GREY, VERMILION, csv_text, write_text
+from baselines.output import BLUE, GREY, VERMILION
 from coinfer_gym import InvalidInputError
-from coinfer_gym.files import read_csv
+from coinfer_gym.files import csv_text, read_csv, write_text
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from studies.drawing import legend_below, panels

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from baselines.layerwise.framework import Chosen, Framework, ParametersGenerator, complete, run_and_mutate, select_best
 from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor
-from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, write_text
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from coinfer_gym import InvalidInputError
+from coinfer_gym.files import write_text
 from coinfer_gym.layerwise.network import Network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem

@@ -21,7 +21,7 @@ from coinfer_gym import InvalidInputError
         ("coinfer_gym.files:write_text", "--trust"),
         ("baselines.nowhere:thing", "No module named"),
         ("baselines.rules:MyopicExakt", "Did you mean 'MyopicExact'"),
-        ("baselines.output:write_text", "no policy"),
+        ("baselines.output:render", "no policy"),
         ("baselines.compare:compare", "no policy"),
         ("baselines.rules:LAIM", "no policy"),
     ],

@@ -10,8 +10,8 @@ import yaml
 from rliable.metrics import aggregate_iqm, probability_of_improvement
 
 from agents.held_out import SELECTION_SEED
-from baselines.output import csv_text
 from coinfer_gym import InvalidInputError
+from coinfer_gym.files import csv_text
 from studies.agents.evidence import _efficiency_rows, bootstrap, improvement, main, read_sweep
 from studies.agents.evidence_data import front
 from studies.agents.sweep_config import BOUNDS, METRICS, list_runs, load_sweep
