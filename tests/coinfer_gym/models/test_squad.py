@@ -270,6 +270,13 @@ def test_the_best_span_is_the_best_of_all_pairs(seed: int) -> None:
     assert worth == pytest.approx(pairs[best], rel=1e-6)
 
 
+def test_the_longest_span_has_30_tokens() -> None:
+    starts, ends = torch.zeros(60), torch.zeros(60)
+    starts[1], ends[30], ends[31] = 9.0, 1.0, 5.0
+    window = Window(0, (1,) * 60, (1,) * 60, tuple((token, token + 1) for token in range(60)))
+    assert best_span(starts, ends, window)[1:] == (1, 30)
+
+
 def test_an_answer_is_the_best_over_all_windows(tokenizer: Any) -> None:
     others = [question("who a b", "a"), question("w3 w500 w4", "w3")]
     asked = [others[0], LONG_QUESTION, others[1]]
