@@ -153,7 +153,8 @@ def test_damaged_runs_are_told(copy, capsys):
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     before = content(first)
     assert run(copy / "tiny.yaml", copy / "out") == 1
-    told = capsys.readouterr().err
+    said, told = capsys.readouterr()
+    assert "0 resumed, 0 evaluated, 2 failed" in said
     assert "PPO, seed 10000" in told
     assert "results are damaged. Delete its folder" in told
     assert "PPO, seed 20000" in told
