@@ -1,4 +1,4 @@
-"""A wrapper for agents of mixed actions: the cut as a whole number beside continuous controls."""
+"""A wrapper for agents with mixed actions: the cut as a whole number, the other controls continuous."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ Action = NDArray[np.float32]
 
 
 class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.RecordConstructorArgs):
-    """Give the cut as a whole number beside the continuous controls.
+    """Split the action into the cut, a whole number, and the continuous controls.
 
-    For agents of mixed actions (P-DQN, H-PPO and other parametrised-action methods, RLlib's dictionary and tuple action
-    distributions). Stable-Baselines3 has none: take the plain environment or `DiscreteActions` there.
+    For agents with mixed actions (P-DQN, H-PPO and other parametrised-action methods, RLlib's dictionary and tuple
+    action distributions). Stable-Baselines3 has no such agent: use the plain environment or `DiscreteActions` there.
 
     The action is ``{"cut": Discrete(J + 1), "controls": Box(-1, 1, (5,), float32)}`` or a tuple of the two, in this
-    order. The controls are the components 1 to 5 of the plain action. Around Layerwise-v0 there are as many cuts as it
-    has, and its controls are all components after the cut.
+    order. The controls are the components 1 to 5 of the plain action. In Layerwise-v0 the number of cuts is that of its
+    network, and the controls are all components after the cut.
 
     Parameters
     ----------
     env : gymnasium.Env
         LAIM-v0 or Layerwise-v0 with its own action space.
     kind : {"dict", "tuple"}
-        Kind of the space.
+        Kind of the action space.
 
     Raises
     ------
     InvalidInputError
-        If there is no such kind, or the environment is neither of the two.
+        If there is no such kind, the environment is neither of the two, or a wrapper has changed its actions.
     """
 
     def __init__(self, env: gym.Env[Observation, Action], kind: str = "dict") -> None:

@@ -1,4 +1,4 @@
-"""LAIM-v0: co-inference of a large model over a fading channel with a queue of tasks, one decision per task."""
+"""LAIM-v0: co-inference of a large AI model (LAIM) over a fading channel with a queue, one decision per task."""
 
 from __future__ import annotations
 
@@ -51,12 +51,13 @@ class LAIMEnv(TaskEnv):
 
     ## Description
     A device and an edge server run one neural network together. Tasks arrive over time and wait in a finite queue while
-    the channel fades; each step serves the task at the head. A decision that takes long gives a better answer and lets
-    the next task wait. The world (arrival times and channel path) is drawn at reset and does not depend on the actions:
-    two policies with the same seed meet the same world.
+    the channel fades; each step serves the task at the head. A decision that takes longer gives a better answer, but
+    makes the next task wait. The world (arrival times and channel gains) is drawn at reset and does not depend on the
+    actions: two policies with the same seed play in the same world.
 
     ## Action Space
-    ``Box(-1, 1, (6,), float32)``. A component outside is clipped and counted in ``info["clipped"]``; NaN is an error.
+    ``Box(-1, 1, (6,), float32)``. A component outside this range is clipped and counted in
+    ``info["clipped"]``; NaN is an error.
 
     | index | name | -1 | 1 | scale |
     |---|---|---|---|---|
@@ -68,7 +69,7 @@ class LAIMEnv(TaskEnv):
     | 5 | frequency_server | frequency_server_min | frequency_server_max | linear |
 
     ## Observation Space
-    ``Box(-1, 1, (7,), float32)``, clipped; a quantity that does not vary in the scenario is constant.
+    ``Box(-1, 1, (7,), float32)``, clipped. A quantity that the scenario does not vary is constant.
 
     | index | name | -1 | 1 |
     |---|---|---|---|
@@ -82,20 +83,20 @@ class LAIMEnv(TaskEnv):
 
     ## Rewards
     ``quality - w_T [age/T0 - 1]+ - w_E [E/E0 - 1]+ - w_drop drops``, with the age of the task at its end (waiting and
-    service) and the tasks lost since the last decision: in the queue, or abandoned in service. The parts stand in
-    ``info`` as ``quality``, ``cost_delay``, ``cost_energy``, ``dropped`` and ``abandoned``, raw quantities in SI units
-    as listed in `coinfer_gym.laim.dynamics.INFO_NAMES`.
+    service) and the tasks lost since the last decision: in the queue, or abandoned in service. ``info`` has these parts
+    as ``quality``, ``cost_delay``, ``cost_energy``, ``dropped`` and ``abandoned``, and the quantities in SI units that
+    `coinfer_gym.laim.dynamics.INFO_NAMES` lists.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.
 
     ## Episode End
-    Truncation when all tasks of the episode were served or lost: the process would go on, so that the last observation
-    is of one more task. There is no termination.
+    The episode is truncated when all its tasks were served or lost. Since the process itself would go on, the last
+    observation shows one more task. There is no termination.
 
     ## Arguments
-    ``scenario`` names a shipped world or a YAML file of one's own; every field of
-    `coinfer_gym.laim.scenario.Scenario` is a keyword, for example ``quality="magnitude_pruning"``,
+    ``scenario`` is the name of a shipped scenario or the path of your own YAML file. Every field of
+    `coinfer_gym.laim.scenario.Scenario` is also a keyword, for example ``quality="magnitude_pruning"``,
     ``arrivals="one_at_a_time"`` or ``delay_budget=0.3``.
 
     ## Vectorized environment
@@ -113,18 +114,18 @@ class LAIMEnv(TaskEnv):
         super().__init__(loaded, LAIMLanes(loaded, 1), render_mode)
 
     def problem(self) -> Problem:
-        """P1 of the task at the head, as far as the agent can know it, see `coinfer_gym.envs.lanes.Lanes.tasks`."""
+        """Problem P1 of the task at the head, from what the agent observes (`coinfer_gym.envs.lanes.Lanes.tasks`)."""
         self._lane()
         gain, delay_budget, energy_budget = self._lanes.tasks()
         return self.scenario.problem(float(gain[0]), float(delay_budget[0]), float(energy_budget[0]))
 
     def action(self, decision: Decision) -> NDArray[np.float32]:
-        """Action that makes a decision (a solution is one), up to the rounding of float32."""
+        """Action for a decision or a solution, up to the rounding of float32."""
         check_decision(decision, self.scenario.workload)
         return spaces.encode(self.scenario.tables.hardware, self.scenario.cuts, decision)
 
     def decision(self, action: NDArray[np.float32]) -> Decision:
-        """Decision that an action makes, in SI units."""
+        """Decision for an action, in SI units."""
         hardware = self.scenario.tables.hardware
         clipped = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
         if clipped.shape != (1, 6) or np.isnan(clipped).any():
@@ -153,9 +154,9 @@ class LAIMVectorEnv(TaskVectorEnv):
         ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
         are reset by ``options={"reset_mask": mask}``).
     parallel : bool
-        Spread the lanes over all cores: for a thousand lanes and more on cores that nothing else keeps busy.
+        Spread the lanes over all cores. Useful for a thousand lanes or more on cores that are otherwise idle.
     **overrides
-        Fields of the scenario to set otherwise.
+        Fields of the scenario to change.
 
     Raises
     ------
@@ -192,11 +193,11 @@ def _check_budgets(scenario: Scenario, rules: Records) -> None:
     name = min(needs, key=lambda key: needs[key][1] / needs[key][0])
     given, needed = needs[name]
     remedy = "Raise both budgets." if math.isinf(needed) else f"In the best channel a task needs {needed:.4g}."
-    raise InvalidInputError(name, given, f"No decision can meet it together with the other budget. {remedy}")
+    raise InvalidInputError(name, given, f"No decision meets both budgets. {remedy}")
 
 
 def _is_easy(scenario: Scenario, gain: float, delay_budget: float, energy_budget: float) -> bool:
-    """Whether one of a few decisions meets the budgets, so that the exact optimum need not be compiled to tell."""
+    """Whether one of a few decisions meets the budgets. This saves compiling the exact optimum."""
     least = scenario.retained_device_min, scenario.retained_server_min
     highest = scenario.power_max, scenario.frequency_device_max, scenario.frequency_server_max
     for speed in (1.0, 0.7, 0.4, 0.2):

@@ -43,12 +43,12 @@ CUT = record_type(
     "distortion_full",
     predicted=(np.float64, (LEVELS, LEVELS)),
 )
-"""One cut: sums over its two sides; `scale` is ``sum N_j / lambda_j``, `distortion_full` that of all ratios 1;
-`predicted` the predictor's table, where there is one."""
+"""One cut: sums over its two sides. `scale` is ``sum N_j / lambda_j``, `distortion_full` the distortion with all ratios
+1, and `predicted` the predictor's table, if there is a predictor."""
 
 
 class Tables(NamedTuple):
-    """What compiled code reads of a problem beside gain and budgets.
+    """The constants of a problem as compiled code reads them; gain and budgets are separate.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ def as_tuple(decision: Decision) -> Choice:
 
 @dataclass(frozen=True)
 class Solution(Decision):
-    """A decision, what it yields, and what is known about how good it is.
+    """A decision, its results, and a bound on how far it is from the optimum.
 
     Attributes
     ----------
@@ -133,14 +133,15 @@ class Solution(Decision):
     feasible : bool
         Whether both budgets are met.
     reason : str
-        Empty, or, where infeasible, which budget no decision can meet: ``"time"``, ``"energy"``, or
-        ``"time and energy"`` (either alone could be met, or neither). The decision then meets one budget and exceeds
-        the other by least. An iterative solver that had to stop early says so here, too.
+        Empty if feasible. Otherwise the budget that no decision can meet: ``"time"``, ``"energy"``, or
+        ``"time and energy"`` (not both together). The decision then meets one budget and exceeds the other by as little
+        as possible. An iterative solver that stopped early also reports it here.
     delay_needed, energy_needed : float
-        Where infeasible, the smallest delay budget that would do with this energy budget, and the other way round;
-        infinite where none would. NaN where feasible, and from solvers that do not look for them.
+        If infeasible, the smallest delay budget that can be met with this energy budget, and the smallest energy budget
+        that can be met with this delay budget; infinite if there is none. NaN if feasible, and from solvers that do not
+        compute them.
     gap : float
-        Proven bound on how much better than `quality` the optimum can be; NaN where the solver proves none.
+        Proven bound on how far the optimum can exceed `quality`; NaN if the solver proves none.
     history : tuple of Solution
         Iterates of an iterative solver, first to last.
     """
@@ -159,7 +160,7 @@ class Solution(Decision):
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What an array of decisions yields, each row apart.
+    """Results of an array of decisions, row by row.
 
     Attributes
     ----------
@@ -170,7 +171,7 @@ class Outcomes:
     margins : ndarray, shape (..., 2)
         What is left of the delay budget in s and of the energy budget in J; negative where it is exceeded.
     feasible : ndarray of bool, shape (...)
-        Whether both budgets are met, up to `coinfer_gym.budgets.BUDGET_TOLERANCE`.
+        Whether both budgets are met, within `coinfer_gym.budgets.BUDGET_TOLERANCE`.
     """
 
     quality: NDArray[np.float64]
@@ -217,9 +218,9 @@ class Problem:
     norm : {"l1", "l2"}
         Norm of the rate-distortion bound.
     quality_scale : {"", "log", "linear"}
-        ``""`` takes the quality's own: log for the bounds, linear for the others.
+        ``""`` uses the default of the quality: log for the bounds, linear for the others.
     predictor : AccuracyPredictor, optional
-        What quality ``"accuracy"`` reads. Give the one that was measured on this workload; only the number of cuts is
+        Required by quality ``"accuracy"``. Give the one that was measured on this workload; only its number of cuts is
         checked.
 
     Raises
@@ -268,12 +269,12 @@ class Problem:
                 raise InvalidInputError(name, value, "Give a number.")
         for name in ("pue_device", "pue_server"):
             if getattr(self, name) < 1.0:
-                raise InvalidInputError(name, getattr(self, name), "A power usage effectiveness is at least 1.")
+                raise InvalidInputError(name, getattr(self, name), "Give a power usage effectiveness of at least 1.")
         if self.parameter_bits > MOST_BITS:
             raise InvalidInputError("parameter_bits", self.parameter_bits, f"Give at most {MOST_BITS}.")
         for name in ("retained_device_min", "retained_server_min"):
             if getattr(self, name) > 1.0:
-                raise InvalidInputError(name, getattr(self, name), "A retained ratio lies in (0, 1].")
+                raise InvalidInputError(name, getattr(self, name), "Give a retained ratio in (0, 1].")
         for name in ("power", "frequency_device", "frequency_server"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             if low > high:
@@ -298,20 +299,20 @@ class Problem:
     def evaluate(self, decision: ArrayLike, cut: ArrayLike) -> Outcomes: ...
 
     def evaluate(self, decision: Any, cut: Any = None) -> Solution | Outcomes:
-        """What decisions yield, whether or not they meet the budgets: one `Decision`, or arrays of many.
+        """Results of one `Decision` or of an array of decisions, whether or not they meet the budgets.
 
         Parameters
         ----------
         decision : Decision, or array_like with shape (..., 5)
             One decision, or the controls of many in the order of `CONTROLS`.
         cut : int or array_like, shape (...)
-            Cut of all rows, or of each; with an array only.
+            Cut of all rows, or one per row. Only with an array.
 
         Returns
         -------
         Solution or Outcomes
-            Of a `Decision`, the same with its delay, energy, quality, distortion and whether both budgets are met. Of
-            an array, arrays of these and of what is left of each budget.
+            For a `Decision`, a `Solution` with its delay, energy, quality and distortion, and whether both budgets are
+            met. For an array, arrays of these and of what is left of each budget.
 
         Raises
         ------
@@ -320,20 +321,20 @@ class Problem:
 
         Examples
         --------
-        An optimizer of your own solves P1 at each cut with these two methods, here with `cut` given and
-        ``lower, upper = problem.bounds()``. With SciPy:
+        Your own optimizer can solve P1 at a given `cut` with this method and ``lower, upper = problem.bounds()``. With
+        SciPy:
 
         >>> limits = NonlinearConstraint(lambda x: problem.evaluate(x.T, cut).margins.T, 0.0, np.inf)
         >>> loss = lambda x: -problem.evaluate(x.T, cut).quality
         >>> differential_evolution(loss, Bounds(lower, upper), constraints=limits, vectorized=True, polish=False)
 
-        With cma, whose step sizes follow the ranges; the penalty counts missed shares of the budgets:
+        With cma, with step sizes equal to the ranges. The penalty is the relative excess over each budget:
 
         >>> budgets = [problem.delay_budget, problem.energy_budget]
         >>> loss = lambda x: (o := problem.evaluate(x, cut)).quality * -1 - (o.margins / budgets).clip(max=0).sum(-1)
         >>> cma.fmin2(loss, upper, 0.3, {"bounds": [lower, upper], "CMA_stds": upper - lower})
 
-        With pymoo, in a ``Problem(n_var=5, n_obj=1, n_ieq_constr=2, xl=lower, xu=upper)`` of its own:
+        With pymoo, in a subclass of ``Problem(n_var=5, n_obj=1, n_ieq_constr=2, xl=lower, xu=upper)``:
 
         >>> def _evaluate(self, x, out, *args, **kwargs):
         ...     outcomes = problem.evaluate(x, cut)
@@ -386,12 +387,12 @@ def check_cut(cut: Any, workload: Workload) -> int:
 
 
 def check_decision(decision: Decision, workload: Workload) -> int:
-    """The cut of a decision that means something; the bounds of a problem are not looked at.
+    """Check a decision and return its cut; the bounds of a problem are not checked.
 
     Raises
     ------
     InvalidInputError
-        If the workload has no such cut, a ratio is outside (0, 1], or a clock or the power is negative or no number.
+        If the workload has no such cut, a ratio is outside (0, 1], or a clock or the power is negative or not a number.
     """
     for name in CONTROLS:
         _check_control(name, getattr(decision, name))
@@ -406,7 +407,9 @@ def check_controls(
         rows = np.array(controls, np.float64, order="C")
         cuts = np.broadcast_to(np.asarray(cut, np.float64), rows.shape[:-1])
     except (TypeError, ValueError) as error:
-        raise InvalidInputError("decision", controls, "Give a Decision, or controls and cuts of one shape.") from error
+        raise InvalidInputError(
+            "decision", controls, "Give a Decision, or controls and cuts of matching shapes."
+        ) from error
     if rows.shape[-1:] != (len(CONTROLS),):
         raise InvalidInputError("decision", rows.shape, f"Give rows of the {len(CONTROLS)} controls.")
     ends = rows.reshape(-1, len(CONTROLS))
@@ -421,18 +424,18 @@ def check_controls(
 def _check_control(name: str, value: Any) -> None:
     if name.startswith("retained"):
         if not (is_number(value) and 0.0 < value <= 1.0):
-            raise InvalidInputError(name, value, "A retained ratio lies in (0, 1].")
+            raise InvalidInputError(name, value, "Give a retained ratio in (0, 1].")
     elif not (is_number(value) and 0.0 <= value < math.inf):
         raise InvalidInputError(name, value, "Give a finite number of at least 0, in SI units.")
 
 
 def check_quality(source: Any) -> None:
-    """Check what the quality of a problem or a scenario is made of.
+    """Check the quality, norm, scale and predictor of a problem or a scenario.
 
     Raises
     ------
     InvalidInputError
-        Unless quality, norm and scale exist together, and the predictor fits the workload.
+        If quality, norm and scale do not go together, or the predictor does not fit the workload.
     """
     quality, norm, scale = source.quality, source.norm, source.quality_scale
     predictor: AccuracyPredictor | None = source.predictor
@@ -447,8 +450,8 @@ def check_quality(source: Any) -> None:
         raise InvalidInputError(
             "predictor",
             None,
-            "Quality 'accuracy' needs measurements of the network: take scenario 'minilm-squad', or measure your own "
-            "by python -m coinfer_gym.models.measure.",
+            "Quality 'accuracy' needs measurements of the network: use scenario 'minilm-squad', or measure your own "
+            "network with python -m coinfer_gym.models.measure.",
         )
     if predictor is not None and len(predictor.quality) != workload.cuts:
         raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""Scenarios of LAIM-v0: every constant of its world, flat, in SI units, checked; shipped as YAML or a user's own."""
+"""Scenarios of LAIM-v0 (large AI model): all constants of its world in SI units, shipped or from your own YAML file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FOLDER = resources.files("coinfer_gym.laim") / "scenarios"
 
 
 class Scenario(WorldScenario):
-    """The constants of a world of LAIM-v0. Every field is also a keyword of ``gym.make``.
+    """All constants of a world of LAIM-v0. Every field is also a keyword of ``gym.make``.
 
     Raises
     ------
@@ -35,11 +35,13 @@ class Scenario(WorldScenario):
 
     # the network and what its pruning costs
     workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
-    input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; none takes the workload's", above=0)] = None
+    input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; if none, that of the workload", above=0)] = (
+        None
+    )
     parameter_bits: Annotated[float, number("b", "bit", "bits per stored parameter", above=0, high=64)] = 32.0
-    quality: str = Field("rate_distortion", description="quality that the reward pays")
+    quality: str = Field("rate_distortion", description="quality in the reward")
     norm: str = Field("l1", description="norm of the rate-distortion bound")
-    quality_scale: str = Field("", description="log, linear, or empty for the quality's own")
+    quality_scale: str = Field("", description="log, linear, or empty for the default of the quality")
     predictor_name: str | None = Field(
         None, description="quality 'accuracy': shipped predictor or path of a JSON file", alias="predictor"
     )
@@ -69,7 +71,7 @@ class Scenario(WorldScenario):
 
     @cached_property
     def predictor(self) -> AccuracyPredictor | None:
-        """What quality ``"accuracy"`` reads."""
+        """The accuracy predictor; None unless the quality is ``"accuracy"``."""
         return None if self.predictor_name is None else load_predictor(self.predictor_name)
 
     @cached_property
@@ -78,14 +80,14 @@ class Scenario(WorldScenario):
         return build_tables(self)
 
     def problem(self, gain: float, delay_budget: float | None = None, energy_budget: float | None = None) -> Problem:
-        """P1 of one task in this world.
+        """Problem P1 (Lyu et al., eq. 44) of one task in this world.
 
         Parameters
         ----------
         gain : float
             Channel power gain.
         delay_budget, energy_budget : float, optional
-            Budgets in s and J; the scenario's where not given.
+            Budgets in s and J; by default those of the scenario.
 
         Returns
         -------
@@ -108,15 +110,15 @@ _PROBLEM_FIELDS = tuple(
 
 
 def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> Scenario:
-    """Scenario by the name of a shipped one, the path of a YAML file, or its plain form.
+    """Load a scenario by the name of a shipped one, the path of a YAML file, or a mapping of its fields.
 
     Parameters
     ----------
     source : str, Path or mapping
         For example ``"bert-multimodal"`` or ``"my/world.yaml"``.
     **overrides
-        Fields to set otherwise, by name. Another ``workload`` brings its own raw sample and has no predictor,
-        unless ``input_bits`` and ``predictor`` are set too.
+        Fields to change, by name. Changing ``workload`` also resets ``input_bits`` and ``predictor``, unless these are
+        given too.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What an agent does in LAIM-v0: its actions, and their translation from and to SI units."""
+"""Actions of LAIM-v0 (large AI model), and their conversion from and to decisions in SI units."""
 
 from __future__ import annotations
 

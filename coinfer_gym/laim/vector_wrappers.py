@@ -1,4 +1,4 @@
-"""The wrappers of actions for the native vector environment: lane `i` acts as the single environment so wrapped."""
+"""Action wrappers of the native vector environment of LAIM-v0; each lane acts like the wrapped single environment."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class DiscreteActions(VectorActionWrapper):
         return rows
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which actions meet both budgets of the task at hand, as far as the agent can know them.
+        """Which actions meet both budgets of the task at hand, judged by what the agent observes.
 
         Returns
         -------
@@ -90,14 +90,14 @@ class BudgetShareAction(VectorActionWrapper):
 
 
 class KeepBudgets(VectorActionWrapper):
-    """`coinfer_gym.laim.wrappers.KeepBudgets` in every lane; ``infos`` do not tell which actions were replaced."""
+    """`coinfer_gym.laim.wrappers.KeepBudgets` in every lane; ``infos`` do not report which actions were replaced."""
 
     def __init__(self, env: Any) -> None:
         super().__init__(env)
         self._laim = _laim(env, type(self).__name__)
 
     def actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Actions that are taken in place of the given ones."""
+        """Actions that replace the given ones."""
         given = np.asarray(actions, np.float32)
         if given.shape != self.action_space.shape or np.isnan(given).any():
             return given  # for the environment to refuse

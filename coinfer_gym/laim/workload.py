@@ -55,12 +55,12 @@ class Block:
             ("activation_bits", self.activation_bits, 0.0),
         ):
             if not (is_number(value) and math.isfinite(value) and value >= low):
-                remedy = "Give a finite number of at least 0; YAML takes 1e9 for text, write 1.0e+9."
+                remedy = "Give a finite number of at least 0."
                 raise InvalidInputError(f"block {self.name!r}: {field}", value, remedy)
         rate = self.laplacian_rate
         if not (is_number(rate) and math.isfinite(rate) and rate > 0.0):
             raise InvalidInputError(
-                f"block {self.name!r}: laplacian_rate", rate, "Give a positive number, 1 / mean |weight|."
+                f"block {self.name!r}: laplacian_rate", rate, "Give a positive number: 1 / mean(|weight|)."
             )
 
 
@@ -99,7 +99,7 @@ class Workload:
             )
         for field in ("flops", "parameters"):
             if sum(getattr(block, field) for block in self.blocks) <= 0:
-                raise InvalidInputError(f"workload {self.name!r}: {field}", 0, "At least one block must have some.")
+                raise InvalidInputError(f"workload {self.name!r}: {field}", 0, "Give at least one block with some.")
 
     @property
     def cuts(self) -> int:
@@ -147,11 +147,11 @@ class Workload:
         return _frozen(np.array([block.laplacian_rate for block in self.blocks], dtype=np.float64))
 
     def with_input_bits(self, input_bits: float) -> Workload:
-        """The same network fed with a raw sample of another size."""
+        """The same network with another size of the raw sample."""
         return replace(self, input_bits=input_bits)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain form, as the YAML files hold it; totals included, so that a reader can check them."""
+        """Mapping of the form that the YAML files have. It includes totals, so that a reader can check them."""
         return {
             "name": self.name,
             "description": self.description,
@@ -167,7 +167,7 @@ class Workload:
 
 
 def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Workload:
-    """Workload from its plain form.
+    """Make a workload from a mapping of its fields.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Wor
         ``name``, ``input_bits``, ``blocks`` (a list of mappings with the fields of `Block`), and optionally
         ``description`` and the totals ``flops`` and ``parameters``.
     origin : str
-        What to call the source in an error.
+        Name of the source in error messages.
 
     Returns
     -------
@@ -199,13 +199,13 @@ def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Wor
         stated = data.get(field, total)
         if not (is_number(stated) and math.isclose(stated, total, rel_tol=1e-9)):
             raise InvalidInputError(
-                f"{origin}: {field}", stated, f"The blocks add up to {total:.12g}: correct the blocks or the total."
+                f"{origin}: {field}", stated, f"The blocks sum to {total:.12g}: correct the blocks or the total."
             )
     return workload
 
 
 def load_workload(source: str | Path) -> Workload:
-    """Workload by the name of a shipped one or by the path of a YAML file.
+    """Load a workload by the name of a shipped one or the path of a YAML file.
 
     Parameters
     ----------

@@ -40,25 +40,25 @@ Environment = gym.Env[Observation, Action]
 
 
 class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.utils.RecordConstructorArgs):
-    """Give a finite list of actions: every combination of a cut, retained ratios, a power and a pace of the clocks.
+    """Offer a finite list of actions: every combination of a cut, retained ratios, a power and clock frequencies.
 
-    For agents of discrete actions: DQN, QR-DQN, and PPO or A2C with a categorical policy; through `action_masks` for
-    MaskablePPO of sb3-contrib. Around `KeepBudgets` the coarse grid loses least: a combination that is too late or
-    costs too much is then trimmed to the budgets instead of lost.
+    For agents with discrete actions: DQN, QR-DQN, PPO or A2C with a categorical policy, and MaskablePPO of sb3-contrib,
+    which uses `action_masks`. Wrap `KeepBudgets` with it if you can: a combination that exceeds a budget is then
+    adjusted to the budgets instead of lost.
 
-    Row ``n`` of the table, as `decision` tells it, runs through cuts first, then ratios, powers and paces:
+    The rows of the table, which `decision` returns, vary the clocks fastest, then power, ratios and cut:
 
     | part | values | meaning |
     |---|---|---|
     | cut | `cuts`, all ``0..J`` by default | blocks on the device |
     | retained ratios | `retained_levels` | a number for both sides, or a pair of device and server |
     | power | `power_levels` | share of ``power_max`` |
-    | clocks | `frequency_levels` | share of ``frequency_device_max``; the server at the same price of time |
+    | clocks | `frequency_levels` | share of ``frequency_device_max``; the server's clock follows |
 
-    The server's clock follows from the device's: a second saved costs the same energy on both sides where
-    ``eta kappa f^3`` is equal, as in every optimum with both clocks inside their bounds. Every value is clipped to the
-    bounds of the scenario. By default there are 36 rows a cut: 468 for the 12 blocks of BERT-base, 1836 for the 50 of
-    ResNet-152.
+    The server's clock follows from the device's, so that ``eta kappa f^3`` is equal and a second saved costs the same
+    energy on both sides. This holds in every optimum with both clocks inside their bounds. Every value is clipped to
+    the bounds of the scenario. By default there are 36 rows per cut: 468 for the 12 blocks of BERT-base, 1836
+    for the 50 of ResNet-152.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
     power_levels, frequency_levels : sequence of float
         Shares in (0, 1].
     cuts : sequence of int, optional
-        Cuts to choose from. Most scenarios have use for a few, which leaves room for more levels.
+        Cuts to choose from; all by default. Most scenarios need only a few cuts, which leaves room for more levels.
 
     Raises
     ------
     InvalidInputError
-        If a level or a cut is out of range, none is given, or the environment is not LAIM-v0.
+        If a level or a cut is out of range or missing, or the environment is not LAIM-v0.
     """
 
     def __init__(
@@ -113,16 +113,16 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
         return row
 
     def decision(self, action: int) -> Decision:
-        """Decision that row `action` of the table stands for, in SI units."""
+        """Decision of row `action` of the table, in SI units."""
         return Decision(*self._table[action].item())
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which actions meet both budgets of the task at hand, as far as the agent can know them.
+        """Which actions meet both budgets of the task at hand, judged by what the agent observes.
 
         Returns
         -------
         ndarray of bool, shape (n,)
-            Where none does, the one that comes closest is True.
+            If no action meets both, the closest one is True.
         """
         problem = self._laim.problem()
         tables = self._laim.scenario.tables
@@ -130,16 +130,16 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
 
 
 class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.utils.RecordConstructorArgs):
-    """Replace every action that misses a budget by the nearest one that meets both, wherever any can.
+    """Replace every action that misses a budget by the nearest one that meets both, where there is one.
 
-    For every agent of LAIM-v0: PPO, SAC, TD3 and A2C, and the agents of `DiscreteActions` and `HybridActions`, which go
-    around it. `coinfer_gym.laim.safety` says what of an action is kept and what is changed: an action in budget passes
-    as it is, the exact optimum among them, and the cut changes only where it cannot be served at all. Where no decision
-    meets both budgets the action passes too.
+    For every agent of LAIM-v0: PPO, SAC, TD3 and A2C, and agents that act through `DiscreteActions` or `HybridActions`
+    around this wrapper. An action within the budgets, such as the exact optimum, is not changed. The cut changes only
+    if no decision at this cut meets both budgets. If no decision at all does, the action is not changed either.
+    `coinfer_gym.laim.safety` has the details.
 
-    The budgets are those of ``env.unwrapped.problem()``: a channel that is observed late or with noise can still make a
-    task miss them. ``info["kept"]`` is 1.0 where the action was replaced, else 0.0; ``info["clipped"]`` counts the
-    components outside [-1, 1] of the agent's own action either way.
+    The budgets are those of ``env.unwrapped.problem()``, so a task may still miss them if the channel is observed late
+    or with noise. ``info["kept"]`` is 1.0 if the action was replaced, otherwise 0.0. ``info["clipped"]`` always counts
+    the components of the agent's own action that are outside [-1, 1].
 
     Parameters
     ----------
@@ -174,12 +174,12 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
         return observation, reward, terminated, truncated, info | {"kept": 1.0, "clipped": clipped}
 
     def keep(self, action: Action) -> Action:
-        """Action that is taken in place of `action`: itself where it is left as it is.
+        """Action that replaces `action`; the same object if nothing changes.
 
         Parameters
         ----------
         action : ndarray, shape (6,)
-            One that is malformed is left for the environment to refuse.
+            A malformed action is returned as it is; the environment refuses it.
 
         Returns
         -------
@@ -200,24 +200,24 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
 
 
 class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.utils.RecordConstructorArgs):
-    """Let the agent say what a task may take; the exact optimum within that says how it is served.
+    """Let the agent choose how much of its budgets a task may use; the exact optimum within these chooses the rest.
 
-    For every agent of continuous actions. Of the six components of a decision five have a right answer once it is known
-    how much time and energy the task may take, and `coinfer_gym.solve_exact` has it. What is left to learn is what no
-    single task can tell: how much of its budgets to leave to those that wait.
+    For agents with continuous actions. Once the time and energy of a task are fixed, `coinfer_gym.solve_exact` finds
+    its best decision. What an agent has to learn is how much of the budgets to leave to the tasks that wait.
 
-    The action is ``Box(-1, 1, (1,), float32)``: the share of the time that waiting has left of T0, from 0 to all of it.
-    With `energy` there is a second component, the share of the energy that may be spent. Where no decision is that
-    fast, the fastest within the energy is taken. A decision with what the agent can know of the channel may still miss
-    a budget where the channel is observed late or with noise: there the shares are also the agent's margins of safety,
-    and without that of energy every error of the gain costs a budget.
+    The action is ``Box(-1, 1, (1,), float32)``: the share of the remaining time, which is T0 minus the time already
+    spent waiting; -1 stands for 0, 1 for all of it. With `energy` a second component is the share of the energy budget.
+    If no decision is fast enough, the fastest one within the energy is taken.
+
+    If the channel is observed late or with noise, the decision may still miss a budget. The shares then act as safety
+    margins, and without `energy` any overestimate of the gain may exceed the energy budget.
 
     Parameters
     ----------
     env : gymnasium.Env
         LAIM-v0 with its own action space.
     energy : bool, optional
-        Whether the agent says how much energy may be spent; where not given, it does with a battery.
+        Whether the agent also chooses the share of energy. By default it does if the scenario has a battery.
 
     Raises
     ------
@@ -258,11 +258,11 @@ def act_within(problem: Problem, tasks: NDArray[np.float64], shares: NDArray[np.
     Parameters
     ----------
     problem : Problem
-        Gives everything that is not varied.
+        Supplies everything except gain and budgets.
     tasks : ndarray, shape (3, n)
-        Gain, what is left of the delay budget in s, and the energy budget in J.
+        Gain, remaining delay budget in s, and energy budget in J.
     shares : ndarray, shape (n, 1) or (n, 2)
-        Of time and, where given, of energy, from -1 for nothing to 1 for all.
+        Shares of time and, optionally, of energy: -1 for nothing, 1 for all.
 
     Returns
     -------
@@ -282,15 +282,15 @@ def act_within(problem: Problem, tasks: NDArray[np.float64], shares: NDArray[np.
 
 
 class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordConstructorArgs):
-    """Tell after every step how far the delivered quality stayed behind the exact optimum of the same task.
+    """Report after every step how far the delivered quality is below the exact optimum of the same task.
 
-    For every agent. It only adds to ``info``. Put it inside or outside other wrappers.
-    ``info["optimal_quality"]`` is the best quality that any decision could have delivered for the task within what
-    waiting had left of its budgets, knowing the true gain, 0 where none could deliver; a battery is not considered.
-    ``info["regret"]`` is that less ``info["delivered"]``. Both are 0.0 at reset.
+    It changes only ``info``, so it works with every agent, inside or outside the other wrappers.
+    ``info["optimal_quality"]`` is the best quality that any decision could have delivered for the task, given the true
+    gain and the budgets that remained after waiting; 0 if none could deliver. A battery is ignored.
+    ``info["regret"]`` is ``info["optimal_quality"] - info["delivered"]``. Both are 0.0 at reset.
 
-    A budget counts as met up to `coinfer_gym.budgets.BUDGET_TOLERANCE`, so that a decision may deliver better than the
-    optimum by about as much: its regret is 0.
+    A budget counts as met within `coinfer_gym.budgets.BUDGET_TOLERANCE`, so a decision may be better than the optimum
+    by about that much. Its regret is then 0.
 
     Parameters
     ----------
@@ -349,13 +349,13 @@ def _pair(level: float | Sequence[float]) -> tuple[float, float]:
     """Ratios of device and server of one retained level."""
     values = np.ravel(np.asarray(level, np.float64)).tolist()
     if len(values) not in (1, 2):
-        raise InvalidInputError("retained_levels", level, "Give a number for both sides, or a pair.")
+        raise InvalidInputError("retained_levels", level, "Give one number for both sides, or a pair (device, server).")
     return values[0], values[-1]
 
 
 def _check_levels(name: str, levels: Sequence[float]) -> None:
     if not levels or not all(0.0 < level <= 1.0 for level in levels):
-        raise InvalidInputError(name, levels, "Give at least one, each in (0, 1].")
+        raise InvalidInputError(name, levels, "Give at least one number, each in (0, 1].")
 
 
 def tabulate_decisions(
@@ -365,7 +365,7 @@ def tabulate_decisions(
     frequency_levels: Sequence[float] = FREQUENCY_LEVELS,
     cuts: Sequence[int] | None = None,
 ) -> NDArray[np.void]:
-    """The decisions of `DiscreteActions`, as records of `coinfer_gym.laim.safety.DECISION`; same parameters."""
+    """Decisions of `DiscreteActions` as records of `coinfer_gym.laim.safety.DECISION`; its parameters and errors."""
     ratios = [_pair(level) for level in retained_levels]
     every_cut = range(scenario.cuts)
     chosen = list(every_cut if cuts is None else cuts)

@@ -258,7 +258,7 @@ class Network:
         if ratios.shape != (len(self.groups),):
             raise InvalidInputError("retained", ratios.shape, f"Give one ratio for each of {names}.")
         if not ((ratios > 0.0) & (ratios <= 1.0)).all():
-            raise InvalidInputError("retained", ratios, "A retained ratio lies in (0, 1].")
+            raise InvalidInputError("retained", ratios, "Give a retained ratio in (0, 1].")
         pairs = zip(ratios.tolist(), self.groups, strict=True)
         return np.array([kept_channels(ratio, group.channels, group.step) for ratio, group in pairs], np.int64)
 

@@ -339,7 +339,7 @@ def test_path_in_a_keyword_counts_from_the_working_folder(tmp_path, monkeypatch)
 def test_workload_that_does_not_add_up_fails_when_the_scenario_is_loaded(tmp_path):
     write(tmp_path / "net.yaml", WORKLOAD | {"flops": 4e9})
     path = write(tmp_path / "mine.yaml", {"extends": "bert-text", "workload": "net.yaml"})
-    with pytest.raises(InvalidInputError, match=r"flops: got 4000000000\.0\. The blocks add up to 3000000000"):
+    with pytest.raises(InvalidInputError, match=r"flops: got 4000000000\.0\. The blocks sum to 3000000000"):
         load_scenario(path)
 
 
