@@ -162,11 +162,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m agents.play", description="Record or show an episode of a trained agent."
     )
-    parser.add_argument("path", help="folder of a run, agent's file, or name of a shipped agent")
-    parser.add_argument("--seed", type=int, default=0, help="of the world (default: 0)")
-    parser.add_argument("--tasks", type=int, default=40, help="decisions to show (default: 40)")
-    parser.add_argument("--render", choices=("human", "gif"), default="gif", help="a window, or a file (default: gif)")
-    parser.add_argument("--out", type=Path, default=Path("play.gif"), help="file of the GIF (default: play.gif)")
+    parser.add_argument("path", help="folder of a run, file of an agent, or name of a shipped agent")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the world (default: 0)")
+    parser.add_argument("--tasks", type=int, default=40, help="number of decisions to show (default: 40)")
+    parser.add_argument("--render", choices=("human", "gif"), default="gif", help="window or file (default: gif)")
+    parser.add_argument("--out", type=Path, default=Path("play.gif"), help="path of the GIF (default: play.gif)")
     options = parser.parse_args(arguments)
     mode = "human" if options.render == "human" else "rgb_array"
     try:

@@ -377,11 +377,13 @@ def _table(config: StudyConfig, trials: Sequence[FrozenTrial]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m agents.tune", description="Search hyperparameters by Optuna.")
+    parser = argparse.ArgumentParser("python -m agents.tune", description="Search hyperparameters with Optuna.")
     parser.add_argument("config", help="YAML file, such as configs/agents/tune/ppo.yaml")
     parser.add_argument("--out", type=Path, help="folder of the study (default: runs/tune/NAME OF THE CONFIG)")
-    parser.add_argument("--trials", type=int, help="finished trials in all (default: those of the file)")
-    parser.add_argument("--jobs", type=int, default=1, help="trials at a time (default: 1); -1 for one per core")
+    parser.add_argument("--trials", type=int, help="number of finished trials to reach (default: that of the file)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trials to run at the same time (default: 1); -1 for one per core"
+    )
     options = parser.parse_args(arguments)
     folder = options.out or Path("runs", "tune", Path(options.config).stem)
     try:

@@ -208,11 +208,13 @@ def _play(config: TuneConfig, policy: str, options: dict[str, Any], jobs: int) -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m baselines.tune", description="Tune rules on worlds that no comparison uses."
+        prog="python -m baselines.tune", description="Tune the options of rules, in worlds that no comparison uses."
     )
     parser.add_argument("config", help="YAML file, such as configs/tune/queueing.yaml")
-    parser.add_argument("--out", type=Path, help="result (default: configs/tuned/NAME OF THE CONFIG.json)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--out", type=Path, help="file of the result (default: configs/tuned/NAME OF THE CONFIG.json)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="number of processes (default: one per core)"
+    )
     options = parser.parse_args(arguments)
     path = options.out or Path("configs", "tuned", f"{Path(options.config).stem}.json")
     try:

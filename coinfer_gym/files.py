@@ -1,4 +1,4 @@
-"""Files: read with clear errors, written whole, and what made them."""
+"""Read files with clear errors, write them atomically, and record versions and machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LARGEST_YAML = 1_000_000
 """Longest YAML text that is read, in characters."""
 
 MOST_VALUES = 200_000
-"""Most values of a YAML text, with its aliases written out."""
+"""Largest number of values in a YAML text, with aliases expanded."""
 
 
 def shipped_names(folder: Traversable, suffix: str) -> list[str]:
@@ -37,18 +37,18 @@ def shipped_names(folder: Traversable, suffix: str) -> list[str]:
 
 
 def find_file(source: str | Path, field: str, folder: Traversable, suffix: str) -> Traversable:
-    """A file of the package by its name, or a user's own by its path.
+    """Find a file of the package by its name, or your own file by its path.
 
     Parameters
     ----------
     source : str or Path
         Name of a file in `folder` without its suffix, or a path that ends in `suffix`.
     field : str
-        What the file is, for errors: ``"workload"``.
+        Kind of the file in error messages, such as ``"workload"``.
     folder : Traversable
         Folder in the package, from `importlib.resources.files`.
     suffix : str
-        ``".yaml"`` (then ``".yml"`` will do, too) or ``".json"``.
+        ``".yaml"``, which also allows ``".yml"``, or ``".json"``.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def read_yaml(path: Traversable, field: str) -> dict[str, Any]:
     ----------
     path : Path or Traversable
     field : str
-        What the file is, for errors: ``"scenario"``.
+        Kind of the file in error messages, such as ``"scenario"``.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def read_yaml(path: Traversable, field: str) -> dict[str, Any]:
 def parse_yaml(text: str) -> Any:
     """Value of a YAML text, read safely.
 
-    Numbers are those of YAML 1.2: ``1e9`` is one; ``1:30`` and ``010``, which YAML 1.1 takes for 90 and 8, are text.
+    Numbers follow YAML 1.2: ``1e9`` is a number; ``1:30`` and ``010``, in YAML 1.1 the numbers 90 and 8, are text.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and the folder that it stands in where there is none."""
+    """Write a file whole or not at all; create its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(content)
@@ -211,7 +211,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def csv_text(rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
-    """Rows as the text of a CSV file: sequences with the header among them, or mappings with the same keys."""
+    """Text of a CSV file from rows: sequences, the first one the header, or mappings with the same keys."""
     lines: list[Any] = list(rows)
     if isinstance(lines[0], Mapping):
         lines = [list(lines[0]), *([row[name] for name in lines[0]] for row in lines)]
@@ -227,7 +227,7 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on, as far as it is installed."""
+    """Versions of the installed packages that a result depends on."""
     found = {"python": platform.python_version(), "coinfer_gym": __version__}
     for name in PACKAGES:
         try:
@@ -238,5 +238,5 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """Processor and number of cores, as a measured time depends on them."""
+    """Processor and number of cores, to state beside measured times."""
     return f"{platform.machine()}, {os.cpu_count()} cores"

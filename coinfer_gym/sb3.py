@@ -1,4 +1,4 @@
-"""The native vector environments for Stable-Baselines3, which does not take Gymnasium's own (extra ``agents``).
+"""Native vector environments for Stable-Baselines3, which does not accept those of Gymnasium (extra ``agents``).
 
 from stable_baselines3 import SAC
 from coinfer_gym.sb3 import make_native
@@ -36,17 +36,17 @@ from coinfer_gym.named_wrappers import Wrappers, check_wrappers, find_vector_wra
 __all__ = ["Columns", "NativeVecEnv", "make_native"]
 
 Columns = dict[str, NDArray[Any]]
-"""Values of every lane, by their names in ``info``."""
+"""Values of all lanes, by their names in ``info``."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})  # one for all lanes, and read-only because of that
 
 
 class NativeVecEnv(VecEnv):
-    """A Gymnasium vector environment under the interface of stable-baselines3.
+    """A Gymnasium vector environment with the interface of Stable-Baselines3.
 
-    Lane `i` seeded by ``seed(s)`` equals the single environment seeded ``s + i``. Building a dictionary per lane and
-    step would cost several times the step itself: ``infos`` are empty but for the lanes whose episode ended, and what
-    the whole batch was told stands as arrays in `decisions`.
+    Lane `i` seeded by ``seed(s)`` equals the single environment seeded ``s + i``. A dictionary per lane and step would
+    cost several times the step itself. Therefore ``infos`` are empty except for lanes whose episode ended, and
+    `decisions` has the values of all lanes as arrays.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class NativeVecEnv(VecEnv):
     Raises
     ------
     InvalidInputError
-        If the environment resets its lanes in another mode.
+        If the environment has another autoreset mode.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -74,13 +74,13 @@ class NativeVecEnv(VecEnv):
 
     @property
     def decisions(self) -> Columns:
-        """What became of the last decision of every lane, an array per key of ``info``."""
+        """Results of the last decision in every lane, an array per key of ``info``."""
         if self._decisions is None:
             self._decisions = last_infos(self._raw)
         return self._decisions
 
     def reset(self) -> NDArray[np.float32]:
-        """Start an episode in every lane; seeds and options are used up by it."""
+        """Start an episode in every lane; this uses up the seeds and options."""
         seeds: Any = None if all(seed is None for seed in self._seeds) else self._seeds
         observations, infos = self.env.reset(seed=seeds, options=self._shared_options())
         self._reset_seeds()
@@ -92,20 +92,20 @@ class NativeVecEnv(VecEnv):
         return cast("NDArray[np.float32]", observations)
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Keep the actions for `step_wait`."""
+        """Store the actions for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Decide the task at hand in every lane.
+        """Serve the task at the head of the queue in every lane.
 
         Returns
         -------
         observations : ndarray of float32
-            Of the next episode where one ended.
+            Those of the next episode if one ended.
         rewards : ndarray of float32
         dones : ndarray of bool
         infos : list of dict
-            Empty but where an episode ended: there the last info, ``terminal_observation``, ``TimeLimit.truncated`` and
+            Empty, except if an episode ended: then the last info, ``terminal_observation``, ``TimeLimit.truncated`` and
             the statistics of the ``episode``.
         """
         observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
@@ -123,18 +123,18 @@ class NativeVecEnv(VecEnv):
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Attribute of the asked lanes; those of the native environment share it."""
+        """Attribute of the given lanes; the lanes of a native environment share it."""
         if isinstance(self.env, gym.vector.SyncVectorEnv):
             return [self.env.envs[i].get_wrapper_attr(attr_name) for i in self._get_indices(indices)]
         return [_attribute(self.env, attr_name)] * self._count(indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the batch.
+        """Set an attribute of all lanes.
 
         Raises
         ------
         InvalidInputError
-            If only some of the lanes are asked for.
+            If `indices` are not all lanes.
         """
         if self._count(indices) != self.num_envs:
             raise InvalidInputError("indices", indices, "Lanes share their attributes: set them for all at once.")
@@ -143,9 +143,10 @@ class NativeVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the asked lanes, of the native environment once for all of them.
+        """Call a method of the given lanes; of a native environment once for all of them.
 
-        An array with a row per lane, such as the masks of actions, gives every lane its own; anything else is shared.
+        If the result is an array with a row per lane, such as action masks, each lane gets its row. Other results are
+        shared.
         """
         if isinstance(self.env, gym.vector.SyncVectorEnv):
             return [method(*method_args, **method_kwargs) for method in self.get_attr(method_name, indices)]
@@ -155,7 +156,7 @@ class NativeVecEnv(VecEnv):
         return [result] * self._count(indices)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """Whether a wrapper is around the lanes; a `Monitor` always is, as episodes report their statistics."""
+        """Whether the lanes have a wrapper. True for `Monitor`, since episodes report their statistics."""
         env: Any = self.env
         found = issubclass(wrapper_class, Monitor) or isinstance(env, wrapper_class)
         while not found and isinstance(env, gym.vector.VectorWrapper):
@@ -164,12 +165,13 @@ class NativeVecEnv(VecEnv):
         return [found] * self._count(indices)
 
     def snapshot(self) -> dict[str, Any] | None:
-        """State of all running episodes as arrays and plain values; None where the environment shows none.
+        """State of all running episodes as arrays and plain values.
 
         Returns
         -------
         dict or None
-            For `restore` of an equal environment, which then goes on exactly as this one does.
+            Pass it to `restore` of an equal environment, which then continues exactly like this one. None if the
+            environment is not native.
         """
         inner: Any = self.env.unwrapped
         if not hasattr(inner, "lanes"):
@@ -180,7 +182,7 @@ class NativeVecEnv(VecEnv):
         return {"generators": json.dumps(generators), "arrays": arrays, "statistics": statistics}
 
     def restore(self, state: dict[str, Any]) -> NDArray[np.float32]:
-        """Go on from a `snapshot`; returns the current observations.
+        """Continue from a `snapshot`; returns the current observations.
 
         Raises
         ------
@@ -210,7 +212,7 @@ class NativeVecEnv(VecEnv):
         time_limit: NDArray[np.bool_],
         lanes: list[dict[str, Any]],
     ) -> None:
-        """Give the lanes whose episode ended their last info, and its statistics as a `Monitor` does."""
+        """Write the last info of lanes whose episode ended, with the statistics that a `Monitor` adds."""
         now = round(time.time() - self._start, 6)
         last, first = _rows(infos["final_info"], ended), _rows(infos, ended)
         for k, i in enumerate(ended.tolist()):
@@ -233,7 +235,7 @@ class NativeVecEnv(VecEnv):
 
 
 def make_native(env_id: str, n_envs: int, wrappers: Any = (), **env_kwargs: Any) -> NativeVecEnv:
-    """Many lanes of an environment of this package for stable-baselines3.
+    """Make many lanes of an environment of this package for Stable-Baselines3.
 
     Parameters
     ----------
@@ -242,9 +244,9 @@ def make_native(env_id: str, n_envs: int, wrappers: Any = (), **env_kwargs: Any)
     n_envs : int
         Number of lanes.
     wrappers : str, mapping, or sequence of these
-        As for `coinfer_gym.named_wrappers.check_wrappers`, innermost first. Where each has a class of the same name
-        for vector environments, these wrap all lanes at once; otherwise single environments are
-        wrapped, and a step costs as much as these do.
+        Wrappers as in `coinfer_gym.named_wrappers.check_wrappers`, innermost first. If each has a form for vector
+        environments, these wrap all lanes at once. Otherwise single environments are wrapped, and a step is as slow as
+        theirs.
     **env_kwargs
         As for ``gym.make``.
 
@@ -275,7 +277,7 @@ def make_native(env_id: str, n_envs: int, wrappers: Any = (), **env_kwargs: Any)
 
 
 def _vector_layers(wrappers: Wrappers) -> list[Any] | None:
-    """The same wrappers for all lanes at once; None where one has no such form."""
+    """The wrappers in the form for all lanes at once; None if one has no such form."""
     found = [(find_vector_wrapper(name), options) for item in wrappers for name, options in item.items()]
     if any(layer is None for layer, _ in found):
         return None
@@ -287,7 +289,7 @@ def _make_wrapped(env_id: str, wrappers: Wrappers, env_kwargs: Mapping[str, Any]
 
 
 def _names(infos: dict[str, Any]) -> list[str]:
-    """Keys of an info dictionary that every lane has a number for."""
+    """Keys of an info dictionary for which every lane has a number."""
     return [name for name in infos if name[0] != "_" and not name.startswith("final_")]
 
 
@@ -299,7 +301,7 @@ def _rows(infos: dict[str, Any], chosen: NDArray[np.int64]) -> list[dict[str, An
 
 
 def _attribute(env: Any, name: str) -> Any:
-    """Attribute of an environment or, where its wrappers hide it, of what they wrap."""
+    """Attribute of an environment, or of the first wrapped one that has it."""
     while not hasattr(env, name) and isinstance(env, gym.vector.VectorWrapper):
         env = env.env
     return getattr(env, name)

@@ -1,4 +1,4 @@
-"""Scenarios: every constant of a world, flat, in SI units, checked; shipped as YAML or a user's own file."""
+"""Scenarios: all constants of a world in SI units, checked, shipped or from your own YAML file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def number(
     above: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """Field of a number: symbol, unit, meaning and range, from which checks, errors and the documentation come."""
+    """Field of a number. Its symbol, unit, meaning and range are used in checks, errors and the documentation."""
     return Field(description=text, ge=low, gt=above, le=high, json_schema_extra={"symbol": symbol, "unit": unit})
 
 
@@ -45,17 +45,17 @@ _Model = TypeVar("_Model", bound="WorldScenario")
 
 
 class WorldScenario(pydantic.BaseModel, ABC):
-    """The constants that every environment has: device, server, link, channel, arrivals, battery and reward."""
+    """Constants that every environment has: device, server, link, channel, arrivals, battery and reward."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     family: ClassVar[str]
-    """Name of the task that is played in this world."""
+    """Name of the environment family that this scenario is for."""
     file_fields: ClassVar[tuple[str, ...]] = ("channel_trace", "arrival_trace")
-    """Keys that can hold the path of a file."""
+    """Keys whose value can be the path of a file."""
 
     name: str = Field(description="name of the scenario")
-    description: str = Field("", description="what it stands for")
+    description: str = Field("", description="what the scenario represents")
 
     # the link
     bandwidth: Annotated[float, number("B", "Hz", "uplink bandwidth", above=0)]
@@ -80,18 +80,18 @@ class WorldScenario(pydantic.BaseModel, ABC):
     energy_budget_range: Range | None = Field(None, description="E0 drawn log-uniformly per episode, in J")
 
     # the channel
-    channel: Literal["fading", "constant", "trace"] = Field("fading", description="how the gain moves")
+    channel: Literal["fading", "constant", "trace"] = Field("fading", description="how the gain changes")
     reference_gain_db: Annotated[float, number("g0", "dB", "gain at 1 m", low=-200, high=0)] = -40.0
     path_loss_exponent: Annotated[float, number("alpha", "1", "path-loss exponent", low=0, high=8)] = 3.0
     distance: Annotated[float, number("d", "m", "distance between device and server", low=1)] = 100.0
-    block_duration: Annotated[float, number("dt", "s", "coherence block: the gain holds that long", above=0)] = 0.1
+    block_duration: Annotated[float, number("dt", "s", "coherence block of constant gain", above=0)] = 0.1
     shadowing_db: Annotated[float, number("sigma", "dB", "deviation of log-normal shadowing", low=0, high=30)] = 0.0
-    shadowing_time: Annotated[float, number("T_s", "s", "time after which shadowing correlates 1/e", above=0)] = 10.0
+    shadowing_time: Annotated[float, number("T_s", "s", "time until its correlation falls to 1/e", above=0)] = 10.0
     rician_factor: Annotated[float, number("K", "1", "line-of-sight to scattered power; 0 is Rayleigh", low=0)] = 0.0
     doppler: Annotated[float, number("f_D", "Hz", "Doppler spread; 0 freezes the fading", low=0)] = 1.0
     channel_trace: str | None = Field(None, description="CSV with time_s and gain_db, snr_db or throughput_mbps")
-    csi_delay: Annotated[float, number("", "s", "age of the gain that is observed", low=0)] = 0.0
-    csi_noise_db: Annotated[float, number("", "dB", "error of the gain that is observed", low=0, high=30)] = 0.0
+    csi_delay: Annotated[float, number("", "s", "age of the observed gain", low=0)] = 0.0
+    csi_noise_db: Annotated[float, number("", "dB", "standard error of the observed gain", low=0, high=30)] = 0.0
 
     # tasks and their queue
     arrivals: Literal["one_at_a_time", "poisson", "mmpp", "periodic", "trace"] = Field(
@@ -103,21 +103,21 @@ class WorldScenario(pydantic.BaseModel, ABC):
     burst_duration: Annotated[float, number("", "s", "mmpp: mean duration of a burst", above=0)] = 10.0
     arrival_trace: str | None = Field(None, description="CSV with time_s, one row per arrival")
     tasks: int = Field(200, ge=1, le=100_000, description="tasks of an episode")
-    queue_capacity: int = Field(10, ge=1, le=64, description="tasks that can wait; one that finds it full is lost")
+    queue_capacity: int = Field(10, ge=1, le=64, description="tasks that can wait; further ones are lost")
     patience: Annotated[float, number("", "T0", "age at which a task in service is abandoned", low=1, high=100)] = 2.0
 
     intensity_time: Annotated[
-        float, number("", "s", "memory of the observed estimate of the arrival rate", above=0)
+        float, number("", "s", "time constant of the observed estimate of the arrival rate", above=0)
     ] = 4.0
 
     # the battery of the device
-    battery_capacity: Annotated[float | None, number("", "J", "battery; none is mains power", above=0)] = None
-    battery_initial: Annotated[float, number("", "1", "its level at reset, as a share", low=0, high=1)] = 1.0
-    harvest_power: Annotated[float, number("", "W", "power that recharges it", low=0)] = 0.0
+    battery_capacity: Annotated[float | None, number("", "J", "battery; none: mains power", above=0)] = None
+    battery_initial: Annotated[float, number("", "1", "charge at reset, as a share", low=0, high=1)] = 1.0
+    harvest_power: Annotated[float, number("", "W", "power that recharges the battery", low=0)] = 0.0
 
     # the reward
-    weight_delay: Annotated[float, number("w_T", "1", "price of a relative excess of the delay budget", low=0)] = 1.0
-    weight_energy: Annotated[float, number("w_E", "1", "price of a relative excess of the energy budget", low=0)] = 1.0
+    weight_delay: Annotated[float, number("w_T", "1", "price of a relative excess in delay", low=0)] = 1.0
+    weight_energy: Annotated[float, number("w_E", "1", "price of a relative excess in energy", low=0)] = 1.0
     weight_drop: Annotated[float, number("w_drop", "1", "price of a task that is lost", low=0)] = 1.0
 
     @model_validator(mode="after")
@@ -172,21 +172,21 @@ def check_bounds(scenario: WorldScenario, name: str) -> None:
 
 
 class Shipped(Protocol):
-    """The scenarios of one class in the package."""
+    """The shipped scenarios of one class."""
 
     def names(self) -> list[str]:
-        """Their names, sorted."""
+        """Names of the scenarios, sorted."""
         ...
 
     def read(self, name: str) -> dict[str, Any]:
-        """Fields of one of them."""
+        """Fields of one scenario."""
         ...
 
 
 def read_model(
     model: type[_Model], shipped: Shipped, source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> _Model:
-    """Scenario of any class by the name of a shipped one, the path of a YAML file, or its plain form.
+    """Load a scenario of any class by the name of a shipped one, the path of a YAML file, or a mapping of its fields.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def read_model(
         The shipped scenarios of this class.
     source : str, Path or mapping
     overrides : mapping
-        Fields to set otherwise, by name.
+        Fields to change, by name.
 
     Returns
     -------
@@ -232,7 +232,7 @@ def read_model(
 
 
 def _read(source: str, shipped: Shipped, file_fields: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """Name for errors and content of a scenario; relative paths inside a file count from its folder."""
+    """Name for errors and content of a scenario. Paths in a file are relative to its folder."""
     origin = f"scenario {source!r}"
     if source in shipped.names():
         return origin, shipped.read(source)
@@ -248,7 +248,7 @@ def _read(source: str, shipped: Shipped, file_fields: tuple[str, ...]) -> tuple[
 
 
 def read_extended(path: Traversable, source: str, shipped: Shipped) -> dict[str, Any]:
-    """Fields that a YAML file sets; one that extends a shipped scenario gives only the fields that are different."""
+    """Fields of a YAML file, together with those of the shipped scenario that it extends."""
     data = read_yaml(path, "scenario")
     if "extends" not in data:
         return data

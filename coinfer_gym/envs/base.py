@@ -1,4 +1,4 @@
-"""The class that the single environments derive from: one task after another."""
+"""Base class of the single environments: one decision after another."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FIRST = np.zeros(1, np.int64)
 
 
 def unit_box(names: tuple[str, ...]) -> gym_spaces.Box:
-    """Space of an observation or an action with these components, each in [-1, 1]."""
+    """Space of observations or actions with these components, each in [-1, 1]."""
     return gym_spaces.Box(-1.0, 1.0, (len(names),), np.float32)
 
 
 class TaskEnv(gym.Env[Any, Any]):
-    """An environment that decides one task after another; each task's own environment derives from it.
+    """An environment with one decision per task. `LAIMEnv` and `LayerwiseEnv` derive from it.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ class TaskEnv(gym.Env[Any, Any]):
         Parameters
         ----------
         seed : int, optional
-            Seeds the generator that world seeds are drawn from.
+            Seed of the generator that draws the seeds of the worlds.
         options : dict, optional
-            ``{"world_seed": n}`` replays one world, for this episode only.
+            ``{"world_seed": n}`` replays world `n`, for this episode only.
 
         Returns
         -------
@@ -91,12 +91,12 @@ class TaskEnv(gym.Env[Any, Any]):
         return self._lanes.observation[0].copy(), info
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Decide the task at the head of the queue.
+        """Serve the task at the head of the queue.
 
         Parameters
         ----------
         action : array_like
-            Of `action_space`.
+            Element of `action_space`.
 
         Returns
         -------
@@ -106,7 +106,7 @@ class TaskEnv(gym.Env[Any, Any]):
         terminated : bool
             Always False.
         truncated : bool
-            Whether no task is left.
+            Whether the episode has ended: no task is left.
         info : dict of float
 
         Raises
@@ -165,12 +165,12 @@ class TaskEnv(gym.Env[Any, Any]):
         return self._viewer.draw(self.render_mode)
 
     def _build_viewer(self) -> Any:
-        """What shows the environment's decisions, with the methods of `coinfer_gym.envs.viewer.Viewer`."""
+        """Object that draws the decisions, with the methods of `coinfer_gym.envs.viewer.Viewer`."""
         raise NotImplementedError
 
 
 def next_world_seed(generator: np.random.Generator, options: dict[str, Any] | None = None) -> int:
-    """Seed of the next world: 64 bits of the generator, or the one that the options of a reset ask for.
+    """Seed of the next world: 64 random bits, or the seed that the options of the reset give.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the viewer shows of each environment's decisions: the network, what is kept of it, what is sent, and limits."""
+"""What the viewer shows of a decision: the network, how much of it is kept, what is sent, and the limits."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Info = dict[str, Any]
 
 @dataclass(frozen=True)
 class Depiction:
-    """How one decision is shown.
+    """What to show of one decision.
 
     Attributes
     ----------
     kept : tuple of float
-        Share in [0, 1] that is kept of each unit.
+        Share in [0, 1] of each unit that is kept.
     device, server : str
-        What the sides keep and how they are clocked.
+        Text on what each side keeps and on its clock.
     upload_bits : float
         Size of the upload in bit.
     compression : float
-        Share in (0, 1] of the feature's values that an encoder sends; 1 where there is none.
+        Share in (0, 1] of the feature's values that the encoder sends; 1 without an encoder.
     accuracy : float, optional
-        What is predicted, in environments that set a least accuracy.
+        Predicted accuracy, in environments with a least accuracy.
     remarks : tuple of str
-        Further lines of the text.
+        Further lines of text.
     """
 
     kept: tuple[float, ...]
@@ -54,12 +54,12 @@ class Subject(ABC):
     flops : ndarray, shape (N,)
         FLOPs of each block, unpruned.
     accuracy_min : float, optional
-        Least accuracy, where there is one.
+        Least accuracy, if the environment has one.
     """
 
     title: ClassVar[str]
     fill: ClassVar[str]
-    """What the kept shares are shares of."""
+    """The quantity of which `Depiction.kept` gives shares."""
     limits: ClassVar[tuple[str, str]]
     """The limits of a task, all of them and one of them."""
 
@@ -73,9 +73,9 @@ class Subject(ABC):
 
     @abstractmethod
     def depict(self, info: Info) -> Depiction:
-        """How the decision of an info is shown."""
+        """What to show of the decision that an ``info`` describes."""
 
 
 def side_text(kept: float | None, of: str, frequency: float) -> str:
-    """Share and clock of a side; it is idle where it has nothing to keep a share of."""
+    """Text on the share and the clock of a side; ``"idle"`` if it computes nothing."""
     return "idle" if kept is None else f"keeps {100.0 * kept:.0f} %{of} at {1e-9 * frequency:.2f} GHz"

@@ -1,4 +1,4 @@
-"""The class that the native vector environments derive from: thousands of lanes in one compiled step."""
+"""Base class of the native vector environments: thousands of lanes in one compiled step."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Infos = dict[str, Any]
 
 
 class TaskVectorEnv(VectorEnv[Any, Any, Any]):
-    """Many lanes of a `coinfer_gym.envs.base.TaskEnv`, see there.
+    """Many lanes of a `coinfer_gym.envs.base.TaskEnv`.
 
     Parameters
     ----------
     scenario : WorldScenario
     lanes : Lanes
-        Of this scenario.
+        Lanes of this scenario.
     autoreset_mode : AutoresetMode or str
         ``NextStep``, ``SameStep`` or ``Disabled``.
     render_mode : None
-        Lanes have no picture.
+        Only the single environment can be rendered.
 
     Raises
     ------
@@ -79,8 +79,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         seed : int or list of int, optional
             An int gives lane `i` the seed ``seed + i``.
         options : dict, optional
-            ``reset_mask``, a bool array of the lanes to reset; others keep their episode. ``world_seed`` as in the
-            single environment.
+            ``reset_mask`` is a bool array of the lanes to reset; the others keep their episode. ``world_seed`` is as in
+            the single environment.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
             raise InvalidInputError("options: reset_mask", mask, f"Give {self.num_envs} booleans, not all False.")
         if not self._started and not mask.all():
-            raise InvalidInputError("options: reset_mask", mask, "The first reset must be of all lanes.")
+            raise InvalidInputError("options: reset_mask", mask, "Reset all lanes the first time.")
         self._seed(seed, mask)
         self.lanes.replace_infos(self.lanes.infos.copy())
         self._draw_worlds(np.flatnonzero(mask), options)
@@ -107,12 +107,12 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
     def step(
         self, actions: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Infos]:
-        """Decide the task at hand in every lane.
+        """Serve the task at the head of the queue in every lane.
 
         Parameters
         ----------
         actions : ndarray of float32
-            Of `action_space`.
+            Element of `action_space`.
 
         Returns
         -------
@@ -126,7 +126,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         InvalidInputError
             If an action has another shape or a NaN.
         gymnasium.error.ResetNeeded
-            Before the first reset; in mode ``Disabled`` also while an ended lane was not reset.
+            Before the first reset. In mode ``Disabled`` also if an episode has ended and its lane was not reset.
         """
         if not self._started:
             raise ResetNeeded("No episode is running: call reset() before step().")
@@ -194,9 +194,9 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
 
 
 def last_infos(infos: Mapping[str, Any]) -> Infos:
-    """What became of the last decisions, by name.
+    """Results of the last decisions, by name.
 
-    Where an episode ended and the lane was reset at once, that is its ``final_info`` instead of the first info of the
+    If an episode ended and its lane was reset at once, these come from ``final_info``, not from the first info of the
     next episode.
     """
     names = [name for name in infos if name[0] != "_" and not name.startswith("final_")]

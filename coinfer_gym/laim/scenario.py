@@ -35,9 +35,7 @@ class Scenario(WorldScenario):
 
     # the network and what its pruning costs
     workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
-    input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; if none, that of the workload", above=0)] = (
-        None
-    )
+    input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; default: the workload's", above=0)] = None
     parameter_bits: Annotated[float, number("b", "bit", "bits per stored parameter", above=0, high=64)] = 32.0
     quality: str = Field("rate_distortion", description="quality in the reward")
     norm: str = Field("l1", description="norm of the rate-distortion bound")
@@ -71,7 +69,7 @@ class Scenario(WorldScenario):
 
     @cached_property
     def predictor(self) -> AccuracyPredictor | None:
-        """The accuracy predictor; None unless the quality is ``"accuracy"``."""
+        """Accuracy predictor that quality ``"accuracy"`` uses; None if the scenario names none."""
         return None if self.predictor_name is None else load_predictor(self.predictor_name)
 
     @cached_property

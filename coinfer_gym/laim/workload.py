@@ -99,7 +99,7 @@ class Workload:
             )
         for field in ("flops", "parameters"):
             if sum(getattr(block, field) for block in self.blocks) <= 0:
-                raise InvalidInputError(f"workload {self.name!r}: {field}", 0, "Give at least one block with some.")
+                raise InvalidInputError(f"workload {self.name!r}: {field}", 0, "At least one block must have some.")
 
     @property
     def cuts(self) -> int:

@@ -49,7 +49,7 @@ class LayerwiseEnv(TaskEnv):
     |---|---|---|---|---|
     | 0 | cut | 0, on the server | N, on the device | equal bins |
     | 1..G | retained_<group> | retained_min | 1 | linear |
-    | G + 1 | compression | 1/1024 of the channels | all, without a codec, from 0.75 on | logarithmic |
+    | G + 1 | compression | 1/1024 of the channels | all channels, without a codec, from 0.75 on | logarithmic |
     | G + 2 | power | power_min | power_max | linear in dB |
     | G + 3 | frequency_device | frequency_device_min | frequency_device_max | linear |
 
@@ -67,7 +67,7 @@ class LayerwiseEnv(TaskEnv):
     The first task stands at the head of an otherwise empty queue.
 
     ## Episode End
-    Truncation when all tasks of the episode were served or lost. There is no termination.
+    The episode is truncated when all its tasks were served or lost. There is no termination.
 
     ## Arguments
     ``scenario`` names a shipped world, ``network-device-link`` (`coinfer_gym.layerwise.scenario`), or your own YAML

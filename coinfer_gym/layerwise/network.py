@@ -25,7 +25,7 @@ LAYER_TYPES = ("conv", "relu", "maxpool", "avgpool", "dropout", "fc", "add")
 GROUP = record_type("channels", "step")
 
 CUT = record_type(group=np.int64, area=np.float64, vector=np.int64)
-"""The feature that leaves a cut: `area` positions of as many channels as `group` keeps. Group 0 is the constant 1; its
+"""The feature that leaves a cut: `area` positions of each channel that `group` keeps. Group 0 is the constant 1; its
 area is the number of the image's values at cut 0 and 0 at the last cut. `vector` is 1 after a fully connected layer."""
 
 COMPRESSION, POWER, FREQUENCY = -3, -2, -1
@@ -46,7 +46,7 @@ class Group:
     channels : int
         Filters or neurons of each of its layers, unpruned.
     step : int
-        Channels are kept in multiples of this: the width of the groups of a grouped convolution, otherwise 1.
+        The number of kept channels is a multiple of this: the group width of a grouped convolution, otherwise 1.
     """
 
     name: str
@@ -70,9 +70,9 @@ class Layer:
     type : str
         One of `LAYER_TYPES`; ``add`` is the sum at the end of a residual block.
     inputs, outputs : str or int
-        Channels that come in and go out: the name of a group, or a number that pruning does not change.
+        Input and output channels: the name of a group, or a number that pruning does not change.
     height, width : int
-        Size of the output; for an average pooling that of the input.
+        Size of the output; for average pooling, that of the input.
     kernel : int
         Side of the window of a convolution or pooling.
     fan_in : int, optional
@@ -132,7 +132,7 @@ class Block:
     area : int
         Positions of each of these channels.
     vector : bool
-        Whether the output is a vector of neurons, which a linear encoder compresses, rather than maps.
+        Whether the output is a vector of neurons, which a linear encoder compresses, and not feature maps.
     """
 
     name: str
@@ -178,7 +178,7 @@ class Network:
     blocks : tuple of Block
         The blocks in the order of the forward pass.
     input_values : int
-        Values of an image, which cut 0 sends.
+        Number of values of an image, which cut 0 sends.
     description : str
         Where the numbers come from.
 
@@ -251,7 +251,7 @@ class Network:
         Raises
         ------
         InvalidInputError
-            If the number of ratios is not that of the groups, or one is out of range.
+            If there is not one ratio per group, or one is out of range.
         """
         ratios = np.asarray(retained, np.float64)
         names = ", ".join(group.name for group in self.groups)
@@ -269,7 +269,7 @@ class Network:
         return np.diff(self.tables.prefix @ products)
 
     def upload_values(self, retained: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Values that leave every cut uncompressed, shape (N + 1,): the image at the first, none at the last."""
+        """Values sent at every cut without compression, shape (N + 1,): the image at cut 0, none at the last."""
         cuts = self.tables.cuts
         return np.asarray(self._widths(retained)[cuts["group"]] * cuts["area"])
 
@@ -278,7 +278,7 @@ class Network:
         return np.concatenate([[1.0], kept])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain form, as the YAML files hold it; fields at their defaults are left out."""
+        """Mapping of the form that the YAML files have; fields with default values are left out."""
         plain = {"name": self.name, "description": self.description}
         return plain | {
             "input_values": self.input_values,
@@ -292,12 +292,12 @@ class Network:
 
 
 def network_from_dict(data: Any, origin: str = "network") -> Network:
-    """Network from its plain form, the mapping that `Network.to_dict` gives.
+    """Make a network from a mapping, as `Network.to_dict` returns it.
 
     Raises
     ------
     InvalidInputError
-        If a key is missing or unknown, or a value is out of range. `origin` is what the error calls the source.
+        If a key is missing or unknown, or a value is out of range. `origin` names the source in errors.
     """
     plain = _checked(data, Network, origin)
     groups = tuple(Group(**_checked(each, Group, f"{origin}: groups")) for each in _listed(plain, "groups", origin))
@@ -311,7 +311,7 @@ def network_from_dict(data: Any, origin: str = "network") -> Network:
 
 
 def load_network(source: str | Path) -> Network:
-    """Network by the name of a shipped one or by the path of a YAML file.
+    """Load a network by the name of a shipped one or the path of a YAML file.
 
     Parameters
     ----------
@@ -321,7 +321,7 @@ def load_network(source: str | Path) -> Network:
     Raises
     ------
     InvalidInputError
-        If there is no such network, or the file is not of this form.
+        If there is no such network, or the file is not a valid network.
     """
     content = read_yaml(find_file(source, "network", _FOLDER, ".yaml"), "network")
     return network_from_dict(content, f"network {str(source)!r}")

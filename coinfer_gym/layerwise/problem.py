@@ -35,7 +35,7 @@ class LayerwiseDecision:
     retained : tuple of float
         Retained ratio of each group, in (0, 1].
     compression : float
-        Share of the feature's channels or neurons that the encoder sends, in (0, 1]; 1 is without an encoder.
+        Share of the feature's channels or neurons that the encoder sends, in (0, 1]; 1 means no encoder.
     power : float
         Transmit power in W.
     frequency : float
@@ -56,9 +56,9 @@ class LayerwiseSolution(LayerwiseDecision):
     Attributes
     ----------
     delay, energy : float
-        Of the whole task, in s and J.
+        Total delay in s and energy in J.
     accuracy : float
-        Predicted share of images that are classified correctly.
+        Predicted accuracy: the share of images that are classified correctly.
     feasible : bool
         Whether accuracy, delay and energy meet the problem's limits.
     delay_bound : float
@@ -123,18 +123,18 @@ class LayerwiseProblem:
     gain : float
         Channel power gain.
     delay_budget, energy_budget : float
-        T0 in s and E0 in J; infinite for none, as in the paper.
+        T0 in s and E0 in J; infinite for no budget, as in the paper.
     accuracy_min : float
         Least predicted accuracy.
     flops_per_cycle_device, ..., retained_min : float
         Device, server and link, see `coinfer_gym.layerwise.scenario.LayerwiseScenario`.
     snr_db : float, optional
-        Signal-to-noise ratio in dB at which a predictor for a noisy channel is read.
+        Signal-to-noise ratio in dB for a predictor that includes channel noise.
 
     Raises
     ------
     InvalidInputError
-        If a number is out of range or the predictor is of another network.
+        If a number is out of range or the predictor belongs to another network.
     """
 
     network: Network
@@ -257,7 +257,7 @@ class LayerwiseProblem:
         return Outcomes(**dict(zip(names, (*outcomes.T, feasible), strict=True)))
 
     def check_rows(self, rows: NDArray[np.float64]) -> None:
-        """Raise `InvalidInputError` unless the rows are designs of the network, see `evaluate`."""
+        """Raise `InvalidInputError` if a row is not a design of the network, see `evaluate`."""
         shares = (*(f"retained of {group.name}" for group in self.network.groups), "compression")
         names = ("cut", *shares, "power", "frequency")
         if rows.ndim != 2 or rows.shape[1] != len(names):
@@ -282,7 +282,7 @@ HARDWARE = record_type(*HARDWARE_NAMES)
 
 
 class Load(NamedTuple):
-    """What a design asks of the device, the server and the link: FLOPs, the values that are sent, and their bits."""
+    """Load of a design: FLOPs of device and server, and the number and bits of the values that are sent."""
 
     flops_device: float
     flops_server: float
@@ -353,7 +353,7 @@ def cost_device(h: Record, flops: float, frequency: float) -> tuple[float, float
 
 @kernel
 def cost_upload(h: Record, gain: float, bits: float, power: float) -> tuple[float, float]:
-    """Delay and energy of the upload; nothing takes no time."""
+    """Delay and energy of the upload; both are 0 if nothing is sent."""
     if bits == 0.0:
         return 0.0, 0.0
     delay = physics.upload_delay(bits, physics.transmission_rate(power, gain, h.bandwidth, h.noise_density))

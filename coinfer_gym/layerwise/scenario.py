@@ -34,7 +34,7 @@ LINKS = ("3g", "4g", "5g", "wifi")
 
 
 class LayerwiseScenario(WorldScenario):
-    """The constants of a world of Layerwise-v0. Every field is also a keyword of ``gym.make``."""
+    """All constants of a world of Layerwise-v0. Every field is also a keyword of ``gym.make``."""
 
     family: ClassVar[str] = "layerwise"
     file_fields: ClassVar[tuple[str, ...]] = ("network", "predictor", *WorldScenario.file_fields)
@@ -44,8 +44,8 @@ class LayerwiseScenario(WorldScenario):
     predictor_name: str = Field(description="shipped accuracy predictor or path of a JSON file", alias="predictor")
     accuracy_loss: Annotated[float, number("", "1", "largest allowed loss of predicted accuracy", low=0, high=1)] = 0.02
     retained_min: Annotated[float, number("rho_min", "1", "least retained ratio of a group", above=0, high=1)] = 0.1
-    input_value_bits: Annotated[float, number("", "bit", "a value of the image", above=0)] = 32.0
-    feature_value_bits: Annotated[float, number("", "bit", "a value of a feature", above=0)] = 32.0
+    input_value_bits: Annotated[float, number("", "bit", "size of a value of the image", above=0)] = 32.0
+    feature_value_bits: Annotated[float, number("", "bit", "size of a value of a feature", above=0)] = 32.0
 
     frequency_server: Annotated[float, number("f_s", "Hz", "clock of the server", above=0)]
 
@@ -93,7 +93,7 @@ class LayerwiseScenario(WorldScenario):
 
 
 def load_layerwise_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> LayerwiseScenario:
-    """Scenario of Layerwise-v0 by name, path of a YAML file, or plain form.
+    """Load a scenario of Layerwise-v0 by name, path of a YAML file, or a mapping of its fields.
 
     Parameters
     ----------

