@@ -90,17 +90,17 @@ class Loss:
         scenario = build_env(config.target, 1, bare=True).get_attr("scenario")[0]
         shares = "BudgetShareAction" in config.wrappers
         self._by_losses = shares and samples.losses.shape[1] > 1
-        slack = 0.0
+        slack = 0.0 if shares else 0.5 / scenario.cuts
         if shares:
             size = build_env(config.target, 1).action_space.sample().size
             targets = 2.0 * samples.shares[:, :size] - 1.0
             weights = np.full_like(targets, _PULL if self._by_losses else 1.0)
-        elif isinstance(scenario, Scenario):
+        elif config.target.family.keeps_budgets:
             within = 2.0 * np.minimum(samples.shares, 1.0 - config.margin) - 1.0
             targets = act_within(scenario.problem(1.0), samples.tasks.T.copy(), within).astype(np.float64)
-            weights, slack = budget_sensitivity(scenario, samples.tasks, targets), 0.5 / scenario.workload.cuts
+            weights = budget_sensitivity(scenario, samples.tasks, targets)
         else:
-            targets, slack = samples.actions.astype(np.float64), 0.5 / scenario.network.cuts
+            targets = samples.actions.astype(np.float64)
             weights = np.ones_like(targets)
         if not shares:
             weights[:, 0] = _CUT_WEIGHT

@@ -1,4 +1,4 @@
-"""What every command leaves behind: tables in the terminal, files written whole, what made them, pictures."""
+"""What every command shows: tables in the terminal, pictures, and the revision that made them."""
 
 from __future__ import annotations
 
