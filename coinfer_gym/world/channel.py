@@ -55,8 +55,10 @@ def block_at(time: float, block_duration: float, blocks: int) -> int:
     """
     if time <= 0.0:
         return 0
-    block = int(time / block_duration)
-    return block if block < blocks else block % blocks  # the division is slow and seldom needed
+    passed = time / block_duration
+    if passed < blocks:
+        return int(passed)
+    return int(passed % blocks) if passed < math.inf else 0  # as floats: their number may exceed any integer
 
 
 @kernel

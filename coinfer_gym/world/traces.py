@@ -66,7 +66,7 @@ class _Table:
             if not text:
                 raise self.refuse(row, column, text, "The cell is empty: fill it or leave out the row.")
             try:
-                value = float(text)
+                value = float(text.replace("_", "?"))  # Python's float takes 1_000
             except ValueError as error:
                 raise self.refuse(row, column, text, "Give a number with a point as decimal sign.") from error
             if not math.isfinite(value):
@@ -189,6 +189,10 @@ def _read(path: str | Path) -> _Table:
         )
     if len(rows) < 3:
         raise InvalidInputError(path.name, len(rows) - 1, "A trace needs two samples at least.")
+    for cells, number in zip(rows[1:], numbers[1:], strict=True):
+        if any(cell.strip() for cell in cells[len(columns) :]):
+            remedy = f"The header names {len(columns)} columns: write numbers with a point and without separators."
+            raise InvalidInputError(f"{path.name}, row {number}", ",".join(cells), remedy)
     return _Table(path.name, columns, rows[1:], numbers[1:])
 
 

@@ -178,3 +178,8 @@ def test_recorded_gain_of_short_blocks_shows_every_sample_as_long_as_it_held(tra
 
 def test_block_of_a_time():
     assert [block_at(t, 0.5, 4) for t in (-1.0, 0.0, 0.49, 0.5, 1.99, 2.0, 2.6, 1e9)] == [0, 0, 0, 1, 3, 0, 1, 0]
+
+
+@pytest.mark.parametrize(("time", "duration"), [(1.0, 1e-20), (1e18, 0.1), (1e300, 1e-300), (1e18, 5e-324)])
+def test_a_block_is_one_of_the_path_however_many_have_passed(time, duration):
+    assert 0 <= block_at(time, duration, 7) < 7

@@ -49,6 +49,17 @@ def test_rate_column_is_met_at_the_highest_power(written):
         assert got == pytest.approx(rate * 1e6, rel=1e-12)
 
 
+@pytest.mark.parametrize("row", ["0,0,-90,5", "1_0,-90", "0,-9_0"])
+def test_separators_in_numbers_shift_no_column(written, row):
+    with pytest.raises(InvalidInputError, match=r"trace.csv, row 2.*point"):
+        load_channel_trace(written(f"time_s,gain_db\n{row}\n20,-80\n30,-80\n"), **LINK)
+
+
+def test_empty_surplus_cells_are_fine(written):
+    time_s, _ = load_channel_trace(written("time_s,gain_db\n0,-90,,\n1,-80,\n"), **LINK)
+    assert time_s.tolist() == [0.0, 1.0]
+
+
 def test_no_throughput_is_the_floor(written):
     _, gain = load_channel_trace(written("time_s,throughput_mbps\n0,0\n1,5\n"), **LINK)
     assert 10.0 * np.log10(gain[0]) == pytest.approx(FLOOR_GAIN_DB)
