@@ -1,12 +1,12 @@
 """P1 (Lyu et al., eq. 44) at one cut, as the convex solvers see it: its controls, and the repair of rounding."""
 
-# `Side` and `Link` repeat formulas of coinfer_gym.pricing on purpose (clock and power at a price of time): the conic
-# certificate and the approximation must not share an error with the optimum that they are held against.
+# Prices of time come from coinfer_gym.pricing; they only choose decisions of least load, where the approximation starts
+# and what is reported if P1 is infeasible. The conic certificate shares no solver with the exact optimum.
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from scipy.optimize import brentq
 
 from baselines.objective import objective_form
 from coinfer_gym.laim.problem import Decision, Problem, Solution, check_cut, evaluate
+from coinfer_gym.physics import power_at, rate_of_snr, snr_of_rate, upload_delay
+from coinfer_gym.pricing import END, controls_at, spectral_span
 
 SLOWEST = 1e6
 """Larger multiples of the fastest full inference are cut to this as delay budgets: slower saves next to nothing."""
@@ -21,7 +23,7 @@ SLOWEST = 1e6
 FAINT = 1e-2
 """SNR at full power below which the upload's energy is nearly the same at every power."""
 
-_PRICE_STEP = 1e-3
+_NAT = math.log(2.0)  # bandwidth in Hz at which the rate in bit/s is ``ln(1 + SNR)``
 
 
 class Freedom(NamedTuple):
@@ -95,16 +97,6 @@ class Side:
         works = self.cycles > 0.0
         return Freedom(bool(works and self.retained_min < 1.0), bool(works and self.frequency_min < self.frequency_max))
 
-    def price(self, frequency: float) -> float:
-        """Power price of time in W at which `frequency` is the best clock, ``2 eta kappa f^3``."""
-        return 2.0 * self.joules * frequency**3
-
-    def best_clock(self, price: float) -> float:
-        """Clock in Hz that minimises energy plus `price` times delay."""
-        if self.cycles == 0.0:
-            return 0.0
-        return min(max(math.cbrt(0.5 * price / self.joules), self.frequency_min), self.frequency_max)
-
 
 @dataclass(frozen=True)
 class Link:
@@ -127,36 +119,12 @@ class Link:
 
     def delay(self, power: float) -> float:
         """Upload delay in s, infinite at power 0."""
-        return self.nats / math.log1p(self.snr_per_watt * power) if power > 0.0 else math.inf
+        return upload_delay(self.nats, rate_of_snr(self.snr_per_watt * power, _NAT))
 
     def power(self, delay: float) -> float:
         """Power in W that uploads within `delay`, clipped into its bounds."""
-        exponent = self.nats / delay
-        power = math.expm1(exponent) / self.snr_per_watt if exponent < 700.0 else math.inf
-        return min(max(power, self.power_min), self.power_max)
-
-    def price(self, power: float) -> float:
-        """Price of time in W at which `power` is the best one: ``((1 + snr) ln(1 + snr) - snr) / (g / N0 B)``."""
-        snr = self.snr_per_watt * power
-        return ((1.0 + snr) * math.log1p(snr) - snr) / self.snr_per_watt
-
-    def best_power(self, price: float) -> float:
-        """Power in W that minimises upload energy plus `price` times upload delay.
-
-        The inverse of `price`, by Newton: that function is convex in the power, so that steps from above its root
-        never leave it, and ``snr = c + sqrt(2 c)`` with ``c = price g / (N0 B)`` lies above.
-        """
-        if self.nats == 0.0:
-            return 0.0
-        target = price * self.snr_per_watt
-        snr = target + math.sqrt(2.0 * target)
-        for _ in range(60):
-            logarithm = math.log1p(snr)
-            step = ((1.0 + snr) * logarithm - snr - target) / logarithm
-            snr -= step
-            if step <= 1e-12 * snr:
-                break
-        return min(max(snr / self.snr_per_watt, self.power_min), self.power_max)
+        rate = min(self.nats / delay, 700.0)  # beyond it the exponential overflows
+        return min(max(snr_of_rate(rate, _NAT) / self.snr_per_watt, self.power_min), self.power_max)
 
 
 @dataclass(frozen=True)
@@ -200,17 +168,26 @@ class FixedCut:
 
     def decide(self, retained: tuple[float, float], price: float) -> Decision:
         """Decision with the two ratios whose clocks and power minimise energy plus `price` times delay."""
-        device, server = self.sides
-        return self._at(retained, self.link.best_power(price), device.best_clock(price), server.best_clock(price))
+        hardware, gain = self.problem.tables.hardware, self.problem.gain
+        clock_device, clock_server, nats = controls_at(price, hardware, gain, spectral_span(hardware, gain))
+        power = power_at(nats, gain, self.problem.bandwidth, self.problem.noise_density)
+        return self._at(retained, min(max(power, self.link.power_min), self.link.power_max), clock_device, clock_server)
 
     def fastest(self, retained: tuple[float, float]) -> Decision:
         """Decision with the two ratios that takes the least time: everything at its largest value."""
-        clocks = [side.frequency_max if side.cycles > 0.0 else 0.0 for side in self.sides]
-        return self._at(retained, self.link.power_max if self.link.nats > 0.0 else 0.0, clocks[0], clocks[1])
+        device, server = self.sides
+        return self._at(retained, self.link.power_max, device.frequency_max, server.frequency_max)
 
     def _at(self, retained: tuple[float, float], power: float, clock_device: float, clock_server: float) -> Decision:
-        device, server = (ratio if side.cycles else 1.0 for ratio, side in zip(retained, self.sides, strict=True))
-        return Decision(self.cut, device, server, power, clock_device, clock_server)
+        works = [side.cycles > 0.0 for side in self.sides]
+        return Decision(
+            self.cut,
+            retained[0] if works[0] else 1.0,
+            retained[1] if works[1] else 1.0,
+            power if self.link.nats > 0.0 else 0.0,
+            clock_device if works[0] else 0.0,
+            clock_server if works[1] else 0.0,
+        )
 
     def spend(self, decision: Decision) -> tuple[float, ...]:
         """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision (eqs. 2-9)."""
@@ -283,30 +260,12 @@ def least_load(fixed: FixedCut) -> Decision:
         parts = fixed.spend(fixed.decide(ratios, math.exp(log_price)))
         return math.log(sum(parts[:3]) / fixed.delay_budget) - math.log(sum(parts[3:]) / fixed.energy_budget)
 
-    return fixed.decide(ratios, math.exp(_balance(imbalance, *_prices(fixed))))
-
-
-def _prices(fixed: FixedCut) -> tuple[float, float]:
-    """Logarithms of the prices of time at which everything runs at its slowest and at its fastest."""
-    ends = [(side.price(side.frequency_min), side.price(side.frequency_max)) for side in fixed.sides if side.cycles]
-    if fixed.link.nats > 0.0:
-        ends.append((fixed.link.price(fixed.link.power_min), fixed.link.price(fixed.link.power_max)))
-    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    return math.log(low) if low > 0.0 else -math.inf, math.log(high)
-
-
-def _balance(imbalance: Callable[[float], float], low: float, high: float) -> float:
-    """Root of the decreasing `imbalance` in ``[low, high]``, or the end nearest to it; `low` may be infinite."""
-    if imbalance(high) >= 0.0:
-        return high
-    above = high
-    while above > low:
-        below = max(above + math.log(_PRICE_STEP), low)
-        if imbalance(below) > 0.0:
-            root: float = brentq(imbalance, below, above, xtol=1e-12, rtol=1e-14)
-            return root
-        above = below
-    return low
+    if imbalance(END) >= 0.0:
+        return fixed.decide(ratios, math.exp(END))
+    if imbalance(-END) <= 0.0:
+        return fixed.decide(ratios, math.exp(-END))
+    root: float = brentq(imbalance, -END, END, xtol=1e-12, rtol=1e-14)
+    return fixed.decide(ratios, math.exp(root))
 
 
 def repair(fixed: FixedCut, decision: Decision) -> Solution:
