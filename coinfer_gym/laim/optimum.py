@@ -1,13 +1,8 @@
-"""The exact optimum of P1: a compiled search for the one price that settles all controls.
+"""The exact optimum of P1, the problem of one task (Lyu et al., eq. 44): the best decision over all cuts.
 
-For a price ``theta`` of a second in joules, `coinfer_gym.pricing` has the best clocks and power. What is left is a
-knapsack of two items, ``max Q(rho)`` under ``C_d rho_d + C_s rho_s <= b``, where ``C`` is the price of time and energy
-per unit of ratio and ``b`` what both budgets are worth after the upload.
-
-The knapsack relaxes P1, so its value bounds the quality from above at every ``theta``; where the delay of its solution
-meets the budget it is the optimum. That delay falls in ``theta``: one monotone search per cut. Controls depend on
-``theta`` and the gain alone, so that the bound of every cut at the best cut's price discards most other cuts at once.
-See docs/mathematics.md.
+`coinfer_gym.laim.cut_search` solves one cut by a search for the best price of time. At any price, what it relaxes
+bounds the quality of every cut from above, so that the bounds at the best cut's price discard most other cuts at once.
+`coinfer_gym.laim.infeasible` explains problems without a solution. See docs/mathematics.md.
 """
 
 from __future__ import annotations
@@ -22,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel, parallel_kernel
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.laim import distortion as dst
+from coinfer_gym.laim.cut_search import bound_cut, is_linear, solve_cut
 from coinfer_gym.laim.frontier import TOLERANCE, solve_rising
+from coinfer_gym.laim.infeasible import explain
 from coinfer_gym.laim.problem import (
     ACCURACY,
     Problem,
@@ -34,18 +30,7 @@ from coinfer_gym.laim.problem import (
     model_distortion,
     model_quality,
 )
-from coinfer_gym.pricing import (
-    END,
-    HUGE,
-    ROUNDING,
-    budget_residual,
-    controls_at,
-    costs_of,
-    delay_of,
-    energy_of,
-    price_at_budget,
-    spectral_span,
-)
+from coinfer_gym.pricing import controls_at, costs_of, delay_of, spectral_span
 from coinfer_gym.records import Records, record_type
 
 __all__ = ["SOLUTION", "solve_exact", "solve_exact_batch"]
@@ -74,7 +59,6 @@ REASONS = ("", "time", "energy", "time and energy")
 _UNLIMITED = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
 _ABOVE = 1e-9  # relative: a delay that is just needed is solved for without fear of rounding
 _FULL = 1.0 - 1e-12
-_LINEAR, _SATURATED, _INFEASIBLE = 0, 1, 2
 
 
 def solve_exact(problem: Problem, cut: int | None = None) -> Solution:
@@ -204,349 +188,6 @@ def solution_from_row(row: np.void | Any) -> Solution:
 
 
 @kernel
-def _is_linear(kind: int) -> bool:
-    return kind == dst.RATE_DISTORTION or kind == dst.PARALLEL_JOINT or kind == dst.RANDOM
-
-
-@kernel
-def _weights(kind: int, cut: Any) -> tuple[float, float]:
-    """Worth of a unit of ratio on each side, for qualities that rise with a weighted sum of the ratios."""
-    if kind == dst.RANDOM:
-        return cut.scale_device, cut.scale_server
-    return cut.parameters_device, cut.parameters_server
-
-
-@kernel
-def _response(
-    kind: int, price: float, bits: float, blocks: NDArray[np.float64], first: int, last: int, low: float
-) -> tuple[float, float]:
-    """Ratio of a side at which its distortion falls by `price` per unit of ratio, and its slope in ``ln price``."""
-    parameters, scale = 0.0, 0.0
-    for j in range(first, last):
-        parameters += blocks[j, 0]
-        scale += blocks[j, 0] / blocks[j, 1]
-    if parameters == 0.0 or price == 0.0:
-        return (low if parameters == 0.0 and price > 0.0 else 1.0), 0.0
-    ratio, slope = 0.0, 0.0
-    if kind == dst.MAGNITUDE:
-        ratio = math.exp(-price / scale)
-        slope = -price / scale * ratio
-    elif kind == dst.MAGNITUDE_THRESHOLD:
-        threshold = price / parameters
-        for j in range(first, last):
-            exponent = blocks[j, 1] * threshold
-            share = blocks[j, 0] / parameters * math.exp(-exponent)
-            ratio += share
-            slope -= exponent * share
-    else:
-        water = price / (bits * parameters * math.log(2.0))
-        for j in range(first, last):
-            level = blocks[j, 1] * water
-            if level < 1.0:
-                share = blocks[j, 0] / (bits * parameters * math.log(2.0))
-                ratio -= share * math.log(level)
-                slope -= share
-    if ratio >= 1.0:
-        return 1.0, 0.0
-    if ratio <= low:
-        return low, 0.0
-    return ratio, slope
-
-
-@kernel
-def _fill_concave(
-    kind: int,
-    cost_device: float,
-    cost_server: float,
-    worth: float,
-    bits: float,
-    blocks: NDArray[np.float64],
-    s: int,
-    low_device: float,
-    low_server: float,
-    start: float,
-) -> tuple[float, float, float]:
-    """Ratios that spend `worth` at least distortion, and the logarithm of the multiplier (a warm start).
-
-    Safeguarded Newton on the multiplier's logarithm: what is spent falls in it.
-    """
-    below, above = -math.inf, math.inf
-    z, stride = start, 1.0
-    rho_device, rho_server, slope_device, slope_server = 1.0, 1.0, 0.0, 0.0
-    for _ in range(200):
-        multiplier = math.exp(z)
-        rho_device, slope_device = _response(kind, multiplier * cost_device, bits, blocks, 0, s, low_device)
-        rho_server, slope_server = _response(
-            kind, multiplier * cost_server, bits, blocks, s, blocks.shape[0], low_server
-        )
-        excess = cost_device * rho_device + cost_server * rho_server - worth
-        if abs(excess) <= 1e-14 * worth:
-            break
-        if excess > 0.0:
-            below = z
-        else:
-            above = z
-        slope = cost_device * slope_device + cost_server * slope_server
-        target = z - excess / slope if slope < 0.0 else math.nan
-        if below == -math.inf or above == math.inf:
-            reach = z + stride if excess > 0.0 else z - stride
-            inside = not math.isnan(target) and abs(target - z) < 4.0 * stride
-            z = target if inside else reach
-            stride *= 2.0
-        elif below < target < above:
-            z = target
-        else:
-            z = 0.5 * (below + above)
-        if above - below <= 4e-16 * abs(z):
-            break
-    # Where a ratio hangs on the last digits of the multiplier, the steeper side takes what is left over.
-    if cost_device * slope_device < cost_server * slope_server:
-        rho_device = _afford(worth - cost_server * rho_server, cost_device, low_device, 1.0)
-    elif slope_server < 0.0:
-        rho_server = _afford(worth - cost_device * rho_device, cost_server, low_server, 1.0)
-    return rho_device, rho_server, z
-
-
-@kernel
-def _fill_linear(
-    cost_device: float,
-    cost_server: float,
-    worth: float,
-    least: tuple[float, float],
-    most: tuple[float, float],
-    device_first: bool,
-) -> tuple[float, float]:
-    """Ratios that spend `worth`, the preferred side first."""
-    if device_first:
-        rho_device = _afford(worth - cost_server * least[1], cost_device, least[0], most[0])
-        return rho_device, _afford(worth - cost_device * rho_device, cost_server, least[1], most[1])
-    rho_server = _afford(worth - cost_device * least[0], cost_server, least[1], most[1])
-    return _afford(worth - cost_server * rho_server, cost_device, least[0], most[0]), rho_server
-
-
-@kernel
-def _afford(worth: float, cost: float, least: float, most: float) -> float:
-    """Ratio that `worth` buys at `cost` each."""
-    return max(least, min(most, worth / cost)) if cost > 0.0 else most
-
-
-@kernel
-def _prefers_device(
-    theta: float, costs: tuple[float, float, float, float, float, float], weights: tuple[float, float]
-) -> float:
-    """Positive where a unit of price buys more on the device, negative where more on the server."""
-    time_device, energy_device, time_server, energy_server, _, _ = costs
-    return weights[0] * (theta * time_server + energy_server) - weights[1] * (theta * time_device + energy_device)
-
-
-@kernel
-def _most(parameters: float, flops: float, least: float) -> float:
-    """Highest ratio worth having on a side: work without parameters is pruned at no loss."""
-    return least if parameters == 0.0 and flops > 0.0 else 1.0
-
-
-@kernel
-def _relax(
-    theta: float,
-    tables: Tables,
-    s: int,
-    costs: tuple[float, float, float, float, float, float],
-    delay_budget: float,
-    energy_budget: float,
-    start: float,
-    order: int,
-) -> tuple[int, float, float, float]:
-    """The knapsack at a price of time: state, both ratios, warm start for the next call.
-
-    `order` forces the preferred side of a linear quality: 1 the device, -1 the server, 0 the better one.
-    """
-    hardware, quality, cuts, blocks = tables
-    h, cut, kind = hardware[0], cuts[s], quality[0].kind
-    low_device, low_server = h.retained_device_min, h.retained_server_min
-    time_device, energy_device, time_server, energy_server, tau, energy_upload = costs
-    cost_device = theta * time_device + energy_device
-    cost_server = theta * time_server + energy_server
-    worth = theta * (delay_budget - tau) + (energy_budget - energy_upload)
-    needed = cost_device * low_device + cost_server * low_server
-    if needed - worth > ROUNDING * (theta * delay_budget + energy_budget):
-        return _INFEASIBLE, low_device, low_server, start
-    worth = max(worth, needed)
-    most_device = _most(cut.parameters_device, cut.flops_device, low_device)
-    most_server = _most(cut.parameters_server, cut.flops_server, low_server)
-    if cost_device * most_device + cost_server * most_server <= worth:
-        return _SATURATED, most_device, most_server, start
-    if _is_linear(kind):
-        preference = float(order) if order != 0 else _prefers_device(theta, costs, _weights(kind, cut))
-        rho_device, rho_server = _fill_linear(
-            cost_device, cost_server, worth, (low_device, low_server), (most_device, most_server), preference >= 0.0
-        )
-        return _LINEAR, rho_device, rho_server, start
-    rho_device, rho_server, z = _fill_concave(
-        kind, cost_device, cost_server, worth, h.parameter_bits, blocks, s, low_device, low_server, start
-    )
-    return _LINEAR, rho_device, rho_server, z
-
-
-@kernel
-def _merit(
-    tables: Tables,
-    s: int,
-    rho_device: float,
-    rho_server: float,
-) -> float:
-    """What cuts are compared by: the quality, or for linear ones the weighted share it rises with."""
-    hardware, quality, cuts, blocks = tables
-    kind = quality[0].kind
-    if _is_linear(kind):
-        w_device, w_server = _weights(kind, cuts[s])
-        return (w_device * rho_device + w_server * rho_server) / (w_device + w_server)
-    return model_quality(hardware, quality, cuts, blocks, s, rho_device, rho_server)
-
-
-@kernel
-def _crossing(
-    low: float,
-    high: float,
-    hardware: Records,
-    cut: Any,
-    gain: float,
-    span: tuple[float, float, float, float],
-    weights: tuple[float, float],
-) -> float:
-    """Logarithm of the price between `low` and `high` at which both sides are worth the same (linear qualities)."""
-    costs = costs_of(hardware, cut, gain, controls_at(math.exp(low), hardware, gain, span))
-    sign = _prefers_device(math.exp(low), costs, weights) >= 0.0
-    for _ in range(60):
-        x = 0.5 * (low + high)
-        costs = costs_of(hardware, cut, gain, controls_at(math.exp(x), hardware, gain, span))
-        if (_prefers_device(math.exp(x), costs, weights) >= 0.0) == sign:
-            low = x
-        else:
-            high = x
-        if high - low <= 1e-15 * (1.0 + abs(x)):
-            break
-    return 0.5 * (low + high)
-
-
-@kernel
-def _solve_cut(
-    tables: Tables,
-    gain: float,
-    delay_budget: float,
-    energy_budget: float,
-    s: int,
-    span: tuple[float, float, float, float],
-    start: float,
-    merit_to_beat: float,
-) -> tuple[bool, float, float, float, float, float]:
-    """Optimum of one cut: found, merit, both ratios, price of time, proven bound of the merit.
-
-    Found is False where the cut is infeasible or cannot beat `merit_to_beat`. The search runs over ``x = ln theta``
-    between `low`, where the relaxed solution is too slow, and `high`, where it is in time. Any `start` will do.
-    """
-    hardware, quality, cuts, _ = tables
-    cut, kind = cuts[s], quality[0].kind
-    weights = _weights(kind, cut)
-    linear = _is_linear(kind)
-    low, high = -math.inf, math.inf
-    gap_low, gap_high = 0.0, 0.0
-    device_low, server_low, device_high, server_high = 0.0, 0.0, 0.0, 0.0
-    preference_low, preference_high = 0.0, 0.0
-    # Another cut's price can lie beyond the range, where a miss would be taken for proof that this cut is infeasible.
-    x, stride, z = min(END, max(-END, start)), 1.5, 0.0
-    last_side, bisect = 0, False
-    for _ in range(300):
-        theta = math.exp(x)
-        costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
-        state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 0)
-        if state == _INFEASIBLE:
-            return False, 0.0, 0.0, 0.0, theta, 0.0
-        gap = budget_residual(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
-        delay, energy = delay_of(costs, rho_device, rho_server), energy_of(costs, rho_device, rho_server)
-        in_budgets = delay <= delay_budget * (1.0 + ROUNDING) and energy <= energy_budget * (1.0 + ROUNDING)
-        if state == _SATURATED:
-            gap = 1.0 if delay > delay_budget else -1.0
-            if in_budgets:
-                theta = price_at_budget(hardware, cut, gain, span, rho_device, rho_server, energy_budget, False)
-                return True, 1.0, rho_device, rho_server, theta, 1.0
-        elif linear and _merit(tables, s, rho_device, rho_server) <= merit_to_beat:
-            return False, 0.0, 0.0, 0.0, theta, 0.0
-        if in_budgets and state != _SATURATED:
-            merit = _merit(tables, s, rho_device, rho_server)
-            return True, merit, rho_device, rho_server, theta, merit
-        preference = _prefers_device(theta, costs, weights) if linear else 0.0
-        if gap > 0.0:
-            low, gap_low, device_low, server_low, preference_low = x, gap, rho_device, rho_server, preference
-            gap_high = 0.5 * gap_high if last_side == 1 else gap_high
-            last_side = 1
-        else:
-            high, gap_high, device_high, server_high, preference_high = x, gap, rho_device, rho_server, preference
-            gap_low = 0.5 * gap_low if last_side == -1 else gap_low
-            last_side = -1
-        if low == -math.inf or high == math.inf:
-            if abs(x) > END:  # every clock and power is at its end, and still one budget is missed
-                return False, 0.0, 0.0, 0.0, theta, 0.0
-            x += stride if gap > 0.0 else -stride
-            stride *= 2.0
-            continue
-        if linear and (preference_low >= 0.0) != (preference_high >= 0.0):
-            x = _crossing(low, high, hardware, cut, gain, span, weights)
-            theta = math.exp(x)
-            costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
-            state, first_device, first_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 1)
-            state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, -1)
-            if state == _INFEASIBLE:
-                return False, 0.0, 0.0, 0.0, theta, 0.0
-            gap_first = budget_residual(theta, costs, first_device, first_server, delay_budget, energy_budget)
-            gap_second = budget_residual(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
-            if state != _SATURATED and gap_first * gap_second <= 0.0 and gap_first != gap_second:
-                share = gap_second / (gap_second - gap_first)
-                rho_device += share * (first_device - rho_device)
-                rho_server += share * (first_server - rho_server)
-                merit = _merit(tables, s, rho_device, rho_server)
-                return True, merit, rho_device, rho_server, theta, merit
-            if gap_first > 0.0 or gap_second > 0.0:
-                low, gap_low, preference_low = x, gap_second, preference_high
-                device_low, server_low = rho_device, rho_server
-            else:
-                high, gap_high, preference_high = x, gap_second, preference_low
-                device_high, server_high = rho_device, rho_server
-            last_side = 0
-        if high - low <= 4e-15 * (1.0 + abs(x)):
-            break
-        width = high - low
-        x = low + width * gap_low / (gap_low - gap_high) if not bisect else 0.5 * (low + high)
-        if not low < x < high:
-            x = 0.5 * (low + high)
-        bisect = not bisect and min(x - low, high - x) < 1e-3 * width and width > 1e-6
-    share = gap_high / (gap_high - gap_low) if gap_high != gap_low else 0.0
-    rho_device = device_high + share * (device_low - device_high)
-    rho_server = server_high + share * (server_low - server_high)
-    merit = _merit(tables, s, rho_device, rho_server)
-    bound = max(merit, _merit(tables, s, device_high, server_high))
-    return True, merit, rho_device, rho_server, math.exp(high), bound
-
-
-@kernel
-def _bound(
-    theta: float,
-    tables: Tables,
-    gain: float,
-    delay_budget: float,
-    energy_budget: float,
-    s: int,
-    controls: tuple[float, float, float],
-) -> float:
-    """Upper bound of a cut's merit from the knapsack at `theta`; negative where it proves the cut infeasible."""
-    hardware, _, cuts, _ = tables
-    costs = costs_of(hardware, cuts[s], gain, controls)
-    state, rho_device, rho_server, _ = _relax(theta, tables, s, costs, delay_budget, energy_budget, 0.0, 0)
-    if state == _INFEASIBLE:
-        return -1.0
-    return 1.0 if state == _SATURATED else _merit(tables, s, rho_device, rho_server)
-
-
-@kernel
 def _write(
     tables: Tables,
     gain: float,
@@ -586,69 +227,6 @@ def _write(
 
 
 @kernel
-def _explain(
-    tables: Tables,
-    gain: float,
-    delay_budget: float,
-    energy_budget: float,
-    first: int,
-    last: int,
-    span: tuple[float, float, float, float],
-    rows: Records,
-    i: int,
-) -> None:
-    """Store why no cut is feasible, the budgets that would do, and the decision that misses them by least."""
-    hardware, _, cuts, _ = tables
-    h = hardware[0]
-    low_device, low_server = h.retained_device_min, h.retained_server_min
-    delay_needed, energy_needed = math.inf, math.inf
-    fastest, most_frugal = math.inf, math.inf
-    cut_frugal, cut_fast, cut_fastest = first, first, first
-    theta_frugal, theta_fast = 0.0, 0.0
-    for s in range(first, last):
-        cut = cuts[s]
-        costs = costs_of(hardware, cut, gain, controls_at(HUGE, hardware, gain, span))
-        delay = delay_of(costs, low_device, low_server)
-        if delay < fastest:
-            fastest, cut_fastest = delay, s
-        if delay <= delay_budget:
-            theta = price_at_budget(hardware, cut, gain, span, low_device, low_server, delay_budget, True)
-            costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
-            energy = energy_of(costs, low_device, low_server)
-            if energy < energy_needed:
-                energy_needed, cut_fast, theta_fast = energy, s, theta
-        costs = costs_of(hardware, cut, gain, controls_at(0.0, hardware, gain, span))
-        energy = energy_of(costs, low_device, low_server)
-        most_frugal = min(most_frugal, energy)
-        if energy < energy_budget:
-            theta = price_at_budget(hardware, cut, gain, span, low_device, low_server, energy_budget, False)
-            costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
-            delay = delay_of(costs, low_device, low_server)
-            if delay < delay_needed:
-                delay_needed, cut_frugal, theta_frugal = delay, s, theta
-    row = rows[i]
-    row.delay_needed, row.energy_needed = delay_needed, energy_needed
-    no_time, no_energy = fastest > delay_budget, most_frugal >= energy_budget
-    row.reason = 3 if no_time == no_energy else (1 if no_time else 2)
-    row.gap = math.nan
-    s, theta = cut_fastest, HUGE
-    if delay_needed < math.inf or energy_needed < math.inf:
-        cheaper = energy_needed < math.inf and energy_needed * delay_budget < delay_needed * energy_budget
-        exceeds_energy = delay_needed == math.inf or cheaper
-        s, theta = (cut_fast, theta_fast) if exceeds_energy else (cut_frugal, theta_frugal)
-    _write(
-        tables,
-        gain,
-        s,
-        low_device,
-        low_server,
-        controls_at(theta, hardware, gain, span),
-        rows,
-        i,
-    )
-
-
-@kernel
 def _solve_concave(
     tables: Tables,
     gain: float,
@@ -665,7 +243,7 @@ def _solve_concave(
     start = first
     best_bound = -1.0
     for s in range(first, last):
-        bound = _bound(guess, tables, gain, delay_budget, energy_budget, s, controls)
+        bound = bound_cut(guess, tables, gain, delay_budget, energy_budget, s, controls)
         if bound > best_bound:
             start, best_bound = s, bound
     found, merit, theta = False, 0.0, guess
@@ -681,11 +259,11 @@ def _solve_concave(
             # The relaxed problem bounds a cut's merit from above at every price, so also at another cut's: a cut whose
             # bound is below the merit found, or that is infeasible even when relaxed, can be skipped. Only among
             # unpruned models, which all have the highest merit, a skipped cut might be faster.
-            bound = _bound(theta, tables, gain, delay_budget, energy_budget, s, controls)
+            bound = bound_cut(theta, tables, gain, delay_budget, energy_budget, s, controls)
             if bound < 0.0 or (found and bound <= merit and merit < _FULL):
                 continue
         to_beat = merit if found and merit < _FULL else 0.0
-        ok, value, device, server, price, limit = _solve_cut(
+        ok, value, device, server, price, limit = solve_cut(
             tables,
             gain,
             delay_budget,
@@ -735,11 +313,13 @@ def _solve(
         )
     span = spectral_span(hardware, gain)
     if not found:
-        _explain(tables, gain, delay_budget, energy_budget, first, last, span, rows, i)
+        best, theta = explain(tables, gain, delay_budget, energy_budget, first, last, span, rows, i)
+        least = h.retained_device_min, h.retained_server_min
+        _write(tables, gain, best, least[0], least[1], controls_at(theta, hardware, gain, span), rows, i)
         return
     row = rows[i]
     _write(tables, gain, best, rho_device, rho_server, controls_at(theta, hardware, gain, span), rows, i)
-    if proven > merit and _is_linear(quality[0].kind):  # from the weighted share to the quality that has this share
+    if proven > merit and is_linear(quality[0].kind):  # from the weighted share to the quality that has this share
         proven = model_quality(hardware, quality, cuts, blocks, best, proven, proven)
         merit = row.quality
     row.gap = max(0.0, proven - merit)

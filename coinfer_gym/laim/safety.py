@@ -1,7 +1,7 @@
 """Decisions that keep the budgets: which of many do, and the nearest one to a decision that does not.
 
 For a fixed cut the least energy that serves given ratios in given time is spent at one price of time, which sets both
-clocks and the power (see `coinfer_gym.laim.optimum`). That leaves a decision with three things to mean: its cut, its
+clocks and the power (see `coinfer_gym.pricing`). That leaves a decision with three things to mean: its cut, its
 ratios and its pace. `keep_budgets` changes as few of them as it must, in this order:
 
 1. a decision that meets both budgets is left as it is, so that every solution of P1 can be reached;
@@ -282,8 +282,8 @@ def _largest_share(
 ) -> tuple[float, float]:
     """How far from the least to the wanted ratios the budgets reach, in [0, 1], and ``ln(price)`` of time there.
 
-    Negative where not even the least ratios fit. As in `coinfer_gym.laim.optimum`: at any price what both budgets are
-    worth together bounds the share from above, and where the bound's delay meets the delay budget it is attained.
+    Negative where not even the least ratios fit. As in `coinfer_gym.laim.cut_search`: at any price what both budgets
+    are worth together bounds the share from above, and where the bound's delay meets the delay budget it is attained.
     """
     low, high, gap_low, gap_high = -math.inf, math.inf, 0.0, 0.0
     x, stride, last_side = start, 1.0, 0
