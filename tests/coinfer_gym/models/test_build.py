@@ -355,7 +355,7 @@ def test_without_the_extra_the_import_says_how_to_get_it(absent: str, monkeypatc
     for name in ("coinfer_gym.models", "coinfer_gym.models.build"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, absent, None)
-    with pytest.raises(ImportError, match=r'pip install "coinfer-gym\[models\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'coinfer-gym\[models\]'"):
         importlib.import_module("coinfer_gym.models.build")
 
 
