@@ -19,6 +19,7 @@ __all__ = [
     "END",
     "HUGE",
     "ROUNDING",
+    "clock_price",
     "controls_at",
     "costs_of",
     "delay_of",
@@ -43,6 +44,12 @@ def best_clock(theta: float, coefficient: float, low: float, high: float) -> flo
     """Clock that minimises ``theta a/f + k a f^2``."""
     best: float = (theta / (2.0 * coefficient)) ** (1.0 / 3.0)
     return min(high, max(low, best))
+
+
+@kernel
+def clock_price(frequency: float, coefficient: float) -> float:
+    """Price of time at which a clock is the best: the inverse of `best_clock` between its ends."""
+    return 2.0 * coefficient * frequency**3
 
 
 @kernel
@@ -179,9 +186,9 @@ def price_at_budget(
         x = 0.5 * (low + high)
         costs = costs_of(hardware, cut, gain, controls_at(math.exp(x), hardware, gain, span))
         if of_time:
-            too_slow = rho_device * costs[0] + rho_server * costs[2] + costs[4] > budget
+            too_slow = delay_of(costs, rho_device, rho_server) > budget
         else:
-            too_slow = rho_device * costs[1] + rho_server * costs[3] + costs[5] <= budget
+            too_slow = energy_of(costs, rho_device, rho_server) <= budget
         if too_slow:
             low = x
         else:

@@ -30,7 +30,7 @@ from coinfer_gym.laim.problem import (
     model_distortion,
     model_quality,
 )
-from coinfer_gym.pricing import controls_at, costs_of, delay_of, spectral_span
+from coinfer_gym.pricing import clock_price, controls_at, costs_of, delay_of, spectral_span
 from coinfer_gym.records import Records, record_type
 
 __all__ = ["SOLUTION", "solve_exact", "solve_exact_batch"]
@@ -301,7 +301,7 @@ def _solve(
     hardware, quality, cuts, blocks = tables
     h = hardware[0]
     delay_budget, energy_budget = min(delay_budget, _UNLIMITED), min(energy_budget, _UNLIMITED)
-    guess = 2.0 * h.pue_device * h.kappa_device * (0.7 * h.frequency_device_max) ** 3
+    guess = clock_price(0.7 * h.frequency_device_max, h.pue_device * h.kappa_device)
     if quality[0].kind == ACCURACY:
         found, best, merit, rho_device, rho_server, theta = solve_rising(
             hardware, cuts, gain, delay_budget, energy_budget, first, last, guess

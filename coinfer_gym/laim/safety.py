@@ -24,7 +24,7 @@ from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.budgets import meets
 from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple, evaluate
-from coinfer_gym.pricing import budget_residual, controls_at, costs_of, delay_of, energy_of, spectral_span
+from coinfer_gym.pricing import budget_residual, clock_price, controls_at, costs_of, delay_of, energy_of, spectral_span
 from coinfer_gym.records import Record, Records, record_type
 
 __all__ = ["DECISION", "decisions_that_meet", "keep_budgets"]
@@ -259,9 +259,10 @@ def _price_ends(hardware: Records, gain: float, span: tuple[float, float, float,
     """Logarithms of the prices of time beyond which no clock and no power moves any more."""
     h = hardware[0]
     noise = h.noise_density * h.bandwidth / gain
-    device, server = 2.0 * h.pue_device * h.kappa_device, 2.0 * h.pue_server * h.kappa_server
-    low = min(device * h.frequency_device_min**3, server * h.frequency_server_min**3, span[2] * noise)
-    high = max(device * h.frequency_device_max**3, server * h.frequency_server_max**3, span[3] * noise)
+    device, server = h.pue_device * h.kappa_device, h.pue_server * h.kappa_server
+    slowest = clock_price(h.frequency_device_min, device), clock_price(h.frequency_server_min, server)
+    fastest = clock_price(h.frequency_device_max, device), clock_price(h.frequency_server_max, server)
+    low, high = min(slowest[0], slowest[1], span[2] * noise), max(fastest[0], fastest[1], span[3] * noise)
     margin = 1e-6  # a clock at its bound must stand there in spite of rounding
     x_low = math.log(low) - margin if low > 0.0 else -_FARTHEST
     return max(x_low, -_FARTHEST), min(math.log(high) + margin, _FARTHEST)

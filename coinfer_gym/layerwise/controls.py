@@ -15,7 +15,7 @@ from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.layerwise.network import COMPRESSION, FREQUENCY, POWER, NetworkTables
 from coinfer_gym.layerwise.problem import cost_device, cost_server, cost_upload, load_of, sent_channels, write_widths
-from coinfer_gym.pricing import ROUNDING, best_clock, spectral_response, spectral_span
+from coinfer_gym.pricing import ROUNDING, best_clock, clock_price, spectral_response, spectral_span
 from coinfer_gym.records import Record, Records
 
 
@@ -54,8 +54,8 @@ def _power_within(hardware: Records, gain: float, flops: float, bits: float, ene
     # Between these prices power and clock go from their least to their largest values.
     low, high = math.log(noise * span[2]), math.log(noise * span[3])
     if flops > 0.0:
-        low = min(low, math.log(2.0 * coefficient * f_low**3))
-        high = max(high, math.log(2.0 * coefficient * f_high**3))
+        low = min(low, math.log(clock_price(f_low, coefficient)))
+        high = max(high, math.log(clock_price(f_high, coefficient)))
     power = float(h.power_min)
     gap_low, gap_high, side = 0.0, 0.0, 0
     for step in range(200):
