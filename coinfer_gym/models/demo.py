@@ -27,6 +27,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.workload import Workload
 from coinfer_gym.models.blocks import check_positive, raw_sample
 from coinfer_gym.models.build import workload_from_model
+from coinfer_gym.models.inputs import run_command
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model
 from coinfer_gym.models.split import check_cut, split
@@ -175,22 +176,15 @@ def compare(
         return [device.compare(model, cut, workload, speed, rounds) for cut in chosen]
 
 
+@dataclass
 class _DeviceEnd:
     """The device's end of the link."""
 
-    def __init__(
-        self,
-        link: socket.socket,
-        inputs: Mapping[str, Tensor],
-        answer: Mapping[str, Tensor],
-        rate: float,
-        precision: str,
-    ) -> None:
-        self.link = link
-        self.inputs = inputs
-        self.answer = answer
-        self.rate = rate
-        self.precision = precision
+    link: socket.socket
+    inputs: Mapping[str, Tensor]
+    answer: Mapping[str, Tensor]
+    rate: float
+    precision: str
 
     def compare(self, model: PreTrainedModel, cut: int, workload: Workload, speed: float, rounds: int) -> Comparison:
         """Measure one cut and put the model's delays beside it."""
@@ -393,21 +387,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--tokens", type=int, default=128, help="length of the text in tokens (default: 128)")
     parser.add_argument("--rounds", type=int, default=5, help="number of tasks per cut (default: 5)")
-    options = parser.parse_args(arguments)
-    try:
-        found = compare(
-            options.model,
-            options.cut,
-            rate=options.rate,
-            precision=options.precision,
-            tokens=options.tokens,
-            rounds=options.rounds,
-        )
-    except (InvalidInputError, LinkError) as error:
-        print(f"coinfer_gym.models.demo: {error}", file=sys.stderr)
-        return 2
-    _show(found, options.rate, options.precision)
-    return 0
+    return run_command(parser, arguments, _run, (InvalidInputError, LinkError))
+
+
+def _run(options: argparse.Namespace) -> None:
+    settings = {name: getattr(options, name) for name in ("rate", "precision", "tokens", "rounds")}
+    _show(compare(options.model, options.cut, **settings), options.rate, options.precision)
 
 
 if __name__ == "__main__":

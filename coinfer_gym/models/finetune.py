@@ -26,6 +26,7 @@ from tqdm import tqdm
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, machine, read_csv, versions, write_bytes, write_text
 from coinfer_gym.models.blocks import check_positive, check_recipe
+from coinfer_gym.models.inputs import run_command
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.squad import Question, Window, answer_spans, collate, make_windows, read_squad
 
@@ -56,6 +57,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_recipe(self, ("epochs", "batch"))
+
+
+_HELP = {
+    "epochs": "number of passes over the data",
+    "batch": "number of windows per update",
+    "learning_rate": "peak learning rate of AdamW",
+    "weight_decay": "weight decay of matrices; biases and norms have none",
+    "seed": "seed of the head's first weights, the order of the data and dropout",
+}
 
 
 def span_loss(starts: Tensor, ends: Tensor, spans: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
@@ -199,27 +209,9 @@ def _shuffled(
 def train(
     model_name: str, data: Path, output: Path, recipe: Recipe, *, threads: int, download: bool = False
 ) -> dict[str, Any]:
-    """Fine-tune a network and write it with its log; goes on where it was interrupted, and does nothing twice.
+    """Fine-tune a network and write it with its log; continues an interrupted training, and repeats no finished one.
 
-    Parameters
-    ----------
-    model_name : str
-        As in `coinfer_gym.models.load.load_model`.
-    data : Path
-        SQuAD v1.1 for training.
-    output : Path
-        Folder of the result.
-    recipe : Recipe
-        How.
-    threads : int
-        Threads of torch.
-    download : bool
-        Whether the network may be fetched.
-
-    Returns
-    -------
-    dict
-        What made the network, as in ``finetune.json``.
+    The arguments are those of the command line. Returns the content of ``finetune.json``.
 
     Raises
     ------
@@ -289,26 +281,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="training data of SQuAD v1.1, as JSON or gzipped JSON")
     parser.add_argument("--output", type=Path, required=True, help="folder of the result")
     for field in fields(Recipe):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=type(field.default),
+            default=field.default,
+            help=f"{_HELP[field.name]} (default: {field.default})",
+        )
     parser.add_argument("--threads", type=int, default=2, help="number of threads of torch (default: 2)")
     parser.add_argument("--download", action="store_true", help="allow downloading the network from the hub")
-    options = vars(parser.parse_args(arguments))
-    try:
-        check_positive("threads", options["threads"])
-        recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
-        train(
-            options["model"],
-            options["data"],
-            options["output"],
-            recipe,
-            threads=options["threads"],
-            download=options["download"],
-        )
-    except InvalidInputError as error:
-        print(f"coinfer_gym.models.finetune: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {options['output']}")
-    return 0
+    return run_command(parser, arguments, _run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    check_positive("threads", options.threads)
+    recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+    train(options.model, options.data, options.output, recipe, threads=options.threads, download=options.download)
+    print(f"wrote {options.output}")
 
 
 if __name__ == "__main__":

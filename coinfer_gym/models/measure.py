@@ -33,6 +33,7 @@ from coinfer_gym.models import retrieval, squad, summaries
 from coinfer_gym.models.blocks import check_positive
 from coinfer_gym.models.build import workload_from_model
 from coinfer_gym.models.fit import Measurements, write_scenario
+from coinfer_gym.models.inputs import run_command
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.prune import METHODS, prune_split
@@ -416,13 +417,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-grid", action="store_true", help="leave out the grid of configurations")
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and random configurations (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
-    options = parser.parse_args(arguments)
-    try:
-        _run(options, list(sys.argv[1:] if arguments is None else arguments))
-    except InvalidInputError as error:
-        print(f"coinfer_gym.models.measure: {error}", file=sys.stderr)
-        return 2
-    return 0
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return run_command(parser, given, lambda options: _run(options, given))
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:

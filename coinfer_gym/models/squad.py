@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
 import string
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models.inputs import read_data, text_of
 
 _MOST_TOKENS, _STRIDE = 384, 128
 _MOST_ANSWER_TOKENS = 30
@@ -94,33 +93,29 @@ def read_squad(path: str | Path) -> list[Question]:
     InvalidInputError
         If there is no such file, or it has another format.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise InvalidInputError("data", str(path), "There is no such file: give SQuAD v1.1 as JSON, or gzip of it.")
-    try:
-        raw = file.read_bytes()
-        content = json.loads(gzip.decompress(raw) if file.suffix == ".gz" else raw)
-        questions = [
-            Question(
-                _text(qa["id"]),
-                _text(qa["question"]),
-                _text(paragraph["context"]),
-                tuple(_text(each["text"]) for each in qa["answers"]),
-            )
-            for article in content["data"]
-            for paragraph in article["paragraphs"]
-            for qa in paragraph["qas"]
-        ]
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zlib.error) as error:
-        raise InvalidInputError(
-            "data", str(path), f"The file is not in the format of SQuAD v1.1: {type(error).__name__}: {error}"
-        ) from error
+    questions = read_data(
+        path, _parse, "give SQuAD v1.1 as JSON, or gzip of it.", "The file is not in the format of SQuAD v1.1"
+    )
     for each in questions:
         if not each.answers:
             raise InvalidInputError(f"data: question {each.key}: answers", [], "SQuAD v1.1 answers every question.")
     if not questions:
         raise InvalidInputError("data", str(path), "The file holds no question.")
     return questions
+
+
+def _parse(raw: bytes) -> list[Question]:
+    return [
+        Question(
+            text_of(qa, "id"),
+            text_of(qa, "question"),
+            text_of(paragraph, "context"),
+            tuple(text_of(each, "text") for each in qa["answers"]),
+        )
+        for article in json.loads(raw)["data"]
+        for paragraph in article["paragraphs"]
+        for qa in paragraph["qas"]
+    ]
 
 
 def normalize_answer(text: str) -> str:
@@ -254,12 +249,7 @@ def predict(
 def best_span(starts: Tensor, ends: Tensor, window: Window) -> tuple[float, int, int]:
     """Largest sum of two logits over the spans of the paragraph that are not too long, with its first and last token.
 
-    Parameters
-    ----------
-    starts, ends : Tensor, shape (tokens,)
-        Logits.
-    window : Window
-        Whose tokens they are.
+    The logits of the window's tokens have shape (tokens,).
     """
     outside = torch.tensor([last <= first for first, last in window.offsets])
     start, end = (logits.float().masked_fill(outside, -torch.inf) for logits in (starts, ends))
@@ -268,12 +258,6 @@ def best_span(starts: Tensor, ends: Tensor, window: Window) -> tuple[float, int,
     after, length = reach.unfold(0, _MOST_ANSWER_TOKENS, 1).max(-1)
     worth, first = (start + after).max(0)
     return float(worth), int(first), int(first + length[first])
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
 
 
 def _f1(prediction: Sequence[str], answer: Sequence[str]) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.models.inputs import read_data, text_of
 from coinfer_gym.models.link import pack, unpack
 from coinfer_gym.models.split import Halves
 
@@ -83,29 +82,27 @@ def read_articles(path: str | Path, split: str = "eval") -> list[Article]:
     InvalidInputError
         If there is no such file, it has another format, or no such part.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise InvalidInputError("data", str(path), "There is no such file: give CNN/DailyMail as JSON lines, or gzip.")
-    try:
-        raw = file.read_bytes()
-        text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8")
-        # Not splitlines, which also breaks lines at signs that JSON leaves in its strings.
-        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
-        parts = [
-            (str(row["split"]), Article(*(_text(row, key) for key in ("id", "article", "highlights")))) for row in rows
-        ]
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zlib.error) as error:
-        raise InvalidInputError(
-            "data",
-            str(path),
-            f"Each line must be JSON with id, article, highlights and split: {type(error).__name__}: {error}",
-        ) from error
+    parts = read_data(
+        path,
+        _parse,
+        "give CNN/DailyMail as JSON lines, or gzip.",
+        "Each line must be JSON with id, article, highlights and split",
+    )
     if not parts:
         raise InvalidInputError("data", str(path), "The file holds no article.")
     chosen = [article for part, article in parts if part == split]
     if not chosen:
         raise InvalidInputError("split", split, nearest(split, {part for part, _ in parts}))
     return chosen
+
+
+def _parse(raw: bytes) -> list[tuple[str, Article]]:
+    """Articles with the part that each belongs to."""
+    # Not splitlines, which also breaks lines at signs that JSON leaves in its strings.
+    rows = [json.loads(line) for line in raw.decode("utf-8").split("\n") if line.strip()]
+    return [
+        (str(row["split"]), Article(*(text_of(row, key) for key in ("id", "article", "highlights")))) for row in rows
+    ]
 
 
 @torch.no_grad()
@@ -218,13 +215,6 @@ def score(predictions: Sequence[str], articles: Sequence[Article]) -> Rouge:
         scorer.score(each.highlights, prediction) for prediction, each in zip(predictions, articles, strict=True)
     ]
     return Rouge(*(np.array([result[measure].fmeasure for result in results]) for measure in _MEASURES))
-
-
-def _text(row: Any, key: str) -> str:
-    value = row[key]
-    if not isinstance(value, str):
-        raise TypeError(f"{key} is no text")
-    return value
 
 
 def _decoding(halves: Halves) -> Any:

@@ -160,7 +160,7 @@ def damaged() -> bytes:
         ("s.json", b"\xff\xff", "not in the format"),
         ("s.json.gz", gzip.compress(json.dumps(content()).encode())[:-20], "not in the format of SQuAD v1.1: EOFError"),
         ("s.json.gz", damaged(), "not in the format of SQuAD v1.1: error"),
-        ("s.json", json.dumps(content(answers=[{"text": 5}])).encode(), "TypeError: 5 is no text"),
+        ("s.json", json.dumps(content(answers=[{"text": 5}])).encode(), "TypeError: text 5 is not text"),
         ("s.json", b'{"data": []}', "The file holds no question"),
     ],
     ids=["missing", "bytes", "cut short", "damaged", "number", "empty"],

@@ -184,7 +184,7 @@ def test_articles_are_read_by_part(tmp_path: Path, name: str) -> None:
         ("x.jsonl", b"id,article\n1,a\n", "JSONDecodeError"),
         ("x.jsonl", b'["a"]\n', "TypeError"),
         ("x.jsonl", json.dumps({"id": "1", "article": "a", "split": "eval"}).encode(), "KeyError: 'highlights'"),
-        ("x.jsonl", json.dumps(ROW | {"article": 3}).encode(), "article is no text"),
+        ("x.jsonl", json.dumps(ROW | {"article": 3}).encode(), "article 3 is not text"),
         ("x.jsonl", b"\xff\xfe", "UnicodeDecodeError"),
         ("x.jsonl.gz", json.dumps(ROW).encode(), "BadGzipFile"),
         ("x.jsonl.gz", gzip.compress(json.dumps(ROW).encode(), mtime=0)[:-12], "Error"),
