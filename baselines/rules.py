@@ -213,12 +213,7 @@ class MyopicSCA(MyopicExact):
 
 
 def best_constant_action(
-    env: Mapping[str, Any] | None = None,
-    seeds: Iterable[int] = range(256),
-    *,
-    environment: str = LAIM,
-    candidates: int = 48,
-    search_seed: int = 0,
+    env: Mapping[str, Any], seeds: Iterable[int], *, environment: str = LAIM, candidates: int = 48
 ) -> NDArray[np.float32]:
     """The constant action with the highest mean return, by a cross-entropy search.
 
@@ -228,7 +223,7 @@ def best_constant_action(
 
     Parameters
     ----------
-    env : mapping, optional
+    env : mapping
         Keyword arguments of the environment.
     seeds : iterable of int
         Seeds of the worlds to search on. Use other seeds to evaluate the action.
@@ -236,8 +231,6 @@ def best_constant_action(
         Id of the environment; it must have a native vector environment and the cut as first component of its action.
     candidates : int
         Actions tried per cut and round.
-    search_seed : int
-        Seed of the search.
 
     Returns
     -------
@@ -252,10 +245,10 @@ def best_constant_action(
     seeds = [int(seed) for seed in seeds]
     if not seeds:
         raise InvalidInputError("seeds", seeds, "Give at least one seed.")
-    single: Any = gym.make(environment, **dict(env or {}))
+    single: Any = gym.make(environment, **env)
     cuts, controls = single.unwrapped.scenario.cuts, single.action_space.shape[0] - 1
-    generator = np.random.default_rng(search_seed)
-    trial = _Trial(environment, dict(env or {}))
+    generator = np.random.default_rng(0)
+    trial = _Trial(environment, env)
     few = seeds[::_TRIAL_SHARE]
 
     broad = _Search((2.0 * np.arange(cuts) + 1.0) / cuts - 1.0, np.zeros((cuts, controls)), 1.0, generator)
@@ -276,14 +269,19 @@ def best_constant_action(
 class _Trial:
     """Returns of constant actions, played in the native vector environment."""
 
-    def __init__(self, environment: str, env: dict[str, Any]) -> None:
+    def __init__(self, environment: str, env: Mapping[str, Any]) -> None:
         self._environment, self._env = environment, env
         self._batches: dict[int, Any] = {}
 
     def returns(self, actions: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float64]:
         """Mean return, shape (...), of actions, shape (..., n_act); each meets the worlds of the same seeds."""
         flat = actions.reshape(-1, actions.shape[-1])
-        batch = self._batch(len(flat) * len(seeds))
+        count = len(flat) * len(seeds)
+        if count not in self._batches:
+            self._batches[count] = gym.make_vec(
+                self._environment, count, vectorization_mode="vector_entry_point", **self._env
+            )
+        batch = self._batches[count]
         repeated = np.repeat(flat, len(seeds), axis=0)
         batch.reset(seed=list(seeds) * len(flat))
         total, ended = np.zeros(batch.num_envs), np.zeros(batch.num_envs, np.bool_)
@@ -293,13 +291,6 @@ class _Trial:
             ended |= ends
         mean: NDArray[np.float64] = total.reshape(len(flat), len(seeds)).mean(axis=1).reshape(actions.shape[:-1])
         return mean
-
-    def _batch(self, count: int) -> Any:
-        if count not in self._batches:
-            self._batches[count] = gym.make_vec(
-                self._environment, count, vectorization_mode="vector_entry_point", **self._env
-            )
-        return self._batches[count]
 
 
 class _Search:

@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-Optimizer = Callable[[SearchProblem, int, int], OptimizeResult]
+Optimizer = Callable[["DesignSearch", int, int], OptimizeResult]
 """From a search, a number of evaluations that it must not exceed, and a seed to a result as of `minimize_quantum`."""
 
 CODEC_SHARE = 0.9
@@ -299,13 +299,13 @@ def check_accuracy(problem: LayerwiseProblem, name: str, solution: LayerwiseSolu
     return solution
 
 
-def run_algorithm_1(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
+def run_algorithm_1(search: DesignSearch, evaluations: int, seed: int) -> OptimizeResult:
     """Algorithm 1 as printed: five groups, twenty scales that shrink by 1.3, rejection of what misses the limits.
 
     Parameters
     ----------
-    search : SearchProblem
-        A `DesignSearch` brings its best `start` along.
+    search : DesignSearch
+        The run begins at the first of its `start`.
     evaluations : int
         Points to look at at most; 20,000 end it after 18 of its twenty scales where little is accurate enough.
     seed : int
@@ -315,10 +315,10 @@ def run_algorithm_1(search: SearchProblem, evaluations: int, seed: int) -> Optim
     scipy.optimize.OptimizeResult
         As `baselines.quantum.minimize_quantum`, whose text says what the paper leaves open.
     """
-    return _run(search, evaluations, seed, search.start[:1] if isinstance(search, DesignSearch) else None)
+    return _run(search, evaluations, seed, search.start[:1])
 
 
-def run_and_mutate(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
+def run_and_mutate(search: DesignSearch, evaluations: int, seed: int) -> OptimizeResult:
     """Algorithm 1 as printed, then points that differ in a few variables from its end, and again until all are spent.
 
     At the end of a run no single ratio can fall without losing too much accuracy, but one can if another rises. Points
@@ -326,8 +326,7 @@ def run_and_mutate(search: SearchProblem, evaluations: int, seed: int) -> Optimi
     variables only, and uses up all evaluations.
     """
     seeds = np.random.default_rng(seed)
-    start = search.start[:1] if isinstance(search, DesignSearch) else None
-    best = _run(search, evaluations, seeds, start)
+    best = _run(search, evaluations, seeds, search.start[:1])
     _mutate(search, best, evaluations - best.nfev, seeds)
     while best.nfev < evaluations:
         end = _run(search, evaluations - best.nfev, seeds, None)
@@ -336,12 +335,12 @@ def run_and_mutate(search: SearchProblem, evaluations: int, seed: int) -> Optimi
     return best
 
 
-def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> OptimizeResult:
+def search_each_cut(search: DesignSearch, evaluations: int, seed: int) -> OptimizeResult:
     """Algorithm 1 at each cut by itself, then again and with mutations, as in `run_and_mutate`, at the best cuts.
 
     Parameters
     ----------
-    search : SearchProblem
+    search : DesignSearch
         Its first variable is the cut, and the only whole number.
     evaluations, seed
         As `run_algorithm_1`; the evaluations are spent.
@@ -359,9 +358,7 @@ def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> Optim
     share = max(1, int(_FIRST_SHARE * evaluations / (search.box.high[0] - search.box.low[0] + 1.0)))
     for cut in np.arange(search.box.low[0], search.box.high[0] + 1.0):
         fixed.append(_fix_cut(search, cut))
-        start = None
-        if isinstance(search, DesignSearch):
-            start = search.start[search.start[:, 0] == cut, 1:]
+        start = search.start[search.start[:, 0] == cut, 1:]
         end = _run(fixed[-1], min(share, evaluations - best["nfev"]), seeds, start)
         ends.append((end.maxcv, end.fun))
         _record(best, np.append(cut, end.x), end)
@@ -373,8 +370,8 @@ def search_each_cut(search: SearchProblem, evaluations: int, seed: int) -> Optim
     while best["nfev"] < evaluations:
         for place, cut in zip(finalists, cuts, strict=True):
             # Every other turn from nothing: what is best so far may have nothing better near it.
-            start = best["x"][1:] if turn % 2 == 0 and cut == best["x"][0] else None
-            end = _run(fixed[place], min(share, evaluations - best["nfev"]), seeds, start)
+            again = best["x"][1:] if turn % 2 == 0 and cut == best["x"][0] else None
+            end = _run(fixed[place], min(share, evaluations - best["nfev"]), seeds, again)
             _mutate(fixed[place], end, evaluations - best["nfev"] - end.nfev, seeds)
             _record(best, np.append(cut, end.x), end)
             if best["nfev"] >= evaluations:
