@@ -99,7 +99,10 @@ def _overlap(agent: Agent, worlds: range) -> list[str]:
     """A note if training may have begun in one of these worlds."""
     if "teacher" in agent.config or agent.config.get("seed") not in worlds:  # a clone's seed is that of its networks
         return []
-    return ["The first episodes of its training may be among these worlds: choose another one to be sure, such as --seed 100000."]
+    return [
+        "The first episodes of its training may be among these worlds: "
+        "choose another one to be sure, such as --seed 100000."
+    ]
 
 
 def plain(found: Comparison) -> dict[str, Any]:
