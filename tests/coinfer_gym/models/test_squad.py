@@ -158,12 +158,13 @@ def damaged() -> bytes:
     [
         ("s.json", None, "There is no such file: give SQuAD"),
         ("s.json", b"\xff\xff", "not in the format"),
+        ("s.json.gz", b"{}", "not in the format of SQuAD v1.1: BadGzipFile"),
         ("s.json.gz", gzip.compress(json.dumps(content()).encode())[:-20], "not in the format of SQuAD v1.1: EOFError"),
         ("s.json.gz", damaged(), "not in the format of SQuAD v1.1: error"),
         ("s.json", json.dumps(content(answers=[{"text": 5}])).encode(), "TypeError: text 5 is not text"),
         ("s.json", b'{"data": []}', "The file holds no question"),
     ],
-    ids=["missing", "bytes", "cut short", "damaged", "number", "empty"],
+    ids=["missing", "bytes", "not gzip", "cut short", "damaged", "number", "empty"],
 )
 def test_a_file_that_cannot_be_read(name: str, raw: bytes | None, remedy: str, tmp_path: Path) -> None:
     path = tmp_path / name
