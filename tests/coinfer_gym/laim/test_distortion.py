@@ -13,7 +13,7 @@ from coinfer_gym.laim import distortion as dst
 from coinfer_gym.laim.problem import Problem, model_distortion, model_quality
 from coinfer_gym.laim.workload import Block, Workload
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=30, deadline=None)
 RATIOS = st.floats(0.001, 1.0)
 SIDES = st.lists(st.tuples(st.integers(1, 10**8), st.floats(0.5, 3).map(lambda x: 10**x)), min_size=1, max_size=8)
 
@@ -77,23 +77,6 @@ def test_bound_is_the_formula_of_theorem_iv_1(blocks, bits):
     assert dst.rate_distortion_bound(zero, rate, total) == pytest.approx(expected, rel=1e-12)
 
 
-def test_bound_of_equal_blocks_is_that_of_independent_laplacian_weights():
-    # N/lambda 2^(-R/N): 1000 weights of rate 50 and 3 bits each
-    zero = dst.log_distortion_zero(np.array([400.0, 600.0]), np.array([50.0, 50.0]))
-    assert dst.rate_distortion_bound(zero, 3000.0, 1000.0) == pytest.approx(1000 / 50 / 8, rel=1e-13)
-
-
-def test_entropy_of_a_laplacian_weight_is_that_of_its_density():
-    rate = 37.0
-
-    def density(w):
-        return rate / 2 * math.exp(-rate * abs(w))
-
-    entropy, _ = quad(lambda w: -density(w) * math.log(density(w)), 0, 40 / rate)
-    zero = dst.log_distortion_zero(np.array([1.0]), np.array([rate]))
-    assert zero == pytest.approx(2 * entropy - math.log(2) - 1, rel=1e-9)  # N/(2e) 2^h at N = 1
-
-
 @few
 @given(SIDES, st.floats(0.01, 40))
 def test_rate_and_distortion_are_inverse(blocks, bits):
@@ -109,7 +92,7 @@ def test_no_rate_is_needed_for_what_no_rate_gives():
     assert dst.rate_distortion_rate(zero, 2 * math.exp(zero), SIDE[:, 0].sum()) == 0.0
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("count", [1, 4, 5])
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 def test_bound_of_few_weights_uses_the_ball_of_the_norm(count, norm):
     if norm == "l1":
@@ -154,19 +137,6 @@ def test_many_weights_do_not_overflow():
     assert zero == pytest.approx(0.5 * math.log(4e11 / (2 * math.pi * math.e)) + mean_log_scale, abs=1e-9)
 
 
-@few
-@given(SIDES, RATIOS, st.floats(1.01, 10))
-def test_weights_of_higher_entropy_are_distorted_more_at_the_same_ratio(blocks, ratio, factor):
-    """Claim L4: a smaller Laplacian rate is a wider, less predictable weight."""
-    wide = [(n, rate / factor) for n, rate in blocks]
-    for quality in dst.QUALITIES:
-        cut = len(blocks) // 2
-        small, _ = distortion_and_quality(problem_of(blocks, quality), cut, ratio, 0.9 * ratio)
-        large, _ = distortion_and_quality(problem_of(wide, quality), cut, ratio, 0.9 * ratio)
-        assert large > small
-        assert large == pytest.approx(factor * small, rel=1e-9)  # distortion is measured in units of the weights
-
-
 # --- parallel Laplacian sources (Proposition IV.1) ---
 
 
@@ -196,7 +166,7 @@ def test_parallel_distortion_is_proposition_iv_1(blocks, bits):
     assert dst.parallel_distortion(rate, blocks, 0, len(blocks)) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("bits", [0.1, 0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("bits", [0.5, 2.0])
 def test_no_split_of_the_rate_beats_reverse_waterfilling(bits):
     counts, scales = SIDE[:, 0] / SIDE[:, 0].sum(), 1 / SIDE[:, 1]
 
@@ -225,16 +195,6 @@ def test_no_split_of_the_rate_beats_reverse_waterfilling(bits):
 
 
 @few
-@given(st.lists(st.integers(1, 10**8), min_size=1, max_size=8), st.floats(1, 300), st.floats(0, 32))
-def test_blocks_of_equal_rate_reduce_to_the_bound_of_independent_weights(counts, rate, bits):
-    blocks = side([(count, rate) for count in counts])
-    total = sum(counts)
-    assert dst.parallel_distortion(bits * total, blocks, 0, len(blocks)) == pytest.approx(
-        total / rate * 2**-bits, rel=1e-9
-    )
-
-
-@few
 @given(SIDES, st.floats(0.01, 32))
 def test_parallel_rate_and_distortion_are_inverse(blocks, bits):
     blocks = side(blocks)
@@ -248,18 +208,6 @@ def test_parallel_rate_and_distortion_are_inverse(blocks, bits):
         rtol=1e-15,
     )
     assert dst.parallel_rate(math.exp(water), blocks, 0, last) == pytest.approx(rate, rel=1e-7)
-
-
-@few
-@given(SIDES, st.floats(0, 32))
-def test_parallel_source_is_never_below_the_bound_without_blocks(blocks, bits):
-    """Theorem IV.1 knows the weights' entropy only; it is tight once every block gets some rate."""
-    blocks = side(blocks)
-    total = blocks[:, 0].sum()
-    bound = dst.rate_distortion_bound(dst.log_distortion_zero(blocks[:, 0], blocks[:, 1]), bits * total, total)
-    assert dst.parallel_distortion(bits * total, blocks, 0, len(blocks)) >= bound * (1 - 1e-9)
-    if bits * math.log(2) > math.log(blocks[:, 1].max() / blocks[:, 1].min()):
-        assert dst.parallel_distortion(bits * total, blocks, 0, len(blocks)) == pytest.approx(bound, rel=1e-9)
 
 
 def test_side_is_the_half_open_range_of_blocks():
@@ -295,7 +243,7 @@ def weights():
     return np.sort(np.abs(drawn))[::-1], rate
 
 
-@pytest.mark.parametrize("ratio", [0.01, 0.05, 0.2, 0.5, 0.8, 0.99])
+@pytest.mark.parametrize("ratio", [0.05, 0.8])
 def test_magnitude_pruning_of_drawn_weights(weights, ratio):
     sizes, rate = weights
     count = sizes.size
@@ -305,7 +253,7 @@ def test_magnitude_pruning_of_drawn_weights(weights, ratio):
     assert abs(measured - expected) < 5 * math.sqrt(count) / rate
 
 
-@pytest.mark.parametrize("ratio", [0.01, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("ratio", [0.2, 0.9])
 def test_random_pruning_of_drawn_weights(weights, ratio):
     sizes, rate = weights
     keep = np.random.default_rng(11).random(sizes.size) < ratio
@@ -313,7 +261,7 @@ def test_random_pruning_of_drawn_weights(weights, ratio):
     assert abs(measured - dst.random_distortion(ratio, sizes.size / rate)) < 8 * math.sqrt(sizes.size) / rate
 
 
-@pytest.mark.parametrize("ratio", [0.02, 0.2, 0.6, 0.95])
+@pytest.mark.parametrize("ratio", [0.02, 0.6])
 def test_threshold_pruning_of_drawn_weights(ratio):
     rng = np.random.default_rng(3)
     blocks = side([(150_000, 20.0), (250_000, 60.0), (100_000, 200.0)])
@@ -351,26 +299,6 @@ def test_threshold_pruning_is_the_mass_below_the_common_threshold(blocks, ratio)
     assert dst.threshold_retained(threshold, blocks, 0, len(blocks)) == pytest.approx(ratio, rel=1e-9)
 
 
-@few
-@given(SIDES, RATIOS)
-def test_one_threshold_never_distorts_more_than_one_ratio_and_one_ratio_never_more_than_chance(blocks, ratio):
-    blocks = side(blocks)
-    scale = (blocks[:, 0] / blocks[:, 1]).sum()
-    threshold = dst.threshold_distortion(ratio, blocks, 0, len(blocks))
-    magnitude = dst.magnitude_distortion(ratio, scale)
-    assert threshold <= magnitude + 1e-12 * scale
-    assert magnitude <= dst.random_distortion(ratio, scale) + 1e-12 * scale
-
-
-@few
-@given(st.integers(1, 10**8), st.floats(1, 300), RATIOS)
-def test_threshold_of_a_single_block_is_its_magnitude_pruning(count, rate, ratio):
-    expected = count / rate * (1 - ratio + ratio * math.log(ratio))
-    assert dst.threshold_distortion(ratio, side([(count, rate)]), 0, 1) == pytest.approx(
-        expected, rel=1e-9, abs=1e-13 * count / rate
-    )
-
-
 def test_threshold_is_found_for_tiny_ratios_of_very_different_blocks():
     blocks = side([(1e8, 1e3), (10, 1.0)])
     for ratio in (1e-12, 1e-9, 3e-8, 1e-7, 1e-4):
@@ -399,15 +327,6 @@ def test_no_pruning_beats_the_bounds_at_the_rate_of_what_it_keeps(blocks, ratio)
     for achieved in ("magnitude_pruning", "magnitude_threshold", "random_pruning"):
         for bound in dst.BOUNDS:
             assert values[achieved] >= values[bound]
-
-
-def test_drawn_weights_pruned_and_stored_in_32_bits_never_beat_the_bound(weights):
-    sizes, rate = weights
-    zero = dst.log_distortion_zero(np.array([float(sizes.size)]), np.array([rate]))
-    for ratio in (0.0, 0.01, 0.1, 0.5, 0.9):
-        lost = sizes[round(ratio * sizes.size) :].sum()
-        bound = dst.rate_distortion_bound(zero, 32 * ratio * sizes.size, sizes.size)
-        assert lost >= bound * (1 - 5e-3)  # 5 deviations of the drawn mean where nothing is kept
 
 
 # --- the model's distortion and quality ---
@@ -459,7 +378,7 @@ def test_model_distortion_and_quality_follow_their_definitions(quality, scale):
             assert got[1] == pytest.approx((zero - here) / (zero - full), rel=1e-8)
 
 
-@pytest.mark.parametrize("bits", [1.0, 8.0, 32.0, 64.0])
+@pytest.mark.parametrize("bits", [1.0, 32.0])
 @pytest.mark.parametrize(("quality", "scale"), QUALITIES)
 def test_quality_is_exactly_one_unpruned_and_zero_with_nothing_kept(quality, scale, bits):
     problem = problem_of(SIDE, quality, scale, parameter_bits=bits)
@@ -517,11 +436,3 @@ def test_joint_bounds_see_only_the_share_kept_while_sides_cannot_lend_rate(quali
                 even = distortion_and_quality(joint, cut, ratio, ratio)[0]
                 assert distortion_and_quality(joint, cut, x, other)[0] == pytest.approx(even, rel=1e-9)
                 assert distortion_and_quality(apart, cut, x, other)[0] >= even * (1 - 1e-9)
-
-
-def test_log_quality_of_the_bound_is_the_share_of_parameters_kept():
-    problem = problem_of(SIDE, "rate_distortion")
-    distortion, quality = distortion_and_quality(problem, 2, 0.25, 0.5)
-    assert quality == pytest.approx((0.25 * 5e6 + 0.5 * 11e6) / 16e6, rel=1e-13)
-    zero = 16e6 * math.exp((SIDE[:, 0] * np.log(1 / SIDE[:, 1])).sum() / 16e6)
-    assert quality == pytest.approx(-math.log2(distortion / zero) / 32, rel=1e-12)

@@ -8,9 +8,8 @@ from coinfer_gym import InvalidInputError, solve_exact
 from coinfer_gym.laim import vector_wrappers, wrappers
 
 ID = "coinfer_gym:coinfer_gym/LAIM-v0"
-LANES, STEPS, SEED = 5, 40, 11
+LANES, STEPS, SEED = 3, 30, 11
 WORLDS = {
-    "queue": {"tasks": 25},
     "battery": {"scenario": "bert-battery", "tasks": 25},
     "late csi": {"tasks": 25, "csi_delay": 0.5, "csi_noise_db": 2.0},
 }

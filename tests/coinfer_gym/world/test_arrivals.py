@@ -46,7 +46,7 @@ def test_poisson_gaps_are_exponential_and_independent():
     assert abs(np.corrcoef(gaps[1:], gaps[:-1])[0, 1]) < 4 / np.sqrt(gaps.size)
 
 
-@pytest.mark.parametrize("window", [0.5, 2.0, 10.0])
+@pytest.mark.parametrize("window", [0.5, 10.0])
 def test_poisson_counts_disperse_as_their_mean(window):
     times = arrivals(tables_of("poisson", arrival_rate=3.0), 600_000)
     windows = times[-1] / window
@@ -64,11 +64,11 @@ BURSTS = {"arrival_rate": 1.0, "burst_rate": 8.0, "calm_duration": 6.0, "burst_d
 
 def test_bursts_have_the_mean_rate():
     """Both rates, weighted by the mean durations of their states: (6 x 1 + 2 x 8) / 8."""
-    times = arrivals(tables_of("mmpp", **BURSTS), 1_000_000)
+    times = arrivals(tables_of("mmpp", **BURSTS), 500_000)
     assert times.size / times[-1] == pytest.approx(22.0 / 8.0, rel=0.01)
 
 
-@pytest.mark.parametrize("window", [0.5, 2.0, 20.0])
+@pytest.mark.parametrize("window", [0.5, 20.0])
 def test_bursts_disperse_by_the_formula(window):
     """Index of dispersion of the two-state process, from the exponential autocovariance of its rate."""
     times = arrivals(tables_of("mmpp", **BURSTS), 2_000_000)
@@ -88,7 +88,7 @@ def test_bursts_start_in_their_stationary_distribution():
     tables = tables_of("mmpp", **BURSTS)
     for start in (0.0, 3.0):
         counts = [
-            np.count_nonzero((t >= start) & (t < start + 1.0)) for t in (arrivals(tables, 60, s) for s in range(8000))
+            np.count_nonzero((t >= start) & (t < start + 1.0)) for t in (arrivals(tables, 60, s) for s in range(3000))
         ]
         error = np.std(counts) / np.sqrt(len(counts))
         assert abs(np.mean(counts) - 22.0 / 8.0) < 4 * error

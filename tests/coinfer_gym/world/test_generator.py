@@ -71,10 +71,8 @@ def test_seeds_out_of_range_are_refused(seed):
 @pytest.mark.parametrize(
     "change",
     [
-        {"shadowing_db": 9.0},
         {"rician_factor": 5.0, "doppler": 3.0},
         {"channel": "constant"},
-        {"block_duration": 0.05},
         {"delay_budget_range": (0.1, 1.0)},
         {"csi_noise_db": 3.0},
     ],
@@ -88,10 +86,8 @@ def test_arrivals_do_not_depend_on_channel_or_budgets(change):
     [
         {"arrivals": "poisson"},
         {"arrivals": "one_at_a_time"},
-        {"arrival_rate": 0.3},
         {"tasks": 20},
         {"delay_budget_range": (0.1, 1.0)},
-        {"battery_capacity": 50.0},
     ],
 )
 def test_gains_do_not_depend_on_arrivals_or_budgets(change):
@@ -117,12 +113,12 @@ def test_drawn_budgets_are_log_uniform_and_independent():
     tables = build_world_tables(
         scenario(delay_budget_range=(0.1, 1.0), energy_budget_range=(0.01, 2.0), tasks=1, channel="constant")
     )
-    budgets = np.array([(w.delay_budget, w.energy_budget) for w in (draw(tables, seed) for seed in range(10_000))])
+    budgets = np.array([(w.delay_budget, w.energy_budget) for w in (draw(tables, seed) for seed in range(5_000))])
     for column, (low, high) in zip(budgets.T, ((0.1, 1.0), (0.01, 2.0)), strict=True):
         assert low <= column.min()
         assert column.max() <= high
         assert stats.kstest(np.log(column / low) / np.log(high / low), "uniform").pvalue > ALPHA
-    assert abs(np.corrcoef(np.log(budgets.T))[0, 1]) < 4 / np.sqrt(10_000)
+    assert abs(np.corrcoef(np.log(budgets.T))[0, 1]) < 4 / np.sqrt(5_000)
 
 
 def test_gain_at_a_time_repeats_after_the_path():
@@ -156,17 +152,17 @@ def test_length_of_the_path():
 def test_path_covers_most_episodes():
     tables = build_world_tables(scenario(arrivals="poisson"))
     block_duration = tables.record["block_duration"][0]
-    last = np.array([draw(tables, seed).arrivals[-1] for seed in range(300)])
+    last = np.array([draw(tables, seed).arrivals[-1] for seed in range(100)])
     assert np.mean(last < tables.record["blocks"][0] * block_duration) > 0.99
 
 
-@pytest.mark.parametrize("factor", [0.0, 1.0, 5.0, 100.0])
+@pytest.mark.parametrize("factor", [0.0, 5.0])
 @pytest.mark.parametrize("shadowing", [0.0, 6.0])
 def test_range_holds_nearly_all_gains(factor, shadowing):
     world = scenario(rician_factor=factor, shadowing_db=shadowing, doppler=7.0)
     low, high = gain_db_range(world)
     tables = build_world_tables(world)
-    gains_db = 10.0 * np.log10(np.concatenate([draw(tables, seed).gains for seed in range(300)]))
+    gains_db = 10.0 * np.log10(np.concatenate([draw(tables, seed).gains for seed in range(100)]))
     assert low < high
     assert np.mean((gains_db > low) & (gains_db < high)) > 0.99
     assert np.ptp(gains_db) > 0.4 * (high - low)
