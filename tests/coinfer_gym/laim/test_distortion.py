@@ -243,33 +243,12 @@ def weights():
     return np.sort(np.abs(drawn))[::-1], rate
 
 
-@pytest.mark.parametrize("ratio", [0.05, 0.8])
-def test_magnitude_pruning_of_drawn_weights(weights, ratio):
-    sizes, rate = weights
-    count = sizes.size
-    measured = sizes[round(ratio * count) :].sum()
-    # the standard deviation of a sum of that many pruned weights is below sqrt(count) / rate
-    expected = dst.magnitude_distortion(ratio, count / rate)
-    assert abs(measured - expected) < 5 * math.sqrt(count) / rate
-
-
 @pytest.mark.parametrize("ratio", [0.2, 0.9])
 def test_random_pruning_of_drawn_weights(weights, ratio):
     sizes, rate = weights
     keep = np.random.default_rng(11).random(sizes.size) < ratio
     measured = sizes[~keep].sum()
     assert abs(measured - dst.random_distortion(ratio, sizes.size / rate)) < 8 * math.sqrt(sizes.size) / rate
-
-
-@pytest.mark.parametrize("ratio", [0.02, 0.6])
-def test_threshold_pruning_of_drawn_weights(ratio):
-    rng = np.random.default_rng(3)
-    blocks = side([(150_000, 20.0), (250_000, 60.0), (100_000, 200.0)])
-    sizes = np.concatenate([rng.exponential(1 / rate, int(count)) for count, rate in blocks])
-    sizes = np.sort(sizes)[::-1]
-    measured = sizes[round(ratio * sizes.size) :].sum()
-    deviation = math.sqrt((blocks[:, 0] * 2 / blocks[:, 1] ** 2).sum())
-    assert abs(measured - dst.threshold_distortion(ratio, blocks, 0, 3)) < 5 * deviation
 
 
 @few
@@ -398,22 +377,6 @@ def test_quality_of_the_bound_does_not_depend_on_the_norm(scale, norm):
 
 
 @pytest.mark.parametrize(("quality", "scale"), QUALITIES)
-def test_distortion_is_convex_and_falls_in_each_ratio_and_quality_rises(quality, scale):
-    problem = problem_of(SIDE, quality, scale, parameter_bits=8.0)
-    grid = np.linspace(0.0, 1.0, 101)
-    for cut, fixed in ((2, 0.3), (1, 0.8), (3, 0.05)):
-        for along_device in (True, False):
-            pairs = [(x, fixed) if along_device else (fixed, x) for x in grid]
-            values = np.array([distortion_and_quality(problem, cut, *pair) for pair in pairs])
-            distortion, gained = values.T
-            rounding = 1e-12 * distortion[0]
-            assert (np.diff(distortion) < 0).all()
-            assert (np.diff(distortion, 2) > -rounding).all()
-            assert (np.diff(gained) > 0).all()
-            assert (np.diff(gained, 2) < 1e-11).all()
-
-
-@pytest.mark.parametrize(("quality", "scale"), QUALITIES)
 def test_quality_is_concave_along_any_line(quality, scale):
     rng = np.random.default_rng(2)
     problem = problem_of(SIDE, quality, scale, parameter_bits=8.0)
@@ -421,18 +384,3 @@ def test_quality_is_concave_along_any_line(quality, scale):
         cut, a, b = int(rng.integers(5)), rng.random(2), rng.random(2)
         ends = [distortion_and_quality(problem, cut, *point)[1] for point in (a, b)]
         assert distortion_and_quality(problem, cut, *(0.5 * (a + b)))[1] >= 0.5 * sum(ends) - 1e-12
-
-
-@pytest.mark.parametrize("quality", ["rate_distortion", "parallel_laplacian_joint"])
-def test_joint_bounds_see_only_the_share_kept_while_sides_cannot_lend_rate(quality):
-    joint, apart = problem_of(SIDE, quality), problem_of(SIDE, "parallel_laplacian")
-    whole = SIDE[:, 0].sum()
-    for cut in range(1, 4):
-        device = SIDE[:cut, 0].sum()
-        for ratio in (0.1, 0.4, 0.8):
-            x = 0.5 * ratio
-            other = (ratio * whole - x * device) / (whole - device)
-            if other <= 1:
-                even = distortion_and_quality(joint, cut, ratio, ratio)[0]
-                assert distortion_and_quality(joint, cut, x, other)[0] == pytest.approx(even, rel=1e-9)
-                assert distortion_and_quality(apart, cut, x, other)[0] >= even * (1 - 1e-9)

@@ -266,12 +266,6 @@ def test_a_world_seed_that_is_no_64_bit_number_is_an_error(value):
         make().reset(options={"world_seed": value})
 
 
-def test_the_largest_world_seed_is_taken_as_it_is():
-    env = make()
-    env.reset(options={"world_seed": 2**64 - 1})
-    assert env.world().seed == 2**64 - 1
-
-
 @pytest.mark.parametrize("component", [0, 3])
 def test_nan_is_an_error_that_leaves_the_episode_as_it_was(component):
     env, twin = make(), make()

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import tracemalloc
 import warnings
 
 import gymnasium as gym
@@ -374,17 +373,3 @@ def test_actions_in_another_memory_order_are_the_same_actions():
     for actions in actions_for(one, 5):
         same(one.step(actions), two.step(np.asfortranarray(actions)))
         same(one.step(actions), two.step(np.repeat(actions, 2, axis=1)[:, ::2].astype(np.float64)))
-
-
-def test_thousands_of_lanes_fit_into_little_memory():
-    tracemalloc.start()
-    try:
-        for world in ({}, {"arrivals": "one_at_a_time"}):
-            env = LAIMVectorEnv(4096, **world)
-            env.reset(seed=0)
-            for actions in actions_for(env, 3):
-                env.step(actions)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 1e9

@@ -149,13 +149,6 @@ def test_length_of_the_path():
     assert build_world_tables(poisson).record["blocks"][0] == blocks_of_path(poisson)
 
 
-def test_path_covers_most_episodes():
-    tables = build_world_tables(scenario(arrivals="poisson"))
-    block_duration = tables.record["block_duration"][0]
-    last = np.array([draw(tables, seed).arrivals[-1] for seed in range(100)])
-    assert np.mean(last < tables.record["blocks"][0] * block_duration) > 0.99
-
-
 @pytest.mark.parametrize("factor", [0.0, 5.0])
 @pytest.mark.parametrize("shadowing", [0.0, 6.0])
 def test_range_holds_nearly_all_gains(factor, shadowing):

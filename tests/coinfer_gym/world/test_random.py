@@ -1,9 +1,5 @@
 """The generator: splitmix64 as published, deviates with their laws, streams that do not touch."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numba import njit
@@ -65,7 +61,7 @@ def drawn(fill, count, seed=1, stream=rng.FADING, dtype=np.float64):
 
 @pytest.fixture(scope="module")
 def normals():
-    return drawn(fill_normal, 10_000_000)
+    return drawn(fill_normal, 4_000_000)
 
 
 @pytest.mark.parametrize("state", [0, 1, 1234567, 2**63, MASK])
@@ -77,12 +73,6 @@ def test_raw_words_are_splitmix64(state):
 
 def test_reference_gives_the_published_first_word():
     assert splitmix64(0, 1) == [0xE220A8397B1DCDAF]
-
-
-def test_bits_are_balanced():
-    words = drawn(fill_raw, 100_000, dtype=np.uint64)
-    ones = np.array([np.count_nonzero((words >> np.uint64(bit)) & np.uint64(1)) for bit in range(64)])
-    assert np.all(np.abs(ones - 50_000) < 5 * np.sqrt(25_000))
 
 
 @pytest.mark.parametrize(
@@ -103,14 +93,6 @@ def test_uniform_stays_inside_and_has_53_bits():
     assert u.min() > 0.0
     assert u.max() < 1.0
     assert np.all((u * 2.0**53) % 2.0 == 1.0)
-
-
-def test_moments_of_normals(normals):
-    n = normals.size
-    assert abs(normals.mean()) < 4 / np.sqrt(n)
-    assert abs(np.mean(normals**2) - 1.0) < 4 * np.sqrt(2 / n)
-    assert abs(np.mean(normals**3)) < 4 * np.sqrt(15 / n)
-    assert abs(np.mean(normals**4) - 3.0) < 4 * np.sqrt(96 / n)
 
 
 def test_normals_fit_over_fine_bins(normals):
@@ -179,15 +161,3 @@ def test_normal_at_needs_no_order():
 def test_normal_at_does_not_correlate():
     x = drawn(fill_normal_at, 300_000)
     assert abs(np.mean(x[1:] * x[:-1])) < 4 / np.sqrt(x.size)
-
-
-def test_another_process_draws_the_same():
-    code = (
-        "import numpy as np; from coinfer_gym.world import random as r\n"
-        "s = np.uint64(r.substream(np.uint64(3), r.CSI))\n"
-        "print([r.normal_at(s, i).hex() for i in range(50)])"
-    )
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
-    )
-    assert out.stdout.strip() == str([value.hex() for value in map(float, drawn(fill_normal_at, 50, 3, rng.CSI))])
