@@ -88,7 +88,7 @@ def test_quality_of_a_problem_is_read_from_the_table_of_its_cut():
 
 def test_parabolas_along_a_line_are_those_of_dense_sampling():
     rng = np.random.default_rng(1)
-    for _ in range(200):
+    for _ in range(80):
         table = random_table(rng, 1, KINDS[rng.integers(3)])[0]
         x, y, slope = rng.uniform(0, 0.9), rng.random(), float(rng.choice([0.0, 10 ** rng.uniform(-2, 1)]))
         last = rng.uniform(x, min(1.0, x + y / slope if slope else 1.0))
@@ -110,7 +110,7 @@ def test_parabolas_along_a_line_are_those_of_dense_sampling():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_optimum_is_at_least_that_of_a_fine_grid_at_every_cut(seed, kind):
     problem = accuracy_problem(seed, kind)
     best = -1.0
@@ -130,7 +130,7 @@ def test_optimum_is_at_least_that_of_a_fine_grid_at_every_cut(seed, kind):
         assert problem.evaluate(whole).quality == pytest.approx(whole.quality, abs=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_optimum_is_not_above_what_a_fine_grid_can_miss(seed):
     problem = accuracy_problem(seed, "smooth")
     for cut in range(problem.workload.cuts):

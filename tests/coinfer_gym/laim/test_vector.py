@@ -98,7 +98,7 @@ def test_lane_i_is_the_single_environment_seeded_s_plus_i_in_the_layout_of_gymna
 
 @pytest.mark.parametrize("world", [WORLDS["busy"], WORLDS["battery"]])
 def test_all_cores_do_what_one_does(world):
-    one, two = LAIMVectorEnv(300, **world), LAIMVectorEnv(300, parallel=True, **world)
+    one, two = LAIMVectorEnv(64, **world), LAIMVectorEnv(64, parallel=True, **world)
     same(one.reset(seed=7), two.reset(seed=7))
     for actions in actions_for(one, 30):
         same(one.step(actions), two.step(actions))

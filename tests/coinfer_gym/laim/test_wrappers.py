@@ -78,7 +78,7 @@ def test_gymnasium_checker_has_nothing_to_say(name):
         check_env(make(name), skip_render_check=True)
 
 
-@pytest.mark.parametrize("name", ["discrete", "kept", "regret", "stack"])
+@pytest.mark.parametrize("name", ["kept", "stack"])
 def test_sb3_checker_has_nothing_to_say(name):
     checker = pytest.importorskip("stable_baselines3.common.env_checker")
     with warnings.catch_warnings():
