@@ -19,13 +19,15 @@ __all__ = [
     "END",
     "HUGE",
     "ROUNDING",
+    "best_clock",
+    "budget_residual",
     "clock_price",
     "controls_at",
     "costs_of",
     "delay_of",
     "energy_of",
-    "budget_residual",
     "price_at_budget",
+    "spectral_response",
     "spectral_span",
 ]
 

@@ -24,7 +24,16 @@ from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.budgets import meets
 from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple, evaluate
-from coinfer_gym.pricing import budget_residual, clock_price, controls_at, costs_of, delay_of, energy_of, spectral_span
+from coinfer_gym.pricing import (
+    END,
+    budget_residual,
+    clock_price,
+    controls_at,
+    costs_of,
+    delay_of,
+    energy_of,
+    spectral_span,
+)
 from coinfer_gym.records import Record, Records, record_type
 
 __all__ = ["DECISION", "decisions_that_meet", "keep_budgets"]
@@ -34,7 +43,6 @@ DECISION = record_type(
 )
 """One `coinfer_gym.laim.problem.Decision` in a batch."""
 
-_FARTHEST = 92.0  # ln of a price of time at which every clock and power stands at an end, whatever the constants
 _WIDTH = 1e-12  # of a bracket of ln(price) that needs no further search
 _CLOSE = 1e-10  # relative distance from a budget that needs none either: far below the rounding of float32 actions
 _SLACK = 1e-7  # relative excess of a budget that this may amount to, a hundredth of what counts as met
@@ -264,8 +272,8 @@ def _price_ends(hardware: Records, gain: float, span: tuple[float, float, float,
     fastest = clock_price(h.frequency_device_max, device), clock_price(h.frequency_server_max, server)
     low, high = min(slowest[0], slowest[1], span[2] * noise), max(fastest[0], fastest[1], span[3] * noise)
     margin = 1e-6  # a clock at its bound must stand there in spite of rounding
-    x_low = math.log(low) - margin if low > 0.0 else -_FARTHEST
-    return max(x_low, -_FARTHEST), min(math.log(high) + margin, _FARTHEST)
+    x_low = math.log(low) - margin if low > 0.0 else -END
+    return max(x_low, -END), min(math.log(high) + margin, END)
 
 
 @kernel
