@@ -1,4 +1,4 @@
-"""Read files with clear errors, write them atomically, and record versions and machine."""
+"""Read files with clear errors, write them atomically, lock folders, and record versions and machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -198,16 +200,79 @@ def _check_duplicates(node: yaml.MappingNode) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, see `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; create its folder if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    draft.replace(path)
+    """Write a file whole or not at all; create its folder if needed.
+
+    Raises
+    ------
+    InvalidInputError
+        If it cannot be written: a full disk, or a folder that must not be changed. What was there stays as it was.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_bytes(content)
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other commands out of a folder; create it, and delete the drafts that a killed command left there.
+
+    The lock ends with the process that holds it, also when that is killed. Subfolders that are locked on their own are
+    left alone.
+
+    Raises
+    ------
+    InvalidInputError
+        If another command works there, or the folder cannot be written.
+    """
+    path = folder / _LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    with file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            remedy = "Another command works there: wait until it has ended, or give another folder."
+            raise InvalidInputError("folder", str(folder), remedy) from error
+        for place, inner, names in os.walk(folder):
+            inner[:] = [name for name in inner if not Path(place, name, _LOCK).exists()]
+            for name in filter(_DRAFT.fullmatch, names):
+                Path(place, name).unlink(missing_ok=True)
+        yield
+
+
+_LOCK = ".lock"
+_DRAFT = re.compile(r"\..+\.\d+\.tmp")
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _unwritable(path: Path, error: OSError) -> InvalidInputError:
+    return InvalidInputError("file", str(path), f"It cannot be written: {error.strerror or error}.")
 
 
 def csv_text(rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:

@@ -1,12 +1,17 @@
-"""Files and errors: what YAML is read, what is refused, and how long an error may become."""
+"""Files and errors: what YAML is read, what is refused, how long an error may become, and what a kill leaves."""
 
+import errno
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import LARGEST_YAML, parse_yaml, read_yaml
+from coinfer_gym.files import LARGEST_YAML, lock_folder, parse_yaml, read_yaml, write_text
 
 
 def bomb(levels, width):
@@ -81,3 +86,62 @@ def test_an_error_shows_little_of_a_large_value():
         assert str(error).endswith("Give less.")
         assert error.value is value
     assert str(InvalidInputError("a", "b" * 20, "c")) == f"a: got '{'b' * 20}'. c"
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch):
+    write_text(tmp_path / "x.csv", "old")
+
+    def fill(self, content):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(InvalidInputError, match=r"x.csv.* cannot be written: No space left"):
+        write_text(tmp_path / "x.csv", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+    assert (tmp_path / "x.csv").read_text() == "old"
+
+
+def test_a_folder_serves_one_command_until_its_process_ends(tmp_path):
+    hold = "import sys, coinfer_gym.files as files, pathlib\n"
+    hold += "with files.lock_folder(pathlib.Path(sys.argv[1])): print('locked', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout.readline().strip() == b"locked"
+        with pytest.raises(InvalidInputError, match="Another command works there"), lock_folder(tmp_path / "run"):
+            pass
+        holder.kill()
+    with lock_folder(tmp_path / "run"):
+        pass
+
+
+def test_a_lock_clears_drafts_but_not_those_of_a_locked_folder_inside(tmp_path):
+    for place in (tmp_path, tmp_path / "checkpoints", tmp_path / "seed_1"):
+        place.mkdir(exist_ok=True)
+        (place / ".x.pt.123.tmp").touch()
+        (place / "mine.123.tmp").touch()
+    with lock_folder(tmp_path / "seed_1"):
+        (tmp_path / "seed_1" / ".x.pt.123.tmp").touch()
+        with lock_folder(tmp_path):
+            pass
+        drafts = [path.parent.name for path in tmp_path.rglob(".x.pt.123.tmp")]
+    assert drafts == ["seed_1"]
+    assert len(list(tmp_path.rglob("mine.123.tmp"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InvalidInputError("field", 3, "Give\n4."), 2, "name: field: got 3. Give 4."),
+        (OSError(errno.ENOSPC, "No space left on device", "a.csv"), 1, "name: a.csv: No space left on device"),
+        (KeyboardInterrupt(), 130, "name: interrupted"),
+    ],
+)
+def test_a_command_ends_in_one_line(capsys, error, status, line):
+    @command("name")
+    def main(arguments=None):
+        raise error
+
+    assert main([]) == status
+    assert capsys.readouterr().err == f"{line}\n"
