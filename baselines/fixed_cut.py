@@ -268,17 +268,20 @@ def least_load(fixed: FixedCut) -> Decision:
     return fixed.decide(ratios, math.exp(root))
 
 
-def repair(fixed: FixedCut, decision: Decision) -> Solution:
+def repair(fixed: FixedCut, decision: Decision, *, stretch: bool = True) -> Solution:
     """The decision with its ratios scaled so that the tighter budget is met exactly, within the ratios' bounds.
 
     At given clocks and power, delay and energy are linear in the ratios, so one factor corrects a solver's slack or
-    excess. A ratio that reaches its lower bound stays there, and the other one is scaled alone.
+    excess; without `stretch` only the excess. A ratio that reaches its lower bound stays there, and the other one is
+    scaled alone.
     """
     ratios = [decision.retained_device, decision.retained_server]
     movable = [index for index, side in enumerate(fixed.sides) if side.freedom.retained]
     while movable:
         parts = fixed.spend(replace(decision, retained_device=ratios[0], retained_server=ratios[1]))
         factor = _scale_to_budgets(fixed, parts, movable)
+        if not stretch:
+            factor = min(factor, 1.0)
         for index in movable:
             ratios[index] = min(max(factor * ratios[index], fixed.sides[index].retained_min), 1.0)
         stuck = [index for index in movable if ratios[index] == fixed.sides[index].retained_min]

@@ -1,34 +1,8 @@
 """Successive convex approximation (SCA) of one task's optimisation problem P1 (Lyu et al., eq. 44; Sec. V-B).
 
-Ratios, clocks and power stay variables. Each round solves a convex problem around the last iterate.
-
-Derivation
-----------
-The constraints of P1 multiply ratios with functions of the clocks, and the upload's energy divides by the rate. With
-auxiliary variables ``u >= 1 / f``, ``v >= f^2`` and a rate ``y <= ln(1 + p g / (N0 B))``, all convex, the budgets read
-
-    a_d rho_d u_d + (S ln 2 / B) / y + a_s rho_s u_s <= T0
-    eta_d kappa_d a_d rho_d v_d + p S / r(p) + eta_s kappa_s a_s rho_s v_s <= E0
-
-What is not convex is replaced by a first-order surrogate at the last iterate (subscript 0), as P3 does with P2:
-
-- A product: ``rho u = ((rho + u)^2 - rho^2 - u^2) / 2``. The square of the sum is convex and stays; the concave rest is
-  replaced by its tangent, which lies above it. In variables relative to the iterate, ``x = rho / rho_0`` and
-  ``u / u_0``, the product is bounded by ``((x + u)^2 - 2 x - 2 u + 2) / 2``, too large by
-  ``((x - 1)^2 + (u - 1)^2) / 2``. The same holds for ``rho v``.
-- The upload's energy ``p S / r(p)`` (eq. 7) is concave in `p`. It is replaced by its tangent at the last iterate
-  (Lyu et al., eqs. 46 and 47).
-
-A product with a factor that cannot be chosen is linear or convex already, and stays as it is. All variables but the
-ratios are relative to the iterate, so that all numbers are of order 1: the coefficients are the shares of the budgets
-which the iterate spends. For the same reason no clock and no power changes by more than a factor `STEP` at once.
-
-Every surrogate lies above its term, so that whatever meets the convex problem meets P1; and it touches its term at the
-iterate, so that the iterate meets the convex problem. Hence each iterate is feasible for P1 and none is worse than the
-one before (claim L5). Along the surrogates' descent the iterates tend to KKT points of P1. Durations in place of clocks
-and power make P1 of one cut convex (`baselines.conic`), and that change of variables is smooth and invertible: it
-carries KKT points to KKT points, so that each of them is a global optimum of the cut. So this algorithm only loses by
-stopping early, and by the cuts that it is not run for.
+Ratios, clocks and power stay variables. Each round solves a convex problem around the last iterate. docs/mathematics.md
+derives both methods. All variables but the ratios are relative to the iterate, so that all numbers are of order 1: the
+coefficients are the shares of the budgets which the iterate spends.
 """
 
 from __future__ import annotations
@@ -46,10 +20,13 @@ from numpy.typing import NDArray
 from baselines.conic import number, solve_compiled, within_budget
 from baselines.fixed_cut import FixedCut, Structure, best, closest, fix_cut, least_load, repair
 from baselines.objective import Objective, own_scale_quality
-from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim.problem import Decision, Problem, Solution
 
 _atoms: Any = cp.atoms  # functions that carry no types
+
+METHODS = ("lyu", "products")
+"""How a product of a ratio and a function of a clock is bounded: as Lyu et al. do, or with fewer iterations."""
 
 NO_START = "no decision meets both budgets"
 BROKEN = "stopped early: the convex solver found no next iterate"
@@ -68,6 +45,7 @@ def solve_sca(
     cut: int | None = None,
     start: Decision | None = None,
     *,
+    method: str = "lyu",
     starts: int = 1,
     threshold: float = 1e-4,
     max_iterations: int = 50,
@@ -81,6 +59,9 @@ def solve_sca(
         One cut; where None, that of `start`, or all of them without a start.
     start : Decision, optional
         A feasible decision to start from; where None, the one of the least load on the budgets, at the least ratios.
+    method : {"lyu", "products"}
+        ``"lyu"`` is the method of the paper. ``"products"`` bounds the products in another way and takes fewer
+        iterations to the same optimum.
     starts : int
         Number of starts per cut; those after the first are random feasible decisions. The best end counts.
     threshold : float
@@ -99,15 +80,17 @@ def solve_sca(
     Raises
     ------
     InvalidInputError
-        If the workload does not have the cut, `starts` is not a positive whole number, or the start is of another cut,
-        out of bounds or not feasible.
+        If the workload does not have the cut, there is no such method, `starts` is not a positive whole number, or the
+        start is of another cut, out of bounds or not feasible.
     """
+    if method not in METHODS:
+        raise InvalidInputError("method", method, nearest(method, METHODS))
     if starts < 1 or int(starts) != starts:
         raise InvalidInputError("starts", starts, "Give a whole number of at least 1.")
     if cut is None and start is None:
         cuts = range(problem.workload.cuts)
-        limits: dict[str, Any] = {"threshold": threshold, "max_iterations": max_iterations}
-        return best(problem, [solve_sca(problem, s, starts=starts, **limits) for s in cuts])
+        options: dict[str, Any] = {"threshold": threshold, "max_iterations": max_iterations}
+        return best(problem, [solve_sca(problem, s, method=method, starts=starts, **options) for s in cuts])
     if start is None:
         assert cut is not None
         fixed = fix_cut(problem, cut)
@@ -119,7 +102,8 @@ def solve_sca(
         _check_start(fixed, start)
     generator = np.random.default_rng([0, fixed.cut])
     begins = [start, *(_random_start(fixed, generator) for _ in range(starts - 1))]
-    return best(problem, [_iterate(fixed, problem.evaluate(begin), threshold, max_iterations) for begin in begins])
+    ends = [_iterate(fixed, method, problem.evaluate(begin), threshold, max_iterations) for begin in begins]
+    return best(problem, ends)
 
 
 def _random_start(fixed: FixedCut, generator: np.random.Generator) -> Decision:
@@ -162,11 +146,11 @@ def _check_start(fixed: FixedCut, start: Decision) -> None:
             raise InvalidInputError(f"start: {name}", value, f"Give a positive number from {low} to {high}.")
 
 
-def _iterate(fixed: FixedCut, start: Solution, threshold: float, max_iterations: int) -> Solution:
+def _iterate(fixed: FixedCut, method: str, start: Solution, threshold: float, max_iterations: int) -> Solution:
     """Convex problem by convex problem, until the quality rises by less than the threshold."""
     if not any(side.freedom.retained for side in fixed.sides):
         return replace(start, history=(start,))
-    surrogate = compile_surrogate(fixed.structure)
+    surrogate = compile_surrogate(fixed.structure, method)
     history = [start]
     level = own_scale_quality(fixed.problem, start)
     for _ in range(max_iterations):
@@ -192,14 +176,14 @@ def next_iterate(surrogate: Surrogate, fixed: FixedCut, iterate: Solution) -> So
             return None
     if decision is None:
         return None
-    following = repair(fixed, decision)
+    following = repair(fixed, decision, stretch=surrogate.method == "products")
     return following if following.feasible else None
 
 
 @lru_cache(maxsize=128)
-def compile_surrogate(structure: Structure) -> Surrogate:
+def compile_surrogate(structure: Structure, method: str) -> Surrogate:
     """The compiled surrogate problem of a structure, made once."""
-    return Surrogate(structure)
+    return Surrogate(structure, method)
 
 
 class Surrogate:
@@ -212,8 +196,9 @@ class Surrogate:
         To be held during `solve`.
     """
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, method: str) -> None:
         self.structure = structure
+        self.method = method
         self.lock = threading.Lock()
         self._ratios: list[cp.Expression] = [cp.Constant(1.0), cp.Constant(1.0)]
         self._clocks: list[cp.Expression] = [cp.Constant(1.0), cp.Constant(1.0)]
@@ -243,21 +228,21 @@ class Surrogate:
     def _build_side(self, index: int) -> None:
         delay, energy, ratio_now, floor, slow, fast = (self._side_constants[index][k] for k in range(_SIDE))
         free = self.structure.free[index]
-        relative: cp.Expression | None = None
+        relative: cp.Expression = cp.Constant(1.0)
+        clock: cp.Expression = cp.Constant(1.0)
         if free.retained:
             relative, ratio = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
             self._constraints += [ratio == ratio_now * relative, floor <= ratio, ratio <= 1.0]
             self._ratios[index] = ratio
-        pace, draw = self._build_clock(index, slow, fast) if free.clock else (None, None)
-        self._delays.append(delay * _bound_product(relative, pace))
-        self._energies.append(energy * _bound_product(relative, draw))
-
-    def _build_clock(self, index: int, slow: cp.Expression, fast: cp.Expression) -> tuple[cp.Expression, cp.Expression]:
-        """Auxiliary variables ``u >= 1 / f`` and ``v >= f^2`` of a clock that can be chosen."""
-        clock, pace, draw = (cp.Variable(nonneg=True) for _ in range(3))
-        self._constraints += [slow <= clock, clock <= fast, pace >= _atoms.inv_pos(clock), draw >= _atoms.square(clock)]
-        self._clocks[index] = clock
-        return pace, draw
+        if free.clock:
+            clock = cp.Variable(nonneg=True)
+            self._constraints += [slow <= clock, clock <= fast]
+            self._clocks[index] = clock
+        bound = bound_as_paper if self.method == "lyu" else bound_as_products
+        time, work, constraints = bound(relative, clock)
+        self._constraints += constraints
+        self._delays.append(delay * time)
+        self._energies.append(energy * work)
 
     def _build_link(self) -> None:
         delay, energy, slope, low, high, nats, grown = (self._link_constants[k] for k in range(_LINK))
@@ -317,12 +302,23 @@ class Surrogate:
         return Decision(fixed.cut, ratios[0], ratios[1], power, clocks[0], clocks[1])
 
 
-def _bound_product(left: cp.Expression | None, right: cp.Expression | None) -> cp.Expression:
-    """Convex upper bound of a product of two relative variables, exact where both are 1; None is the constant 1."""
-    if left is None or right is None:
-        return left if left is not None else right if right is not None else cp.Constant(1.0)
-    bound: cp.Expression = 0.5 * _atoms.square(left + right) - left - right + 1.0
-    return bound
+Bounds = tuple[cp.Expression, cp.Expression, list[cp.Constraint]]
+
+
+def bound_as_paper(ratio: cp.Expression, clock: cp.Expression) -> Bounds:
+    """Bounds of ``ratio / clock`` and ``ratio clock^2`` by the tangent of ``phi = 1 / ratio``, and no constraints."""
+    phi = 2.0 - ratio  # eqs. 48 and 49: as large as they allow, since both bounds fall with it
+    return _atoms.inv_prod(_atoms.hstack([phi, clock])), _atoms.quad_over_lin(clock, phi), []
+
+
+def bound_as_products(ratio: cp.Expression, clock: cp.Expression) -> Bounds:
+    """The same by products with ``u >= 1 / clock`` and ``v >= clock^2``, whose constraints come last."""
+    pace, draw = _atoms.inv_pos(clock), _atoms.square(clock)
+    if clock.is_constant() or ratio.is_constant():
+        return ratio * pace, ratio * draw, []
+    u, v = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
+    time, work = (0.5 * _atoms.square(ratio + factor) - ratio - factor + 1.0 for factor in (u, v))
+    return time, work, [u >= pace, v >= draw]
 
 
 def _expand_link(fixed: FixedCut, power: float, delay: float, energy: float) -> NDArray[np.float64]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from coinfer_gym import load_scenario, shipped_scenarios
+from coinfer_gym.files import read_csv
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.layerwise.scenario import DEVICES, LINKS, NETWORKS, LayerwiseScenario, shipped_layerwise_scenarios
 from coinfer_gym.scenario import WorldScenario
 
+PUBLISHED = Path(__file__).parent / "figures"
 REQUEST = re.compile(r"^\{\{ table: ([a-z-]+) \}\}$", re.MULTILINE)
 
 
@@ -66,6 +69,23 @@ def fields(model: type[WorldScenario], without: type[WorldScenario] | None = Non
     return lines
 
 
+def sca_methods() -> list[str]:
+    """The published comparison of both methods of successive convex approximation."""
+    rows = read_csv(PUBLISHED / "sca_methods.csv")
+    head = ("quality", "method", "iterations at a cut", "gap at a cut", "gap over all cuts", "ms for all cuts")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        cells = [
+            *(f"`{row[key]}`" for key in ("quality", "method")),
+            *(
+                f"{row[f'{part}_median']}, at most {row[f'{part}_max']}"
+                for part in ("iterations", "gap", "gap_of_best", "ms_of_all_cuts")
+            ),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def _values(values: dict[str, Any]) -> list[str]:
     rows = [f"| `{key}` | {'' if value is None else value} |" for key, value in values.items()]
     return ["| field | value |", "|---|---|", *rows, ""]
@@ -87,4 +107,5 @@ TABLES = {
     "layerwise-fields": lambda: fields(LayerwiseScenario, without=WorldScenario),
     "laim-scenarios": laim_scenarios,
     "layerwise-scenarios": layerwise_scenarios,
+    "sca-methods": sca_methods,
 }

@@ -18,6 +18,7 @@ class Entry(NamedTuple):
 LYU, MU = "Lyu et al.", "Mu et al."
 CATALOGUE = {
     "sca_convergence": Entry("studies.lyu.sca_convergence", "", ("L5",), "30 s"),
+    "sca_methods": Entry("studies.lyu.sca_methods", "", ("L5",), "20 s"),
     "schemes_delay": Entry("studies.lyu.schemes", f"{LYU}, Fig. 4", ("L6", "L7"), "1 min"),
     "schemes_energy": Entry("studies.lyu.schemes", f"{LYU}, Fig. 5", ("L8", "L9"), "1 min"),
     "cuts": Entry("studies.lyu.cuts", f"{LYU}, Fig. 6", ("L10",), "1 min"),

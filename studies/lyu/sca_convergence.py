@@ -160,7 +160,7 @@ def _end(solution: Solution, levels: Floats, max_iterations: int) -> int:
 def _refused_fall(problem: Problem, solution: Solution) -> float:
     """How much worse the next iterate would be, which the algorithm computed and refused."""
     fixed, last = fix_cut(problem, solution.cut), solution.history[-1]
-    following = next_iterate(compile_surrogate(fixed.structure), fixed, last)
+    following = next_iterate(compile_surrogate(fixed.structure, "lyu"), fixed, last)
     if following is None:
         return np.inf
     return own_scale_quality(problem, last) - own_scale_quality(problem, following)

@@ -10,7 +10,7 @@ import pytest
 from baselines import solve_conic, solve_sca
 from baselines.fixed_cut import fix_cut, least_load
 from baselines.objective import own_scale_quality
-from baselines.sca import NO_START, _bound_product, _expand_link, compile_surrogate
+from baselines.sca import METHODS, NO_START, _expand_link, bound_as_paper, bound_as_products, compile_surrogate
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.distortion import QUALITIES
 from coinfer_gym.laim.problem import Decision
@@ -33,11 +33,12 @@ def assert_descends(problem, solution, threshold, max_iterations):
     assert replace(solution, history=()) == history[-1]  # also: no reason, so that the solver never broke down
 
 
-def test_claim_l5_on_random_problems():
+@pytest.mark.parametrize("method", METHODS)
+def test_claim_l5_on_random_problems(method):
     verdicts, errors = [], []
     for seed in range(20):
         problem, cut = random_problem(seed)
-        solution, optimum = solve_sca(problem, cut, threshold=THRESHOLD), solve_conic(problem, cut)
+        solution, optimum = solve_sca(problem, cut, method=method, threshold=THRESHOLD), solve_conic(problem, cut)
         assert solution.feasible == optimum.feasible, seed
         verdicts.append(solution.feasible)
         if solution.feasible:
@@ -50,10 +51,10 @@ def test_claim_l5_on_random_problems():
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-@pytest.mark.parametrize("cut", [0, 2])
-def test_limit_is_the_optimum(quality, cut):
+@pytest.mark.parametrize(("cut", "method"), [(0, "products"), (2, "lyu")])
+def test_limit_is_the_optimum(quality, cut, method):
     problem = small_problem(quality=quality, delay_budget=0.1)
-    solution = solve_sca(problem, cut, threshold=1e-10, max_iterations=300)
+    solution = solve_sca(problem, cut, method=method, threshold=1e-10, max_iterations=300)
     assert solution.feasible
     assert solution.quality == pytest.approx(solve_conic(problem, cut).quality, abs=1e-6)
 
@@ -89,11 +90,30 @@ def test_iterations_are_limited():
     assert solve_sca(small_problem(), 2, max_iterations=0).history == (small_problem().evaluate(solution.history[0]),)
 
 
-def test_product_surrogate_lies_above_and_touches():
-    rng = np.random.default_rng(0)
-    for left, right in rng.uniform(0, 3, (50, 2)):
-        bound = float(_bound_product(cp.Constant(left), cp.Constant(right)).value)
-        assert bound - left * right == pytest.approx(0.5 * ((left - 1) ** 2 + (right - 1) ** 2), abs=1e-12)
+def test_paper_linearises_the_inverse_ratio():
+    """Eqs. 48 and 49 keep ``1 / rho`` positive, so that no ratio more than doubles; other bounds let it."""
+    problem = small_problem(delay_budget=0.1)
+    ratios = {
+        method: np.array([[i.retained_device, i.retained_server] for i in solve_sca(problem, 2, method=method).history])
+        for method in METHODS
+    }
+    assert (ratios["lyu"][1:] < 2.0 * ratios["lyu"][:-1]).all()
+    assert (ratios["products"][1:] > 2.0 * ratios["products"][:-1]).any()
+    assert len(ratios["products"]) < len(ratios["lyu"])
+    assert solve_sca(problem, 2).history == solve_sca(problem, 2, method="lyu").history
+
+
+@pytest.mark.parametrize(("ends", "bound"), [((0.1, 1.9), bound_as_paper), ((0.0, 3.0), bound_as_products)])
+def test_side_surrogates_lie_above_and_touch(ends, bound):
+    ratio, clock = cp.Variable(), cp.Variable()
+    time, work, tight = bound(ratio, clock)
+    helpers = [(constraint.args[1], constraint.args[0]) for constraint in tight]  # ``u >= 1 / clock`` and the like
+    for ratio.value, clock.value in [(1.0, 1.0), *np.random.default_rng(0).uniform(*ends, (50, 2))]:
+        for helper, least in helpers:
+            helper.value = least.value
+        excess = np.array([time.value - ratio.value / clock.value, work.value - ratio.value * clock.value**2])
+        assert (excess >= -1e-12).all()
+        assert ratio.value != 1.0 or excess == pytest.approx(np.zeros(2), abs=1e-12)
 
 
 @pytest.mark.parametrize("gain", [1e-14, 1e-10, 1e-4])
@@ -187,10 +207,15 @@ def test_bad_start(change, cut, match):
         solve_sca(problem, cut, start)
 
 
+def test_bad_method():
+    with pytest.raises(InvalidInputError, match=r"method: got 'product'.*'products'"):
+        solve_sca(small_problem(), 2, method="product")
+
+
 def test_one_compilation_serves_cuts_and_iterates():
     problem = small_problem(quality="magnitude_threshold")
     solve_sca(problem, 1)
-    surrogate = compile_surrogate(fix_cut(problem, 1).structure)
+    surrogate = compile_surrogate(fix_cut(problem, 1).structure, "lyu")
     compiled = surrogate.problem.get_problem_data(cp.CLARABEL)[0]["param_prob"]
     misses = compile_surrogate.cache_info().misses
     for cut in (1, 2, 3):
