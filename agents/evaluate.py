@@ -27,6 +27,7 @@ from baselines.compare import compare, load_config
 from baselines.family import family_of, scenario_of
 from baselines.output import git_revision
 from baselines.report import Comparison
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import versions, write_text
 
@@ -148,6 +149,7 @@ def find_agent(path: str | Path) -> Path:
     raise InvalidInputError("agent", str(path), f"Give the folder of a run, a file, or a shipped agent. {hint}")
 
 
+@command("agents.evaluate")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser("python -m agents.evaluate", description="Evaluate a trained agent.")
@@ -165,11 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write everything to this file")
     options = parser.parse_args(arguments)
-    try:
-        found = evaluate(options.path, dict(options.env_kwargs), options.worlds, options.seed, options.jobs)
-    except InvalidInputError as error:
-        print(f"agents.evaluate: {error}", file=sys.stderr)
-        return 2
+    found = evaluate(options.path, dict(options.env_kwargs), options.worlds, options.seed, options.jobs)
     if options.out is not None:
         write_text(options.out, json.dumps({"agent": options.path} | plain(found), indent=1) + "\n")
     found.show()

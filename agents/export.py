@@ -39,7 +39,7 @@ from agents.agent_file import read_agent
 from agents.evaluate import find_agent
 from agents.hyperparameters import ACTIVATIONS
 from agents.policy import Agent, load_agent
-from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.command import command
 from coinfer_gym.files import write_bytes
 
 __all__ = ["TOLERANCE", "Check", "build_graph", "check_graph", "export", "main"]
@@ -225,17 +225,14 @@ def export(path: str | Path, out: Path) -> Check:
     return check
 
 
+@command("agents.export", errors=(RuntimeError,))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser("python -m agents.export", description="Write a trained agent as an ONNX graph.")
     parser.add_argument("path", help="folder of a run, an agent's file, or the name of a shipped agent")
     parser.add_argument("--out", type=Path, default=Path("agent.onnx"), help="file to write (default: agent.onnx)")
     options = parser.parse_args(arguments)
-    try:
-        check = export(options.path, options.out)
-    except (InvalidInputError, RuntimeError) as error:
-        print(f"agents.export: {error}", file=sys.stderr)
-        return 2
+    check = export(options.path, options.out)
     print(f"1,000 observations: actions of onnxruntime and NumPy differ by at most {check.difference:.1e}")
     print(f"one observation: onnxruntime {check.onnx_us:.1f} us, NumPy {check.numpy_us:.1f} us")
     print(f"written to {options.out}")

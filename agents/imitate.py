@@ -45,6 +45,7 @@ from agents.held_out import TEST_SEED, play
 from agents.policy import load_agent
 from agents.runs import build_env, read_config
 from baselines.output import git_revision
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import versions, write_text
 
@@ -113,6 +114,7 @@ def _compare(config: ImitationConfig, folder: Path, held_out: Samples) -> dict[s
     return scores
 
 
+@command("agents.imitate", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -125,14 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     folder = options.out or Path("runs", "imitation", Path(options.config).stem)
-    try:
-        if options.jobs < 1:
-            raise InvalidInputError("jobs", options.jobs, "Give 1 or more.")
-        config = load_config(options.config)
-        result = imitate(config, folder, shlex.join(["python", "-m", "agents.imitate", *given]), options.jobs)
-    except InvalidInputError as error:
-        print(f"agents.imitate: {error}", file=sys.stderr)
-        return 2
+    if options.jobs < 1:
+        raise InvalidInputError("jobs", options.jobs, "Give 1 or more.")
+    config = load_config(options.config)
+    result = imitate(config, folder, shlex.join(["python", "-m", "agents.imitate", *given]), options.jobs)
     best = result["scores"]["teacher"]["delivered"]
     for name, score in result["scores"].items():
         share = score["delivered"] / best if best > 0.0 else float("nan")

@@ -24,6 +24,7 @@ from agents.policy import load_agent
 from baselines import rollout
 from baselines.family import family_of, scenario_of
 from coinfer_gym.budgets import BUDGET_TOLERANCE
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import write_bytes
 
@@ -157,6 +158,7 @@ def _outcome(info: dict[str, Any]) -> str:
     return (" and ".join(parts) or "delivered") + lost
 
 
+@command("agents.play", errors=(DependencyNotInstalled,))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -169,11 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("play.gif"), help="path of the GIF (default: play.gif)")
     options = parser.parse_args(arguments)
     mode = "human" if options.render == "human" else "rgb_array"
-    try:
-        frames = play(options.path, options.seed, options.tasks, mode)
-    except (InvalidInputError, DependencyNotInstalled) as error:
-        print(f"agents.play: {error}", file=sys.stderr)
-        return 2
+    frames = play(options.path, options.seed, options.tasks, mode)
     if frames:
         content = encode_gif(frames)
         write_bytes(options.out, content)

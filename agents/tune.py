@@ -58,6 +58,7 @@ from agents.runs import RunConfig, build_env, build_model, read_config
 from agents.search_spaces import Checked, Space, read_spaces
 from baselines.checks import check_model
 from baselines.output import git_revision
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import csv_text, read_yaml, write_bytes, write_text
 from coinfer_gym.sb3 import NativeVecEnv
@@ -375,6 +376,7 @@ def _table(config: StudyConfig, trials: Sequence[FrozenTrial]) -> str:
     return "\n".join(["", head, *(_line(config, trial) for trial in _best(trials)[:_SHOWN]), counts])
 
 
+@command("agents.tune", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser("python -m agents.tune", description="Search hyperparameters with Optuna.")
@@ -386,24 +388,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     folder = options.out or Path("runs", "tune", Path(options.config).stem)
+    for name in ("trials", "jobs"):
+        value = getattr(options, name)
+        if value is not None and value < 1 and (name, value) != ("jobs", -1):
+            raise InvalidInputError(name, value, "Give 1 or more.")
+    config = load_study(options.config)
+    if options.trials:
+        config = config.model_copy(update={"trials": options.trials})
     try:
-        for name in ("trials", "jobs"):
-            value = getattr(options, name)
-            if value is not None and value < 1 and (name, value) != ("jobs", -1):
-                raise InvalidInputError(name, value, "Give 1 or more.")
-        config = load_study(options.config)
-        if options.trials:
-            config = config.model_copy(update={"trials": options.trials})
         trials = tune(config, folder, options.jobs)
-    except InvalidInputError as error:
-        print(f"agents.tune: {error}", file=sys.stderr)
-        return 2
     except TerminatedWorkerError:
         print("agents.tune: a process was killed, perhaps for its memory; try fewer --jobs.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on in {folder}", file=sys.stderr)
-        return 130
     print(_table(config, trials))
     print(f"The study is in {folder}")
     return 0

@@ -1,33 +1,50 @@
-"""How every command ends: bad input, a full disk and Ctrl-C are one line on the terminal and an exit status."""
+"""How every command ends: what goes wrong is one line on the terminal and an exit status, not a traceback."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 
 from coinfer_gym.errors import InvalidInputError
 
 
-def command(name: str, interrupted: str = "interrupted") -> Callable[[Callable[..., int]], Callable[..., int]]:
+def command(
+    name: str, interrupted: str = "interrupted", errors: tuple[type[Exception], ...] = ()
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Decorate the `main` of a command: errors that a user can mend end with one line that begins with its name.
 
-    The exit status is 2 for bad input, 1 for a file that the system refuses, and 130 for Ctrl-C, which shows
-    `interrupted`.
+    The exit status is 2 for bad input and `errors`, 1 for a file that the system refuses or output that nobody reads
+    (which shows nothing), and 130 for Ctrl-C, which shows `interrupted`.
     """
+    bad_input: tuple[type[Exception], ...] = (InvalidInputError, *errors)
 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
         @wraps(main)
         def run(arguments: Sequence[str] | None = None) -> int:
             try:
-                return main(arguments)
-            except InvalidInputError as error:
+                status = main(arguments)
+                sys.stdout.flush()
+                return status
+            except bad_input as error:
                 status, text = 2, str(error)
+            except BrokenPipeError:
+                status, text = 1, ""
             except OSError as error:
-                status, text = 1, f"{error.filename or 'a file'}: {error.strerror or error}"
+                path = f"{error.filename}: " if error.filename else ""
+                status, text = 1, f"{path}{error.strerror or error}"
             except KeyboardInterrupt:
                 status, text = 130, interrupted
-            print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
+            try:
+                if text:
+                    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
+                sys.stdout.flush()
+            except OSError:
+                # Nobody reads the output, or its disk is full: the interpreter would say so once more as it ends.
+                with suppress(OSError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return status
 
         return run

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coinfer_gym import InvalidInputError
+from coinfer_gym.command import command
 from coinfer_gym.errors import nearest
 from studies.catalogue import CATALOGUE
 from studies.figure import PUBLISHED, Study
@@ -50,6 +51,7 @@ def list_figures() -> None:
         print(f"{name:<20} {entry.paper or '-':<32} {', '.join(entry.claims) or '-':<8} {entry.time}")
 
 
+@command("studies", errors=(ImportError,))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status.
 
@@ -64,11 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         list_figures()
         return 0
-    try:
-        make(options.names, PUBLISHED if options.publish else options.out)
-    except (ImportError, InvalidInputError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    make(options.names, PUBLISHED if options.publish else options.out)
     return 0
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from coinfer_gym import InvalidInputError, solve_exact, solve_exact_batch
+from coinfer_gym.command import command
 from coinfer_gym.laim.frontier import TOLERANCE
 from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor
 from coinfer_gym.laim.problem import QUALITIES, Problem, Solution
@@ -161,6 +162,7 @@ def faults(rng: np.random.Generator, problem: Problem) -> list[str]:
     return sorted(set(wrong))
 
 
+@command("studies.fuzz")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status, 1 if an optimum is wrong."""
     parser = argparse.ArgumentParser(prog="python -m studies.fuzz", description="Try the optimum on random problems.")

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from transformers import AutoModel, BertConfig, PreTrainedModel
 
 from coinfer_gym.checks import is_number
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.workload import Workload
 from coinfer_gym.models.blocks import check_positive, raw_sample
 from coinfer_gym.models.build import workload_from_model
-from coinfer_gym.models.inputs import run_command
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model
 from coinfer_gym.models.split import check_cut, split
@@ -373,6 +373,7 @@ def _show(comparisons: Sequence[Comparison], rate: float, precision: str) -> Non
             print(f"{head}  {label:8}{figures}" + (f"  {row.deviation:.3g}" if label == "measured" else ""))
 
 
+@command("coinfer_gym.models.demo", errors=(LinkError,))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -387,12 +388,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--tokens", type=int, default=128, help="length of the text in tokens (default: 128)")
     parser.add_argument("--rounds", type=int, default=5, help="number of tasks per cut (default: 5)")
-    return run_command(parser, arguments, _run, (InvalidInputError, LinkError))
-
-
-def _run(options: argparse.Namespace) -> None:
+    options = parser.parse_args(arguments)
     settings = {name: getattr(options, name) for name in ("rate", "precision", "tokens", "rounds")}
     _show(compare(options.model, options.cut, **settings), options.rate, options.precision)
+    return 0
 
 
 if __name__ == "__main__":

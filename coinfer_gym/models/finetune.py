@@ -23,10 +23,10 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, machine, read_csv, versions, write_bytes, write_text
 from coinfer_gym.models.blocks import check_positive, check_recipe
-from coinfer_gym.models.inputs import run_command
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.squad import Question, Window, answer_spans, collate, make_windows, read_squad
 
@@ -272,6 +272,7 @@ def _settings_of(description: Path) -> dict[str, Any]:
         raise InvalidInputError("output", str(description), f"The file is damaged, remove it: {error!r}") from error
 
 
+@command("coinfer_gym.models.finetune", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -289,14 +290,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     parser.add_argument("--threads", type=int, default=2, help="number of threads of torch (default: 2)")
     parser.add_argument("--download", action="store_true", help="allow downloading the network from the hub")
-    return run_command(parser, arguments, _run)
-
-
-def _run(options: argparse.Namespace) -> None:
+    options = parser.parse_args(arguments)
     check_positive("threads", options.threads)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     train(options.model, options.data, options.output, recipe, threads=options.threads, download=options.download)
     print(f"wrote {options.output}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
-"""Reads data sets that may be gzipped, and runs a command line so that bad input ends in one line."""
+"""Reads data sets that may be gzipped."""
 
 from __future__ import annotations
 
-import argparse
 import gzip
-import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,19 +37,3 @@ def text_of(row: Any, key: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{key} {value!r} is not text")
     return value
-
-
-def run_command(
-    parser: argparse.ArgumentParser,
-    arguments: Sequence[str] | None,
-    run: Callable[[argparse.Namespace], object],
-    errors: tuple[type[Exception], ...] = (InvalidInputError,),
-) -> int:
-    """Parse the arguments and run the command; returns its exit status, 2 after one of `errors`, which is printed."""
-    options = parser.parse_args(arguments)
-    try:
-        run(options)
-    except errors as error:
-        print(f"{parser.prog.removeprefix('python -m ')}: {error}", file=sys.stderr)
-        return 2
-    return 0

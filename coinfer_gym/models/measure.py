@@ -27,13 +27,13 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import csv_text, machine, read_csv, versions, write_text
 from coinfer_gym.models import retrieval, squad, summaries
 from coinfer_gym.models.blocks import check_positive
 from coinfer_gym.models.build import workload_from_model
 from coinfer_gym.models.fit import Measurements, write_scenario
-from coinfer_gym.models.inputs import run_command
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.prune import METHODS, prune_split
@@ -393,6 +393,7 @@ def _row_order(row: dict[str, Any]) -> tuple[Any, ...]:
     return (-int(row["samples"]), row["method"], *_key(row))
 
 
+@command("coinfer_gym.models.measure", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -418,7 +419,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and random configurations (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return run_command(parser, given, lambda options: _run(options, given))
+    _run(parser.parse_args(given), given)
+    return 0
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:

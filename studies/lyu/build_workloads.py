@@ -20,6 +20,7 @@ from transformers import (
     ViTConfig,
 )
 
+from coinfer_gym.command import command
 from coinfer_gym.files import write_text
 from coinfer_gym.laim.workload import Workload
 from coinfer_gym.models.build import workload_from_config
@@ -134,6 +135,7 @@ def to_yaml(workload: Workload) -> str:
     return "\n".join(lines) + "\n"
 
 
+@command("studies.lyu.build_workloads")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -22,6 +22,7 @@ import numpy as np
 
 from baselines.schemes import SCHEMES
 from coinfer_gym import InvalidInputError, Problem, Solution, load_scenario, load_workload, solve_exact
+from coinfer_gym.command import command
 from coinfer_gym.files import machine, versions, write_text
 from coinfer_gym.laim.predictor import load_predictor
 
@@ -201,6 +202,7 @@ def read_measurements(source: Path) -> Measurements:
     return Measurements(shares, whole, error_of_whole, samples)
 
 
+@command("studies.lyu.designs", "interrupted; the same command goes on where it stopped", errors=(ImportError,))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the designs; returns the exit status."""
     parser = argparse.ArgumentParser("python -m studies.lyu.designs", description="Measure the designs' F1.")
@@ -212,11 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--publish", action="store_true", help="write to the stored file, which the figures read")
     options = parser.parse_args(arguments)
     options.output = MEASUREMENTS if options.publish else options.output
-    try:
-        rows = _measure(options)
-    except (ImportError, InvalidInputError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    rows = _measure(options)
     print(f"{rows} configurations are measured: {options.output}")
     return 0
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from coinfer_gym.command import command
 from coinfer_gym.files import write_text
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from studies.mu.cifar.data import SIDE
@@ -112,6 +113,7 @@ class _Table:
         self.layers.append(Layer(kind, source.name, self.last.name, int(height), int(width), kernel, fan_in))
 
 
+@command("studies.mu.build_networks")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the YAML files."""
     argparse.ArgumentParser(description="Regenerate the layer tables.").parse_args(arguments)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from baselines.output import BLUE, GREY, VERMILION
 from coinfer_gym import InvalidInputError
+from coinfer_gym.command import command
 from coinfer_gym.files import csv_text, read_csv, write_text
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseProblem
@@ -172,6 +173,7 @@ def about(confirmed: Mapping[str, Confirmed]) -> dict[str, Any]:
 STUDIES = (Study("layerwise_confirmed", compute, table, verdict, draw, about),)
 
 
+@command("studies.mu.confirmed")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the designs that are to be measured; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -180,11 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("network", choices=tuple(NETWORKS))
     parser.add_argument("output", type=Path, help="CSV file")
     options = parser.parse_args(arguments)
-    try:
-        write_text(options.output, csv_text(choose_designs(options.network)))
-    except InvalidInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    write_text(options.output, csv_text(choose_designs(options.network)))
     return 0
 
 

@@ -135,13 +135,29 @@ def test_a_lock_clears_drafts_but_not_those_of_a_locked_folder_inside(tmp_path):
     [
         (InvalidInputError("field", 3, "Give\n4."), 2, "name: field: got 3. Give 4."),
         (OSError(errno.ENOSPC, "No space left on device", "a.csv"), 1, "name: a.csv: No space left on device"),
+        (TimeoutError("too late"), 1, "name: too late"),
+        (ImportError("torch is missing"), 2, "name: torch is missing"),
         (KeyboardInterrupt(), 130, "name: interrupted"),
     ],
 )
 def test_a_command_ends_in_one_line(capsys, error, status, line):
-    @command("name")
+    @command("name", errors=(ImportError,))
     def main(arguments=None):
         raise error
 
     assert main([]) == status
     assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_output_that_nobody_reads_or_that_finds_no_room_leaves_no_traceback():
+    script = "import sys; from coinfer_gym.command import command; "
+    script += "sys.exit(command('name')(lambda arguments: int(bool(print('x'))))())"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+    full = Path("/dev/full")
+    if full.exists():
+        with full.open("w") as output:
+            done = subprocess.run([sys.executable, "-c", script], stdout=output, stderr=subprocess.PIPE, check=False)
+        assert (done.returncode, done.stderr) == (1, b"name: No space left on device\n")

@@ -84,7 +84,7 @@ def test_command_makes_figures_and_skips_those_without_data(tmp_path, monkeypatc
     assert (tmp_path / "load.json").is_file()
     assert not (tmp_path / "weights.json").exists()
     assert command.main(["weights", "--out", str(tmp_path)]) == 2
-    assert "error: model: got 'some'" in capsys.readouterr().err
+    assert "studies: model: got 'some'" in capsys.readouterr().err
 
 
 def test_command_refuses_unknown_figures_and_missing_packages(tmp_path, monkeypatch, capsys):

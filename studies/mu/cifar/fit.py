@@ -29,6 +29,7 @@ from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from coinfer_gym.checks import is_number
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, read_csv, read_text, write_text
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, write_features
@@ -226,6 +227,7 @@ def _before_rounding(thresholds: Array) -> Array:
     return np.where(middle.astype(np.float32) == below, middle, np.nextafter(middle, -np.inf))
 
 
+@command("studies.mu.cifar.fit")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser("python -m studies.mu.cifar.fit", description="Fit an accuracy predictor.")
@@ -234,17 +236,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of cross-validation and regressors (default: 0)")
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
-    try:
-        if options.output.suffix != ".json":
-            raise InvalidInputError("output", str(options.output), "Give a name that ends in .json.")
-        if options.seed < 0:
-            raise InvalidInputError("seed", options.seed, "Give a whole number of at least 0.")
-        command = shlex.join(["python", "-m", "studies.mu.cifar.fit", *given])
-        measured = read_measurements(options.measurements)
-        predictor, scores = make_predictor(measured, options.output.stem, options.seed, command)
-    except InvalidInputError as error:
-        print(f"studies.mu.cifar.fit: {error}", file=sys.stderr)
-        return 2
+    if options.output.suffix != ".json":
+        raise InvalidInputError("output", str(options.output), "Give a name that ends in .json.")
+    if options.seed < 0:
+        raise InvalidInputError("seed", options.seed, "Give a whole number of at least 0.")
+    command = shlex.join(["python", "-m", "studies.mu.cifar.fit", *given])
+    measured = read_measurements(options.measurements)
+    predictor, scores = make_predictor(measured, options.output.stem, options.seed, command)
     table = options.measurements.with_name(f"{options.measurements.stem}-regressors.csv")
     write_text(table, csv_text(scores))
     write_text(options.output, predictor.to_json())

@@ -25,6 +25,7 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, machine, read_csv, versions, write_text
 from coinfer_gym.layerwise.network import Network
@@ -274,6 +275,7 @@ def _plan(options: argparse.Namespace, network: Chain) -> list[Work]:
     return [Work(number, draw_design(table, number, **drawn)) for number in range(options.count)]
 
 
+@command("studies.mu.cifar.sweep", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -297,11 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--codec-rate", type=float, default=0.03, help="peak of the learning rate (default: 0.03)")
     parser.add_argument("--jobs", type=int, default=1, help="processes, each with one thread (default: 1)")
     options = parser.parse_args(arguments)
-    try:
-        _run(options, list(sys.argv[1:] if arguments is None else arguments))
-    except InvalidInputError as error:
-        print(f"studies.mu.cifar.sweep: {error}", file=sys.stderr)
-        return 2
+    _run(options, list(sys.argv[1:] if arguments is None else arguments))
     return 0
 
 

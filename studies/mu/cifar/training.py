@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, machine, read_csv, versions, write_bytes, write_text
 from coinfer_gym.models.blocks import check_positive, check_recipe
@@ -196,6 +197,7 @@ def _resume(network: nn.Module, momentum: Sequence[Tensor], path: Path) -> int:
     return update
 
 
+@command("studies.mu.cifar.training", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser("python -m studies.mu.cifar.training", description="Train a network on CIFAR-10.")
@@ -206,13 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     options = vars(parser.parse_args(arguments))
-    try:
-        check_positive("threads", options["threads"])
-        recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
-        made_by = train(options["network"], options["data"], options["output"], recipe, options["threads"])
-    except InvalidInputError as error:
-        print(f"studies.mu.cifar.training: {error}", file=sys.stderr)
-        return 2
+    check_positive("threads", options["threads"])
+    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
+    made_by = train(options["network"], options["data"], options["output"], recipe, options["threads"])
     print(f"wrote {options['output']}: {100 * made_by['accuracy']:.2f} % of the test images")
     return 0
 
