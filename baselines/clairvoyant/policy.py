@@ -50,17 +50,16 @@ class ClairvoyantPolicy(ProblemPolicy):
         return super().predict(observation, state, episode_start, deterministic)
 
     def solve(self, problem: Problem) -> Decision:
-        """Exact optimum for the time until the task is to be done."""
+        """Exact optimum at the true gain for the time until the task is to be done."""
         world = self._env.world()
         if self._world is None or self._world.seed != world.seed:
             self._schedule = clairvoyant_optimum(self._env.scenario, world, self._steps).schedule
             self._world, self._served = world, 0
         service = self._schedule[min(self._served, len(self._schedule) - 1)]
         self._served += 1
-        if self._env.scenario.arrivals == "one_at_a_time":
-            left = service.delay
-        else:  # the clock of the environment, so that rounding does not add up
-            age = world.delay_budget - problem.delay_budget
-            left = service.start + service.delay - (float(world.arrivals[service.task]) + age)
+        now = service.start
+        if self._env.scenario.arrivals != "one_at_a_time":  # the clock of the environment: rounding does not add up
+            now = float(world.arrivals[service.task]) + world.delay_budget - problem.delay_budget
+        left = service.start + service.delay - now
         allowed = min(service.energy_budget, problem.energy_budget)
-        return solve_exact(replace(problem, delay_budget=left, energy_budget=allowed))
+        return solve_exact(replace(problem, gain=world.gain_at(now), delay_budget=left, energy_budget=allowed))

@@ -26,6 +26,8 @@ WORLDS = {
     "slow decisions": {"tasks": 8, "arrivals": "poisson", "arrival_rate": 6.0, "retained_device_min": 0.4},
     "magnitude": {"tasks": 6, "arrivals": "poisson", "arrival_rate": 4.0, "quality": "magnitude_pruning"},
     "one at a time": {"tasks": 6, "arrivals": "one_at_a_time"},
+    "late gain": {"tasks": 8, "arrivals": "poisson", "arrival_rate": 4.0, "csi_delay": 0.5, "csi_noise_db": 1.0},
+    "noisy gain": {"tasks": 6, "arrivals": "one_at_a_time", "csi_noise_db": 3.0},
     "budgets": {"tasks": 6, "delay_budget_range": (0.2, 1.2), "energy_budget_range": (0.02, 0.2), "arrival_rate": 5.0},
     "battery": {
         "tasks": 5,
