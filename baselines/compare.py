@@ -36,15 +36,15 @@ import hashlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
-import joblib
 import numpy as np
 from tqdm import tqdm
 
+from baselines.checks import check_count
 from baselines.config import DATA, TUNING_OFFSET, CompareConfig, PolicyConfig, expand_data, load_config
 from baselines.family import family_of, scenario_of
 from baselines.journal import ROOT, Journal, digest, digest_files, digest_module, digest_source
@@ -53,7 +53,10 @@ from baselines.registry import bind, find_policy, is_trusted, make_policy
 from baselines.report import Comparison
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
+from coinfer_gym.command import command
 from coinfer_gym.errors import nearest
+from coinfer_gym.files import lock_folder
+from coinfer_gym.parallel import run_parallel
 
 __all__ = [
     "DATA",
@@ -108,6 +111,7 @@ def compare(
     RuntimeError
         If two policies met different worlds under one seed.
     """
+    jobs = check_count("jobs", jobs, 1)
     config = config if isinstance(config, CompareConfig) else load_config(config, trust)
     own = dict(policies or {})
     labels = _check_labels(config, own)
@@ -224,10 +228,9 @@ def _play_chunks(
     config: CompareConfig, chunks: Sequence[_Chunk], jobs: int, journal: Journal, trust: Sequence[str]
 ) -> None:
     """Play on several processes, noting each chunk as it comes back."""
-    tasks = (joblib.delayed(_play_chunk)(config, *chunk, trust) for chunk in chunks)
-    results = joblib.Parallel(n_jobs=min(jobs, max(1, len(chunks))), return_as="generator_unordered")(tasks)
+    calls = [(config, *chunk, trust) for chunk in chunks]
     with tqdm(total=sum(len(seeds) for _, _, seeds in chunks), unit="world", disable=None) as bar:
-        for records in cast("Iterator[list[dict[str, Any]]]", results):
+        for records in run_parallel(_play_chunk, calls, jobs):
             journal.note(records)
             bar.update(len(records))
 
@@ -262,6 +265,7 @@ def _check_worlds(records: Mapping[str, Sequence[Mapping[str, Any]]], seed: int)
                 raise RuntimeError(f"{label!r} and {first!r} met different worlds under seed {seed + k}.")
 
 
+@command("baselines.compare", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -281,17 +285,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(given)
     folder = options.out or Path("runs", "compare", Path(options.config).stem)
-    try:
-        if options.jobs < 1:
-            raise InvalidInputError("jobs", options.jobs, "Give 1 or more.")
-        comparison = compare(options.config, folder, options.jobs, options.fresh, trust=options.trust)
-    except InvalidInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on from {folder / 'worlds.jsonl'}", file=sys.stderr)
-        return 130
-    comparison.write(folder, shlex.join(["python", "-m", "baselines.compare", *given]))
+    config = load_config(options.config, options.trust)  # before a folder is made
+    with lock_folder(folder):
+        comparison = compare(config, folder, options.jobs, options.fresh, trust=options.trust)
+        comparison.write(folder, shlex.join(["python", "-m", "baselines.compare", *given]))
     comparison.show()
     print(f"written to {folder}")
     return 0

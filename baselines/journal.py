@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import write_text
 
 __all__ = ["ROOT", "Journal", "digest", "digest_files", "digest_module", "digest_source"]
@@ -20,7 +21,9 @@ _SHOWN_ONLY = ("bootstrap.py", "output.py", "report.py")  # a change there leave
 
 
 class Journal:
-    """The finished worlds, one JSON object per line; lines that are not whole are ignored.
+    """The finished worlds, one JSON object per line, each with a digest of itself.
+
+    Lines that are not whole are ignored, as an interrupted command may have left one.
 
     Parameters
     ----------
@@ -37,38 +40,51 @@ class Journal:
         Records by digest of the policy and seed of the world.
     tuned : dict
         Options that were searched for, by digest of the policy.
+
+    Raises
+    ------
+    InvalidInputError
+        If a line was changed after it was written.
     """
 
     def __init__(self, path: Path | None, metrics: Collection[str], fresh: bool = False) -> None:
-        self._path, self._metrics = path, metrics
+        self._path, self._metrics = path, set(metrics)
         self.worlds: dict[tuple[str, int], dict[str, Any]] = {}
         self.tuned: dict[str, dict[str, Any]] = {}
         if path is not None:
-            lines = [] if fresh or not path.exists() else path.read_text(encoding="utf-8").splitlines()
-            whole = [line for line in lines if self._take(line)]
-            # An interrupted run may have left half a line, to which the next one would be glued.
-            write_text(path, "".join(f"{line}\n" for line in whole))
+            text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+            lines = "" if fresh or text is None else text
+            whole = [line for number, line in enumerate(lines.splitlines(), start=1) if self._take(line, number)]
+            kept = "".join(f"{line}\n" for line in whole)
+            if kept != text:  # an interrupted run may have left half a line, to which the next one would be glued
+                write_text(path, kept)
 
     def note(self, records: Iterable[dict[str, Any]]) -> None:
         """Append records, and have them on disk before the next ones are played."""
-        lines = [json.dumps(record) for record in records]
+        lines = [json.dumps(record | {"digest": digest(record)}) for record in records]
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in lines)
         for line in lines:
             self._take(line)
 
-    def _take(self, line: str) -> bool:
+    def _take(self, line: str, number: int = 0) -> bool:
         """Read a line; whether it is whole."""
         try:
             record = json.loads(line)
-            if "tuned" in record:
-                self.tuned[record["key"]] = record["tuned"]
-            else:
-                metrics = {name: float(record["metrics"][name]) for name in self._metrics}
-                self.worlds[record["key"], record["seed"]] = {"world": record["world"], "metrics": metrics}
-        except (KeyError, TypeError, ValueError):
+            changed = record.pop("digest") != digest(record)
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             return False
+        if changed:
+            remedy = "It was changed after it was written: delete this line, and its world is played again."
+            raise InvalidInputError(f"{self._path}, line {number}", line, remedy)
+        if "tuned" in record:
+            self.tuned[record["key"]] = record["tuned"]
+        elif not self._metrics <= record["metrics"].keys():
+            return False
+        else:
+            metrics = {name: float(record["metrics"][name]) for name in self._metrics}
+            self.worlds[record["key"], record["seed"]] = {"world": record["world"], "metrics": metrics}
         return True
 
 

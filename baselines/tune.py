@@ -15,8 +15,10 @@ A configuration says where, on how many worlds, and which values to try::
         search: {share: [0.2, 0.3, 0.4], least: [0.05, 0.1]}
 
 The search starts in the middle of each list and improves one parameter after the other, until none improves any more.
-Every trial plays the same worlds. The result, with all trials and the command, goes to ``configs/tuned``. The command
-reports a value at the end of its list, because there may be a better one beyond it.
+Every trial plays the same worlds. The result, with all trials and the command, goes to ``runs/tune/NAME/tuned.json``,
+or with ``--publish`` to ``configs/tuned/NAME.json``, which is tracked. ``runs/tune/NAME`` keeps what was played, as in
+a comparison: the same command goes on after an interruption. The command reports a value at the end of its list,
+because there may be a better one beyond it.
 """
 
 from __future__ import annotations
@@ -38,15 +40,18 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from baselines.checks import check_model
-from baselines.compare import compare
+from baselines.compare import ROOT, compare
 from baselines.family import family_of, scenario_of
 from baselines.registry import check_options, find_policy
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
+from coinfer_gym.command import command
 from coinfer_gym.errors import nearest
-from coinfer_gym.files import read_yaml, write_text
+from coinfer_gym.files import lock_folder, read_yaml, write_text
 
 __all__ = ["Rule", "TuneConfig", "improve", "load_config", "tune"]
+
+PUBLISHED = ROOT / "configs" / "tuned"
 
 FIRST_SEED = 10_000_000
 """Least seed of a world that is tuned on."""
@@ -156,7 +161,9 @@ def improve(
     return best, trials
 
 
-def tune(config: TuneConfig, jobs: int = 1, show: Callable[[str], object] = print) -> dict[str, Any]:
+def tune(
+    config: TuneConfig, jobs: int = 1, show: Callable[[str], object] = print, folder: Path | None = None
+) -> dict[str, Any]:
     """Tune every rule of a configuration.
 
     Parameters
@@ -166,20 +173,24 @@ def tune(config: TuneConfig, jobs: int = 1, show: Callable[[str], object] = prin
         Number of processes.
     show : callable
         Called with a line of text for each trial, and for each tuned value at the end of its list.
+    folder : Path, optional
+        Keeps the worlds that were played, as for `baselines.compare.compare`.
 
     Returns
     -------
     dict
         By label: policy, tuned options, score with its standard error over worlds, and the trials.
     """
-    return {label: _tune_rule(config, label, rule, jobs, show) for label, rule in config.rules.items()}
+    return {label: _tune_rule(config, label, rule, jobs, show, folder) for label, rule in config.rules.items()}
 
 
-def _tune_rule(config: TuneConfig, label: str, rule: Rule, jobs: int, show: Callable[[str], object]) -> dict[str, Any]:
+def _tune_rule(
+    config: TuneConfig, label: str, rule: Rule, jobs: int, show: Callable[[str], object], folder: Path | None
+) -> dict[str, Any]:
     values: dict[str, NDArray[np.float64]] = {}
 
     def score(parameters: dict[str, Any]) -> float:
-        found = _play(config, rule.policy, {**rule.options, **parameters}, jobs)
+        found = _play(config, rule.policy, {**rule.options, **parameters}, jobs, folder)
         values[json.dumps(parameters)] = found
         show(f"{label}: {parameters} {found.mean():.5f}")
         return float(found.mean())
@@ -197,42 +208,42 @@ def _tune_rule(config: TuneConfig, label: str, rule: Rule, jobs: int, show: Call
     }
 
 
-def _play(config: TuneConfig, policy: str, options: dict[str, Any], jobs: int) -> NDArray[np.float64]:
+def _play(
+    config: TuneConfig, policy: str, options: dict[str, Any], jobs: int, folder: Path | None
+) -> NDArray[np.float64]:
     """The metric of a rule in every world."""
     content = config.model_dump(include={"title", "environment", "env", "worlds", "seed"})
-    found = compare({**content, "policies": {"rule": {"policy": policy, **options}}}, jobs=jobs)
+    found = compare({**content, "policies": {"rule": {"policy": policy, **options}}}, folder, jobs)
     values: NDArray[np.float64] = found.only([config.metric]).values[0, :, 0]
     return values
 
 
+@command("baselines.tune", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m baselines.tune", description="Tune the options of rules, in worlds that no comparison uses."
     )
     parser.add_argument("config", help="YAML file, such as configs/tune/queueing.yaml")
-    parser.add_argument("--out", type=Path, help="file of the result (default: configs/tuned/NAME OF THE CONFIG.json)")
+    parser.add_argument("--out", type=Path, help="file of the result (default: runs/tune/NAME/tuned.json)")
+    parser.add_argument("--publish", action="store_true", help="write to configs/tuned/NAME.json, which is tracked")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="number of processes (default: one per core)"
     )
     options = parser.parse_args(arguments)
-    path = options.out or Path("configs", "tuned", f"{Path(options.config).stem}.json")
-    try:
-        if options.jobs < 1:
-            raise InvalidInputError("jobs", options.jobs, "Give 1 or more.")
-        config = load_config(options.config)
-        rules = tune(config, options.jobs)
-    except InvalidInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    given = sys.argv[1:] if arguments is None else arguments
-    result = {
-        "command": shlex.join(["python", "-m", "baselines.tune", *given]),
-        "config": config.model_dump(mode="json"),
-        "rules": rules,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(result, indent=1) + "\n")
+    name = Path(options.config).stem
+    work = Path("runs", "tune", name)
+    path = options.out or (PUBLISHED / f"{name}.json" if options.publish else work / "tuned.json")
+    config = load_config(options.config)  # before a folder is made
+    with lock_folder(work):
+        rules = tune(config, options.jobs, folder=work)
+        given = sys.argv[1:] if arguments is None else arguments
+        result = {
+            "command": shlex.join(["python", "-m", "baselines.tune", *given]),
+            "config": config.model_dump(mode="json"),
+            "rules": rules,
+        }
+        write_text(path, json.dumps(result, indent=1) + "\n")
     print(f"written to {path}")
     return 0
 

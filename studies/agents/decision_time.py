@@ -23,7 +23,7 @@ from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT, CompareConfig
 from baselines.output import BLACK, BLUE, GREEN, GREY, GRID, PURPLE, VERMILION
 from coinfer_gym import InvalidInputError
-from studies.agents.load import clairvoyant_bounds
+from studies.agents.bounds import clairvoyant_bounds
 from studies.drawing import legend_below, panels, write_labels
 from studies.figure import Pictures, Study, require
 

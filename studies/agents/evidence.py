@@ -43,8 +43,8 @@ from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT
 from baselines.output import git_revision
-from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import csv_text, versions, write_text
+from coinfer_gym.command import command
+from coinfer_gym.files import csv_text, lock_folder, versions, write_text
 from studies.agents.evidence_data import UPPER, Evidence, bootstrap, improvement, read_sweep
 from studies.agents.evidence_pictures import write_pictures
 
@@ -211,6 +211,7 @@ def _show(evidence: Evidence, summary: Sequence[Mapping[str, Any]], differences:
     console.print(scores, against, about, sep="\n", highlight=False)
 
 
+@command("studies.agents.evidence")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -221,12 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     results = PUBLISHED if options.publish else Path("runs", "evidence")
     folder = options.out or results / options.sweep.resolve().name
-    try:
-        evidence = read_sweep(options.sweep)
-    except InvalidInputError as error:
-        print(f"studies.agents.evidence: {error}", file=sys.stderr)
-        return 2
-    write_evidence(evidence, folder, shlex.join(["python", "-m", "studies.agents.evidence", *given]))
+    evidence = read_sweep(options.sweep)
+    with lock_folder(folder):
+        write_evidence(evidence, folder, shlex.join(["python", "-m", "studies.agents.evidence", *given]))
     if evidence.missing:
         left_out = f"{len(evidence.missing)} runs are not finished and left out: {'; '.join(evidence.missing)}"
         print(f"studies.agents.evidence: {left_out}", file=sys.stderr)

@@ -52,9 +52,10 @@ from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.checks import check_model
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, git_revision, render, style
 from baselines.rules import LAIM
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import csv_text, read_yaml, versions, write_bytes, write_text
-from studies.agents.load import clairvoyant_bounds
+from coinfer_gym.files import csv_text, lock_folder, read_yaml, versions, write_bytes, write_text
+from studies.agents.bounds import clairvoyant_bounds
 from studies.drawing import legend_below, panels
 
 PUBLISHED = compare.ROOT / "docs" / "results" / "generalise"
@@ -277,6 +278,7 @@ def _look(config: GeneraliseConfig, label: str) -> dict[str, Any]:
     return {"color": GREY, "linestyle": _DASHES[k % 4], "marker": _MARKERS[k % 4], "linewidth": 1.2}
 
 
+@command("studies.agents.generalise", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -292,15 +294,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     work = Path("runs", "generalise", options.config.stem)
     folder = options.out or (PUBLISHED / options.config.stem if options.publish else work)
-    try:
-        if options.jobs < 1:
-            raise InvalidInputError("jobs", options.jobs, "Give 1 or more.")
-        config = load_config(options.config)
+    config = load_config(options.config)  # before a folder is made
+    with lock_folder(work):
         points = generalise(config, work, options.jobs)
-    except InvalidInputError as error:
-        print(f"studies.agents.generalise: {error}", file=sys.stderr)
-        return 2
-    write(config, points, folder, shlex.join(["python", "-m", "studies.agents.generalise", *given]))
+        write(config, points, folder, shlex.join(["python", "-m", "studies.agents.generalise", *given]))
     _show(config, points)
     print(f"written to {folder}")
     return 0

@@ -17,19 +17,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import gymnasium as gym
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from baselines.bootstrap import Estimate, paired_bootstrap
-from baselines.clairvoyant import clairvoyant_optimum
-from baselines.compare import ROOT, CompareConfig, PolicyConfig, compare, load_config, policy_key
+from baselines.compare import ROOT, compare, load_config
 from baselines.farsighted import mean_arrival_rate
 from baselines.output import BLACK, BLUE, GREEN, GRID, ORANGE, PURPLE, VERMILION
 from coinfer_gym import InvalidInputError, load_scenario
-from coinfer_gym.files import write_text
+from studies.agents.bounds import clairvoyant_bounds
 from studies.drawing import legend_below, log_ticks, panels
 from studies.figure import Pictures, Study
 
@@ -59,7 +56,6 @@ ROUNDING = 1e-9
 
 _UNTUNED = {MYOPIC: {"policy": "myopic_exact"}, BEST: {"policy": "stochastic_dp"}}
 _TITLES = {"mmpp": "bursts of tasks", "poisson": "Poisson arrivals"}
-_CHUNK = 5
 
 
 class Sweep(NamedTuple):
@@ -83,7 +79,9 @@ def settings(arrivals: str, rate: float, tasks: int) -> dict[str, Any]:
 def tuned_policies(path: Path) -> dict[str, dict[str, Any]]:
     """The policies of `POLICIES` as a configuration names them, with the options that a tuning has found."""
     if not path.is_file():
-        raise InvalidInputError("tuned", str(path), f"Run 'python -m baselines.tune configs/tune/{path.stem}.yaml'.")
+        raise InvalidInputError(
+            "tuned", str(path), f"Run 'python -m baselines.tune configs/tune/{path.stem}.yaml --publish'."
+        )
     rules = json.loads(path.read_text(encoding="utf-8"))["rules"]
     policies = {}
     for label in POLICIES:
@@ -113,37 +111,6 @@ def sweep(
         played = compare(config, work, jobs).only(["delivered"]).values[:, :, 0]
         parts.append(np.concatenate([played, clairvoyant_bounds(config, work, jobs)]))
     return Sweep(np.array(rates, dtype=np.float64), np.stack(parts, axis=-1))
-
-
-def clairvoyant_bounds(config: CompareConfig, work: Path, jobs: int = 1) -> NDArray[np.float64]:
-    """What the clairvoyant attains in the worlds of a comparison, and what no policy exceeds, shape (2, worlds).
-
-    The folder `work` keeps them under a digest of all that they depend on.
-    """
-    env = gym.make(config.environment, **config.env)
-    key = policy_key(config, PolicyConfig(policy="clairvoyant"), env)
-    path = work / f"bounds-{key}-{config.seed}-{config.worlds}.json"
-    if path.is_file():
-        return np.array(json.loads(path.read_text(encoding="utf-8")))
-    _bound(config, [config.seed])  # the other processes find the compiled code on disk
-    seeds = range(config.seed, config.seed + config.worlds)
-    chunks = [seeds[i : i + _CHUNK] for i in range(0, len(seeds), _CHUNK)]
-    tasks = (joblib.delayed(_bound)(config, chunk) for chunk in chunks)
-    bounds = np.concatenate(joblib.Parallel(n_jobs=min(jobs, len(chunks)))(tasks), axis=1)
-    work.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(bounds.tolist()))
-    return cast("NDArray[np.float64]", bounds)
-
-
-def _bound(config: CompareConfig, seeds: Sequence[int]) -> NDArray[np.float64]:
-    """Bounds in some worlds, shape (2, worlds)."""
-    env: Any = gym.make(config.environment, **config.env)
-    bounds = np.empty((2, len(seeds)))
-    for k, seed in enumerate(seeds):
-        env.reset(seed=seed)
-        result = clairvoyant_optimum(env.unwrapped.scenario, env.unwrapped.world())
-        bounds[:, k] = result.lower, result.upper
-    return bounds
 
 
 def compute(

@@ -14,29 +14,29 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
-import joblib
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from agents.agent_file import AGENT_FILE, read_agent
 from agents.evaluate import AGENT, TRAINED, evaluate, plain
 from baselines.bootstrap import paired_bootstrap
+from baselines.compare import CompareConfig
 from baselines.family import family_of, scenario_of
 from baselines.report import Comparison
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import read_yaml
-from coinfer_gym.scenario import WorldScenario
+from coinfer_gym.files import lock_folder, read_json, read_yaml, write_bytes
+from studies.agents.bounds import clairvoyant_bounds
 
 LIMIT = 1_000_000
 """Bytes of a shipped file, at most."""
 
+_LAST = "card.md"  # it is written after all others
+_KEPT = Path("runs", "ship")
 _LINE = 112  # columns that are left for the call
 
 
@@ -50,7 +50,7 @@ def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 
     target = TRAINED / name
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise InvalidInputError("name", name, "Use small letters, digits and hyphens.")
-    if target.exists() and not overwrite:
+    if (target / _LAST).exists() and not overwrite:
         raise InvalidInputError("name", name, "An agent of this name is shipped: give another name, or --overwrite.")
     _, about = read_agent(folder)
     content = (folder / AGENT_FILE).read_bytes()
@@ -58,7 +58,7 @@ def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 
     _check_worlds(training, range(seed, seed + worlds))
     evaluation = evaluate(folder, worlds=worlds, seed=seed, jobs=jobs)
     scenario = scenario_of(gym.make(evaluation.config["environment"], **evaluation.config["env"]))
-    bounds = _bounds(evaluation, scenario, jobs)
+    bounds = _bounds(evaluation, jobs)
     card = {
         "name": name,
         "file": AGENT_FILE,
@@ -74,19 +74,15 @@ def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 
     files = {
         AGENT_FILE: content,
         "card.json": (json.dumps(card, indent=1) + "\n").encode(),
-        "card.md": _describe(card, evaluation, family_of(scenario).bounds is not None).encode(),
+        _LAST: _describe(card, evaluation, family_of(scenario).bounds is not None).encode(),
     }
     for file, part in files.items():
         if len(part) > LIMIT:
             raise InvalidInputError(f"{file}: bytes", len(part), f"At most {LIMIT}: train a smaller network.")
-    with tempfile.TemporaryDirectory(prefix=".", dir=TRAINED) as scratch:
-        draft = Path(scratch, "new")
-        draft.mkdir()
-        for file, part in files.items():
-            (draft / file).write_bytes(part)
-        if target.exists():
-            target.rename(Path(scratch, "old"))
-        draft.rename(target)
+    for path in set(target.glob("*")) - {target / file for file in files}:
+        path.unlink()
+    for file, part in files.items():
+        write_bytes(target / file, part)
     return target
 
 
@@ -96,9 +92,9 @@ def read_training(folder: Path) -> list[dict[str, Any]]:
     The folder is that of a run of `agents.train` or `agents.imitate`, or of a shipped agent.
     """
     if (folder / "card.json").is_file():
-        return list(_read_json(folder / "card.json")["training"])
+        return list(read_json(folder / "card.json", "card")["training"])
     if (folder / "imitation.json").is_file():
-        found = _read_json(folder / "imitation.json")
+        found = read_json(folder / "imitation.json", "file")
         return [_portable({key: found[key] for key in ("command", "config", "git_revision", "versions")})]
     if not (folder / "config.yaml").is_file() or not (folder / "origin.yaml").is_file():
         remedy = "It must hold config.yaml and origin.yaml, imitation.json or card.json, which describe the training."
@@ -110,13 +106,6 @@ def read_training(folder: Path) -> list[dict[str, Any]]:
     if not start:
         return [step]
     return [step, *read_training(Path(start) if Path(start).is_dir() else Path(start).parent)]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InvalidInputError("file", str(path), "It is damaged.") from error
 
 
 def _portable(step: dict[str, Any]) -> dict[str, Any]:
@@ -138,17 +127,10 @@ def _check_worlds(training: Sequence[dict[str, Any]], frozen: range) -> None:
             raise InvalidInputError("seed", frozen.start, remedy)
 
 
-def _bounds(evaluation: Comparison, scenario: WorldScenario, jobs: int) -> dict[str, Any]:
+def _bounds(evaluation: Comparison, jobs: int) -> dict[str, Any]:
     """Bounds of the clairvoyant optimum: what knowing the future can deliver for sure, and at most."""
-    config, find = evaluation.config, family_of(scenario).quality_bounds
-    env = gym.make(config["environment"], **config["env"])
-    drawn = []
-    for world in range(config["seed"], config["seed"] + config["worlds"]):
-        env.reset(seed=world)
-        drawn.append(cast("Any", env.unwrapped).world())
-    results = joblib.Parallel(n_jobs=jobs)(joblib.delayed(find)(scenario, world) for world in drawn)
-    values: NDArray[np.float64] = np.array([[[lower], [upper]] for lower, upper in results]).swapaxes(0, 1)
-    estimate, _ = paired_bootstrap(values)
+    values = clairvoyant_bounds(CompareConfig.model_validate(evaluation.config), _KEPT, jobs)
+    estimate, _ = paired_bootstrap(values[:, :, None])
     return {
         name: {part: float(value[i, 0]) for part, value in estimate._asdict().items()}
         for i, name in enumerate(("lower", "upper"))
@@ -214,6 +196,7 @@ def _describe_training(training: Sequence[dict[str, Any]]) -> list[str]:
     return parts
 
 
+@command("studies.agents.ship", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -228,11 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a shipped agent of this name")
     options = parser.parse_args(arguments)
-    try:
+    with lock_folder(_KEPT):
         target = ship(options.folder, options.name, options.worlds, options.seed, options.jobs, options.overwrite)
-    except InvalidInputError as error:
-        print(f"studies.agents.ship: {error}", file=sys.stderr)
-        return 2
     print(f"shipped as {target.name}; its card is {target / 'card.md'}")
     return 0
 

@@ -27,17 +27,17 @@ on a file system that all machines share. References are played on the machine t
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
-import hashlib
 import importlib
 import json
+import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import joblib
@@ -53,14 +53,14 @@ from agents.runs import build_env
 from agents.train import train
 from baselines import compare
 from baselines.compare import CompareConfig, PolicyConfig
-from baselines.family import family_of
-from baselines.registry import bind, make_policy
-from baselines.rollout import measure
+from baselines.journal import digest, digest_files
+from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import csv_text, parse_yaml, read_yaml, write_text
+from coinfer_gym.files import csv_text, lock_folder, parse_yaml, read_json, read_yaml, write_text
+from coinfer_gym.parallel import end_with
+from studies.agents.bounds import clairvoyant_bounds
 from studies.agents.sweep_config import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, selection_worlds
 
-_CHUNK = 8
 _DELETE = "Delete its folder to train it anew."
 
 
@@ -85,10 +85,15 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a file holds anything; what a full disk has left empty is made anew."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def _is_finished(run: Run) -> bool:
     """Whether a run is complete; an error if it is damaged or of another configuration."""
     folder = run.config.folder
-    if not (folder / "config.yaml").exists():
+    if not _is_there(folder / "config.yaml"):
         return False
     stored = read_yaml(folder / "config.yaml", "run")
     wanted = parse_yaml(yaml.safe_dump(run.config.resolved()))
@@ -96,10 +101,10 @@ def _is_finished(run: Run) -> bool:
     if different:
         remedy = f"The sweep now asks for {wanted[different[0]]!r}. {_DELETE} Or sweep to another --out."
         raise InvalidInputError(f"{folder}: {different[0]}", stored.get(different[0]), remedy)
-    if not (folder / "results.json").exists():
+    if not (_is_there(folder / "results.json") and _is_there(folder / "evaluations.csv")):
         return False
     try:
-        seconds = float(json.loads((folder / "results.json").read_text(encoding="utf-8"))["seconds"])
+        seconds = float(read_json(folder / "results.json", "run")["seconds"])
         trained = float(read_rows(folder / "evaluations.csv")[-1]["timesteps"])
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError("run", str(folder), f"Its results are damaged. {_DELETE}") from error
@@ -114,43 +119,34 @@ def _evaluation_key(run: Run, comparison: CompareConfig, env: gym.Env[Any, Any])
     if not agent.exists():
         raise InvalidInputError("run", str(run.config.folder), f"It holds no {AGENT_FILE}. {_DELETE}")
     world = compare.policy_key(comparison, PolicyConfig(policy="agents.policy:load_agent"), env)
-    digest = hashlib.sha256(agent.read_bytes()).hexdigest()
-    content = [digest, run.config.wrappers, world, comparison.worlds, comparison.seed]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    return digest([digest_files([str(agent)]), run.config.wrappers, world, comparison.worlds, comparison.seed])
 
 
 def _is_evaluated(run: Run, key: str) -> bool:
-    """Whether the folder holds the evaluation of this digest."""
-    folder = run.config.folder
-    noted = folder / "evaluation.json"
-    return (folder / "evaluation.csv").exists() and noted.exists() and _read_json(noted).get("key") == key
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Content of a file of this sweep; nothing if it is damaged, so that it is made anew."""
+    """Whether the folder holds the evaluation of this digest, as it was written."""
+    table, noted = (run.config.folder / name for name in ("evaluation.csv", "evaluation.json"))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return bool(read_json(noted, "file") == {"key": key, "table": digest_files([str(table)])})
+    except InvalidInputError:  # missing or damaged: it is played anew
+        return False
 
 
-def _complete(run: Run, comparison: CompareConfig) -> _Outcome:
+def _complete(run: Run, comparison: CompareConfig, parent: int) -> _Outcome:
     """Train or resume a run, and evaluate its best agent; errors are returned, not raised."""
-    folder = run.config.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        (folder / "train.log").open("a", encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        try:
-            state = _train(run)
-            _evaluate(run, comparison)
-        except Exception as error:
-            traceback.print_exc()
-            reason = str(error) if isinstance(error, InvalidInputError) else f"{type(error).__name__}: {error}"
-            return _Outcome(run.name, "failed", f"{reason} See {folder / 'train.log'}.")
+    end_with(parent)
+    log = run.config.folder / "train.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+            try:
+                state = _train(run)
+                _evaluate(run, comparison)
+            except Exception:
+                traceback.print_exc()
+                raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, (InvalidInputError, OSError)) else f"{type(error).__name__}: {error}"
+        return _Outcome(run.name, "failed", f"{reason} See {log}.")
     return _Outcome(run.name, state)
 
 
@@ -158,8 +154,8 @@ def _train(run: Run) -> str:
     if _is_finished(run):
         return "evaluated"
     folder = run.config.folder
-    started = (folder / "config.yaml").exists()
-    train(run.config, ("--config", str(folder / "config.yaml"), "--overwrite"), resume=started)
+    started = _is_there(folder / "config.yaml")
+    train(run.config, ("--config", str(folder / "config.yaml"), "--overwrite"), resume=started, overwrite=not started)
     if not _is_finished(run):
         raise KeyboardInterrupt  # a signal had training save and stop
     return "resumed" if started else "trained"
@@ -177,64 +173,22 @@ def _evaluate(run: Run, comparison: CompareConfig) -> None:
     env.close()
     worlds = range(comparison.seed, comparison.seed + comparison.worlds)
     rows = [(world, *row) for world, row in zip(worlds, earned, strict=True)]
-    write_text(folder / "evaluation.csv", csv_text([("world", *METRICS), *rows]))
-    write_text(folder / "evaluation.json", json.dumps({"key": key}) + "\n")
+    table = folder / "evaluation.csv"
+    write_text(table, csv_text([("world", *METRICS), *rows]))
+    write_text(folder / "evaluation.json", json.dumps({"key": key, "table": digest_files([str(table)])}) + "\n")
 
 
 def _make_references(config: SweepConfig, folder: Path, jobs: int) -> None:
-    """Play the references in the frozen worlds and in those of selection, unless ``reference.csv`` has them."""
-    env = gym.make(config.env, **config.env_kwargs)
-    comparison = config.comparison()
-    keys = {label: compare.policy_key(comparison, entry, env) for label, entry in config.references.items()}
-    bounds = compare.policy_key(comparison, PolicyConfig(policy="clairvoyant"), env)
-    keys |= dict.fromkeys(BOUNDS, bounds)
-    file, noted = folder / "reference.csv", folder / "reference.json"
-    old = _read_json(noted)
-    kept = read_rows(file) if file.exists() and old else []
-    rows = [tuple(row.values()) for row in kept if keys.get(row["policy"]) == old.get(row["policy"], "")]
-    seen = {(row[0], int(row[1])) for row in rows}
-    worlds = [*config.frozen, *selection_worlds(config)]
-    parts: list[tuple[PolicyConfig | None, str, list[int]]] = []
-    for label, entry in config.references.items():
-        parts.append((entry, label, [world for world in worlds if (label, world) not in seen]))
-    left = [world for world in worlds if any((label, world) not in seen for label in BOUNDS)]
-    parts += [(None, "", left[i : i + _CHUNK]) for i in range(0, len(left), _CHUNK)]
-    parts = [part for part in parts if part[2]]
-    if not parts:
-        return
-    write_text(file, _reference_text(rows))
-    write_text(noted, json.dumps(keys, indent=2) + "\n")
-    tasks = (joblib.delayed(_play_reference)(config.env, config.env_kwargs, *part) for part in parts)
-    with tqdm(total=sum(len(part[2]) for part in parts), desc="references", unit="world", disable=None) as bar:
-        for found in joblib.Parallel(n_jobs=min(jobs, len(parts)), return_as="generator_unordered")(tasks):
-            rows += found
-            write_text(file, _reference_text(rows))
-            bar.update(len({row[1] for row in found}))
-
-
-def _reference_text(rows: Sequence[tuple[Any, ...]]) -> str:
-    ordered = sorted(rows, key=lambda row: (row[0], int(row[1])))
-    return csv_text([("policy", "world", *METRICS), *ordered])
-
-
-def _play_reference(
-    env_id: str, env_kwargs: Mapping[str, Any], entry: PolicyConfig | None, label: str, worlds: Sequence[int]
-) -> list[tuple[Any, ...]]:
-    """Rows of ``reference.csv`` for some worlds: of a policy, or of the bounds if there is no policy."""
-    env = gym.make(env_id, **env_kwargs)
-    core = cast("Any", env.unwrapped)
+    """Play the references in the frozen worlds and in those of selection, and bound what a policy could earn there."""
     rows: list[tuple[Any, ...]] = []
-    if entry is None:
-        for world in worlds:
-            env.reset(seed=world)
-            values = family_of(core.scenario).quality_bounds(core.scenario, core.world())
-            rows += [(name, world, value, "", "") for name, value in zip(BOUNDS, values, strict=True)]
-        return rows
-    policy = bind(make_policy(entry.policy, entry.options), env)
-    for world in worlds:
-        measured = measure(env, policy, world)
-        rows.append((label, world, *(measured[name] for name in METRICS)))
-    return rows
+    for worlds in (config.frozen, selection_worlds(config)):
+        comparison = config.comparison(worlds)
+        played = compare.compare(comparison, folder / "references", jobs).only(METRICS)
+        for label, values in zip(played.labels, played.values.tolist(), strict=True):
+            rows += [(label, world, *row) for world, row in zip(worlds, values, strict=True)]
+        for label, bound in zip(BOUNDS, clairvoyant_bounds(comparison, folder / "references", jobs), strict=True):
+            rows += [(label, world, value, "", "") for world, value in zip(worlds, bound.tolist(), strict=True)]
+    write_text(folder / "reference.csv", csv_text([("policy", "world", *METRICS), *sorted(rows, key=lambda r: r[:2])]))
 
 
 class _Parallel(joblib.Parallel):  # type: ignore[misc]
@@ -248,7 +202,7 @@ class _Parallel(joblib.Parallel):  # type: ignore[misc]
         self._bar.update(self.n_completed_tasks - self._bar.n)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _backend(name: str) -> Iterator[None]:
     """Have joblib use this machine's cores, or a Ray cluster."""
     if name == "loky":
@@ -272,11 +226,11 @@ def sweep(config: SweepConfig, folder: Path, jobs: int, backend: str = "loky") -
     write_text(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     with _backend(backend):
         pass  # a missing backend is an error before the references are played
-    _make_references(config, folder, jobs if backend == "loky" else -1)
-    comparison = config.comparison()
+    _make_references(config, folder, jobs if jobs > 0 and backend == "loky" else os.cpu_count() or 1)
+    comparison = config.comparison(config.frozen)
     left, outcomes = _unfinished(list_runs(config, folder), comparison)
     with _backend(backend), tqdm(total=len(left), desc="runs", unit="run", disable=None) as bar:
-        outcomes += _Parallel(bar, jobs)(joblib.delayed(_complete)(run, comparison) for run in left)
+        outcomes += _Parallel(bar, jobs)(joblib.delayed(_complete)(run, comparison, os.getpid()) for run in left)
     return outcomes
 
 
@@ -295,6 +249,7 @@ def _unfinished(runs: Sequence[Run], comparison: CompareConfig) -> tuple[list[Ru
     return left, failed
 
 
+@command("studies.agents.sweep", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser("python -m studies.agents.sweep", description="A grid of training runs.")
@@ -304,20 +259,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", choices=("loky", "ray"), default="loky", help="this machine, or a Ray cluster")
     options = parser.parse_args(arguments)
     folder = options.out or Path("runs", "sweeps", Path(options.config).stem)
+    if options.jobs < 1 and options.jobs != -1:
+        raise InvalidInputError("jobs", options.jobs, "Give 1 or more, or -1 for one per core.")
+    config = load_sweep(options.config)
     try:
-        if options.jobs < 1 and options.jobs != -1:
-            raise InvalidInputError("jobs", options.jobs, "Give 1 or more, or -1 for one per core.")
-        config = load_sweep(options.config)
-        outcomes = sweep(config, folder, options.jobs, options.backend)
-    except InvalidInputError as error:
-        print(f"studies.agents.sweep: {error}", file=sys.stderr)
-        return 2
+        with lock_folder(folder):
+            outcomes = sweep(config, folder, options.jobs, options.backend)
     except TerminatedWorkerError:
         print("studies.agents.sweep: a process was killed, perhaps for its memory; try fewer --jobs.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command continues in {folder}", file=sys.stderr)
-        return 130
     return _tell(outcomes, len(config.entries) * config.seeds, folder)
 
 

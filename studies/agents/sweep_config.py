@@ -62,11 +62,17 @@ class SweepConfig(_Checked):
         """Seeds of the frozen worlds."""
         return range(self.evaluation.seed, self.evaluation.seed + self.evaluation.worlds)
 
-    def comparison(self) -> CompareConfig:
-        """The references in the frozen worlds."""
-        policies = {label: entry.model_dump() for label, entry in self.references.items()}
-        content = {"title": self.title, "environment": self.env, "env": self.env_kwargs, "policies": policies}
-        return compare.load_config(content | self.evaluation.model_dump())
+    def comparison(self, worlds: range) -> CompareConfig:
+        """The references in some worlds."""
+        content = {
+            "title": self.title,
+            "environment": self.env,
+            "env": self.env_kwargs,
+            "worlds": len(worlds),
+            "seed": worlds.start,
+            "policies": {label: {"policy": entry.policy, **entry.options} for label, entry in self.references.items()},
+        }
+        return compare.load_config(content)
 
 
 @dataclass(frozen=True)
@@ -94,15 +100,25 @@ def load_sweep(path: str | Path) -> SweepConfig:
     for label in (*config.references, *config.entries):
         if label in BOUNDS or not label.replace("_", "").replace("-", "").replace(" ", "").isalnum():
             raise InvalidInputError(f"{path}: label", label, "Use letters, digits, spaces, '-' and '_'.")
+    folders: dict[str, str] = {}
+    for label in config.entries:
+        other = folders.setdefault(folder_name(label).lower(), label)
+        if other != label:
+            raise InvalidInputError(f"{path}: label", label, f"Its folder would be that of {other!r}: give another.")
     twice = config.references.keys() & config.entries.keys()
     if twice:
         raise InvalidInputError(f"{path}: label", min(twice), "An entry and a reference need different labels.")
-    config.comparison()
+    config.comparison(config.frozen)
     for run in list_runs(config, Path(), str(path)):
         run.config.load_hyperparameters()
         if run.config.start:
             read_agent(run.config.start)
     return config
+
+
+def folder_name(label: str) -> str:
+    """Name of the folder that holds the runs of an entry."""
+    return label.replace(" ", "_")
 
 
 def list_runs(config: SweepConfig, folder: Path, origin: str = "sweep") -> list[Run]:
@@ -129,6 +145,6 @@ def selection_worlds(config: SweepConfig) -> range:
 
 def _make_run(config: SweepConfig, folder: Path, label: str, seed: int, origin: str) -> Run:
     fields = config.common | config.entries[label]
-    out = (folder / label.replace(" ", "_") / f"seed_{seed}").as_posix()
+    out = (folder / folder_name(label) / f"seed_{seed}").as_posix()
     own = {"env": config.env, "env_kwargs": config.env_kwargs, "seed": seed, "out": out}
     return Run(label, read_config(fields | own, f"{origin}: {label}"))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from baselines.policy import Wrapped
 from baselines.rollout import measure
 from baselines.rules import MyopicExact, RandomPolicy
 from coinfer_gym import InvalidInputError, solve_exact
+from coinfer_gym.files import lock_folder
 from coinfer_gym.laim.wrappers import BudgetShareAction
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +128,7 @@ def test_figures_are_those_of_an_independent_recomputation(finished):
 def test_everything_is_written_and_an_ascii_terminal_shows_it(finished):
     folder, printed = finished
     out = folder / "out"
-    names = {"comparison.png", "summary.csv", "summary.json", "worlds.csv", "worlds.jsonl"}
+    names = {".lock", "comparison.png", "summary.csv", "summary.json", "worlds.csv", "worlds.jsonl"}
     assert {path.name for path in out.iterdir()} == names
     summary = json.loads((out / "summary.json").read_text())
     assert summary["config"]["policies"] == CONFIG["policies"]
@@ -190,8 +192,8 @@ def test_fresh_run_forgets_and_stale_results_are_not_used(tmp_path):
     first = compare(config, tmp_path)
     marked = json.loads((tmp_path / "worlds.jsonl").read_text().splitlines()[0])
     marked["metrics"]["delivered"] = 99.0
-    with (tmp_path / "worlds.jsonl").open("a") as file:
-        file.write(json.dumps(marked) + "\n")
+    del marked["digest"]
+    Journal(tmp_path / "worlds.jsonl", METRICS).note([marked])
     assert compare(config, tmp_path).values.max() >= 99.0  # the journal is believed
     assert compare(config, tmp_path, fresh=True).values[:, :, 0] == pytest.approx(first.values[:, :, 0])
     longer = compare(load_config(CONFIG | {"worlds": 4}), tmp_path)
@@ -226,16 +228,35 @@ def test_key_follows_all_that_matters(tmp_path, monkeypatch):
 def test_journal_skips_what_is_not_whole(tmp_path):
     path = tmp_path / "worlds.jsonl"
     metrics = dict.fromkeys(METRICS, 1.0)
-    good = json.dumps({"key": "k", "seed": 1, "world": "w", "metrics": metrics})
-    unmeasured = json.dumps({"key": "k", "seed": 2, "world": "w", "metrics": {}})
-    tuned = json.dumps({"key": "t", "tuned": {"a": 1}})
-    path.write_text("\n".join([good, "[]", "null", unmeasured, tuned, good[:-9]]))
+    record = {"key": "k", "seed": 1, "world": "w", "metrics": metrics}
+    Journal(path, []).note([record, record | {"seed": 2, "metrics": {}}, {"key": "t", "tuned": {"a": 1}}])
+    good, *others = path.read_text().splitlines()
+    path.write_text("\n".join([good, "[]", "null", "[" * 9999, json.dumps(record), *others, good[:-9]]))
     journal = Journal(path, METRICS)
     assert list(journal.worlds) == [("k", 1)]
     assert journal.tuned == {"t": {"a": 1}}
     assert len(path.read_text().splitlines()) == 2
     journal.note([{"key": "k", "seed": 3, "world": "w", "metrics": metrics}])
     assert set(Journal(path, METRICS).worlds) == {("k", 1), ("k", 3)}
+
+
+@pytest.mark.parametrize("value", ["NaN", "-5", "0.30000000000000014"])
+def test_a_changed_line_of_the_journal_is_told(tmp_path, capsys, value):
+    metrics = dict.fromkeys(METRICS, 0.30000000000000004)
+    path = tmp_path / "out" / "worlds.jsonl"
+    journal = Journal(path, METRICS)
+    journal.note([{"key": "k", "seed": seed, "world": "w", "metrics": metrics} for seed in (1, 2)])
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{second.replace('0.30000000000000004', value, 1)}\n")
+    assert run(tmp_path) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"baselines.compare: \S*worlds.jsonl, line 2: got .*: delete this line.*\n", said)
+
+
+def test_a_folder_in_use_is_refused(finished, capsys):
+    with lock_folder(finished[0] / "out"):
+        assert run(finished[0]) == 2
+    assert re.fullmatch("baselines.compare: folder: got .*Another command works there.*\n", capsys.readouterr().err)
 
 
 def test_best_constant_is_searched_once_and_noted(tmp_path, monkeypatch):

@@ -38,16 +38,23 @@ def test_improve_finds_the_best_of_a_grid():
     assert len(calls) == len({json.dumps(parameters) for parameters in calls})
 
 
-def test_tuning_writes_its_result(tmp_path):
+def test_tuning_writes_its_result_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tuning, "PUBLISHED", tmp_path / "tuned")
     path = tmp_path / "trial.yaml"
     path.write_text(json.dumps(TUNE), encoding="utf-8")  # JSON is YAML
-    out = tmp_path / "tuned.json"
-    assert tuning.main([str(path), "--out", str(out), "--jobs", "1"]) == 0
-    result = json.loads(out.read_text(encoding="utf-8"))
+    assert tuning.main([str(path), "--jobs", "1"]) == 0
+    result = json.loads((tmp_path / "runs/tune/trial/tuned.json").read_text(encoding="utf-8"))
     assert result["command"].startswith("python -m baselines.tune")
     rule = result["rules"]["cap"]
     assert rule["score"] == max(trial["score"] for trial in rule["trials"])
     assert rule["options"]["fraction"] in (0.5, 1.0)
+    journal = tmp_path / "runs/tune/trial/worlds.jsonl"
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    journal.write_text("".join(lines[:4])[:-9], encoding="utf-8")  # killed in its second trial
+    assert tuning.main([str(path), "--jobs", "1", "--publish"]) == 0
+    assert journal.read_text(encoding="utf-8").splitlines(keepends=True)[:3] == lines[:3]  # not played again
+    assert json.loads((tmp_path / "tuned/trial.json").read_text(encoding="utf-8"))["rules"] == result["rules"]
     assert tuning.main([str(tmp_path / "nowhere.yaml")]) == 2
 
 

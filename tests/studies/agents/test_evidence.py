@@ -92,7 +92,7 @@ def test_writes_all(results):
     tables = {f"{name}.csv" for name in ("scores", "summary", "differences", "improvement", "efficiency", "curves")}
     names = ("learning_curves", "iqm", "profiles", "front")
     pictures = {f"{name}.png" for name in names}
-    assert {path.name for path in results.iterdir()} == tables | pictures | {"summary.json"}
+    assert {path.name for path in results.iterdir()} == tables | pictures | {"summary.json", ".lock"}
     assert all((results / name).stat().st_size > 3000 for name in pictures)
     content = json.loads((results / "summary.json").read_text(encoding="utf-8"))
     assert content["missing"] == []

@@ -16,7 +16,7 @@ from baselines.farsighted import mean_arrival_rate
 from baselines.rollout import measure
 from baselines.rules import MyopicExact
 from coinfer_gym import InvalidInputError, load_scenario
-from studies.agents import decision_time, load
+from studies.agents import bounds, decision_time, load
 from tests.studies.made import failures, make_and_read
 
 RATES, WORLDS, TASKS = (1.0, 4.0), 2, 15
@@ -48,12 +48,12 @@ def test_load_holds_what_policies_and_the_clairvoyant_earn(small_run, arrivals):
         row["series"]: row for row in small_run[1] if row["arrivals"] == arrivals and float(row["rate"]) == RATES[1]
     }
     env = gym.make("coinfer_gym/LAIM-v0", **load.settings(arrivals, RATES[1], TASKS))
-    earned, bounds = [], []
+    earned, limits = [], []
     for seed in range(SEED, SEED + WORLDS):
         earned.append(measure(env, MyopicExact(env), seed)["delivered"])
         result = clairvoyant_optimum(env.unwrapped.scenario, env.unwrapped.world())
-        bounds.append((result.lower, result.upper))
-    lower, upper = np.mean(bounds, axis=0)
+        limits.append((result.lower, result.upper))
+    lower, upper = np.mean(limits, axis=0)
     myopic = rows["myopic exact"]
     assert float(myopic["mean"]) == pytest.approx(np.mean(earned), abs=1e-6)
     assert float(myopic["less_bound_mean"]) == pytest.approx(np.mean(earned) - upper, abs=2e-6)
@@ -70,7 +70,7 @@ def test_load_continues_without_playing(small_run, tmp_path, monkeypatch):
         raise AssertionError("nothing is left to do")
 
     monkeypatch.setattr(compare, "measure", refuse)
-    monkeypatch.setattr(load, "clairvoyant_optimum", refuse)
+    monkeypatch.setattr(bounds, "_bound", refuse)
     assert make_and_read(load.STUDIES[0], tmp_path, **options) == (summary, rows)
 
 
@@ -174,9 +174,9 @@ def test_decision_time_writes_its_files(stored, results, tmp_path):
     assert float(rows["stochastic DP"]["decision_s"]) == pytest.approx(140e-6)
     assert float(rows["stochastic DP"]["delivered_high"]) == pytest.approx(0.124)
     assert rows["an agent"]["kind"] == "other"
-    bounds = load.clairvoyant_bounds(CompareConfig.model_validate(json.loads(stored.read_text())["config"]), tmp_path)
-    assert results.bound[0] == pytest.approx(bounds[1].mean(), rel=1e-12)
-    assert float(rows["clairvoyant bound"]["delivered"]) == pytest.approx(bounds[1].mean(), rel=1e-5)
+    found = bounds.clairvoyant_bounds(CompareConfig.model_validate(json.loads(stored.read_text())["config"]), tmp_path)
+    assert results.bound[0] == pytest.approx(found[1].mean(), rel=1e-12)
+    assert float(rows["clairvoyant bound"]["delivered"]) == pytest.approx(found[1].mean(), rel=1e-5)
 
 
 def test_missing_or_foreign_summary_says_what_to_run(tmp_path):

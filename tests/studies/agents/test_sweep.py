@@ -199,6 +199,7 @@ def test_a_changed_reference_is_played_anew(copy):
         ({"entries": {"PPO": PPO | {"eval_lanes": 1}}}, "under 'common'"),
         ({"entries": {"../PPO": PPO}}, "letters"),
         ({"entries": {"thrifty": PPO}}, "different labels"),
+        ({"entries": {"P O": PPO, "P_O": PPO}}, "folder would be that of 'P O'"),
     ],
 )
 def test_mistakes_in_a_config_are_told_before_anything_runs(tmp_path, changes, hint, capsys):
