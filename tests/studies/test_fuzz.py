@@ -1,21 +1,64 @@
-"""The exact optimum on random problems: a sample of what ``python -m studies.fuzz`` tries."""
+"""Random inputs: a sample of what ``python -m studies.fuzz`` tries, and that it sees each kind of fault."""
 
-from coinfer_gym import solve_exact
-from studies import fuzz
+import numpy as np
+import pytest
+
+from coinfer_gym import InvalidInputError, solve_exact
+from studies.fuzz import __main__ as command
+from studies.fuzz import attempt, inputs, optimum
+
+MENDED = ("network", "trace", "configuration")
 
 
-def test_optimum_over_all_cuts_is_the_best_of_each_and_no_design_beats_it(capsys):
-    assert fuzz.main(["--problems", "300"]) == 0
-    counts = capsys.readouterr().out
-    assert counts.startswith("300 problems: ")
-    assert int(counts.split()[2]) > 200  # feasible ones
+def outcomes(kind, folder, seeds):
+    return [attempt.judge(inputs.KINDS[kind](np.random.default_rng(seed), folder)) for seed in seeds]
 
 
-def test_optimum_that_is_missed_is_reported(monkeypatch, capsys):
+def test_optimum_over_all_cuts_is_the_best_of_each_and_no_design_beats_it(tmp_path):
+    assert {outcome for outcome, _ in outcomes("optimum", tmp_path, range(300))} == {"accepted"}
+
+
+def test_optimum_that_is_missed_is_reported(monkeypatch, tmp_path):
     def shifted(problem, cut=None):
         found = solve_exact(problem, cut)
         return found if cut is not None else type(found)(**vars(found) | {"quality": 0.9 * found.quality})
 
-    monkeypatch.setattr(fuzz, "solve_exact", shifted)
-    assert fuzz.main(["--problems", "20"]) == 1
-    assert "a cut alone is better" in capsys.readouterr().out
+    monkeypatch.setattr(optimum, "solve_exact", shifted)
+    found = outcomes("optimum", tmp_path, range(20))
+    assert any(outcome == "silent" and "a cut alone is better" in text for outcome, text in found)
+
+
+@pytest.mark.parametrize("kind", MENDED)
+def test_inputs_end_in_a_clear_error_or_finite_numbers(kind, tmp_path):
+    if kind == "configuration":
+        pytest.importorskip("torch")
+    found = outcomes(kind, tmp_path, range(8))
+    assert {outcome for outcome, _ in found} <= set(attempt.GOOD), found
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("run", "refuse", "outcome"),
+    [
+        (lambda: None, False, "accepted"),
+        (lambda: None, True, "silent"),
+        (lambda: inputs.check({"delay_s": np.inf}), False, "silent"),
+        (lambda: fail(InvalidInputError("a", 1, "Give 2.")), True, "clear error"),
+        (lambda: fail(InvalidInputError("a", 1, "Give\n2.")), True, "traceback"),
+        (lambda: fail(InvalidInputError("a", 1, "Give 2." * 100)), True, "traceback"),
+        (lambda: fail(SystemExit(1)), True, "traceback"),
+    ],
+)
+def test_outcomes_are_told_apart(run, refuse, outcome):
+    assert attempt.judge(inputs.Try("", run, refuse))[0] == outcome
+
+
+def test_a_hang_is_one_fault_and_the_table_counts_it(monkeypatch, capsys):
+    monkeypatch.setattr(attempt, "_START", 0.0)  # no child answers at once
+    assert command.main(["--kinds", "trace", "--tries", "2"]) == 1
+    printed = capsys.readouterr().out
+    assert "trace 1:  -> hang: over 0 s" in printed
+    assert printed.splitlines()[-2].split()[1::2] == ["trace", "0", "0", "0", "2", "0"]

@@ -1,17 +1,12 @@
-"""Try the exact optimum on random problems far wider than any scenario: ``python -m studies.fuzz --problems 20000``."""
+"""Random problems far wider than any scenario, and what may be wrong with their exact optimum."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from coinfer_gym import InvalidInputError, solve_exact, solve_exact_batch
-from coinfer_gym.command import command
+from coinfer_gym import solve_exact, solve_exact_batch
 from coinfer_gym.laim.frontier import TOLERANCE
 from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor
 from coinfer_gym.laim.problem import QUALITIES, Problem, Solution
@@ -160,31 +155,3 @@ def faults(rng: np.random.Generator, problem: Problem) -> list[str]:
             if value > bound + ROUNDING and not is_rounding(problem, found.cut, bound, value):
                 wrong.append("a random design is better")
     return sorted(set(wrong))
-
-
-@command("studies.fuzz")
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status, 1 if an optimum is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m studies.fuzz", description="Try the optimum on random problems.")
-    parser.add_argument("--problems", type=int, default=20_000, help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="number of the first problem (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    counts: Counter[str] = Counter()
-    for seed in range(options.seed, options.seed + options.problems):
-        rng = np.random.default_rng(seed)
-        try:
-            problem = random_problem(rng)
-            wrong = faults(rng, problem)
-            counts["feasible" if solve_exact(problem).feasible else "infeasible"] += 1
-        except (InvalidInputError, ArithmeticError, ValueError) as error:
-            wrong = [f"{type(error).__name__}: {error}"]
-        counts.update(wrong)
-        if wrong:
-            counts["wrong"] += 1
-            print(f"problem {seed}: {'; '.join(wrong)}")
-    print(f"{options.problems} problems: " + ", ".join(f"{count} {name}" for name, count in counts.most_common()))
-    return 1 if counts["wrong"] else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
