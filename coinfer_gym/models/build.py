@@ -126,7 +126,7 @@ def workload_from_config(
     """
     try:
         with torch.device("meta"):
-            model = auto_class.from_config(config)
+            model = auto_class.from_config(config, trust_remote_code=False)
     except (ValueError, AttributeError, TypeError) as error:
         raise InvalidInputError(
             "config", type(config).__name__, f"Give a configuration of a model that transformers can build: {error}"

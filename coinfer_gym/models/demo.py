@@ -1,21 +1,25 @@
-"""Runs the two halves of a cut network in two processes over a loopback link, and compares delays with the model's.
+"""Runs the two halves of a cut network in two processes with a link between them, and compares delays with the model's.
 
 ``python -m coinfer_gym.models.demo``: the device process sends the activation to the server process at a given rate;
 its measured delays stand beside those of Lyu et al., eqs. 4, 6 and 8, with the workload of the same network.
+
+The link is a pair of connected sockets that the server process inherits. It has no address, so that no other process
+can connect to it.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -34,16 +38,19 @@ from coinfer_gym.models.split import check_cut, split
 from coinfer_gym.physics import compute_delay, upload_delay
 
 TINY = "tiny-bert"
-_ADDRESS = "127.0.0.1"
+
+_SLOWEST, _FASTEST = 1e3, 1e12  # bit/s
+_CHUNK_SECONDS = 0.001
 _TIMEOUT = 120.0  # s: a large network takes this long to load on a slow machine
-_CHUNK_SECONDS, _DEPTH_SECONDS = 0.001, 0.02
-_RECEIVED = b"\x06"
-_NUMBER = struct.Struct("<q")
+_LARGEST = 2**30  # bytes of a message
+
+_HEADER = struct.Struct("<cq")  # kind of the message, length of its body
+_READY, _CUT, _ACTIVATIONS, _ANSWER, _ERROR = b"r", b"c", b"a", b"w", b"e"
 _SECONDS = struct.Struct("<d")
 
 
 class LinkError(ConnectionError):
-    """The link to the server process broke, or never came about."""
+    """The link to the server process broke, or what came over it makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -81,42 +88,14 @@ class Comparison:
     deviation: float
 
 
-class TokenBucket:
-    """Shapes a sender to a rate: tokens of one bit arrive steadily, up to the bucket's depth, and each bit takes one.
-
-    Parameters
-    ----------
-    rate : float
-        In bit/s.
-    depth : float
-        Most tokens that wait; the bucket begins empty.
-    """
-
-    def __init__(self, rate: float, depth: float) -> None:
-        self.rate = rate
-        self.depth = depth
-        self._tokens = 0.0
-        self._last = time.perf_counter()
-
-    def take(self, bits: float) -> None:
-        """Wait until there are as many tokens, and take them."""
-        while True:
-            now = time.perf_counter()
-            self._tokens = min(self._tokens + (now - self._last) * self.rate, max(self.depth, bits))
-            self._last = now
-            if self._tokens >= bits:
-                self._tokens -= bits
-                return
-            time.sleep((bits - self._tokens) / self.rate)
-
-
 def send_shaped(link: socket.socket, data: bytes, rate: float) -> None:
-    """Send data at `rate` bit/s: the last byte leaves ``len(data) * 8 / rate`` seconds after the call."""
-    bucket = TokenBucket(rate, rate * _DEPTH_SECONDS)
+    """Send data at `rate` bit/s: no byte leaves sooner than the rate allows."""
+    start = time.perf_counter()
     chunk = max(1, int(rate * _CHUNK_SECONDS / 8))
-    for start in range(0, len(data), chunk):
-        piece = data[start : start + chunk]
-        bucket.take(8 * len(piece))
+    for first in range(0, len(data), chunk):
+        piece = data[first : first + chunk]
+        due = start + 8 * (first + len(piece)) / rate
+        time.sleep(max(0.0, due - time.perf_counter()))
         link.sendall(piece)
 
 
@@ -158,8 +137,8 @@ def compare(
     LinkError
         If the link to the server process fails.
     """
-    if not is_number(rate) or not rate > 0.0:
-        raise InvalidInputError("rate", rate, "Give a positive number of bit/s.")
+    if not is_number(rate) or not _SLOWEST <= rate <= _FASTEST:
+        raise InvalidInputError("rate", rate, f"Give a number of bit/s from {_SLOWEST:g} to {_FASTEST:g}.")
     if precision not in VALUE_BITS:
         raise InvalidInputError("precision", precision, f"Known are: {', '.join(VALUE_BITS)}.")
     check_positive("rounds", rounds)
@@ -191,11 +170,9 @@ class _DeviceEnd:
         front = split(model, cut).device
         last = cut == workload.cuts - 1
         if not last:
-            self.link.sendall(_NUMBER.pack(cut))
-            _receive(self.link, len(_RECEIVED))
+            _send(self.link, _CUT, str(cut).encode())
+            _receive(self.link, _READY)
         results = [self._task(front, last) for _ in range(rounds + 1)][1:]
-        if not last:
-            self.link.sendall(_NUMBER.pack(0))
         least = (min(column) for column in zip(*(astuple(delays) for delays, *_ in results), strict=True))
         _, message, answer = results[-1]
         modelled = _modelled(workload, cut, speed, self.rate)
@@ -211,13 +188,14 @@ class _DeviceEnd:
         if last:
             return Delays(computed - start, 0.0, 0.0, computed - start), b"", activations
         message = pack(activations, self.precision)
-        self.link.sendall(_NUMBER.pack(len(message)))
+        self.link.sendall(_HEADER.pack(_ACTIVATIONS, len(message)))
         sending = time.perf_counter()
         send_shaped(self.link, message, self.rate)
-        _receive(self.link, len(_RECEIVED))
+        _receive(self.link, _READY)
         sent = time.perf_counter()
-        (served,) = _SECONDS.unpack(_receive(self.link, _SECONDS.size))
-        answer = unpack(_receive_message(self.link))
+        reply = _receive(self.link, _ANSWER)
+        (served,) = _SECONDS.unpack_from(reply)
+        answer = unpack(reply[_SECONDS.size :])
         return Delays(computed - start, sent - sending, served, time.perf_counter() - start), message, answer
 
 
@@ -245,96 +223,111 @@ def _calibrate(
 
 @contextmanager
 def _server(model_name: str) -> Iterator[socket.socket]:
-    """Connection to a server process of its own, which ends with it."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, model_name), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        with socket.create_connection((_ADDRESS, _port(ours)), timeout=_TIMEOUT) as link:
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    """Link to a server process of its own, which ends with it."""
+    link, theirs = socket.socketpair()
+    with link:
+        with theirs:
+            _prepare(link)
+            context = multiprocessing.get_context("spawn")
+            process = context.Process(target=_serve, args=(theirs, model_name), daemon=True)
+            with _interrupts_ignored():
+                process.start()
+        try:
+            _receive(link, _READY)
             yield link
-    except OSError as error:
-        raise LinkError(
-            f"The link to the server process failed: {error!r}. Check that processes may "
-            "connect over the loopback interface, and that there is memory for two copies of the network."
-        ) from error
-    finally:
-        ours.close()
-        process.join(timeout=5.0)
-        if process.is_alive():
-            process.terminate()
-            process.join()
+        except OSError as error:
+            raise LinkError(f"The link to the server process failed: {error}.") from error
+        finally:
+            link.close()
+            process.join(timeout=5.0)
+            if process.is_alive():
+                process.terminate()
+                process.join()
 
 
-def _port(pipe: Connection) -> int:
-    if not pipe.poll(_TIMEOUT):
-        raise TimeoutError(f"the server process did not start within {_TIMEOUT:.0f} s")
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """A process that is started here is not told of Ctrl-C: it ends when this one hangs up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        port: int | str = pipe.recv()
-    except EOFError as error:
-        raise ConnectionError("the server process ended before it listened") from error
-    if isinstance(port, str):
-        raise ConnectionError(port)
-    return port
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
-def _serve(pipe: Connection, model_name: str) -> None:
+def _serve(link: socket.socket, model_name: str) -> None:
     """Server process: cuts as it is told, answers every message, ends when the device hangs up."""
     torch.set_num_threads(1)
-    try:
-        model = _load(model_name)
-        listener = socket.create_server((_ADDRESS, 0))
-    except Exception as error:  # the device's process tells the user, whatever it is
-        pipe.send(f"{type(error).__name__}: {error}")
-        return
-    with listener:
-        listener.settimeout(_TIMEOUT)
-        pipe.send(listener.getsockname()[1])
-        link, _ = listener.accept()
     with link:
+        _prepare(link)
+        try:
+            model, back = _load(model_name), nn.Module()
+            _send(link, _READY)
+            while message := _next_message(link):
+                kind, content = message
+                if kind == _CUT:
+                    back = split(model, int(content)).server
+                    _send(link, _READY)
+                elif kind == _ACTIVATIONS:
+                    _send(link, _READY)
+                    _send(link, _ANSWER, _answer(back, content))
+                else:
+                    raise LinkError(f"a message of the unknown kind {kind!r}")
+        except Exception as error:  # whatever it is, the device's process tells the user
+            with suppress(OSError):
+                _send(link, _ERROR, f"{type(error).__name__}: {error}".encode())
+
+
+def _prepare(link: socket.socket) -> None:
+    link.settimeout(_TIMEOUT)
+    if link.family == socket.AF_INET:  # Windows knows no other pairs
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while (cut := _receive_number(link)) is not None:
-            back = split(model, cut).server
-            link.sendall(_RECEIVED)
-            while length := _receive_number(link):
-                message = _receive(link, length)
-                link.sendall(_RECEIVED)
-                _answer(link, back, message)
 
 
-def _answer(link: socket.socket, back: nn.Module, message: bytes) -> None:
+def _answer(back: nn.Module, message: bytes) -> bytes:
     activations = unpack(message)
     start = time.perf_counter()
     with torch.no_grad():
         output = back(activations)
     served = time.perf_counter() - start
-    reply = pack({name: value for name, value in output.items() if isinstance(value, Tensor)})
-    link.sendall(_SECONDS.pack(served) + _NUMBER.pack(len(reply)) + reply)
+    return _SECONDS.pack(served) + pack({name: value for name, value in output.items() if isinstance(value, Tensor)})
 
 
-def _receive(link: socket.socket, length: int) -> bytes:
-    data = bytearray(length)
-    view = memoryview(data)
-    while view:
-        got = link.recv_into(view)
-        if got == 0:
-            raise ConnectionError("the other process hung up")
-        view = view[got:]
-    return bytes(data)
+def _send(link: socket.socket, kind: bytes, content: bytes = b"") -> None:
+    link.sendall(_HEADER.pack(kind, len(content)) + content)
 
 
-def _receive_number(link: socket.socket) -> int | None:
-    """Number, or None where the other process has hung up."""
-    try:
-        return int(_NUMBER.unpack(_receive(link, _NUMBER.size))[0])
-    except OSError:
+def _receive(link: socket.socket, kind: bytes) -> bytes:
+    """Content of the next message, which must be of this kind."""
+    found, content = _next_message(link) or (_ERROR, b"it ended")
+    if found != kind:
+        raise LinkError(content.decode(errors="replace") if found == _ERROR else f"a message of the kind {found!r}")
+    return content
+
+
+def _next_message(link: socket.socket) -> tuple[bytes, bytes] | None:
+    """Kind and content of a message, or None where the other process has hung up."""
+    first = link.recv(1)
+    if not first:
         return None
+    kind, length = _HEADER.unpack(first + _read(link, _HEADER.size - 1))
+    if not 0 <= length <= _LARGEST:
+        raise LinkError(f"a message of {length} bytes, where at most {_LARGEST} are taken")
+    return kind, _read(link, length)
 
 
-def _receive_message(link: socket.socket) -> bytes:
-    return _receive(link, int(_NUMBER.unpack(_receive(link, _NUMBER.size))[0]))
+def _read(link: socket.socket, length: int) -> bytes:
+    """So many bytes; memory is taken as they come, not as they are announced."""
+    data = bytearray()
+    while len(data) < length:
+        piece = link.recv(min(length - len(data), 1 << 20))
+        if not piece:
+            raise LinkError("the other process hung up in the middle of a message")
+        data += piece
+    return bytes(data)
 
 
 def _load(model_name: str) -> PreTrainedModel:

@@ -65,10 +65,14 @@ def load_model(
         raise InvalidInputError("model", str(name_or_folder), _remedy(source, download))
     auto_class: Any = getattr(transformers, "AutoModel" if head is None else HEADS[head])
     try:
-        # Only safetensors: the older format is a pickle, which can run code.
+        # Neither code of the checkpoint nor a pickle, the older format of weights, which can run code, too.
         with _quiet():
             model, report = auto_class.from_pretrained(
-                source, local_files_only=not download, use_safetensors=True, output_loading_info=True
+                source,
+                local_files_only=not download,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
             )
     except OSError as error:
         raise InvalidInputError("model", str(name_or_folder), _remedy(source, download)) from error
@@ -106,7 +110,9 @@ def load_tokenizer(name_or_folder: str | Path, *, download: bool = False) -> Any
         # The library would make up a tokenizer that knows no word.
         raise InvalidInputError("tokenizer", str(name_or_folder), "The folder must hold its tokenizer.json.")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=not download)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            source, local_files_only=not download, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise InvalidInputError(
             "tokenizer", str(name_or_folder), f"Give a network with its tokenizer.json: {_first_line(error)}"

@@ -113,3 +113,18 @@ def test_damaged_weights_are_one_clear_error(folder: Path, tmp_path: Path, lengt
 def test_a_folder_without_a_tokenizer_is_refused(folder: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"must hold its tokenizer\.json"):
         load_tokenizer(folder)
+
+
+def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    auto_map = {"AutoConfig": "code.Config", "AutoModel": "code.Model", "AutoTokenizer": ["code.Tokenizer", None]}
+    (other / "config.json").write_text(json.dumps({"model_type": "of-its-own", "auto_map": auto_map}))
+    (other / "tokenizer_config.json").write_text(json.dumps({"auto_map": auto_map}))
+    (other / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr("builtins.input", lambda _question: "y")  # transformers asks on a terminal
+    for load_it in (load_model, load_tokenizer):
+        with pytest.raises(InvalidInputError, match="custom code"):
+            load_it(other)
+    assert not (tmp_path / "ran").exists()
