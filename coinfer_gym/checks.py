@@ -1,4 +1,4 @@
-"""Checks of what comes from outside: numbers, keys of a mapping."""
+"""Checks of what comes from outside: numbers, texts, keys of a mapping."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 LONGEST = 200
 """Characters of a value that an error shows at most."""
@@ -16,7 +17,7 @@ _REPR.maxstring = _REPR.maxother = LONGEST
 
 
 class InvalidInputError(ValueError):
-    """A value from outside (a file, a keyword, a call) that cannot be used.
+    """A value from outside (a file, a keyword, a call) that cannot be used. The message is one line.
 
     Parameters
     ----------
@@ -29,19 +30,50 @@ class InvalidInputError(ValueError):
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        shown = _REPR.repr(value)
-        shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
-        super().__init__(f"{field}: got {shown}. {remedy}")
+        super().__init__(f"{_ends(field, 110)}: got {_shown(value)}. {_ends(remedy, 280)}")
         self.field = field
         self.value = value
         self.remedy = remedy
 
-    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[str, object, str]]:
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[Any, ...]]:
         return type(self), (self.field, self.value, self.remedy)
 
 
+class UnknownKeywordError(InvalidInputError, TypeError):
+    """A keyword that nothing takes. It is also a TypeError, which libraries expect of an unknown keyword.
+
+    Parameters
+    ----------
+    keyword : str
+    remedy : str
+    """
+
+    def __init__(self, keyword: str, remedy: str) -> None:
+        super().__init__(keyword, keyword, remedy)
+        self.args = (f"unexpected keyword argument {_shown(keyword)}. {_ends(remedy, 280)}",)
+
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[Any, ...]]:
+        return type(self), (self.field, self.remedy)
+
+
+def _shown(value: object) -> str:
+    """The value in one line of bounded length."""
+    try:
+        text = _REPR.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        text = f"a {type(value).__name__} too long to write"
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _ends(text: str, longest: int) -> str:
+    """A text in one line; of a long one its two ends."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-longest // 2 :]}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Sentence that names the known word closest to `word`, or all of them.
+    """Sentence that names the known word closest to `word`, or else all of them if they are few.
 
     Parameters
     ----------
@@ -57,4 +89,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     choices = sorted(known)
     close = difflib.get_close_matches(word[:LONGEST], choices, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known are: {', '.join(choices)}."
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    named = ", ".join(choices)
+    return f"Known are: {named if len(named) < LONGEST // 2 else f'{named[: LONGEST // 2]}... ({len(choices)})'}."

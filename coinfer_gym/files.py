@@ -26,6 +26,9 @@ PACKAGES = (
     *("safetensors", "scikit-learn", "torch", "transformers"),
 )
 
+LARGEST_FILE = 64_000_000
+"""Largest file that is read, in bytes."""
+
 LARGEST_YAML = 1_000_000
 """Longest YAML text that is read, in characters."""
 
@@ -38,50 +41,63 @@ def shipped_names(folder: Traversable, suffix: str) -> list[str]:
     return sorted(file.name.removesuffix(suffix) for file in folder.iterdir() if file.name.endswith(suffix))
 
 
+def is_path(source: object) -> bool:
+    """Whether this means a file and not a name: a `Path`, or text with a folder or a suffix, as ``sub/net.txt``."""
+    if not isinstance(source, str):
+        return isinstance(source, os.PathLike)
+    return os.path.dirname(source) != "" or os.path.splitext(source)[1] != ""
+
+
 def find_file(source: str | Path, field: str, folder: Traversable, suffix: str) -> Traversable:
     """Find a file of the package by its name, or your own file by its path.
 
     Parameters
     ----------
     source : str or Path
-        Name of a file in `folder` without its suffix, or a path that ends in `suffix`.
+        Name of a file in `folder` without its suffix, or the path of your own, see `is_path`.
     field : str
         Kind of the file in error messages, such as ``"workload"``.
     folder : Traversable
         Folder in the package, from `importlib.resources.files`.
     suffix : str
-        ``".yaml"``, which also allows ``".yml"``, or ``".json"``.
+        Suffix of the files in `folder`.
 
     Raises
     ------
     InvalidInputError
         If the package ships no such file.
     """
-    name = str(source)
-    if name.endswith((suffix, ".yml") if suffix == ".yaml" else suffix):
-        return Path(name)
+    if is_path(source):
+        return Path(source)
     known = shipped_names(folder, suffix)
-    if name not in known:
-        raise InvalidInputError(field, name, f"{nearest(name, known)} A file of your own ends in {suffix}.")
-    return folder.joinpath(f"{name}{suffix}")
+    if source not in known:
+        hint = nearest(str(source), known)
+        raise InvalidInputError(field, source, f"{hint} A file of your own has a suffix, as my{suffix}.")
+    return folder.joinpath(f"{source}{suffix}")
 
 
 def read_text(path: Traversable, field: str) -> str:
-    """Text of a file in UTF-8.
+    """Text of a file in UTF-8, with or without a byte order mark.
 
     Raises
     ------
     InvalidInputError
-        If there is no such file, it cannot be read, or it is in another encoding.
+        If there is no such file, it cannot be read, it is larger than `LARGEST_FILE`, or it is in another encoding.
     """
-    if not path.is_file():
-        raise InvalidInputError(field, str(path), "There is no such file.")
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(field, str(path), "The file must be text in UTF-8.") from error
+        if not path.is_file():  # as a pipe or a device, which could be read without end
+            cause = "This is a folder, not a file." if path.is_dir() else "There is no such file."
+            raise InvalidInputError(field, str(path), cause)
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise InvalidInputError(field, str(path), f"The file cannot be read: {error.strerror}.") from error
+    if len(content) > LARGEST_FILE:
+        raise InvalidInputError(field, str(path), f"The file must be smaller than {LARGEST_FILE:,} bytes.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(field, str(path), "The file must be text in UTF-8.") from error
 
 
 def read_json(path: Traversable, field: str) -> Any:
@@ -92,9 +108,10 @@ def read_json(path: Traversable, field: str) -> Any:
     InvalidInputError
         If `read_text` cannot read it, or it is not valid JSON.
     """
+    text = read_text(path, field)
     try:
-        return json.loads(read_text(path, field))
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # a ValueError also of a whole number with thousands of digits
         raise InvalidInputError(field, str(path), f"The file is not valid JSON: {error}.") from error
 
 
@@ -285,10 +302,19 @@ def csv_text(rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def read_csv(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV file with a header, every value as text."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def read_csv(path: Path, field: str = "file") -> list[dict[str, Any]]:
+    """Rows of a CSV file with a header, every value as text.
+
+    Raises
+    ------
+    InvalidInputError
+        If `read_text` cannot read it, or it is not valid CSV.
+    """
+    text = read_text(path, field)
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise InvalidInputError(field, str(path), f"The file is not valid CSV: {error}.") from error
 
 
 def versions() -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from coinfer_gym._compile import kernel
 
 __all__ = [
     "compute_delay",
     "compute_energy",
+    "from_db",
     "path_gain",
     "power_at",
     "rate_of_snr",
@@ -17,6 +19,11 @@ __all__ = [
     "upload_delay",
     "upload_energy",
 ]
+
+
+def from_db(level_db: Any) -> Any:
+    """Power ratio of a level in dB, ``10^(L / 10)``; numbers and arrays. Compiled code wraps it by `kernel`."""
+    return 10.0 ** (level_db / 10.0)
 
 
 @kernel

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, cast, get_args
 
 import pydantic
 from pydantic import Field, model_validator
 
-from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import read_yaml
+from coinfer_gym.checks import is_number
+from coinfer_gym.errors import InvalidInputError, UnknownKeywordError, nearest
+from coinfer_gym.files import is_path, read_yaml
 
 __all__ = [
     "Shipped",
@@ -26,20 +28,24 @@ __all__ = [
 ]
 
 
-def number(
-    symbol: str,
-    unit: str,
-    text: str,
-    *,
-    low: float | None = None,
-    above: float | None = None,
-    high: float | None = None,
-) -> Any:
+def number(symbol: str, unit: str, text: str, low: float, high: float) -> Any:
     """Field of a number. Its symbol, unit, meaning and range are used in checks, errors and the documentation."""
-    return Field(description=text, ge=low, gt=above, le=high, json_schema_extra={"symbol": symbol, "unit": unit})
+    return Field(description=text, ge=low, le=high, json_schema_extra={"symbol": symbol, "unit": unit})
 
 
 Range = tuple[float, float]
+"""Ends of a range that a budget is drawn from."""
+
+_TRACES = {"channel": ("channel_trace", "channel_trace_column"), "arrivals": ("arrival_trace",)}
+"""Fields that are read only where ``channel`` or ``arrivals`` is ``"trace"``."""
+
+_MOST_PHASES = 1e6
+"""Changes between the calm state and the burst in an episode, on average: more of them take seconds to draw."""
+
+_DEEPEST = 32
+"""Files that can extend one another in a chain."""
+
+_PAGE = "https://coinfer-gym.github.io/coinfer-gym/scenarios/"
 
 _Model = TypeVar("_Model", bound="WorldScenario")
 
@@ -58,80 +64,100 @@ class WorldScenario(pydantic.BaseModel, ABC):
     description: str = Field("", description="what the scenario represents")
 
     # the link
-    bandwidth: Annotated[float, number("B", "Hz", "uplink bandwidth", above=0)]
-    noise_density: Annotated[float, number("N0", "W/Hz", "noise power density at the receiver", above=0)]
-    power_min: Annotated[float, number("P_min", "W", "lowest transmit power", above=0)]
-    power_max: Annotated[float, number("P_max", "W", "highest transmit power", above=0)]
+    bandwidth: Annotated[float, number("B", "Hz", "uplink bandwidth", 1.0, 1e12)]
+    noise_density: Annotated[float, number("N0", "W/Hz", "noise power density at the receiver", 1e-30, 1.0)]
+    power_min: Annotated[float, number("P_min", "W", "lowest transmit power", 1e-9, 1e6)]
+    power_max: Annotated[float, number("P_max", "W", "highest transmit power", 1e-9, 1e6)]
 
     # device and server
-    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "device's throughput", above=0)]
-    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "server's throughput", above=0)]
-    frequency_device_min: Annotated[float, number("f_d,min", "Hz", "lowest clock of the device", above=0)]
-    frequency_device_max: Annotated[float, number("f_d,max", "Hz", "highest clock of the device", above=0)]
-    pue_device: Annotated[float, number("eta_d", "1", "power usage effectiveness of the device", low=1)] = 1.0
-    pue_server: Annotated[float, number("eta_s", "1", "power usage effectiveness of the server", low=1)] = 1.5
-    kappa_device: Annotated[float, number("kappa_d", "W/Hz^3", "power coefficient of the device", above=0)]
-    kappa_server: Annotated[float, number("kappa_s", "W/Hz^3", "power coefficient of the server", above=0)]
+    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "device's throughput", 1e-6, 1e15)]
+    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "server's throughput", 1e-6, 1e15)]
+    frequency_device_min: Annotated[float, number("f_d,min", "Hz", "lowest clock of the device", 1.0, 1e15)]
+    frequency_device_max: Annotated[float, number("f_d,max", "Hz", "highest clock of the device", 1.0, 1e15)]
+    pue_device: Annotated[float, number("eta_d", "1", "power usage effectiveness of the device", 1.0, 100.0)] = 1.0
+    pue_server: Annotated[float, number("eta_s", "1", "power usage effectiveness of the server", 1.0, 100.0)] = 1.5
+    kappa_device: Annotated[float, number("kappa_d", "W/Hz^3", "power coefficient of the device", 1e-40, 1.0)]
+    kappa_server: Annotated[float, number("kappa_s", "W/Hz^3", "power coefficient of the server", 1e-40, 1.0)]
 
     # budgets of a task, fixed or drawn once per episode
-    delay_budget: Annotated[float, number("T0", "s", "delay budget of a task", above=0)]
-    energy_budget: Annotated[float, number("E0", "J", "energy budget of a task", above=0)]
+    delay_budget: Annotated[float, number("T0", "s", "delay budget of a task", 1e-6, 1e5)]
+    energy_budget: Annotated[float, number("E0", "J", "energy budget of a task", 1e-12, 1e12)]
     delay_budget_range: Range | None = Field(None, description="T0 drawn log-uniformly per episode, in s")
     energy_budget_range: Range | None = Field(None, description="E0 drawn log-uniformly per episode, in J")
 
     # the channel
     channel: Literal["fading", "constant", "trace"] = Field("fading", description="how the gain changes")
-    reference_gain_db: Annotated[float, number("g0", "dB", "gain at 1 m", low=-200, high=0)] = -40.0
-    path_loss_exponent: Annotated[float, number("alpha", "1", "path-loss exponent", low=0, high=8)] = 3.0
-    distance: Annotated[float, number("d", "m", "distance between device and server", low=1)] = 100.0
-    block_duration: Annotated[float, number("dt", "s", "coherence block of constant gain", above=0)] = 0.1
-    shadowing_db: Annotated[float, number("sigma", "dB", "deviation of log-normal shadowing", low=0, high=30)] = 0.0
-    shadowing_time: Annotated[float, number("T_s", "s", "time until its correlation falls to 1/e", above=0)] = 10.0
-    rician_factor: Annotated[float, number("K", "1", "line-of-sight to scattered power; 0 is Rayleigh", low=0)] = 0.0
-    doppler: Annotated[float, number("f_D", "Hz", "Doppler spread; 0 freezes the fading", low=0)] = 1.0
+    reference_gain_db: Annotated[float, number("g0", "dB", "gain at 1 m", -200.0, 0.0)] = -40.0
+    path_loss_exponent: Annotated[float, number("alpha", "1", "path-loss exponent", 0.0, 8.0)] = 3.0
+    distance: Annotated[float, number("d", "m", "distance between device and server", 1.0, 1e9)] = 100.0
+    block_duration: Annotated[float, number("dt", "s", "coherence block of constant gain", 1e-6, 1e6)] = 0.1
+    shadowing_db: Annotated[float, number("sigma", "dB", "deviation of log-normal shadowing", 0.0, 30.0)] = 0.0
+    shadowing_time: Annotated[float, number("T_s", "s", "time until its correlation falls to 1/e", 1e-6, 1e9)] = 10.0
+    rician_factor: Annotated[float, number("K", "1", "line-of-sight to scattered power; 0 is Rayleigh", 0.0, 1e6)] = 0.0
+    doppler: Annotated[float, number("f_D", "Hz", "Doppler spread; 0 freezes the fading", 0.0, 1e6)] = 1.0
     channel_trace: str | None = Field(None, description="CSV with time_s and gain_db, snr_db or throughput_mbps")
-    csi_delay: Annotated[float, number("", "s", "age of the observed gain", low=0)] = 0.0
-    csi_noise_db: Annotated[float, number("", "dB", "standard error of the observed gain", low=0, high=30)] = 0.0
+    channel_trace_column: Literal["gain_db", "snr_db", "throughput_mbps"] | None = Field(
+        None, description="column that is read; default: the first of these three that the file has"
+    )
+    csi_delay: Annotated[float, number("", "s", "age of the observed gain", 0.0, 1e6)] = 0.0
+    csi_noise_db: Annotated[float, number("", "dB", "standard error of the observed gain", 0.0, 30.0)] = 0.0
 
     # tasks and their queue
     arrivals: Literal["one_at_a_time", "poisson", "mmpp", "periodic", "trace"] = Field(
         "poisson", description="how tasks arrive; one_at_a_time: a task is always waiting"
     )
-    arrival_rate: Annotated[float, number("", "1/s", "mean arrival rate; of mmpp in the calm state", above=0)] = 1.0
-    burst_rate: Annotated[float, number("", "1/s", "mmpp: arrival rate in a burst", above=0)] = 1.0
-    calm_duration: Annotated[float, number("", "s", "mmpp: mean duration of the calm state", above=0)] = 10.0
-    burst_duration: Annotated[float, number("", "s", "mmpp: mean duration of a burst", above=0)] = 10.0
+    arrival_rate: Annotated[float, number("", "1/s", "mean arrival rate; of mmpp in the calm state", 1e-6, 1e9)] = 1.0
+    burst_rate: Annotated[float, number("", "1/s", "mmpp: arrival rate in a burst", 1e-6, 1e9)] = 1.0
+    calm_duration: Annotated[float, number("", "s", "mmpp: mean duration of the calm state", 1e-6, 1e9)] = 10.0
+    burst_duration: Annotated[float, number("", "s", "mmpp: mean duration of a burst", 1e-6, 1e9)] = 10.0
     arrival_trace: str | None = Field(None, description="CSV with time_s, one row per arrival")
-    tasks: int = Field(200, ge=1, le=100_000, description="tasks of an episode")
-    queue_capacity: int = Field(10, ge=1, le=64, description="tasks that can wait; further ones are lost")
-    patience: Annotated[float, number("", "T0", "age at which a task in service is abandoned", low=1, high=100)] = 2.0
+    tasks: Annotated[int, number("", "1", "tasks of an episode", 1, 100_000)] = 200
+    queue_capacity: Annotated[int, number("", "1", "tasks that can wait; further ones are lost", 1, 64)] = 10
+    patience: Annotated[float, number("", "T0", "age at which a task in service is abandoned", 1.0, 100.0)] = 2.0
 
     intensity_time: Annotated[
-        float, number("", "s", "time constant of the observed estimate of the arrival rate", above=0)
+        float, number("", "s", "time constant of the observed estimate of the arrival rate", 1e-6, 1e9)
     ] = 4.0
 
     # the battery of the device
-    battery_capacity: Annotated[float | None, number("", "J", "battery; none: mains power", above=0)] = None
-    battery_initial: Annotated[float, number("", "1", "charge at reset, as a share", low=0, high=1)] = 1.0
-    harvest_power: Annotated[float, number("", "W", "power that recharges the battery", low=0)] = 0.0
+    battery_capacity: Annotated[float | None, number("", "J", "battery; none: mains power", 1e-9, 1e12)] = None
+    battery_initial: Annotated[float, number("", "1", "charge at reset, as a share", 0.0, 1.0)] = 1.0
+    harvest_power: Annotated[float, number("", "W", "power that recharges the battery", 0.0, 1e9)] = 0.0
 
     # the reward
-    weight_delay: Annotated[float, number("w_T", "1", "price of a relative excess in delay", low=0)] = 1.0
-    weight_energy: Annotated[float, number("w_E", "1", "price of a relative excess in energy", low=0)] = 1.0
-    weight_drop: Annotated[float, number("w_drop", "1", "price of a task that is lost", low=0)] = 1.0
+    weight_delay: Annotated[float, number("w_T", "1", "price of a relative excess in delay", 0.0, 1e6)] = 1.0
+    weight_energy: Annotated[float, number("w_E", "1", "price of a relative excess in energy", 0.0, 1e6)] = 1.0
+    weight_drop: Annotated[float, number("w_drop", "1", "price of a task that is lost", 0.0, 1e6)] = 1.0
 
     @model_validator(mode="after")
     def _check_world(self) -> Self:
         check_bounds(self, "power")
         check_bounds(self, "frequency_device")
         for name in ("delay_budget_range", "energy_budget_range"):
+            low, high = _limits(type(self), name)
             pair = getattr(self, name)
-            if pair is not None and not 0.0 < pair[0] <= pair[1]:
-                raise InvalidInputError(name, pair, "Give [low, high] with 0 < low <= high.")
-        for switch, path in (("channel", "channel_trace"), ("arrivals", "arrival_trace")):
-            if getattr(self, switch) == "trace" and getattr(self, path) is None:
-                raise InvalidInputError(path, None, f"{switch} is 'trace': give the path of a CSV file.")
+            if pair is not None and not low <= pair[0] <= pair[1] <= high:
+                raise InvalidInputError(name, pair, _remedy(type(self), name))
+        for switch, names in _TRACES.items():
+            for name in names:
+                if getattr(self, switch) != "trace" and getattr(self, name) is not None:
+                    remedy = f"It is read only with {switch}='trace': add that, or leave {name} out."
+                    raise InvalidInputError(name, getattr(self, name), remedy)
+            if getattr(self, switch) == "trace" and getattr(self, names[0]) is None:
+                raise InvalidInputError(names[0], None, f"{switch} is 'trace': give the path of a CSV file.")
+        self._check_phases()
         return self
+
+    def _check_phases(self) -> None:
+        """Refuse bursts that come and go so fast that drawing them would not end."""
+        tasks_of_cycle = self.calm_duration * self.arrival_rate + self.burst_duration * self.burst_rate
+        if self.arrivals == "mmpp" and 2.0 * self.tasks > _MOST_PHASES * tasks_of_cycle:
+            name = "calm_duration" if self.calm_duration <= self.burst_duration else "burst_duration"
+            remedy = (
+                f"Calm and burst bring {tasks_of_cycle:.3g} tasks on average, too few to draw {self.tasks}: at least "
+                f"{2.0 * self.tasks / _MOST_PHASES:.3g} are needed. Raise the durations (s) or the rates (1/s)."
+            )
+            raise InvalidInputError(name, getattr(self, name), remedy)
 
     @property
     @abstractmethod
@@ -207,18 +233,21 @@ def read_model(
     InvalidInputError
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
-    if isinstance(source, Mapping):
-        origin, data = "scenario", dict(source)
-    else:
-        origin, data = _read(str(source), shipped, model.file_fields)
-    data |= overrides
+    origin, data = _read(source, shipped, model)
     fields = {info.alias or name: name for name, info in model.model_fields.items()}
     for key in data:
         if key not in fields:
-            raise InvalidInputError(f"{origin}: key", key, nearest(str(key), fields))
+            raise InvalidInputError(f"{origin}: key", key, _hint(key, fields))
+    for key in overrides:
+        if key not in fields:
+            raise UnknownKeywordError(key, _KEYWORDS.get(key) or _hint(key, fields))
+    data = _merge(data, overrides)
     for key, value in data.items():
-        if isinstance(value, bool):  # no field is one; YAML makes them of on, off, yes and no
-            raise InvalidInputError(f"{origin}: {key}", value, "Give a number or a word.")
+        if key in model.file_fields and isinstance(value, os.PathLike):
+            data[key] = value = _path_text(value)
+        numbers = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        if _is_numeric(model, fields[key]) and not all(map(is_number, numbers)):  # pydantic takes True and "5" for some
+            raise InvalidInputError(f"{origin}: {key}", value, _remedy(model, fields[key]))
     try:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
@@ -226,33 +255,119 @@ def read_model(
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, InvalidInputError):
             raise cause from error
-        name = ".".join(str(part) for part in first["loc"])
-        value = None if first["type"] == "missing" else first["input"]
-        raise InvalidInputError(f"{origin}: {name}", value, f"{first['msg']}.") from error
+        key = str(first["loc"][0])
+        value = None if first["type"] == "missing" else data[key]
+        raise InvalidInputError(f"{origin}: {key}", value, _remedy(model, fields[key], value)) from error
 
 
-def _read(source: str, shipped: Shipped, file_fields: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """Name for errors and content of a scenario. Paths in a file are relative to its folder."""
-    origin = f"scenario {source!r}"
+_KEYWORDS = {
+    "max_episode_steps": "An episode ends with its tasks: give tasks=..., or make_vec(..., vectorization_mode='sync')."
+}
+"""What to give instead of keywords that other environments know."""
+
+
+def _hint(key: object, fields: Mapping[str, str]) -> str:
+    return f"{nearest(str(key), fields)} All fields: {_PAGE}"
+
+
+def _is_numeric(model: type[WorldScenario], name: str) -> bool:
+    return model.model_fields[name.removesuffix("_range")].json_schema_extra is not None
+
+
+def _limits(model: type[WorldScenario], name: str) -> tuple[float, float]:
+    """Least and largest value of a field of a number, or of both ends of a range."""
+    limits = model.model_fields[name.removesuffix("_range")].metadata
+    least = next(limit.ge for limit in limits if hasattr(limit, "ge"))
+    largest = next(limit.le for limit in limits if hasattr(limit, "le"))
+    return least, largest
+
+
+def _remedy(model: type[WorldScenario], name: str, value: object = None) -> str:
+    """What a field can be, for errors."""
+    info = model.model_fields[name]
+    if _is_numeric(model, name):
+        low, high = _limits(model, name)
+        unit = cast(dict[str, str], model.model_fields[name.removesuffix("_range")].json_schema_extra)["unit"]
+        span = f"from {low:g} to {high:g}{'' if unit == '1' else f' {unit}'}"
+        if name.endswith("_range"):
+            return f"Give [low, high] with low <= high, both {span}."
+        return f"Give a {'whole ' if info.annotation is int else ''}number {span}."
+    literals = [choice for part in (info.annotation, *get_args(info.annotation)) for choice in get_args(part)]
+    choices = [choice for choice in literals if isinstance(choice, str)]
+    return nearest(str(value), choices) if choices else "Give text."
+
+
+def _read(source: object, shipped: Shipped, model: type[WorldScenario]) -> tuple[str, dict[str, Any]]:
+    """Name for errors and fields of a scenario."""
+    if isinstance(source, Mapping):
+        return "scenario", dict(source)
+    if isinstance(source, WorldScenario):
+        remedy = "Give its fields, which env.spec can write: scenario=scenario.model_dump(mode='json', by_alias=True)."
+        raise InvalidInputError("scenario", f"a {type(source).__name__}", remedy)
+    if not isinstance(source, (str, os.PathLike)):
+        raise InvalidInputError("scenario", source, "Give a name, the path of a YAML file, or a mapping of fields.")
+    origin = f"scenario {os.fspath(source)!r}"
     if source in shipped.names():
-        return origin, shipped.read(source)
-    if not source.endswith((".yaml", ".yml")):
-        hint = nearest(source, shipped.names())
-        raise InvalidInputError("scenario", source, f"{hint} A file of your own ends in .yaml.")
-    data = read_extended(Path(source), source, shipped)
+        return origin, shipped.read(str(source))
+    if not is_path(source):
+        raise InvalidInputError(
+            "scenario", source, f"{nearest(str(source), shipped.names())} A file of your own has a suffix, as my.yaml."
+        )
+    return origin, read_extended(Path(source), shipped, model.file_fields)
+
+
+def read_extended(
+    path: Traversable, shipped: Shipped, file_fields: tuple[str, ...], within: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Fields of a YAML file over those of the scenario that it extends; paths in a file count from its folder.
+
+    Parameters
+    ----------
+    path : Path or Traversable
+    shipped : Shipped
+        The scenarios that a file can extend by name.
+    file_fields : tuple of str
+        Keys whose value can be a path.
+    within : tuple of str
+        The files that extend this one.
+
+    Raises
+    ------
+    InvalidInputError
+        If a file cannot be read, or the files extend one another in a circle.
+    """
+    data, folder = read_yaml(path, "scenario"), os.path.dirname(str(path))
     for key in file_fields:
         value = data.get(key)
-        if isinstance(value, str) and value.endswith((".yaml", ".yml", ".csv", ".json")):
-            data[key] = str(Path(source).parent / value)  # an absolute path stays as it is
-    return origin, data
-
-
-def read_extended(path: Traversable, source: str, shipped: Shipped) -> dict[str, Any]:
-    """Fields of a YAML file, together with those of the shipped scenario that it extends."""
-    data = read_yaml(path, "scenario")
+        if isinstance(value, str) and (key.endswith("_trace") or is_path(value)):
+            data[key] = os.path.join(folder, value)  # an absolute path stays as it is
     if "extends" not in data:
         return data
-    base = data.pop("extends")
-    if base not in shipped.names():
-        raise InvalidInputError(f"scenario {source!r}: extends", base, nearest(str(base), shipped.names()))
-    return shipped.read(base) | data
+    base, field, within = (
+        data.pop("extends"),
+        f"scenario {str(path)!r}: extends",
+        (*within, os.path.realpath(str(path))),
+    )
+    if base in shipped.names():
+        return _merge(shipped.read(base), data)
+    if not (isinstance(base, str) and is_path(base)):
+        raise InvalidInputError(field, base, f"{nearest(str(base), shipped.names())} Or give the path of a file.")
+    file = os.path.join(folder, base)
+    if os.path.realpath(file) in within or len(within) == _DEEPEST:
+        raise InvalidInputError(field, base, f"The files extend one another in a circle, or more than {_DEEPEST} deep.")
+    return _merge(read_extended(Path(file), shipped, file_fields, within), data)
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with changes; a channel or arrivals that are no longer a trace lose the file they came from."""
+    merged = {**base, **changes}
+    for switch, names in _TRACES.items():
+        if switch in changes and changes[switch] != "trace":
+            merged |= {name: None for name in names if name in base and name not in changes}
+    return merged
+
+
+def _path_text(path: os.PathLike[str]) -> str:
+    """A path as text that is not taken for the name of something shipped."""
+    text = os.fspath(path)
+    return text if is_path(text) else os.path.join(os.curdir, text)

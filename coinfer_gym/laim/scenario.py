@@ -35,20 +35,20 @@ class Scenario(WorldScenario):
 
     # the network and what its pruning costs
     workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
-    input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; default: the workload's", above=0)] = None
-    parameter_bits: Annotated[float, number("b", "bit", "bits per stored parameter", above=0, high=64)] = 32.0
+    input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; default: the workload's", 1.0, 1e15)] = None
+    parameter_bits: Annotated[float, number("b", "bit", "bits per stored parameter", 0.01, 64.0)] = 32.0
     quality: str = Field("rate_distortion", description="quality in the reward")
     norm: str = Field("l1", description="norm of the rate-distortion bound")
     quality_scale: str = Field("", description="log, linear, or empty for the default of the quality")
     predictor_name: str | None = Field(
         None, description="quality 'accuracy': shipped predictor or path of a JSON file", alias="predictor"
     )
-    retained_device_min: Annotated[float, number("rho_min", "1", "least ratio on the device", above=0, high=1)] = 0.05
-    retained_server_min: Annotated[float, number("rho_min", "1", "least ratio on the server", above=0, high=1)] = 0.05
+    retained_device_min: Annotated[float, number("rho_min", "1", "least ratio on the device", 1e-6, 1.0)] = 0.05
+    retained_server_min: Annotated[float, number("rho_min", "1", "least ratio on the server", 1e-6, 1.0)] = 0.05
 
     # the server, whose clock is chosen too
-    frequency_server_min: Annotated[float, number("f_s,min", "Hz", "lowest clock of the server", above=0)]
-    frequency_server_max: Annotated[float, number("f_s,max", "Hz", "highest clock of the server", above=0)]
+    frequency_server_min: Annotated[float, number("f_s,min", "Hz", "lowest clock of the server", 1.0, 1e15)]
+    frequency_server_max: Annotated[float, number("f_s,max", "Hz", "highest clock of the server", 1.0, 1e15)]
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
@@ -144,4 +144,4 @@ class _ShippedFiles:
         return shipped_names(_FOLDER, ".yaml")
 
     def read(self, name: str) -> dict[str, Any]:
-        return read_extended(_FOLDER / f"{name}.yaml", name, self)
+        return read_extended(_FOLDER / f"{name}.yaml", self, Scenario.file_fields)

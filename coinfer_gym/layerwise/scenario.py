@@ -42,15 +42,15 @@ class LayerwiseScenario(WorldScenario):
     # the network and its accuracy
     network_name: str = Field(description="shipped network or path of a YAML file", alias="network")
     predictor_name: str = Field(description="shipped accuracy predictor or path of a JSON file", alias="predictor")
-    accuracy_loss: Annotated[float, number("", "1", "largest allowed loss of predicted accuracy", low=0, high=1)] = 0.02
-    retained_min: Annotated[float, number("rho_min", "1", "least retained ratio of a group", above=0, high=1)] = 0.1
-    input_value_bits: Annotated[float, number("", "bit", "size of a value of the image", above=0)] = 32.0
-    feature_value_bits: Annotated[float, number("", "bit", "size of a value of a feature", above=0)] = 32.0
+    accuracy_loss: Annotated[float, number("", "1", "largest allowed loss of predicted accuracy", 0.0, 1.0)] = 0.02
+    retained_min: Annotated[float, number("rho_min", "1", "least retained ratio of a group", 1e-6, 1.0)] = 0.1
+    input_value_bits: Annotated[float, number("", "bit", "size of a value of the image", 0.01, 64.0)] = 32.0
+    feature_value_bits: Annotated[float, number("", "bit", "size of a value of a feature", 0.01, 64.0)] = 32.0
 
-    frequency_server: Annotated[float, number("f_s", "Hz", "clock of the server", above=0)]
+    frequency_server: Annotated[float, number("f_s", "Hz", "clock of the server", 1.0, 1e15)]
 
     # the reward
-    weight_accuracy: Annotated[float, number("w_A", "1", "price of a relative shortfall in accuracy", low=0)] = 20.0
+    weight_accuracy: Annotated[float, number("w_A", "1", "price of a relative shortfall in accuracy", 0.0, 1e6)] = 20.0
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:
@@ -75,7 +75,7 @@ class LayerwiseScenario(WorldScenario):
     @property
     def accuracy_min(self) -> float:
         """Predicted accuracy that a task must reach."""
-        return self.predictor.unpruned - self.accuracy_loss
+        return max(0.0, self.predictor.unpruned - self.accuracy_loss)
 
     def problem(
         self, gain: float, delay_budget: float | None = None, energy_budget: float | None = None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.physics import path_gain
+from coinfer_gym.physics import from_db, path_gain
 from coinfer_gym.records import Record, Records, record_type
 from coinfer_gym.world.arrivals import ARRIVAL_KINDS, draw_arrivals
 from coinfer_gym.world.channel import CHANNELS, bessel_j0, block_at, draw_gains
@@ -138,7 +138,11 @@ def build_world_tables(scenario: WorldScenario) -> WorldTables:
     trace_time, trace_gain = none, none
     if scenario.channel == "trace":
         trace_time, trace_gain = load_channel_trace(
-            scenario.channel_trace or "", scenario.power_max, scenario.bandwidth, scenario.noise_density
+            scenario.channel_trace or "",
+            scenario.power_max,
+            scenario.bandwidth,
+            scenario.noise_density,
+            scenario.channel_trace_column,
         )
     arrival_trace = load_arrival_trace(scenario.arrival_trace or "") if scenario.arrivals == "trace" else none
     return WorldTables(
@@ -286,8 +290,7 @@ def _build_record(
     record["arrivals"] = ARRIVAL_KINDS.index(scenario.arrivals)
     for name in ("block_duration", "arrival_rate", "burst_rate", "calm_duration", "burst_duration"):
         record[name] = getattr(scenario, name)
-    reference_gain = 10.0 ** (scenario.reference_gain_db / 10.0)
-    record["path_gain"] = path_gain(reference_gain, scenario.distance, scenario.path_loss_exponent)
+    record["path_gain"] = path_gain(from_db(scenario.reference_gain_db), scenario.distance, scenario.path_loss_exponent)
     # Mean power 1 in all; the scattered part has two components of half its power each.
     record["line_of_sight"] = math.sqrt(scenario.rician_factor / (scenario.rician_factor + 1.0))
     record["scattered"] = math.sqrt(0.5 / (scenario.rician_factor + 1.0))

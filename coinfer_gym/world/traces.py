@@ -1,14 +1,17 @@
 """Recorded traces: channel gains and arrival times out of CSV files, checked row by row.
 
 A file has a header and one sample a row; cells are separated by commas, columns that are not asked for are ignored and
-blank lines skipped. Errors count rows as an editor does: the header is row 1.
+blank lines skipped. A row whose sample is missing, ``-`` or an empty cell, counts as left out: the sample before it
+holds on, and the gap must not be too long (see `MAX_GAP`). Errors count rows as an editor does: the header is row 1.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import math
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym import physics
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import read_text
 
 __all__ = ["FLOOR_GAIN_DB", "load_arrival_trace", "load_channel_trace"]
 
@@ -33,6 +37,17 @@ MAX_SNR_DB = 120.0
 
 MAX_GAP, MAX_GAP_STEPS = 10.0, 10.0
 """Gap between samples of a channel above which a trace is refused: longer than both 10 s and 10 median steps."""
+
+MAX_SPAN = 1e8
+"""Longest recording in s, three years."""
+
+MAX_RATE = 1e9
+"""Highest mean rate of recorded arrivals in 1/s, that of all other arrivals."""
+
+GAIN_COLUMNS = ("gain_db", "snr_db", "throughput_mbps")
+"""Columns that a gain can be read from; without a choice the first of these that the file has."""
+
+_MISSING = ("", "-")
 
 
 @dataclass(frozen=True)
@@ -54,16 +69,19 @@ class _Table:
         """Error that names file, row and column."""
         return InvalidInputError(f"{self.name}, row {self.numbers[row]}, column {column}", value, remedy)
 
-    def has_empty(self, column: str) -> bool:
-        """Whether a cell of the column is empty."""
-        return any(not self.cell(row, column) for row in range(len(self.rows)))
+    def without_missing(self, column: str) -> _Table:
+        """The rows that have something in a column."""
+        kept = [row for row in range(len(self.rows)) if self.cell(row, column) not in _MISSING]
+        if len(kept) < 2:
+            raise InvalidInputError(f"{self.name}, column {column}", len(kept), "A trace needs two samples at least.")
+        return replace(self, rows=[self.rows[row] for row in kept], numbers=[self.numbers[row] for row in kept])
 
     def parse(self, column: str) -> NDArray[np.float64]:
         """Numbers of a column; every cell must hold a finite one."""
         values = np.empty(len(self.rows))
         for row in range(len(self.rows)):
             text = self.cell(row, column)
-            if not text:
+            if text in _MISSING:
                 raise self.refuse(row, column, text, "The cell is empty: fill it or leave out the row.")
             try:
                 value = float(text.replace("_", "?"))  # Python's float takes 1_000
@@ -76,15 +94,12 @@ class _Table:
 
 
 def load_channel_trace(
-    path: str | Path, power_max: float, bandwidth: float, noise_density: float
+    path: str | Path, power_max: float, bandwidth: float, noise_density: float, column: str | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Recorded channel gains, from a CSV file with the columns ``time_s`` and one of three.
 
-    The first of these that is there is read:
-
     - ``gain_db``, the power gain;
-    - ``snr_db``, the signal-to-noise ratio at the highest transmit power, unless the file also has ``throughput_mbps``
-      and a cell of ``snr_db`` is empty;
+    - ``snr_db``, the signal-to-noise ratio at the highest transmit power;
     - ``throughput_mbps``, the rate in Mbit/s of a link that is never idle; the gain is the one at which the highest
       transmit power yields that rate (eq. 2 solved for `g`). Where it is 0 the gain is `FLOOR_GAIN_DB`.
 
@@ -100,6 +115,8 @@ def load_channel_trace(
         Bandwidth in Hz.
     noise_density : float
         Noise power density in W/Hz.
+    column : str, optional
+        One of `GAIN_COLUMNS`. Without it the first of these that the file has is read, with a warning if it has more.
 
     Returns
     -------
@@ -114,21 +131,22 @@ def load_channel_trace(
         If the file cannot be read, a column is missing, a cell is no finite number, times do not increase or leave a
         gap (see `MAX_GAP`), a value is out of range, or no sample lets anything through.
     """
-    table = _read(path)
-    column = _gain_column(table)
+    table = _read(path, "channel_trace")
+    column = _choose_column(table, column)
+    table = table.without_missing(column)
     time_s = _parse_times(table, strict=True)
     _check_gaps(table, time_s)
     values = table.parse(column)
     noise_over_power = noise_density * bandwidth / power_max
     if column == "gain_db":
         _check_most(table, column, values, MAX_GAIN_DB, "Give the gain, negative where the channel attenuates")
-        gain = 10.0 ** (values / 10.0)
+        gain = physics.from_db(values)
     elif column == "snr_db":
         _check_most(table, column, values, MAX_SNR_DB, "Give the ratio at the highest transmit power")
-        gain = 10.0 ** (values / 10.0) * noise_over_power
+        gain = physics.from_db(values) * noise_over_power
     else:
         gain = _gain_of_rate(table, column, values * 1e6, bandwidth) * noise_over_power
-    floor = 10.0 ** (FLOOR_GAIN_DB / 10.0)
+    floor = physics.from_db(FLOOR_GAIN_DB)
     if not np.any(gain > floor):
         raise InvalidInputError(
             f"{table.name}, column {column}",
@@ -156,72 +174,78 @@ def load_arrival_trace(path: str | Path) -> NDArray[np.float64]:
     InvalidInputError
         If the file cannot be read, the column is missing, a cell is no finite number, times decrease, or all are equal.
     """
-    table = _read(path)
+    table = _read(path, "arrival_trace")
     time_s = _parse_times(table, strict=False)
-    if time_s[-1] == 0.0:
-        raise table.refuse(
-            len(time_s) - 1, "time_s", table.cell(len(time_s) - 1, "time_s"), "All tasks arrive at once: give a span."
-        )
+    last = len(time_s) - 1
+    if time_s[last] * MAX_RATE < last:
+        remedy = f"All tasks arrive at once, or more than {MAX_RATE:g} in a second: give a longer span."
+        raise table.refuse(last, "time_s", table.cell(last, "time_s"), remedy)
     return time_s
 
 
-def _read(path: str | Path) -> _Table:
+def _read(path: str | Path, field: str) -> _Table:
     """Header and cells of a CSV file with two samples at least."""
     path = Path(path)
-    if not path.is_file():
-        raise InvalidInputError("trace", str(path), "There is no such file.")
+    text, name = read_text(path, field), f"{field} {path.name}"
     rows, numbers = [], []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    rows.append(cells)
-                    numbers.append(reader.line_num)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidInputError(path.name, str(error), "Give a CSV file as UTF-8 text.") from error
+        reader = csv.reader(io.StringIO(text, newline=""))
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                rows.append(cells)
+                numbers.append(reader.line_num)
+    except csv.Error as error:
+        raise InvalidInputError(name, str(error), "Give a CSV file as UTF-8 text.") from error
     if not rows:
-        raise InvalidInputError(path.name, "", "The file is empty: give a header and one sample a row.")
+        raise InvalidInputError(name, "", "The file is empty: give a header and one sample a row.")
     columns = tuple(cell.strip() for cell in rows[0])
+    header = ",".join(columns)
     if "time_s" not in columns:
-        raise InvalidInputError(
-            f"{path.name}, row 1", ",".join(columns), "The column time_s is missing: name the columns in the first row."
-        )
+        remedy = "The column time_s is missing: name the columns in the first row, separated by commas."
+        raise InvalidInputError(f"{name}, row 1", header, remedy)
+    for column in ("time_s", *GAIN_COLUMNS):
+        if columns.count(column) > 1:
+            raise InvalidInputError(f"{name}, row 1", header, f"The column {column} is there twice.")
     if len(rows) < 3:
-        raise InvalidInputError(path.name, len(rows) - 1, "A trace needs two samples at least.")
+        raise InvalidInputError(name, len(rows) - 1, "A trace needs two samples at least.")
     for cells, number in zip(rows[1:], numbers[1:], strict=True):
         if any(cell.strip() for cell in cells[len(columns) :]):
             remedy = f"The header names {len(columns)} columns: write numbers with a point and without separators."
-            raise InvalidInputError(f"{path.name}, row {number}", ",".join(cells), remedy)
-    return _Table(path.name, columns, rows[1:], numbers[1:])
+            raise InvalidInputError(f"{name}, row {number}", ",".join(cells), remedy)
+    return _Table(name, columns, rows[1:], numbers[1:])
 
 
-def _gain_column(table: _Table) -> str:
+def _choose_column(table: _Table, asked: str | None) -> str:
     """The column that the gain is read from."""
-    if "gain_db" in table.columns:
-        return "gain_db"
-    has_rate = "throughput_mbps" in table.columns
-    if "snr_db" in table.columns and not (has_rate and table.has_empty("snr_db")):
-        return "snr_db"
-    if has_rate:
-        return "throughput_mbps"
-    raise InvalidInputError(
-        f"{table.name}, row 1",
-        ",".join(table.columns),
-        "A channel needs one of the columns gain_db, snr_db and throughput_mbps.",
-    )
+    found = [column for column in GAIN_COLUMNS if column in table.columns]
+    header = ",".join(table.columns)
+    if asked is not None:
+        if asked not in found:
+            raise InvalidInputError("channel_trace_column", asked, f"{table.name} has the columns {header}.")
+        return asked
+    if not found:
+        remedy = f"A channel needs one of the columns {', '.join(GAIN_COLUMNS)}."
+        raise InvalidInputError(f"{table.name}, row 1", header, remedy)
+    if len(found) > 1:
+        text = f"{table.name}: {found[0]} is read. The file also has {', '.join(found[1:])}: say channel_trace_column."
+        warnings.warn(text, stacklevel=2)
+    return found[0]
 
 
 def _parse_times(table: _Table, strict: bool) -> NDArray[np.float64]:
     """Column ``time_s`` from 0, increasing: strictly, or at least never decreasing."""
     time_s = table.parse("time_s")
-    steps = np.diff(time_s)
+    with np.errstate(over="ignore"):
+        shifted: NDArray[np.float64] = time_s - time_s[0]
+        steps = np.diff(time_s)
     wrong = np.flatnonzero(steps <= 0.0 if strict else steps < 0.0)
     if wrong.size:
         row = int(wrong[0]) + 1
         remedy = f"Times must {'increase' if strict else 'not decrease'}; the row before has {time_s[row - 1]:.12g}."
         raise table.refuse(row, "time_s", table.cell(row, "time_s"), remedy)
-    shifted: NDArray[np.float64] = time_s - time_s[0]
+    if shifted[-1] > MAX_SPAN:
+        remedy = f"The trace spans more than {MAX_SPAN:g} s: give times in seconds."
+        raise table.refuse(len(shifted) - 1, "time_s", table.cell(len(shifted) - 1, "time_s"), remedy)
     return shifted
 
 
@@ -248,7 +272,7 @@ def _gain_of_rate(table: _Table, column: str, rates: NDArray[np.float64], bandwi
     row = int(np.argmin(rates))
     if rates[row] < 0.0:
         raise table.refuse(row, column, table.cell(row, column), "A throughput is at least 0.")
-    most = physics.rate_of_snr(10.0 ** (MAX_SNR_DB / 10.0), 1.0)
+    most = physics.rate_of_snr(physics.from_db(MAX_SNR_DB), 1.0)
     row = int(np.argmax(rates))
     if rates[row] > most * bandwidth:
         remedy = (

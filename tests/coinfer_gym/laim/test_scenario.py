@@ -1,5 +1,6 @@
 """Scenarios: the shipped files and their sources, a user's own file, and what is said when something is wrong."""
 
+import copy
 import json
 import math
 from importlib import resources
@@ -9,8 +10,14 @@ import pytest
 import yaml
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import is_path
+from coinfer_gym.laim.predictor import shipped_predictors
 from coinfer_gym.laim.problem import HARDWARE, Problem
 from coinfer_gym.laim.scenario import Scenario, load_scenario, shipped_scenarios
+from coinfer_gym.laim.workload import shipped_workloads
+from coinfer_gym.layerwise.network import shipped_networks
+from coinfer_gym.layerwise.predictor import shipped_regression_predictors
+from coinfer_gym.layerwise.scenario import shipped_layerwise_scenarios
 
 FOLDER = Path(str(resources.files("coinfer_gym.laim").joinpath("scenarios")))
 NAMES = shipped_scenarios()
@@ -78,16 +85,6 @@ def test_every_field_is_described_and_every_number_has_symbol_and_unit():
             assert "symbol" in extra, name
 
 
-def test_every_number_has_a_lower_limit():
-    properties = Scenario.model_json_schema()["properties"]
-    for name, entry in properties.items():
-        kinds = [entry, *entry.get("anyOf", [])]
-        numbers = [kind for kind in kinds if kind.get("type") in ("number", "integer")]
-        for kind in numbers:
-            limits = kinds[0] | kind
-            assert {"minimum", "exclusiveMinimum"} & set(limits), name
-
-
 def test_constants_of_p1_reach_the_problem():
     scenario = load_scenario("bert-multimodal", quality="magnitude_pruning", retained_server_min=0.2)
     problem = scenario.problem(3e-11)
@@ -146,9 +143,49 @@ def test_unknown_key_names_the_nearest(key, meant):
         load_scenario("bert-multimodal", **{key: 1.0})
 
 
-def test_key_unlike_any_other_lists_what_is_known():
-    with pytest.raises(InvalidInputError, match="bandwidth"):
+def test_key_unlike_any_other_leads_to_the_page():
+    with pytest.raises(InvalidInputError, match=r"42zzz.*/scenarios/$") as error:
         load_scenario(plain(**{"42zzz": 1.0}))
+    assert len(str(error.value)) < 600
+
+
+def test_unknown_keyword_is_also_the_type_error_of_python():
+    """TorchRL tries ``frameskip``, and goes on without it if this is what it meets."""
+    with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'") as error:
+        load_scenario("bert-multimodal", frameskip=1)
+    assert isinstance(error.value, InvalidInputError)
+    assert str(copy.copy(error.value)) == str(error.value)
+    with pytest.raises(InvalidInputError, match=r"max_episode_steps.*tasks.*vectorization_mode='sync'"):
+        load_scenario("bert-multimodal", max_episode_steps=5)
+
+
+def test_scenario_object_is_refused_with_what_to_give():
+    scenario = load_scenario("bert-text", distance=80)
+    with pytest.raises(InvalidInputError, match=r"scenario.model_dump\(mode='json', by_alias=True\)"):
+        load_scenario(scenario)
+    assert load_scenario(scenario.model_dump(mode="json", by_alias=True)) == scenario
+    for source in (None, 3, ["bert-text"]):
+        with pytest.raises(InvalidInputError, match="Give a name, the path of a YAML file"):
+            load_scenario(source)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "meant"),
+    [
+        ("channel", "fadin", "Did you mean 'fading'"),
+        ("channel", "Trace", "Did you mean 'trace'"),
+        ("channel_trace_column", "snr", "Did you mean 'snr_db'"),
+        ("arrivals", "poison", "Did you mean 'poisson'"),
+        ("arrivals", "one-at-a-time", "Did you mean 'one_at_a_time'"),
+        ("quality", "rate-distortion", "Did you mean 'rate_distortion'"),
+        ("norm", "L1", "'l1'"),
+        ("quality_scale", "logarithmic", "'log'"),
+        ("arrivals", 3, "one_at_a_time, periodic"),
+    ],
+)
+def test_wrong_choice_names_the_nearest(field, value, meant):
+    with pytest.raises(InvalidInputError, match=rf"{field}: got .*{meant}"):
+        load_scenario("bert-multimodal", **{field: value})
 
 
 @pytest.mark.parametrize(
@@ -182,23 +219,43 @@ def test_wrong_value_names_the_field(field, value):
 
 
 def test_error_tells_the_value_that_was_found():
-    with pytest.raises(InvalidInputError, match=r"bandwidth: got -1000000\.0\. .*greater than 0"):
+    with pytest.raises(InvalidInputError, match=r"bandwidth: got -1000000\.0\. Give a number from 1 to 1e\+12 Hz"):
         load_scenario("bert-multimodal", bandwidth=-1e6)
 
 
 @pytest.mark.parametrize("name", ["power", "frequency_server"])
 def test_least_above_most_is_refused(name):
     with pytest.raises(InvalidInputError) as error:
-        load_scenario("bert-multimodal", **{f"{name}_min": 1e12, f"{name}_max": 1.0})
+        load_scenario("bert-multimodal", **{f"{name}_min": 2.0, f"{name}_max": 1.0})
     assert error.value.field == f"{name}_min"
     assert f"{name}_max" in error.value.remedy
 
 
-@pytest.mark.parametrize("switch", ["channel", "arrivals"])
-def test_trace_without_a_file_is_refused(switch):
-    with pytest.raises(InvalidInputError) as error:
+@pytest.mark.parametrize(("switch", "path"), [("channel", "channel_trace"), ("arrivals", "arrival_trace")])
+def test_trace_and_its_switch_go_together(tmp_path, switch, path):
+    """A trace that is given but not read, or asked for but not given, is no silent change of the world."""
+    with pytest.raises(InvalidInputError, match=f"{path}: got None.*{switch} is 'trace'"):
         load_scenario("bert-multimodal", **{switch: "trace"})
-    assert error.value.field.endswith("_trace")
+    with pytest.raises(InvalidInputError, match=f"{path}: got 'nope.csv'.*{switch}='trace'"):
+        load_scenario("bert-multimodal", **{path: "nope.csv"})
+    own = write(tmp_path / "own.yaml", {"extends": "bert-multimodal", switch: "trace", path: "a.csv"})
+    other = write(tmp_path / "other.yaml", {"extends": "own.yaml", switch: "periodic" if path[0] == "a" else "fading"})
+    assert getattr(load_scenario(own), path) == str(tmp_path / "a.csv")
+    for scenario in (load_scenario(other), load_scenario(own, **{switch: getattr(load_scenario(other), switch)})):
+        assert getattr(scenario, path) is None
+
+
+def test_phases_too_short_to_draw_are_refused():
+    """Compiled code would draw them for hours, and could not be interrupted."""
+    short = {
+        "arrivals": "mmpp",
+        "calm_duration": 1e-6,
+        "burst_duration": 1e-6,
+        "arrival_rate": 1e-3,
+        "burst_rate": 1e-3,
+    }
+    with pytest.raises(InvalidInputError, match=r"calm_duration: got 1e-06.*durations \(s\)"):
+        load_scenario("bert-multimodal", **short)
 
 
 def test_missing_field_is_named_without_dumping_the_whole_file():
@@ -244,24 +301,53 @@ def test_keywords_win_over_the_file_and_the_file_over_its_base(tmp_path):
     assert (scenario.input_bits, scenario.distance, scenario.bandwidth) == (4096, 90, 1e7)
 
 
-@pytest.mark.parametrize("base", ["bert-multimodel", None])
+@pytest.mark.parametrize("base", ["bert-multimodel", None, ["bert-text"], "none.yaml"])
 def test_unknown_base_is_refused(tmp_path, base):
     path = write(tmp_path / "mine.yaml", {"extends": base, "name": "mine"})
-    with pytest.raises(InvalidInputError, match="extends"):
+    with pytest.raises(InvalidInputError, match=r"extends|none\.yaml.*no such file"):
         load_scenario(path)
 
 
-def test_paths_in_a_file_count_from_its_folder(tmp_path, monkeypatch):
-    write(tmp_path / "worlds" / "net.yaml", WORKLOAD)
-    traces = {"channel": "trace", "channel_trace": "traces/c.csv", "arrivals": "trace", "arrival_trace": "../a.csv"}
-    data = {"extends": "bert-multimodal", "name": "mine", "workload": "net.yaml", "input_bits": None, **traces}
-    path = write(tmp_path / "worlds" / "mine.yaml", data)
+def test_file_extends_own_files_and_each_counts_paths_from_its_folder(tmp_path, monkeypatch):
+    write(tmp_path / "base" / "net.txt", WORKLOAD)
+    write(
+        tmp_path / "base" / "base.yml", {"extends": "bert-text", "workload": "net.txt", "input_bits": 5, "distance": 9}
+    )
+    path = write(tmp_path / "mine" / "mine.yaml", {"extends": "../base/base.yml", "distance": 80})
     monkeypatch.chdir(tmp_path)
-    for source in (path, "worlds/mine.yaml"):
+    scenario = load_scenario("mine/mine.yaml")
+    assert (scenario.workload.name, scenario.distance, scenario.input_bits) == ("two", 80, 5)
+    for extended in ("mine.yaml", str(path), "../mine/mine.yaml"):
+        write(path, {"extends": extended})
+        with pytest.raises(InvalidInputError, match=r"extends: got .*circle"):
+            load_scenario(path)
+
+
+@pytest.mark.parametrize("trace", ["c.csv", "link.txt", "C.CSV", "sub/x.dat", "plain", "../c.csv"])
+def test_paths_in_a_file_count_from_its_folder(tmp_path, monkeypatch, trace):
+    write(tmp_path / "worlds" / "net.TXT", WORKLOAD)
+    traces = {"channel": "trace", "channel_trace": trace, "arrivals": "trace", "arrival_trace": trace}
+    data = {"extends": "bert-multimodal", "name": "mine", "workload": "net.TXT", "input_bits": None, **traces}
+    path = write(tmp_path / "worlds" / "mine.dat", data)
+    monkeypatch.chdir(tmp_path)
+    for source in (path, "worlds/mine.dat"):
         scenario = load_scenario(source)
         assert scenario.workload.name == "two"
-        assert Path(scenario.channel_trace).resolve() == tmp_path / "worlds" / "traces" / "c.csv"
-        assert Path(scenario.arrival_trace).resolve() == tmp_path / "a.csv"
+        for found in (scenario.channel_trace, scenario.arrival_trace):
+            assert Path(found).resolve() == (tmp_path / "worlds" / trace).resolve()
+
+
+def test_keywords_take_paths(tmp_path, monkeypatch):
+    write(tmp_path / "net", WORKLOAD)
+    monkeypatch.chdir(tmp_path)
+    scenario = load_scenario("bert-text", workload=Path("net"), channel="trace", channel_trace=Path("c.csv"))
+    assert (scenario.workload.name, scenario.channel_trace) == ("two", "c.csv")
+
+
+def test_no_shipped_name_looks_like_a_path():
+    names = [*NAMES, *shipped_layerwise_scenarios(), *shipped_workloads(), *shipped_networks()]
+    names += [*shipped_predictors(), *shipped_regression_predictors()]
+    assert not [name for name in names if is_path(name)]
 
 
 def test_absolute_paths_and_shipped_names_stay(tmp_path):

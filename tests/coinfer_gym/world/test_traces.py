@@ -49,7 +49,7 @@ def test_rate_column_is_met_at_the_highest_power(written):
         assert got == pytest.approx(rate * 1e6, rel=1e-12)
 
 
-@pytest.mark.parametrize("row", ["0,0,-90,5", "1_0,-90", "0,-9_0"])
+@pytest.mark.parametrize("row", ["0,0,-90,5", "1_0,-90", "0,-9_0", '"0,5",-90', '"1,000",-90'])
 def test_separators_in_numbers_shift_no_column(written, row):
     with pytest.raises(InvalidInputError, match=r"trace.csv, row 2.*point"):
         load_channel_trace(written(f"time_s,gain_db\n{row}\n20,-80\n30,-80\n"), **LINK)
@@ -70,18 +70,30 @@ def test_gain_below_the_floor_is_raised_to_it(written):
     assert 10.0 * np.log10(gain[0]) == pytest.approx(FLOOR_GAIN_DB)
 
 
-def test_gain_goes_before_snr_before_rate(written):
-    rows = "time_s,throughput_mbps,snr_db,gain_db\n0,1,10,-80\n1,1,10,-80\n"
-    assert load_channel_trace(written(rows), **LINK)[1][0] == pytest.approx(1e-8)
-    rows = "time_s,throughput_mbps,snr_db\n0,1,10\n1,1,10\n"
-    by_snr = load_channel_trace(written("time_s,snr_db\n0,10\n1,10\n"), **LINK)[1]
-    assert load_channel_trace(written(rows), **LINK)[1].tolist() == by_snr.tolist()
+BOTH = "time_s,throughput_mbps,snr_db\n0,1,10\n1,2,\n2,3,12\n"
 
 
-def test_snr_with_empty_cells_gives_way_to_the_rate(written):
-    by_rate = load_channel_trace(written("time_s,throughput_mbps\n0,1\n1,2\n"), **LINK)[1]
-    both = load_channel_trace(written("time_s,snr_db,throughput_mbps\n0,,1\n1,5,2\n"), **LINK)[1]
-    assert both.tolist() == by_rate.tolist()
+def test_column_is_the_first_of_three_with_a_warning_or_the_one_asked_for(written):
+    """One missing sample must not make the whole file be read from another column."""
+    trace, by_snr = written(BOTH), written("time_s,snr_db\n0,10\n2,12\n", "snr.csv")
+    with pytest.warns(UserWarning, match=r"snr_db is read.*throughput_mbps.*channel_trace_column"):
+        found = load_channel_trace(trace, **LINK)
+    wanted = load_channel_trace(by_snr, **LINK)
+    assert [values.tolist() for values in found] == [values.tolist() for values in wanted]
+    by_rate = load_channel_trace(written("time_s,throughput_mbps\n0,1\n1,2\n2,3\n", "rate.csv"), **LINK)
+    found = load_channel_trace(trace, **LINK, column="throughput_mbps")
+    assert [values.tolist() for values in found] == [values.tolist() for values in by_rate]
+    with pytest.raises(InvalidInputError, match=r"channel_trace_column: got 'gain_db'\..*throughput_mbps,snr_db"):
+        load_channel_trace(trace, **LINK, column="gain_db")
+
+
+@pytest.mark.parametrize("missing", ["", "-", " - "])
+def test_a_missing_sample_counts_as_left_out(written, missing):
+    time_s, _ = load_channel_trace(written(f"time_s,gain_db\n0,-80\n1,{missing}\n2,-81\n"), **LINK)
+    assert time_s.tolist() == [0.0, 2.0]
+    rows = "".join(f"{t},{missing if 1 < t < 14 else -80}\n" for t in range(20))
+    with pytest.raises(InvalidInputError, match=r"row 16, column time_s.*A gap of 13 s"):
+        load_channel_trace(written("time_s,gain_db\n" + rows), **LINK)
 
 
 def test_other_columns_blank_lines_spaces_and_a_byte_order_mark_do_not_matter(written):
@@ -105,12 +117,15 @@ GAPPED = "time_s,gain_db\n" + "".join(f"{t},-80\n" for t in (0, 1, 2, 3, 15, 16)
         ("", "trace.csv", "", "empty"),
         ("time_s,gain_db\n0,-80\n", "trace.csv", 1, "two samples"),
         ("t,gain_db\n0,-80\n1,-80\n", "trace.csv, row 1", "t,gain_db", "time_s is missing"),
-        ("time_s,gain\n0,-80\n1,-80\n", "trace.csv, row 1", "time_s,gain", "gain_db, snr_db and throughput_mbps"),
+        ("time_s,gain\n0,-80\n1,-80\n", "trace.csv, row 1", "time_s,gain", "gain_db, snr_db, throughput_mbps"),
         ("time_s,gain_db\n0,-80\n1,low\n", "trace.csv, row 3, column gain_db", "low", "number"),
         ("time_s,gain_db\n0,-80\nsoon,-80\n", "trace.csv, row 3, column time_s", "soon", "number"),
         ("time_s,gain_db\n0,-80\n\n1,nan\n", "trace.csv, row 4, column gain_db", "nan", "finite"),
-        ("time_s,gain_db\n0,-80\n1,\n", "trace.csv, row 3, column gain_db", "", "empty"),
-        ("time_s,snr_db,throughput_mbps\n0,,1\n1,,\n", "trace.csv, row 3, column throughput_mbps", "", "empty"),
+        ("time_s,gain_db\n0,-80\n-,-80\n", "trace.csv, row 3, column time_s", "-", "empty"),
+        ("time_s,gain_db\n0,-80\n1,\n", "trace.csv, column gain_db", 1, "two samples"),
+        ("time_s,gain_db,gain_db\n0,-80,-90\n1,-80,-90\n", "trace.csv, row 1", None, "gain_db is there twice"),
+        ("time_s;gain_db\n0;-80\n1;-80\n", "trace.csv, row 1", "time_s;gain_db", "separated by commas"),
+        ("time_s,gain_db\n-1e308,-80\n1e308,-80\n", "trace.csv, row 3, column time_s", "1e308", "spans"),
         ("time_s,gain_db\n0,-80\n0,-80\n", "trace.csv, row 3, column time_s", "0", "increase"),
         (GAPPED, "trace.csv, row 6, column time_s", "15", "fill or split"),
         ("time_s,throughput_mbps\n0,1\n1,-2\n", "trace.csv, row 3, column throughput_mbps", "-2", "at least 0"),
@@ -118,13 +133,12 @@ GAPPED = "time_s,gain_db\n" + "".join(f"{t},-80\n" for t in (0, 1, 2, 3, 15, 16)
         ("time_s,gain_db\n0,80\n1,81\n", "trace.csv, row 3, column gain_db", "81", "negative where"),
         ("time_s,snr_db\n0,8\n1,810\n", "trace.csv, row 3, column snr_db", "810", "at most 120 dB"),
         ("time_s,throughput_mbps\n0,0\n1,0\n", "trace.csv, column throughput_mbps", 0.0, "lets anything through"),
-        (b"time_s,gain_db\n0,\xff\xfe\n1,2\n", "trace.csv", None, "UTF-8"),
     ],
 )
 def test_bad_channel_traces_are_refused(written, text, where, value, remedy):
     with pytest.raises(InvalidInputError) as caught:
         load_channel_trace(written(text), **LINK)
-    assert caught.value.field == where
+    assert caught.value.field == f"channel_trace {where}"
     assert value is None or caught.value.value == value
     assert remedy in caught.value.remedy
 
@@ -134,11 +148,12 @@ def test_a_gap_within_ten_steps_is_fine_however_long(written):
     assert load_channel_trace(written("time_s,gain_db\n" + rows), **LINK)[0][-1] == 65.0
 
 
-def test_missing_files_are_refused(tmp_path):
-    for load in (lambda path: load_channel_trace(path, **LINK), load_arrival_trace):
-        for path in (tmp_path / "no.csv", str(tmp_path / "no.csv"), tmp_path):
-            with pytest.raises(InvalidInputError, match="no such file"):
-                load(path)
+def test_files_that_cannot_be_read_are_refused_by_the_field(written, tmp_path):
+    for path in (tmp_path / "no.csv", str(tmp_path / "no.csv"), tmp_path, written(b"\xff\xfe\x00")):
+        with pytest.raises(InvalidInputError, match=r"^channel_trace: got .*(no such file|folder|UTF-8)"):
+            load_channel_trace(path, **LINK)
+        with pytest.raises(InvalidInputError, match=r"^arrival_trace: got .*(no such file|folder|UTF-8)"):
+            load_arrival_trace(path)
 
 
 def test_arrivals_may_coincide_and_pause(written):
@@ -155,13 +170,15 @@ def test_arrivals_may_coincide_and_pause(written):
         ("time_s\n1\nx\n", "trace.csv, row 3, column time_s", "number"),
         ("time_s,who\n1,a\n,b\n", "trace.csv, row 3, column time_s", "empty"),
         ("time_s\n1\n3\n2\n", "trace.csv, row 4, column time_s", "not decrease"),
-        ("time_s\n1\n1\n1\n", "trace.csv, row 4, column time_s", "span"),
+        ("time_s\n1\n1\n1\n", "trace.csv, row 4, column time_s", "longer span"),
+        ("time_s\n0\n1e-300\n", "trace.csv, row 3, column time_s", "longer span"),
+        ("time_s\n0\n1e300\n", "trace.csv, row 3, column time_s", "seconds"),
     ],
 )
 def test_bad_arrival_traces_are_refused(written, text, where, remedy):
     with pytest.raises(InvalidInputError) as caught:
         load_arrival_trace(written(text))
-    assert caught.value.field == where
+    assert caught.value.field == f"arrival_trace {where}"
     assert remedy in caught.value.remedy
 
 
@@ -173,7 +190,8 @@ def test_recorded_traces_load_or_say_why_not(file):
         with pytest.raises(InvalidInputError, match=r"row \d+, column time_s.*fill or split"):
             load_channel_trace(file, **WIDE)
         return
-    time_s, gain = load_channel_trace(file, **WIDE)
+    column = "snr_db" if "snr_db" in file.read_text(encoding="utf-8").splitlines()[0] else "throughput_mbps"
+    time_s, gain = load_channel_trace(file, **WIDE, column=column)
     assert time_s[0] == 0.0
     assert np.all(np.diff(time_s) > 0.0)
     assert np.all(np.isfinite(10.0 * np.log10(gain)))
