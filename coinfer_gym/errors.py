@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,9 @@ _REPR = reprlib.Repr()
 _REPR.maxlevel = 3  # nested lists are cut before they are written, so that none of them fills the memory
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 12
 _REPR.maxstring = _REPR.maxother = LONGEST
+
+
+_UNKNOWN = re.compile(r"unexpected keyword argument '(.*?)'\. (.*?) was raised from the environment creator", re.DOTALL)
 
 
 class InvalidInputError(ValueError):
@@ -46,11 +50,14 @@ class UnknownKeywordError(InvalidInputError, TypeError):
     ----------
     keyword : str
     remedy : str
+        Left out by Gymnasium, which makes a TypeError anew from its message and the keywords of ``make``.
     """
 
-    def __init__(self, keyword: str, remedy: str) -> None:
+    def __init__(self, keyword: str, remedy: str = "") -> None:
+        if made_anew := _UNKNOWN.match(keyword):
+            keyword, remedy = made_anew.groups()
         super().__init__(keyword, keyword, remedy)
-        self.args = (f"unexpected keyword argument {_shown(keyword)}. {_ends(remedy, 280)}",)
+        self.args = (f"unexpected keyword argument '{_ends(keyword, 110)}'. {_ends(remedy, 280)}",)
 
     def __reduce__(self) -> tuple[type[InvalidInputError], tuple[Any, ...]]:
         return type(self), (self.field, self.remedy)

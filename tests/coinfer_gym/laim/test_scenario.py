@@ -6,6 +6,7 @@ import math
 from importlib import resources
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import yaml
 
@@ -151,9 +152,10 @@ def test_key_unlike_any_other_leads_to_the_page():
 
 def test_unknown_keyword_is_also_the_type_error_of_python():
     """TorchRL tries ``frameskip``, and goes on without it if this is what it meets."""
-    with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'") as error:
-        load_scenario("bert-multimodal", frameskip=1)
-    assert isinstance(error.value, InvalidInputError)
+    for make, name in ((load_scenario, "bert-text"), (gym.make, "coinfer_gym/LAIM-v0")):
+        with pytest.raises(TypeError, match=r"^unexpected keyword argument 'frameskip'\. .*/scenarios/$") as error:
+            make(name, frameskip=1)
+        assert isinstance(error.value, InvalidInputError)
     assert str(copy.copy(error.value)) == str(error.value)
     with pytest.raises(InvalidInputError, match=r"max_episode_steps.*tasks.*vectorization_mode='sync'"):
         load_scenario("bert-multimodal", max_episode_steps=5)
