@@ -11,7 +11,7 @@ import pydantic
 from pydantic import Field
 
 from baselines.checks import check_model
-from baselines.registry import find_policy
+from baselines.registry import check_environment, find_policy
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import read_yaml
@@ -112,6 +112,7 @@ def load_config(source: str | Path | Mapping[str, Any], trust: Sequence[str] = (
     """
     data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
     config = check_model(CompareConfig, data, "config")
+    check_environment(config.environment, trust)
     for entry in config.policies.values():
         _check_path(entry)
         find_policy(entry.policy, trust)

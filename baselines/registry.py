@@ -7,13 +7,15 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, get_type_hints
 
+import gymnasium as gym
+
 from baselines.family import FAMILIES
 from baselines.policy import Policy, Predictor
 from baselines.rules import ConstantAction, RandomPolicy
 from coinfer_gym import InvalidInputError
 from coinfer_gym.errors import nearest
 
-__all__ = ["POLICIES", "PROJECT", "bind", "check_options", "find_policy", "make_policy"]
+__all__ = ["POLICIES", "PROJECT", "bind", "check_environment", "check_options", "find_policy", "make_policy"]
 
 POLICIES: dict[str, type[Policy]] = {"random": RandomPolicy, "constant": ConstantAction}
 """Policies by the names that configuration files use: those of every environment, and each family's own."""
@@ -70,6 +72,22 @@ def find_policy(name: str, trust: Sequence[str] = ()) -> Callable[..., Predictor
             "policy", name, "It is no policy: a class with predict(), or a function that returns one."
         )
     return cast("Callable[..., Predictor]", factory)
+
+
+def check_environment(name: str, trust: Sequence[str] = ()) -> None:
+    """Raise `InvalidInputError` unless an environment is one of this project or in a module that the user trusts.
+
+    An id may name a module, ``module:id``, which runs when the environment is made.
+    """
+    module, colon, known = name.rpartition(":")
+    if colon and is_trusted(module, trust):
+        return
+    if colon and module != "coinfer_gym":
+        remedy = f"Only environments of this project are known. If you trust this module, add: --trust {module}"
+        raise InvalidInputError("environment", name, remedy)
+    ours = [entry for entry in gym.registry if entry.startswith("coinfer_gym/")]
+    if known not in ours:
+        raise InvalidInputError("environment", name, nearest(known, ours))
 
 
 def is_trusted(module: str, trust: Sequence[str]) -> bool:

@@ -82,7 +82,7 @@ class ConstantAction(Policy):
     def __init__(self, action: ArrayLike) -> None:
         try:
             self.action = np.asarray(action, np.float32)
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise InvalidInputError("action", action, "Give numbers in [-1, 1].") from error
         if self.action.ndim != 1 or not (np.abs(self.action) <= 1.0).all():
             raise InvalidInputError("action", action, "Give one row of numbers in [-1, 1].")
@@ -142,7 +142,7 @@ class MyopicExact(ProblemPolicy):
         cut: int | None = None,
         quality: str | None = None,
     ) -> None:
-        if quality is not None and quality not in QUALITIES:
+        if quality is not None and str(quality) not in QUALITIES:
             raise InvalidInputError("quality", quality, nearest(str(quality), QUALITIES))
         if str(scheme) not in SCHEMES:
             raise InvalidInputError("scheme", scheme, nearest(str(scheme), SCHEMES))

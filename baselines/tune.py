@@ -42,7 +42,7 @@ from pydantic import Field
 from baselines.checks import check_model
 from baselines.compare import ROOT, compare
 from baselines.family import family_of, scenario_of
-from baselines.registry import check_options, find_policy
+from baselines.registry import check_environment, check_options, find_policy
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
 from coinfer_gym.command import command
@@ -100,6 +100,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
     """
     data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
     config = check_model(TuneConfig, data, "config")
+    check_environment(config.environment)
     known = family_of(scenario_of(gym.make(config.environment, **config.env))).metrics
     if config.metric not in known:
         raise InvalidInputError("config: metric", config.metric, nearest(config.metric, known))

@@ -381,7 +381,7 @@ def check_cut(cut: Any, workload: Workload) -> int:
     InvalidInputError
         If it is not a whole number in ``0..J``.
     """
-    if not is_number(cut) or not math.isfinite(cut) or int(cut) != cut or not 0 <= cut < workload.cuts:
+    if not is_number(cut) or not 0 <= cut < workload.cuts or int(cut) != cut:
         raise InvalidInputError("cut", cut, f"{workload.name!r} has the cuts 0 to {workload.cuts - 1}.")
     return int(cut)
 

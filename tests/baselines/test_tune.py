@@ -62,6 +62,7 @@ def test_tuning_writes_its_result_and_goes_on(tmp_path, monkeypatch):
     ("change", "message"),
     [
         ({"seed": 3}, "seed"),
+        ({"environment": "no_module_of_mine:X-v0"}, "--trust no_module_of_mine"),
         ({"wrlds": 3}, "worlds"),
         ({"metric": "delivred"}, "delivered"),
         ({"rules": {"cap": {"policy": "baselines.farsighted:Slowdown", "search": {"fractoin": [1.0]}}}}, "fraction"),
