@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +11,25 @@ from coinfer_gym.errors import InvalidInputError, nearest
 
 
 def is_number(value: object) -> bool:
-    """Whether a value from outside is a real number; True and False are none."""
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    """Whether a value from outside is a real number that a float can hold; True and False are none."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, (float, np.floating)) or (isinstance(value, (int, np.integer)) and abs(value) < _LARGEST)
+
+
+_LARGEST = 2**1023  # larger whole numbers have no float
+
+
+def check_number(field: str, value: Any, low: float, high: float, unit: str = "") -> None:
+    """Raise InvalidInputError unless `value` is a number from `low` to `high`."""
+    if not (is_number(value) and low <= value <= high):
+        raise InvalidInputError(field, value, f"Give a number from {low:g} to {high:g}{unit and f' {unit}'}.")
+
+
+def check_text(field: str, value: object) -> None:
+    """Raise InvalidInputError unless `value` is text."""
+    if not isinstance(value, str):
+        raise InvalidInputError(field, value, "Give text.")
 
 
 def check_keys(data: object, known: Sequence[str], needed: Sequence[str], origin: str) -> None:

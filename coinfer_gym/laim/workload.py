@@ -14,13 +14,20 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from coinfer_gym.checks import check_keys, is_number
+from coinfer_gym.checks import check_keys, check_number, check_text, is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import find_file, read_yaml, shipped_names, write_text
 
 _FOLDER = resources.files("coinfer_gym.laim") / "workloads"
 
 _BLOCK_KEYS = ("name", "flops", "parameters", "activation_bits", "laplacian_rate")
+_RANGES = (
+    ("flops", 0.0, 1e30, "FLOP"),
+    ("parameters", 0.0, 1e18, ""),
+    ("activation_bits", 0.0, 1e18, "bit"),
+    ("laplacian_rate", 1e-12, 1e12, "= 1 / mean(|weight|)"),
+)
+"""Least and largest values of a block's numbers, and their units."""
 _WORKLOAD_KEYS = ("name", "description", "input_bits", "flops", "parameters", "blocks")
 
 
@@ -49,19 +56,9 @@ class Block:
     laplacian_rate: float
 
     def __post_init__(self) -> None:
-        for field, value, low in (
-            ("flops", self.flops, 0.0),
-            ("parameters", self.parameters, 0),
-            ("activation_bits", self.activation_bits, 0.0),
-        ):
-            if not (is_number(value) and math.isfinite(value) and value >= low):
-                remedy = "Give a finite number of at least 0."
-                raise InvalidInputError(f"block {self.name!r}: {field}", value, remedy)
-        rate = self.laplacian_rate
-        if not (is_number(rate) and math.isfinite(rate) and rate > 0.0):
-            raise InvalidInputError(
-                f"block {self.name!r}: laplacian_rate", rate, "Give a positive number: 1 / mean(|weight|)."
-            )
+        check_text("block: name", self.name)
+        for field, low, high, unit in _RANGES:
+            check_number(f"block {self.name!r}: {field}", getattr(self, field), low, high, unit)
 
 
 @dataclass(frozen=True)
@@ -91,12 +88,11 @@ class Workload:
     description: str = ""
 
     def __post_init__(self) -> None:
+        check_text("workload: name", self.name)
+        check_text(f"workload {self.name!r}: description", self.description)
         if not self.blocks:
             raise InvalidInputError(f"workload {self.name!r}: blocks", self.blocks, "Give at least one block.")
-        if not (is_number(self.input_bits) and math.isfinite(self.input_bits) and self.input_bits >= 0.0):
-            raise InvalidInputError(
-                f"workload {self.name!r}: input_bits", self.input_bits, "Give the size of the raw sample in bits."
-            )
+        check_number(f"workload {self.name!r}: input_bits", self.input_bits, 0.0, 1e18, "bit")
         for field in ("flops", "parameters"):
             if sum(getattr(block, field) for block in self.blocks) <= 0:
                 raise InvalidInputError(f"workload {self.name!r}: {field}", 0, "At least one block must have some.")
@@ -193,7 +189,7 @@ def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Wor
     for number, entry in enumerate(data["blocks"], 1):
         check_keys(entry, _BLOCK_KEYS, _BLOCK_KEYS, f"{origin}: block {number}")
         blocks.append(Block(**entry))
-    workload = Workload(str(data["name"]), data["input_bits"], tuple(blocks), str(data.get("description", "")))
+    workload = Workload(data["name"], data["input_bits"], tuple(blocks), data.get("description", ""))
     for field in ("flops", "parameters"):
         total = getattr(workload, field)
         stated = data.get(field, total)

@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym._compile import kernel
-from coinfer_gym.checks import check_keys
+from coinfer_gym.checks import check_keys, check_text
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import find_file, read_yaml, shipped_names, write_text
 from coinfer_gym.records import Records, record_type
@@ -31,6 +31,9 @@ area is the number of the image's values at cut 0 and 0 at the last cut. `vector
 COMPRESSION, POWER, FREQUENCY = -3, -2, -1
 """Columns of an array of designs, shape (n, G + 4). Column 0 has the cut, the next G the retained ratio of each group,
 these three the compression, the transmit power in W and the clock of the device in Hz."""
+
+_MOST = 10**9
+"""Largest count of channels, positions or values."""
 
 _FOLDER = resources.files("coinfer_gym.layerwise") / "networks"
 
@@ -54,6 +57,7 @@ class Group:
     step: int = 1
 
     def __post_init__(self) -> None:
+        check_text("group: name", self.name)
         for field in ("channels", "step"):
             _check_count(f"group {self.name!r}: {field}", getattr(self, field))
         if self.channels % self.step:
@@ -92,7 +96,8 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.type not in LAYER_TYPES:
-            raise InvalidInputError("layer: type", self.type, nearest(str(self.type), LAYER_TYPES))
+            check_text("layer: type", self.type)
+            raise InvalidInputError("layer: type", self.type, nearest(self.type, LAYER_TYPES))
         for field in ("height", "width", "kernel", "area"):
             _check_count(f"layer {self.type!r}: {field}", getattr(self, field))
         if self.fan_in is not None:
@@ -142,6 +147,11 @@ class Block:
     vector: bool = False
 
     def __post_init__(self) -> None:
+        check_text("block: name", self.name)
+        if not self.layers:
+            raise InvalidInputError(f"block {self.name!r}: layers", self.layers, "Give at least one layer.")
+        if not isinstance(self.vector, bool):
+            raise InvalidInputError(f"block {self.name!r}: vector", self.vector, "Give true or false.")
         _check_count(f"block {self.name!r}: area", self.area)
         _check_width(f"block {self.name!r}: outputs", self.outputs)
 
@@ -195,10 +205,14 @@ class Network:
     description: str = ""
 
     def __post_init__(self) -> None:
+        check_text("network: name", self.name)
+        check_text(f"network {self.name!r}: description", self.description)
         _check_count(f"network {self.name!r}: input_values", self.input_values)
         if not self.blocks or not self.groups:
             raise InvalidInputError(f"network {self.name!r}: blocks", self.blocks, "Give at least one block and group.")
         names = [group.name for group in self.groups]
+        if len(set(names)) < len(names):
+            raise InvalidInputError(f"network {self.name!r}: groups", names, "Give each group a name of its own.")
         for block in self.blocks:
             for width in (block.outputs, *(side for each in block.layers for side in (each.inputs, each.outputs))):
                 if isinstance(width, str) and width not in names:
@@ -302,9 +316,9 @@ def network_from_dict(data: Any, origin: str = "network") -> Network:
     plain = _checked(data, Network, origin)
     groups = tuple(Group(**_checked(each, Group, f"{origin}: groups")) for each in _listed(plain, "groups", origin))
     blocks = []
-    for each in _listed(plain, "blocks", origin):
-        block = _checked(each, Block, f"{origin}: blocks")
-        name = f"{origin}: block {block['name']!r}"
+    for number, each in enumerate(_listed(plain, "blocks", origin), 1):
+        name = f"{origin}: block {number}"
+        block = _checked(each, Block, name)
         block["layers"] = tuple(Layer(**_checked(layer, Layer, name)) for layer in _listed(block, "layers", name))
         blocks.append(Block(**block))
     return Network(**(plain | {"groups": groups, "blocks": tuple(blocks)}))
@@ -352,8 +366,8 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def _check_count(field: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidInputError(field, value, "Give a whole number of at least 1.")
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= _MOST:
+        raise InvalidInputError(field, value, f"Give a whole number from 1 to {_MOST:g}.")
 
 
 def _check_width(field: str, value: object) -> None:

@@ -1,6 +1,7 @@
 """Files and errors: what YAML is read, what is refused, how long an error may become, and what a kill leaves."""
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -10,8 +11,17 @@ import numpy as np
 import pytest
 
 from coinfer_gym.command import command
-from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import LARGEST_YAML, lock_folder, parse_yaml, read_yaml, write_text
+from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.files import (
+    LARGEST_YAML,
+    lock_folder,
+    parse_yaml,
+    read_csv,
+    read_json,
+    read_text,
+    read_yaml,
+    write_text,
+)
 
 
 def bomb(levels, width):
@@ -76,6 +86,41 @@ def test_what_is_refused_in_one_short_line(tmp_path, text, cause):
     assert len(str(error.value)) < 500
 
 
+@pytest.mark.parametrize("read", [read_text, read_json, read_csv, read_yaml])
+@pytest.mark.parametrize(
+    "kind", ["folder", "pipe", "device", "binary", "huge", "missing", "long name", "no name", "below a file"]
+)
+def test_what_is_no_text_file_is_refused_in_one_line(tmp_path, read, kind):
+    path = tmp_path / "file.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "binary":
+        path.write_bytes(bytes(range(256)))
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(10**12)  # a file with a hole, which takes no room
+    others = {"folder": tmp_path, "device": Path("/dev/zero"), "long name": tmp_path / ("x" * 5000)}
+    others |= {"no name": tmp_path / "a\0b", "below a file": Path(__file__) / "x"}
+    with pytest.raises(InvalidInputError, match=r"^world: got ") as error:
+        read(others.get(kind, path), "world")
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1" * 5000, "{'a': 1}"])
+def test_json_that_is_refused(tmp_path, text):
+    path = tmp_path / "file.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="not valid JSON"):
+        read_json(path, "predictor")
+
+
+def test_a_byte_order_mark_does_not_matter(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(path, "predictor") == read_yaml(path, "scenario") == {"a": 1}
+
+
 def test_an_error_shows_little_of_a_large_value():
     twice = [0]
     for _ in range(60):
@@ -86,6 +131,17 @@ def test_an_error_shows_little_of_a_large_value():
         assert str(error).endswith("Give less.")
         assert error.value is value
     assert str(InvalidInputError("a", "b" * 20, "c")) == f"a: got '{'b' * 20}'. c"
+
+
+def test_an_error_is_one_line_however_long_its_parts_are():
+    for value in (10**5000, "a\nb", np.zeros((3, 3)), b"x" * 10**6):
+        text = str(InvalidInputError("field " * 1000 + "\nname", value, "remedy\n" * 1000))
+        assert len(text.splitlines()) == 1
+        assert len(text) < 620
+        assert "name: got " in text
+    assert nearest("bandwith", ["bandwidth"]) == "Did you mean 'bandwidth'?"
+    assert nearest("x", ["a", "b"]) == "Known are: a, b."
+    assert len(nearest("x" * 10**6, [f"field_{n}" for n in range(1000)])) < 150
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch):

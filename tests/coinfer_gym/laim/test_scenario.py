@@ -158,7 +158,7 @@ def test_unknown_keyword_is_also_the_type_error_of_python():
         assert isinstance(error.value, InvalidInputError)
     assert str(copy.copy(error.value)) == str(error.value)
     with pytest.raises(InvalidInputError, match=r"max_episode_steps.*tasks.*vectorization_mode='sync'"):
-        load_scenario("bert-multimodal", max_episode_steps=5)
+        gym.make_vec("coinfer_gym/LAIM-v0", num_envs=2, max_episode_steps=5)
 
 
 def test_scenario_object_is_refused_with_what_to_give():

@@ -187,6 +187,15 @@ def test_the_script_makes_the_shipped_files(tmp_path, monkeypatch):
         (("blocks", 0), "area", "x", "area.*x"),
         (("blocks", 0), "name", None, "name.*missing"),
         ((), "accuracy", 0.9, "key.*accuracy"),
+        ((), "input_values", 10**400, "input_values.*from 1 to 1e\\+09"),
+        ((), "name", ["tiny"], "network: name.*text"),
+        ((), "groups", [], "at least one block and group"),
+        (("groups", 0), "name", 7, "group: name.*text"),
+        (("groups", 0), "name", "b", "groups.*name of its own"),
+        (("blocks", 0), "name", {"a": 1}, "block: name.*text"),
+        (("blocks", 0), "layers", [], "block 'conv': layers.*at least one"),
+        (("blocks", 2), "vector", "yes", "block 'fc': vector.*true or false"),
+        (("blocks", 0, "layers", 0), "type", ["conv"], "layer: type.*text"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, place, key, value, said):
@@ -214,5 +223,6 @@ def test_bad_ratios(tmp_path, ratios):
 def test_tables_cannot_be_changed(tmp_path):
     with pytest.raises(ValueError, match="read-only"):
         load_network(written(tmp_path, PLAIN)).tables.prefix[0, 0] = 1.0
-    assert Block("a", (), "b") == Block("a", (), "b", 1, False)
+    layers = (Layer("relu", 1, 1),)
+    assert Block("a", layers, "b") == Block("a", layers, "b", 1, False)
     assert Group("a", 4).step == 1
