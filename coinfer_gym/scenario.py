@@ -291,7 +291,7 @@ def _remedy(model: type[WorldScenario], name: str, value: object = None) -> str:
         span = f"from {low:g} to {high:g}{'' if unit == '1' else f' {unit}'}"
         if name.endswith("_range"):
             return f"Give [low, high] with low <= high, both {span}."
-        return f"Give a {'whole ' if info.annotation is int else ''}number {span}."
+        return f"Give a {'whole ' if int in (info.annotation, *get_args(info.annotation)) else ''}number {span}."
     literals = [choice for part in (info.annotation, *get_args(info.annotation)) for choice in get_args(part)]
     choices = [choice for choice in literals if isinstance(choice, str)]
     return nearest(str(value), choices) if choices else "Give text."
