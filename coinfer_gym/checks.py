@@ -12,9 +12,9 @@ from coinfer_gym.errors import InvalidInputError, nearest
 
 def is_number(value: object) -> bool:
     """Whether a value from outside is a real number that a float can hold; True and False are none."""
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, (float, np.floating)) or (isinstance(value, (int, np.integer)) and abs(int(value)) < _LARGEST)
+    if isinstance(value, (int, np.integer)):
+        return not isinstance(value, bool) and abs(int(value)) < _LARGEST
+    return isinstance(value, (float, np.floating))
 
 
 _LARGEST = 2**1023  # larger whole numbers have no float
