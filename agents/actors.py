@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym.errors import InvalidInputError, nearest
 
-__all__ = ["ACTIVATIONS", "Actor", "Layer", "LstmLayer", "actor_layers", "actor_weights", "apply_layers", "find_actor"]
+__all__ = ["ACTIVATIONS", "ACTORS", "Actor", "LstmLayer", "actor_layers", "actor_weights", "apply_layers", "find_actor"]
 
 Vector = NDArray[np.float32]
 Layer = tuple[Vector, Vector]
@@ -20,27 +21,13 @@ _ZERO, _HALF, _ONE = (np.array(value, np.float32) for value in (0.0, 0.5, 1.0)) 
 
 
 class Actor(NamedTuple):
-    """Where the actor of an algorithm is in its policy, and what it does with the output of its last layer.
+    """Where the actor of an algorithm is in its policy, and what it does with the output of its last layer."""
 
-    Attributes
-    ----------
-    parts : tuple of str
-        How the names of its tensors begin in ``policy.state_dict()``.
-    hidden : str
-        How the names of its layers begin.
-    last : str or None
-        Layer of the actions; None if it is one of the layers above.
-    activation : str
-        Default of the algorithm.
-    squashed : bool
-        Whether actions pass through tanh.
-    """
-
-    parts: tuple[str, ...]
-    hidden: str
-    last: str | None
-    activation: str
-    squashed: bool
+    parts: tuple[str, ...]  # how the names of its tensors begin in ``policy.state_dict()``
+    hidden: str  # how the names of its layers begin
+    last: str | None  # layer of the actions; None if it is one of the layers above
+    activation: str  # default of the algorithm
+    squashed: bool  # whether actions pass through tanh
 
 
 _ACTOR_CRITIC = Actor(
@@ -52,7 +39,7 @@ _ACTOR_CRITIC = Actor(
 )
 _STOCHASTIC = Actor(("actor.",), "actor.latent_pi.", "actor.mu", "relu", True)
 _DETERMINISTIC = Actor(("actor.",), "actor.mu.", None, "relu", True)
-_ACTORS = {
+ACTORS = {
     "ppo": _ACTOR_CRITIC,
     "a2c": _ACTOR_CRITIC,
     "maskable_ppo": _ACTOR_CRITIC,
@@ -66,16 +53,10 @@ _ACTORS = {
 
 
 def find_actor(algo: str) -> Actor:
-    """Actor of an algorithm.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such algorithm.
-    """
-    if algo not in _ACTORS:
-        raise InvalidInputError("algo", algo, nearest(str(algo), _ACTORS))
-    return _ACTORS[algo]
+    """Actor of an algorithm; `InvalidInputError` if there is no such algorithm."""
+    if algo not in ACTORS:
+        raise InvalidInputError("algo", algo, nearest(str(algo), ACTORS))
+    return ACTORS[algo]
 
 
 def actor_weights(algo: str, weights: Mapping[str, Any]) -> dict[str, Vector]:
@@ -91,13 +72,22 @@ def actor_layers(algo: str, weights: Mapping[str, Vector]) -> list[Layer]:
     ------
     KeyError
         If a tensor is missing.
+    ValueError
+        If the layers do not fit to one another.
     """
     actor = find_actor(algo)
     own = [name for name in weights if name.startswith(actor.hidden) and name.endswith(".weight")]
     names = [f"{actor.hidden}{place}" for place in sorted(int(name.split(".")[-2]) for name in own)]
     if actor.last is not None:
         names.append(actor.last)
-    return [(weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in names]
+    layers = [(weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in names]
+    for name, (weight, bias) in zip(names, layers, strict=True):
+        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise ValueError(f"{name} has a weight of shape {weight.shape} and a bias of shape {bias.shape}")
+    for name, ((before, _), (after, _)) in zip(names[1:], pairwise(layers), strict=True):
+        if after.shape[1] != before.shape[0]:
+            raise ValueError(f"{name} takes {after.shape[1]} values, the layer before gives {before.shape[0]}")
+    return layers
 
 
 def _relu(x: Vector, out: Vector) -> None:
@@ -122,15 +112,7 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {"tanh": np.tanh, "relu": _relu, "e
 
 
 def apply_layers(layers: Sequence[Layer], activation: Callable[..., Any], x: Vector) -> Vector:
-    """Output of layers that are each followed by an activation, for one input or for rows of them.
-
-    Parameters
-    ----------
-    layers : sequence of (ndarray, ndarray)
-        Weights of shape (inputs, outputs), that is transposed, and biases.
-    activation : callable
-    x : ndarray of float32, shape (n_in,) or (n, n_in)
-    """
+    """Output of layers, each followed by an activation, for an input or rows of them; weights are transposed."""
     for weight, bias in layers:
         x = np.dot(x, weight)
         x += bias
@@ -147,15 +129,9 @@ class LstmLayer(NamedTuple):
 
     @classmethod
     def read(cls, weights: Mapping[str, Vector]) -> list[LstmLayer]:
-        """All layers of the actor of RecurrentPPO.
-
-        Raises
-        ------
-        KeyError
-            If a tensor is missing.
-        """
+        """All layers of the actor of RecurrentPPO; KeyError or ValueError if they are not whole."""
         count = max(1, sum(name.startswith("lstm_actor.weight_ih_l") for name in weights))
-        return [
+        layers = [
             cls(
                 np.ascontiguousarray(weights[f"lstm_actor.weight_ih_l{i}"].T),
                 np.ascontiguousarray(weights[f"lstm_actor.weight_hh_l{i}"].T),
@@ -163,6 +139,13 @@ class LstmLayer(NamedTuple):
             )
             for i in range(count)
         ]
+        units = layers[0].from_hidden.shape[0]
+        shapes = [(units, 4 * units), (4 * units,)]
+        for i, layer in enumerate(layers):
+            inputs = units if i else layer.from_input.shape[0]
+            if [part.shape for part in layer] != [(inputs, 4 * units), *shapes]:
+                raise ValueError(f"layer {i} of the LSTM has shapes {[part.shape for part in layer]}")
+        return layers
 
     def step(self, x: Vector, hidden: Vector, cell: Vector) -> tuple[Vector, Vector]:
         """Hidden and cell state after rows of inputs."""

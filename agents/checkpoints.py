@@ -19,9 +19,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from agents.actors import actor_weights, find_actor
 from agents.agent_file import read_agent
 from agents.tensor_files import FORMAT
-from agents.vec_env import find_lagrangian, native_env
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.sb3 import NativeVecEnv
+from coinfer_gym.sb3_rewards import find_lagrangian, native_env
 
 __all__ = ["find_checkpoints", "restore_training", "start_from", "training_state"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents.demonstrations import ImitationConfig, Samples
-from agents.hyperparameters import find_algorithm
+from agents.hyperparameters import ALGORITHMS
 from agents.runs import build_env
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim import spaces
@@ -61,7 +61,7 @@ def _build_policy(config: ImitationConfig) -> Any:
     """A new policy of the run's algorithm; the global random state stays as it is."""
     run = config.target
     env = build_env(run, 1)
-    find: Any = find_algorithm(run.algo)
+    find: Any = ALGORITHMS[run.algo]
     chosen = run.load_hyperparameters().build_arguments(env.action_space)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

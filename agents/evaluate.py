@@ -23,6 +23,7 @@ import coinfer_gym  # noqa: F401  registers the ids
 from agents.agent_file import AGENT_FILE
 from agents.arguments import key_and_value
 from agents.policy import Agent, load_agent
+from baselines.checks import check_count
 from baselines.compare import compare, load_config
 from baselines.family import family_of, scenario_of
 from baselines.output import git_revision
@@ -167,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write everything to this file")
     options = parser.parse_args(arguments)
+    check_count("jobs", options.jobs, 1, 10_000)
     found = evaluate(options.path, dict(options.env_kwargs), options.worlds, options.seed, options.jobs)
     if options.out is not None:
         write_text(options.out, json.dumps({"agent": options.path} | plain(found), indent=1) + "\n")

@@ -40,6 +40,7 @@ from agents.evaluate import find_agent
 from agents.hyperparameters import ACTIVATIONS
 from agents.policy import Agent, load_agent
 from coinfer_gym.command import command
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import write_bytes
 
 __all__ = ["TOLERANCE", "Check", "build_graph", "check_graph", "export", "main"]
@@ -200,32 +201,22 @@ def check_graph(model: onnx.ModelProto, agent: Agent, observations: int = 1000, 
 def export(path: str | Path, out: Path) -> Check:
     """Write the graph of an agent to a file, if it acts as the agent does.
 
-    Parameters
-    ----------
-    path : str or Path
-        As for `agents.evaluate.find_agent`.
-    out : Path
-
-    Returns
-    -------
-    Check
-
     Raises
     ------
     InvalidInputError
-        If there is no such agent.
-    RuntimeError
-        If the graph gives other actions than the agent.
+        If there is no such agent, or the graph gives other actions.
     """
+    agent = load_agent(find_agent(path))
     model = build_graph(path)
-    check = check_graph(model, load_agent(find_agent(path)))
+    check = check_graph(model, agent)
     if not check.difference <= TOLERANCE:
-        raise RuntimeError(f"Actions of the graph differ by {check.difference:.1e}, more than {TOLERANCE:.0e}.")
+        remedy = f"Actions of its graph differ by {check.difference:.1e}, more than {TOLERANCE:.0e}."
+        raise InvalidInputError("agent", str(path), remedy)
     write_bytes(out, model.SerializeToString())
     return check
 
 
-@command("agents.export", errors=(RuntimeError,))
+@command("agents.export")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser("python -m agents.export", description="Write a trained agent as an ONNX graph.")

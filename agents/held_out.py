@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 from numpy.typing import NDArray
-from sb3_contrib import MaskablePPO
-from sb3_contrib.common.maskable.utils import get_action_masks
 
 from baselines import rollout
 from baselines.family import Columns, family_of, scenario_of
 from baselines.policy import Observation, Policy, Predictor, State
-from coinfer_gym.sb3 import NativeVecEnv
+
+if TYPE_CHECKING:
+    from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = ["SELECTION_SEED", "TEST_SEED", "LanePolicy", "play", "play_worlds", "reference"]
 
@@ -25,14 +25,7 @@ TEST_SEED = 2_000_000_000
 
 
 class LanePolicy(Policy):
-    """A policy that looks at the lanes of a vector environment instead of the observations.
-
-    Parameters
-    ----------
-    act : callable
-        Actions for the tasks at hand in the lanes.
-    env : gymnasium.vector.VectorEnv
-    """
+    """A policy that looks at the lanes of a vector environment instead of the observations."""
 
     def __init__(self, act: Callable[[Any], NDArray[Any]], env: gym.vector.VectorEnv[Any, Any, Any]) -> None:
         self._act, self._env = act, env.unwrapped
@@ -56,6 +49,8 @@ class _Masked:
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
         """Actions for all lanes, see `baselines.policy.Predictor.predict`."""
+        from sb3_contrib.common.maskable.utils import get_action_masks
+
         masks = get_action_masks(self._env)
         found: tuple[NDArray[Any], State | None] = self._policy.predict(
             observation, state, episode_start, deterministic, action_masks=masks
@@ -64,20 +59,9 @@ class _Masked:
 
 
 def play(env: NativeVecEnv, policy: Predictor, seed: int) -> dict[str, float]:
-    """Play one episode in every lane, with deterministic actions.
+    """Play one episode in every lane, with deterministic actions; lane `i` plays the world of ``reset(seed=seed + i)``.
 
-    Parameters
-    ----------
-    env : NativeVecEnv
-    policy : Predictor
-        A trained agent, a model of stable-baselines3, or any other policy for batches of observations.
-    seed : int
-        Lane `i` plays the world of ``reset(seed=seed + i)``.
-
-    Returns
-    -------
-    dict of float
-        `baselines.rollout.metrics` of all decisions together.
+    Returns `baselines.rollout.metrics` of all decisions together.
     """
     return rollout.metrics(rollout.join(_play_lanes(env, policy, seed)))
 
@@ -88,7 +72,7 @@ def play_worlds(env: NativeVecEnv, policy: Predictor, seed: int) -> list[dict[st
 
 
 def _play_lanes(env: NativeVecEnv, policy: Predictor, seed: int) -> list[Columns]:
-    masked = isinstance(policy, MaskablePPO) or getattr(policy, "algo", "") == "maskable_ppo"
+    masked = type(policy).__name__ == "MaskablePPO" or getattr(policy, "algo", "") == "maskable_ppo"
     player: Predictor = _Masked(policy, env) if masked else policy
     return rollout.play(env.env, player, range(seed, seed + env.num_envs))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +21,12 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import nn
 
-from agents.vec_env import CompressPenalties, LagrangianPenalties, PayDelivered
-from baselines.checks import check_count, check_positive
+from agents.actors import find_actor
+from baselines.checks import check_count, check_number, check_positive
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import read_yaml
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers
+from coinfer_gym.sb3_rewards import CompressPenalties, LagrangianPenalties, PayDelivered
 
 __all__ = ["ACTIVATIONS", "ALGORITHMS", "Hyperparameters", "load_hyperparameters", "parse_hyperparameters"]
 
@@ -45,9 +47,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "el
 """Activation functions by name."""
 
 PENALTIES: dict[str, Callable[..., VecEnvWrapper]] = {
-    "agents.vec_env.CompressPenalties": CompressPenalties,
-    "agents.vec_env.LagrangianPenalties": LagrangianPenalties,
-    "agents.vec_env.PayDelivered": PayDelivered,
+    f"coinfer_gym.sb3_rewards.{wrapper.__name__}": wrapper
+    for wrapper in (CompressPenalties, LagrangianPenalties, PayDelivered)
 }
 """What ``vec_env_wrapper`` may ask for."""
 
@@ -67,32 +68,25 @@ _REFUSED_BY_POLICY = (
     *("features_extractor_class", "features_extractor_kwargs", "normalize_images", "optimizer_class"),
     "lstm_kwargs",  # `agents.policy` has the plain LSTM only
 )
+_RANGES = (  # of numbers by name; the last line is for all others
+    (("learning_rate", "gamma", "gae_lambda", "tau"), 0.0, 1.0),
+    (("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"), 0.0, 1.0),
+    (("batch_size", "buffer_size", "n_steps", "train_freq", "target_update_interval"), 1, 10**8),
+    (("n_epochs", "policy_delay", "n_critics", "n_lstm_layers"), 1, 1000),
+    (("n_quantiles", "lstm_hidden_size"), 1, 10_000),
+    (("gradient_steps",), -1, 10**6),
+    (("log_std_init", "target_entropy"), -1e3, 1e3),
+    ((), 0, 10**9),
+)
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
     """What a model is built from, as plain values.
 
-    Attributes
-    ----------
-    n_timesteps : int
-        Decisions to train for.
-    n_envs : int
-        Lanes.
-    policy : str
-        Kind of policy.
-    env_wrapper : list of dict
-        Wrappers around every environment, see `coinfer_gym.named_wrappers`.
-    vec_env_wrapper : dict
-        One of `PENALTIES` around the lanes in training: from its name to its arguments; empty for none.
-    warmup : int
-        Decisions at the beginning in which only the critic or value network learns.
-    noise_std : float or None
-        Of Gaussian noise on the actions in training; the Zoo's ``noise_type: normal`` and ``noise_std``.
-    policy_kwargs : dict
-        Of the policy, with the activation function by its name.
-    arguments : dict
-        Of the algorithm, with schedules as written (``"lin_3e-4"``).
+    `vec_env_wrapper` maps one of `PENALTIES` to its arguments, or is empty. In the `warmup` decisions at the beginning
+    only the critic or value network learns. `policy_kwargs` has the activation function by its name, `arguments` of the
+    algorithm schedules as written (``"lin_3e-4"``).
     """
 
     n_timesteps: int
@@ -135,21 +129,9 @@ class Hyperparameters:
 def load_hyperparameters(
     path: str | Path, algo: str, env_id: str, overrides: Mapping[str, Any] | None = None
 ) -> Hyperparameters:
-    """Hyperparameters of an environment from a YAML file keyed by environment id.
+    """Hyperparameters of an environment from a YAML file keyed by environment id, and `overrides` in their place.
 
-    Parameters
-    ----------
-    path : str or Path
-        Its entry ``default`` is for every environment without an entry.
-    algo : str
-        One of `ALGORITHMS`.
-    env_id : str
-    overrides : mapping, optional
-        Values that replace those of the file.
-
-    Returns
-    -------
-    Hyperparameters
+    The entry ``default`` is for every environment without an entry.
 
     Raises
     ------
@@ -167,28 +149,17 @@ def load_hyperparameters(
 
 
 def parse_hyperparameters(entry: Mapping[str, Any], algo: str, origin: str) -> Hyperparameters:
-    """Check the hyperparameters of one entry.
+    """Check the hyperparameters of one entry, as in the files of RL Baselines3 Zoo, and ``warmup``.
 
-    Parameters
-    ----------
-    entry : mapping
-        As in the files of RL Baselines3 Zoo, and ``warmup``. ``policy_kwargs`` is a mapping or the Zoo's string
-        ``"dict(...)"``, which is parsed and not evaluated.
-    algo : str
-        One of `ALGORITHMS`.
-    origin : str
-        Name of the file for errors.
-
-    Returns
-    -------
-    Hyperparameters
+    ``policy_kwargs`` is a mapping or the Zoo's string ``"dict(...)"``, which is parsed and not evaluated. `origin` is
+    the name of the file for errors.
 
     Raises
     ------
     InvalidInputError
-        If a key is unknown or a value is bad.
+        If a key is unknown, or a value is of a wrong kind or out of range.
     """
-    find_algorithm(algo)
+    find_actor(algo)
     rest = {str(name): value for name, value in entry.items()}
     policy = rest.pop("policy", find_policy(algo))
     if policy != find_policy(algo):
@@ -200,12 +171,12 @@ def parse_hyperparameters(entry: Mapping[str, Any], algo: str, origin: str) -> H
         wrappers = check_wrappers(rest.pop("env_wrapper", None))
     except InvalidInputError as error:
         raise InvalidInputError(f"{origin}: env_wrapper: {error.field}", error.value, error.remedy) from error
-    warmup = check_count(f"{origin}: warmup", rest.pop("warmup", 0), 0)
+    warmup = check_count(f"{origin}: warmup", rest.pop("warmup", 0), 0, 10**12)
     if warmup and algo == "dqn":
         raise InvalidInputError(f"{origin}: warmup", warmup, "DQN has no actor beside its values: leave it out.")
     return Hyperparameters(
-        n_timesteps=check_count(f"{origin}: n_timesteps", rest.pop("n_timesteps", None), 1),
-        n_envs=check_count(f"{origin}: n_envs", rest.pop("n_envs", 1), 1),
+        n_timesteps=check_count(f"{origin}: n_timesteps", rest.pop("n_timesteps", None), 1, 10**12),
+        n_envs=check_count(f"{origin}: n_envs", rest.pop("n_envs", 1), 1, 100_000),
         policy=policy,
         env_wrapper=wrappers,
         vec_env_wrapper=_penalties(rest.pop("vec_env_wrapper", None), origin),
@@ -214,19 +185,6 @@ def parse_hyperparameters(entry: Mapping[str, Any], algo: str, origin: str) -> H
         policy_kwargs=_policy_kwargs(rest.pop("policy_kwargs", {}), algo, origin),
         arguments=_arguments(rest, algo, origin),
     )
-
-
-def find_algorithm(algo: str) -> type[BaseAlgorithm]:
-    """Algorithm of a name.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is none.
-    """
-    if algo not in ALGORITHMS:
-        raise InvalidInputError("algo", algo, nearest(algo, ALGORITHMS))
-    return ALGORITHMS[algo]
 
 
 def find_policy(algo: str) -> str:
@@ -250,10 +208,11 @@ def _penalties(given: Any, origin: str) -> dict[str, dict[str, float]]:
     if not given:
         return {}
     content = {given: None} if isinstance(given, str) else given
-    if not isinstance(content, Mapping) or len(content) != 1 or not set(content) <= set(PENALTIES):
+    name, options = next(iter(content.items())) if isinstance(content, Mapping) and len(content) == 1 else ("", None)
+    name = str(name).replace("agents.vec_env.", "coinfer_gym.sb3_rewards.")  # before version 0.2
+    if name not in PENALTIES:
         remedy = f"Give one of {', '.join(PENALTIES)}, alone or as a mapping to its arguments."
         raise InvalidInputError(f"{origin}: vec_env_wrapper", given, remedy)
-    name, options = next(iter(content.items()))
     known = list(inspect.signature(PENALTIES[name]).parameters)[1:]
     if not isinstance(options or {}, Mapping) or not set(options or {}) <= set(known):
         raise InvalidInputError(f"{origin}: {name}", options, f"Give a mapping of {', '.join(known)} to numbers.")
@@ -274,15 +233,13 @@ def _policy_kwargs(given: Any, algo: str, origin: str) -> dict[str, Any]:
     content = _parse_dict(given, origin) if isinstance(given, str) else given
     if not isinstance(content, Mapping):
         raise InvalidInputError(f"{origin}: policy_kwargs", given, "Give a mapping, or the string 'dict(...)'.")
-    policies: dict[str, type[BasePolicy]] = find_algorithm(algo).policy_aliases
-    names = inspect.signature(policies[find_policy(algo)].__init__).parameters
-    known = [name for name in names if name not in _REFUSED_BY_POLICY]
-    for name in content:
+    policies: dict[str, type[BasePolicy]] = ALGORITHMS[algo].policy_aliases
+    parameters = inspect.signature(policies[find_policy(algo)].__init__).parameters
+    known = [name for name in parameters if name not in _REFUSED_BY_POLICY]
+    for name, value in content.items():
         if name not in known:
             raise InvalidInputError(f"{origin}: policy_kwargs of {algo.upper()}", name, nearest(str(name), known))
-    activation = content.get("activation_fn")
-    if activation is not None and activation not in ACTIVATIONS:
-        raise InvalidInputError(f"{origin}: activation_fn", activation, nearest(str(activation), ACTIVATIONS))
+        _check_value(f"{origin}: {name}", name, value, parameters[name])
     return dict(content)
 
 
@@ -313,26 +270,67 @@ def _literal(node: ast.expr) -> Any:
 
 def _arguments(rest: Mapping[str, Any], algo: str, origin: str) -> dict[str, Any]:
     """Arguments of the algorithm's constructor, except objects and what the run decides."""
-    known = [name for name in inspect.signature(find_algorithm(algo)).parameters if name not in _REFUSED]
+    parameters = inspect.signature(ALGORITHMS[algo]).parameters
+    known = [name for name in parameters if name not in _REFUSED]
     for name, value in rest.items():
         if name not in known:
             hint = nearest(name, [*known, *_OWN, *(_NOISE if algo in _NOISY else ())])
             raise InvalidInputError(f"{origin}: hyperparameter of {algo.upper()}", name, hint)
-        if not isinstance(value, (str, int, float, list, dict, type(None))):
-            raise InvalidInputError(f"{origin}: {name}", value, "Give a plain value.")
-        if name in _SCHEDULED and isinstance(value, str):
-            try:
-                _schedule(value)
-            except ValueError as error:
-                remedy = "Give a number, or 'lin_<start>' for a line from there to 0."
-                raise InvalidInputError(f"{origin}: {name}", value, remedy) from error
+        _check_value(f"{origin}: {name}", name, value, parameters[name])
     return dict(rest)
+
+
+def _check_value(where: str, name: str, value: Any, parameter: inspect.Parameter) -> None:
+    """Raise `InvalidInputError` unless a value is of the kind that stable-baselines3 annotates, and in its range."""
+    kinds = str(parameter.annotation)
+    if value is None and ("None" in kinds or name == "activation_fn"):
+        return
+    if name == "activation_fn":
+        if value not in tuple(ACTIVATIONS):
+            raise InvalidInputError(where, value, nearest(str(value), ACTIVATIONS))
+    elif name == "net_arch":
+        _check_layers(where, value, "dict" in kinds)
+    elif "dict" in kinds:
+        if not isinstance(value, Mapping):
+            raise InvalidInputError(where, value, "Give a mapping.")
+    elif "bool" in kinds:
+        if not isinstance(value, bool):
+            raise InvalidInputError(where, value, "Give true or false.")
+    elif isinstance(value, str) and "str" in kinds:
+        if value != "auto" and not (value.startswith("auto_") and _is_float(value[5:])):
+            raise InvalidInputError(where, value, "Give a number, 'auto' or 'auto_<start>'.")
+    elif isinstance(value, str) and name in _SCHEDULED:
+        if not value.startswith("lin_") or not _is_float(value[4:]):
+            raise InvalidInputError(where, value, "Give a number, or 'lin_<start>' for a line from there to 0.")
+        _check_value(where, name, float(value[4:]), parameter)
+    elif isinstance(value, (list, tuple)) and "tuple" in kinds:
+        if len(value) != 2 or value[1] not in ("step", "episode"):
+            raise InvalidInputError(where, value, "Give a number, or a pair such as [1, step].")
+        _check_value(where, name, value[0], parameter)
+    else:
+        low, high = next((low, high) for names, low, high in _RANGES if name in names or not names)
+        if "float" in kinds:
+            check_number(where, value, low, high)
+        else:
+            check_count(where, value, int(low), int(high))
+
+
+def _check_layers(where: str, value: Any, nested: bool) -> None:
+    """Raise `InvalidInputError` unless the value is a list of widths, or if `nested` a mapping of such lists."""
+    for layers in value.values() if nested and isinstance(value, Mapping) else [value]:
+        if not isinstance(layers, (list, tuple)):
+            raise InvalidInputError(where, value, "Give a list of widths such as [64, 64], or {pi: [64], vf: [64]}.")
+        for width in layers:
+            check_count(where, width, 1, 100_000)
+
+
+def _is_float(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _schedule(value: Any) -> Any:
     """A number as it is, ``lin_<start>`` as a line that reaches 0 at the end of training."""
-    if not isinstance(value, str):
-        return value
-    if not value.startswith("lin_"):
-        raise ValueError(value)
-    return LinearSchedule(float(value.removeprefix("lin_")), 0.0, 1.0)
+    return LinearSchedule(float(value[4:]), 0.0, 1.0) if isinstance(value, str) else value

@@ -44,9 +44,9 @@ from agents.demonstrations import ImitationConfig, Samples, load_config, prepare
 from agents.held_out import TEST_SEED, play
 from agents.policy import load_agent
 from agents.runs import build_env, read_config
+from baselines.checks import check_count
 from baselines.output import git_revision
 from coinfer_gym.command import command
-from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import versions, write_text
 
 __all__ = ["imitate", "main"]
@@ -127,8 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     folder = options.out or Path("runs", "imitation", Path(options.config).stem)
-    if options.jobs < 1:
-        raise InvalidInputError("jobs", options.jobs, "Give 1 or more.")
+    check_count("jobs", options.jobs, 1, 10_000)
     config = load_config(options.config)
     result = imitate(config, folder, shlex.join(["python", "-m", "agents.imitate", *given]), options.jobs)
     best = result["scores"]["teacher"]["delivered"]

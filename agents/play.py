@@ -22,10 +22,10 @@ import coinfer_gym  # noqa: F401  registers the ids
 from agents.evaluate import find_agent
 from agents.policy import load_agent
 from baselines import rollout
+from baselines.checks import check_count
 from baselines.family import family_of, scenario_of
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.command import command
-from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import write_bytes
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def play(
     InvalidInputError
         If there is no such agent, or nothing is to be shown.
     """
-    if tasks < 1:
-        raise InvalidInputError("tasks", tasks, "Give 1 or more.")
+    check_count("tasks", tasks, 1)
+    check_count("seed", seed, 0)
     agent = load_agent(find_agent(path))
     env_id, keywords = agent.trained_for
     env = _Shown(gym.make(env_id, render_mode=mode, **keywords), tasks, say)

@@ -104,7 +104,15 @@ class Agent:
             self._log_std_layer = None
             if algo in ("sac", "tqc"):
                 self._log_std_layer = own["actor.log_std.weight"].T, own["actor.log_std.bias"]
-        except (KeyError, ValueError) as error:
+            widths = {"log_std": self._log_std, "actor.log_std": self._log_std_layer and self._log_std_layer[1]}
+            for name, noise in widths.items():
+                if noise is not None and noise.shape != self._last[1].shape:
+                    raise ValueError(f"{name} has shape {noise.shape}, actions {self._last[1].shape}")
+            if self._lstm and len(self._lstm[-1].from_hidden) != len(layers[0][0]):
+                raise ValueError(
+                    f"the LSTM gives {len(self._lstm[-1].from_hidden)}, the next takes {len(layers[0][0])}"
+                )
+        except (IndexError, KeyError, ValueError) as error:
             raise InvalidInputError("weights", sorted(own), f"This is no actor of {algo}: {error}.") from error
         self._activation = ACTIVATIONS[function]
         first = self._lstm[0].from_input if self._lstm else layers[0][0]
@@ -132,13 +140,16 @@ class Agent:
         Raises
         ------
         InvalidInputError
-            If the agent's file does not say.
+            If the agent's file does not say, or names none of this package: other ids would import their module.
         """
-        try:
-            return str(self.config["env"]), dict(self.config["env_kwargs"])
-        except KeyError as error:
-            remedy = f"It has no {error}: which environment the agent was trained for is not known."
-            raise InvalidInputError("agent: config", self.config, remedy) from error
+        env, keywords = (self.config.get(name) for name in ("env", "env_kwargs"))
+        if not isinstance(env, str) or not isinstance(keywords, dict):
+            remedy = "It must tell env and env_kwargs: which environment the agent was trained for is not known."
+            raise InvalidInputError("agent: config", self.config, remedy)
+        known = [name for name in gym.registry if name.startswith("coinfer_gym/")]
+        if env not in known:
+            raise InvalidInputError("agent: env", env, f"Only {', '.join(sorted(known))} can be played.")
+        return env, dict(keywords)
 
     def seed(self, seed: int) -> None:
         """Seed the agent's noise."""

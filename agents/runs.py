@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
 import pydantic
 import yaml
 from pydantic import Field
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
 
+from agents.actors import find_actor
 from agents.agent_file import AGENT_FILE
 from agents.held_out import SELECTION_SEED
-from agents.hyperparameters import (
-    PENALTIES,
-    Hyperparameters,
-    check_actions,
-    find_algorithm,
-    load_hyperparameters,
-    parse_hyperparameters,
-)
 from baselines.checks import check_model
 from baselines.family import Family, family_of, scenario_of
 from baselines.output import git_revision
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import read_yaml, versions, write_text
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers
-from coinfer_gym.sb3 import NativeVecEnv, make_native
+
+if TYPE_CHECKING:  # torch and stable-baselines3 take seconds to import: a wrong name is told before
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from agents.hyperparameters import Hyperparameters
+    from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config", "read_config_file"]
 
@@ -41,6 +37,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _OWN_FILES = ("config.yaml", "origin.yaml", "evaluations.csv", AGENT_FILE, "results.json")
 _OWN_FOLDERS = ("checkpoints", "tensorboard")
+
+
+def _no_truth(value: Any) -> Any:
+    """True and False are no numbers, although Python counts with them."""
+    if isinstance(value, bool):
+        raise ValueError("Give a number")
+    return value
+
+
+_Number = pydantic.BeforeValidator(_no_truth)
+_Decisions = Annotated[int, _Number, Field(ge=1, le=10**12)]
+_Lanes = Annotated[int, _Number, Field(ge=1, le=100_000)]
 
 
 class RunConfig(pydantic.BaseModel):
@@ -96,16 +104,16 @@ class RunConfig(pydantic.BaseModel):
     start: str = ""
     conf_file: str = ""
     hyperparams: dict[str, Any] = {}
-    seed: int = Field(default=0, ge=0, lt=SELECTION_SEED)
+    seed: Annotated[int, _Number] = Field(default=0, ge=0, lt=SELECTION_SEED)
     out: str = ""
-    n_timesteps: int | None = Field(default=None, ge=1)
-    max_minutes: float | None = None
-    eval_freq: int = Field(default=50_000, ge=1)
-    eval_lanes: int = Field(default=64, ge=1)
-    test_lanes: int = Field(default=128, ge=1)
-    checkpoint_freq: int = Field(default=100_000, ge=1)
-    violations: float = 1.0
-    threads: int = Field(default=1, ge=1)
+    n_timesteps: _Decisions | None = None
+    max_minutes: Annotated[float, _Number] | None = Field(default=None, gt=0.0, le=1e7)
+    eval_freq: _Decisions = 50_000
+    eval_lanes: _Lanes = 64
+    test_lanes: _Lanes = 128
+    checkpoint_freq: _Decisions = 100_000
+    violations: Annotated[float, _Number] = Field(default=1.0, ge=0.0, le=1.0)
+    threads: Annotated[int, _Number] = Field(default=1, ge=1, le=1024)
 
     @property
     def folder(self) -> Path:
@@ -125,6 +133,8 @@ class RunConfig(pydantic.BaseModel):
 
     def load_hyperparameters(self) -> Hyperparameters:
         """Hyperparameters of the file, and those that replace them."""
+        from agents.hyperparameters import load_hyperparameters, parse_hyperparameters
+
         overrides = dict(self.hyperparams)
         if self.wrapper is not None:
             overrides["env_wrapper"] = self.wrapper
@@ -135,30 +145,28 @@ class RunConfig(pydantic.BaseModel):
         path = self.conf_file or str(ROOT / "configs" / "agents" / f"{self.algo}.yml")
         return load_hyperparameters(path, self.algo, self.env, overrides)
 
-    def resolved(self) -> dict[str, Any]:
-        """The configuration with all hyperparameters in it, which needs no other file."""
+    def resolve(self) -> RunConfig:
+        """The same run with all hyperparameters in its configuration, so that it needs no other file."""
         plain = self.load_hyperparameters().plain()
         wrapper = plain.pop("env_wrapper", [])
         complete = {"conf_file": "none", "hyperparams": plain, "wrapper": wrapper, "n_timesteps": None}
-        return self.model_dump() | complete | {"out": self.folder.as_posix()}
+        return self.model_copy(update=complete | {"out": self.folder.as_posix()})
+
+    def resolved(self) -> dict[str, Any]:
+        """`resolve` as plain values."""
+        return self.resolve().model_dump()
 
 
 def read_config(content: Mapping[str, Any], origin: str) -> RunConfig:
-    """Check a configuration.
-
-    Parameters
-    ----------
-    content : mapping
-    origin : str
-        Name of the file for errors.
+    """Check a configuration; `origin` is the name of its file for errors.
 
     Raises
     ------
     InvalidInputError
-        If a key, the algorithm, the environment or a wrapper is unknown, or a value is out of range.
+        If a key, the algorithm, the environment or a wrapper is unknown, or a value is of a wrong kind or out of range.
     """
     config = check_model(RunConfig, content, origin)
-    find_algorithm(config.algo)
+    find_actor(config.algo)
     known = [name for name in gym.registry if name.startswith("coinfer_gym/")]
     if config.env not in known:
         raise InvalidInputError(f"{origin}: env", config.env, f"Give one of {', '.join(sorted(known))}.")
@@ -172,15 +180,7 @@ def read_config_file(path: str | Path) -> RunConfig:
 
 
 def open_folder(config: RunConfig, command: Sequence[str], overwrite: bool) -> Path:
-    """Make the folder of a new run and write down what it is.
-
-    Parameters
-    ----------
-    config : RunConfig
-    command : sequence of str
-        Arguments of the command line.
-    overwrite : bool
-        Delete what another run has left there.
+    """Make the folder of a new run and write down what it is, and the command line that asked for it.
 
     Raises
     ------
@@ -188,11 +188,15 @@ def open_folder(config: RunConfig, command: Sequence[str], overwrite: bool) -> P
         If another run is there and must not be overwritten.
     """
     folder = config.folder
-    if (folder / "config.yaml").exists():
+    noted = folder / "config.yaml"
+    if noted.exists() and noted.stat().st_size:  # an empty one was left by a full disk
         if not overwrite:
             remedy = "A run is there: give another --out, --resume it, or --overwrite it."
             raise InvalidInputError("out", str(folder), remedy)
-        _clear(folder)
+        for name in _OWN_FILES:
+            (folder / name).unlink(missing_ok=True)
+        for name in _OWN_FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
     origin = {
         "command": ["python", "-m", "agents.train", *command],
         "git_revision": git_revision(),
@@ -200,22 +204,19 @@ def open_folder(config: RunConfig, command: Sequence[str], overwrite: bool) -> P
         "versions": versions(),
     }
     write_text(folder / "origin.yaml", yaml.safe_dump(origin, sort_keys=False))
-    write_text(folder / "config.yaml", yaml.safe_dump(config.resolved(), sort_keys=False))
+    write_config(config)
     return folder
 
 
-def build_env(config: RunConfig, lanes: int, training: bool = False, bare: bool = False) -> NativeVecEnv:
-    """Lanes of the run's environment.
+def write_config(config: RunConfig) -> None:
+    """Write down what a run is."""
+    write_text(config.folder / "config.yaml", yaml.safe_dump(config.resolved(), sort_keys=False))
 
-    Parameters
-    ----------
-    config : RunConfig
-    lanes : int
-    training : bool
-        With ``train_kwargs``.
-    bare : bool
-        Without wrappers.
-    """
+
+def build_env(config: RunConfig, lanes: int, training: bool = False, bare: bool = False) -> NativeVecEnv:
+    """Lanes of the run's environment: in `training` with ``train_kwargs``, `bare` without wrappers."""
+    from coinfer_gym.sb3 import make_native
+
     keywords = config.env_kwargs | (config.train_kwargs if training else {})
     return make_native(config.env, lanes, () if bare else config.wrappers, **keywords)
 
@@ -228,27 +229,16 @@ def build_model(config: RunConfig, hyperparameters: Hyperparameters) -> BaseAlgo
     InvalidInputError
         If the algorithm cannot choose the environment's actions, or stable-baselines3 refuses a value.
     """
+    from agents.hyperparameters import ALGORITHMS, PENALTIES, check_actions
+
     env: VecEnv = build_env(config, hyperparameters.n_envs, training=True)
     check_actions(config.algo, env.action_space)
     for name, options in hyperparameters.vec_env_wrapper.items():
         env = PENALTIES[name](env, **options)
     arguments = hyperparameters.build_arguments(env.action_space)
     try:
-        model: BaseAlgorithm = find_algorithm(config.algo)(env=env, seed=config.seed, device="cpu", **arguments)
+        model: BaseAlgorithm = ALGORITHMS[config.algo](env=env, seed=config.seed, device="cpu", **arguments)
     except (TypeError, ValueError, AssertionError) as error:
         remedy = f"stable-baselines3 refuses it: {error}"
         raise InvalidInputError("hyperparameters", hyperparameters.arguments, remedy) from error
     return model
-
-
-def write_results(folder: Path, results: Mapping[str, Any]) -> None:
-    """Write the final comparison of a run."""
-    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
-
-
-def _clear(folder: Path) -> None:
-    """Delete what a run writes, and nothing else."""
-    for name in _OWN_FILES:
-        (folder / name).unlink(missing_ok=True)
-    for name in _OWN_FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)

@@ -24,7 +24,7 @@ which no sweep and no comparison uses.
 
 The folder of the study holds ``study.jsonl``, Optuna's journal; ``trials.csv`` with all finished trials; and
 ``best.yml``, the hyperparameters of the best one in the form of ``configs/agents``. The same command goes on where it
-was interrupted, and a larger ``--trials`` prolongs a study. One command at a time may work in a folder.
+was interrupted, and a larger ``--trials`` prolongs a study.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,17 +51,16 @@ from pydantic import Field
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
-from agents.callbacks import WarmupCallback
-from agents.held_out import SELECTION_SEED, play
+from agents.callbacks import EvaluationCallback, WarmupCallback
+from agents.held_out import SELECTION_SEED
 from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_env, build_model, read_config
 from agents.search_spaces import Checked, Space, read_spaces
-from baselines.checks import check_model
+from baselines.checks import check_count, check_model
 from baselines.output import git_revision
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import csv_text, read_yaml, write_bytes, write_text
-from coinfer_gym.sb3 import NativeVecEnv
+from coinfer_gym.files import csv_text, lock_folder, read_yaml, write_bytes, write_text
 
 __all__ = ["StudyConfig", "load_study", "main", "tune"]
 
@@ -79,11 +78,11 @@ _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)  
 
 
 class StudyConfig(Checked):
-    """What the file of a study says; `load_study` reads and checks one."""
+    """What the file of a study says; `load_study` reads and checks one, and resolves the hyperparameters of its run."""
 
     title: str
     run: dict[str, Any]
-    trials: int = Field(ge=1)
+    trials: int = Field(ge=1, le=100_000)
     seeds: int = Field(1, ge=1, le=100)
     search: dict[str, Any] = Field(min_length=1)
 
@@ -105,21 +104,12 @@ class StudyConfig(Checked):
 
     def trial_run(self, drawn: Mapping[str, Any], seed: int = FIRST_SEED) -> RunConfig:
         """One run of the trial of these values."""
-        plain = read_config(self.run, "run").resolved()
-        hyperparams = _merge(plain["hyperparams"], self.hyperparams(drawn))
-        return read_config(plain | {"hyperparams": hyperparams, "seed": seed, "out": ""}, "trial")
+        hyperparams = _merge(self.run["hyperparams"], self.hyperparams(drawn))
+        return read_config(self.run | {"hyperparams": hyperparams, "seed": seed}, "trial")
 
 
 def load_study(path: str | Path) -> StudyConfig:
     """Read and check the file of a study.
-
-    Parameters
-    ----------
-    path : str or Path
-
-    Returns
-    -------
-    StudyConfig
 
     Raises
     ------
@@ -131,7 +121,8 @@ def load_study(path: str | Path) -> StudyConfig:
     for name in config.run:
         if name not in _OF_THE_RUN:
             raise InvalidInputError(f"{path}: run: key", name, nearest(str(name), _OF_THE_RUN))
-    base = read_config(config.run, f"{path}: run").resolved()
+    base = read_config(config.run, f"{path}: run").resolve().model_dump(include=set(_OF_THE_RUN))
+    config = config.model_copy(update={"run": base})
     for space in read_spaces(config.search, str(path)):
         for end in space.ends:
             hyperparams = _merge(base["hyperparams"], config.hyperparams({space.name: end}))
@@ -146,31 +137,6 @@ def _merge(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         inner = merged.get(name)
         merged[name] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
     return merged
-
-
-class _WatchCallback(BaseCallback):
-    """Play the held-out worlds now and then, and say what is delivered there."""
-
-    def __init__(self, held_out: NativeVecEnv, every: int, report: Callable[[int, float], None]) -> None:
-        super().__init__()
-        self._held_out, self._every, self._report = held_out, every, report
-        self._seen = 0
-        self.best = -math.inf
-
-    def evaluate(self) -> float:
-        """Quality per task."""
-        delivered = play(self._held_out, self.model, SELECTION_SEED)["delivered"]
-        self.best = max(self.best, delivered)
-        return delivered
-
-    def _on_rollout_start(self) -> None:
-        number = self.model.num_timesteps // self._every
-        if number > self._seen:
-            self._seen = number
-            self._report(number, self.evaluate())
-
-    def _on_step(self) -> bool:
-        return True
 
 
 def tune(config: StudyConfig, folder: Path, jobs: int = 1) -> list[FrozenTrial]:
@@ -192,24 +158,25 @@ def tune(config: StudyConfig, folder: Path, jobs: int = 1) -> list[FrozenTrial]:
     Raises
     ------
     InvalidInputError
-        If the environment or a hyperparameter cannot be used, or the folder holds another study or a damaged one.
+        If the environment or a hyperparameter cannot be used, another command works in the folder, or it holds another
+        study or a damaged one.
     """
     build_env(config.trial_run({}), 1).close()
-    folder.mkdir(parents=True, exist_ok=True)
-    _mend(folder / _JOURNAL)
-    study = _open_study(config, folder)
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):  # whoever was at it was killed
-        study.tell(trial.number, state=TrialState.FAIL)
-    before = len(_finished(study))
-    _write_results(config, study, folder)
-    tasks = (joblib.delayed(_run_trial)(config, folder, number) for number in range(before, config.trials))
-    bar = tqdm(total=config.trials, initial=before, desc="trials", unit="trial", disable=None)
-    with bar, joblib.parallel_config("loky", inner_max_num_threads=1):
-        for line in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks):
-            _write_results(config, study, folder)
-            tqdm.write(line)
-            bar.update()
-    return _finished(study)
+    with lock_folder(folder):
+        _mend(folder / _JOURNAL)
+        study = _open_study(config, folder)
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):  # whoever was at it was killed
+            study.tell(trial.number, state=TrialState.FAIL)
+        before = len(_finished(study))
+        _write_results(config, study, folder)
+        tasks = (joblib.delayed(_run_trial)(config, folder, number) for number in range(before, config.trials))
+        bar = tqdm(total=config.trials, initial=before, desc="trials", unit="trial", disable=None)
+        with bar, joblib.parallel_config("loky", inner_max_num_threads=1):
+            for line in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks):
+                _write_results(config, study, folder)
+                tqdm.write(line)
+                bar.update()
+        return _finished(study)
 
 
 def _open_study(config: StudyConfig, folder: Path) -> optuna.Study:
@@ -286,13 +253,16 @@ def _train(run: RunConfig, trial: optuna.Trial, first: int) -> float:
     """Quality that the best agent of one run delivers; its evaluations are reported from step `first` on."""
     hyperparameters = run.load_hyperparameters()
     model = build_model(run, hyperparameters)
+    delivered: list[float] = []
 
-    def report(number: int, delivered: float) -> None:
-        trial.report(delivered, first + number)
-        if trial.should_prune():
-            raise optuna.TrialPruned
+    def report(timesteps: int, score: dict[str, float]) -> None:
+        delivered.append(score["delivered"])
+        if timesteps < hyperparameters.n_timesteps:
+            trial.report(delivered[-1], first + len(delivered))
+            if trial.should_prune():
+                raise optuna.TrialPruned
 
-    watch = _WatchCallback(build_env(run, run.eval_lanes), run.eval_freq, report)
+    watch = EvaluationCallback(build_env(run, run.eval_lanes), run.eval_freq, report, last=0)
     callbacks: list[BaseCallback] = [watch]
     if hyperparameters.warmup:
         callbacks.append(WarmupCallback(run.algo, hyperparameters.warmup))
@@ -302,7 +272,7 @@ def _train(run: RunConfig, trial: optuna.Trial, first: int) -> float:
     except ValueError as error:  # networks diverged: torch draws from no such distribution, nor is NaN an action
         trial.set_user_attr("error", str(error))
         raise optuna.TrialPruned from error
-    return watch.best
+    return max(delivered)
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -388,13 +358,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     folder = options.out or Path("runs", "tune", Path(options.config).stem)
-    for name in ("trials", "jobs"):
-        value = getattr(options, name)
-        if value is not None and value < 1 and (name, value) != ("jobs", -1):
-            raise InvalidInputError(name, value, "Give 1 or more.")
+    if options.jobs != -1:
+        check_count("jobs", options.jobs, 1, 10_000)
     config = load_study(options.config)
-    if options.trials:
-        config = config.model_copy(update={"trials": options.trials})
+    if options.trials is not None:
+        config = config.model_copy(update={"trials": check_count("trials", options.trials, 1, 100_000)})
     try:
         trials = tune(config, folder, options.jobs)
     except TerminatedWorkerError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -27,23 +27,24 @@ def check_model(kind: type[_Model], content: Mapping[str, Any], origin: str) -> 
         raise InvalidInputError(f"{origin}: {name}", first["input"], f"{first['msg']}.") from error
 
 
-def check_count(name: str, value: Any, least: int) -> int:
-    """The value, if it is a whole number of at least `least`."""
-    if not is_number(value) or not math.isfinite(value) or int(value) != value or value < least:
-        raise InvalidInputError(name, value, f"Give a whole number of at least {least}.")
+def check_count(name: str, value: Any, least: int, most: int = 2**53) -> int:
+    """The value, if it is a whole number of at least `least` and at most `most`."""
+    if not is_number(value) or not least <= value <= most or int(value) != value:
+        span = f"of at least {least}" if most == 2**53 else f"from {least} to {most:,}"
+        raise InvalidInputError(name, value, f"Give a whole number {span}.")
     return int(value)
 
 
-def check_number(name: str, value: Any, low: float, high: float = math.inf) -> float:
+def check_number(name: str, value: Any, low: float, high: float = sys.float_info.max) -> float:
     """The value, if it is a finite number of at least `low` and at most `high`."""
-    if not is_number(value) or not math.isfinite(value) or not low <= value <= high:
-        span = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    if not is_number(value) or not low <= value <= high:
+        span = f"of at least {low:g}" if high == sys.float_info.max else f"from {low:g} to {high:g}"
         raise InvalidInputError(name, value, f"Give a number {span}.")
     return float(value)
 
 
 def check_positive(name: str, value: Any) -> float:
     """The value, if it is a finite number above 0."""
-    if not is_number(value) or not 0.0 < value < math.inf:
+    if not is_number(value) or not 0.0 < value <= sys.float_info.max:
         raise InvalidInputError(name, value, "Give a positive number.")
     return float(value)

@@ -17,7 +17,7 @@ def command(
     """Decorate the `main` of a command: errors that a user can mend end with one line that begins with its name.
 
     The exit status is 2 for bad input and `errors`, 1 for a file that the system refuses or output that nobody reads
-    (which shows nothing), and 130 for Ctrl-C, which shows `interrupted`.
+    (which shows nothing), and 130 for Ctrl-C, which shows `interrupted` unless the exception has a text.
     """
     bad_input: tuple[type[Exception], ...] = (InvalidInputError, *errors)
 
@@ -35,8 +35,8 @@ def command(
             except OSError as error:
                 path = f"{error.filename}: " if error.filename else ""
                 status, text = 1, f"{path}{error.strerror or error}"
-            except KeyboardInterrupt:
-                status, text = 130, interrupted
+            except KeyboardInterrupt as stop:
+                status, text = 130, str(stop) or interrupted
             try:
                 if text:
                     print(f"{name}: {' '.join(text.split())}", file=sys.stderr)

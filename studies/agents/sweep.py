@@ -50,7 +50,7 @@ from agents.agent_file import AGENT_FILE
 from agents.held_out import play_worlds
 from agents.policy import load_agent
 from agents.runs import build_env
-from agents.train import train
+from agents.training import train
 from baselines import compare
 from baselines.compare import CompareConfig, PolicyConfig
 from baselines.journal import digest, digest_files

@@ -14,7 +14,7 @@ from agents.evaluate import METRICS, evaluate, find_agent, main
 from agents.held_out import play_worlds
 from agents.policy import load_agent
 from agents.runs import RunConfig
-from agents.train import train
+from agents.training import train
 from baselines.compare import compare
 from baselines.laim import FAMILY
 from baselines.rollout import measure

@@ -9,12 +9,12 @@ from torch import nn
 
 from agents.hyperparameters import ALGORITHMS, load_hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_model
-from agents.vec_env import CompressPenalties, LagrangianPenalties, native_env
 from coinfer_gym import InvalidInputError
+from coinfer_gym.sb3_rewards import CompressPenalties, LagrangianPenalties, native_env
 
 LAIM = "coinfer_gym/LAIM-v0"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "agents"
-COMPRESS, LAGRANGIAN = "agents.vec_env.CompressPenalties", "agents.vec_env.LagrangianPenalties"
+COMPRESS, LAGRANGIAN = "coinfer_gym.sb3_rewards.CompressPenalties", "coinfer_gym.sb3_rewards.LagrangianPenalties"
 ACTIONS = Box(-1.0, 1.0, (6,))
 
 
@@ -67,6 +67,8 @@ def test_plain_form_comes_back():
     )
     assert parse_hyperparameters(given.plain(), "sac", "again") == given
     assert given.vec_env_wrapper == {COMPRESS: {"scale": 0.25}}
+    former = parse(vec_env_wrapper="agents.vec_env.CompressPenalties")
+    assert former.vec_env_wrapper == {COMPRESS: {}}
     assert given.env_wrapper[0] == {"coinfer_gym.laim.wrappers.KeepBudgets": {}}
     assert given.warmup == 1000
     arguments = given.build_arguments(Box(-1.0, 1.0, (2,)))
@@ -150,7 +152,27 @@ def test_nothing_is_evaluated(text):
         ({"learning_rate": "exp_1e-3"}, "learning_rate", "lin_"),
         ({"normalize": True}, "normalize", "already"),
         ({"policy": "CnnPolicy"}, "policy", "MlpPolicy"),
-        ({"n_envs": 0}, "n_envs", "at least 1"),
+        ({"n_envs": 0}, "n_envs", "from 1"),
+        ({"n_timesteps": 1e30}, "n_timesteps", "from 1"),
+        ({"n_epochs": 0}, "n_epochs", "from 1"),
+        ({"n_steps": True}, "n_steps", "whole number"),
+        ({"gamma": -1}, "gamma", "from 0 to 1"),
+        ({"gamma": 1.5}, "gamma", "from 0 to 1"),
+        ({"gamma": 10**400}, "gamma", "from 0 to 1"),
+        ({"gae_lambda": float("nan")}, "gae_lambda", "from 0 to 1"),
+        ({"learning_rate": 1.5}, "learning_rate", "from 0 to 1"),
+        ({"learning_rate": "lin_1e400"}, "learning_rate", "lin_"),
+        ({"learning_rate": "lin_2"}, "learning_rate", "from 0 to 1"),
+        ({"ent_coef": "auto"}, "ent_coef", "number"),
+        ({"max_grad_norm": float("inf")}, "max_grad_norm", "number"),
+        ({"normalize_advantage": 3}, "normalize_advantage", "true or false"),
+        ({"policy_kwargs": {"net_arch": "text"}}, "net_arch", "widths"),
+        ({"policy_kwargs": {"net_arch": [-3]}}, "net_arch", "whole number"),
+        ({"policy_kwargs": {"net_arch": {"pi": 3}}}, "net_arch", "widths"),
+        ({"policy_kwargs": {"activation_fn": ["relu"]}}, "activation_fn", "relu"),
+        ({"policy_kwargs": {"optimizer_kwargs": 3}}, "optimizer_kwargs", "mapping"),
+        ({"policy_kwargs": 3}, "policy_kwargs", "mapping"),
+        ({"vec_env_wrapper": [3]}, "vec_env_wrapper", "CompressPenalties"),
         ({"n_timesteps": 1.5}, "n_timesteps", "whole number"),
         ({"vec_env_wrapper": "os.system"}, "vec_env_wrapper", "CompressPenalties"),
         ({"vec_env_wrapper": {COMPRESS: {"scale": -1}}}, "CompressPenalties", "positive"),
@@ -181,6 +203,9 @@ def test_values_that_only_the_algorithm_refuses():
         ("recurrent_ppo", {"policy_kwargs": {"lstm_kwargs": {}}}, "lstm"),
         ("td3", {"noise_type": "ornstein-uhlenbeck", "noise_std": 0.1}, "normal"),
         ("td3", {"noise_type": "normal"}, "positive"),
+        ("sac", {"ent_coef": "auto_x"}, "auto_<start>"),
+        ("sac", {"train_freq": [1, "minute"]}, "step"),
+        ("dqn", {"policy_kwargs": {"net_arch": {"pi": [8]}}}, "widths"),
         ("dqn", {"warmup": 10}, "no actor"),
     ],
 )

@@ -1,6 +1,7 @@
 """Agents in NumPy, against the models of stable-baselines3 and sb3-contrib that they come from."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 from torch import nn
 
 from agents.actors import actor_weights
-from agents.agent_file import read_agent, save_agent
+from agents.agent_file import AGENT_FILE, _digest, read_agent, save_agent
+from agents.evaluate import TRAINED
 from agents.hyperparameters import ALGORITHMS, find_policy
 from agents.policy import Agent, load_agent
 from baselines.rollout import measure
@@ -249,6 +251,8 @@ def flip(file, place):
     "damage",
     [
         lambda file: file.unlink(),
+        lambda file: rewrite(file, activation="relu"),
+        lambda file: file.with_name("card.json").write_text('{"sha256": "0"}', encoding="utf-8"),
         lambda file: file.write_bytes(file.read_bytes()[:-200]),
         lambda file: flip(file, -200),  # a weight: the format itself would not notice
         lambda file: flip(file, 20),
@@ -257,7 +261,18 @@ def flip(file, place):
         lambda file: rewrite(file, config=None),
         lambda file: rewrite(file, format=99),
     ],
-    ids=["missing", "truncated", "a weight", "header", "pickle", "foreign", "no config", "format"],
+    ids=[
+        "missing",
+        "activation",
+        "card of another",
+        "truncated",
+        "a weight",
+        "header",
+        "pickle",
+        "foreign",
+        "no config",
+        "format",
+    ],
 )
 def test_damaged_files_are_refused(tmp_path, damage):
     save(make_model("ppo", net_arch=[32]), tmp_path, env=LAIM)
@@ -266,12 +281,48 @@ def test_damaged_files_are_refused(tmp_path, damage):
         load_agent(tmp_path)
 
 
-def test_files_of_unknown_agents_are_refused(tmp_path):
-    save(make_model("ppo"), tmp_path)
-    for changes, hint in [({"algo": "pp"}, "ppo"), ({"algo": "sac"}, "no actor of sac"), ({"activation": "x"}, "relu")]:
-        rewrite(tmp_path / "agent.safetensors", **({"algo": "ppo", "activation": "tanh"} | changes))
-        with pytest.raises(InvalidInputError, match=hint):
-            load_agent(tmp_path)
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"algo": "sac"}, "no actor of sac"),
+        ({"algo": 3}, "algo"),
+        ({"activation": "x"}, "relu"),
+        ({"activation": 3}, "activation"),
+        ({"timesteps": "many"}, "timesteps"),
+        ({"config": [1]}, "config"),
+        ({"config": {"env_kwargs": 3}}, "config"),
+        ({"weights": lambda name, value: value.T}, "no actor of ppo"),
+        ({"weights": lambda name, value: value[:5] if name == "log_std" else value}, "log_std"),
+        ({"weights": lambda name, value: value * np.nan}, "NaN"),
+    ],
+)
+def test_files_that_say_what_cannot_be_are_refused(tmp_path, changes, hint):
+    """Also with a digest that fits."""
+    edit = changes.get("weights", lambda name, value: value)
+    file = save(make_model("ppo", net_arch=[32]), tmp_path, env=LAIM) / AGENT_FILE
+    weights, about = read_agent(file)
+    weights = {name: np.ascontiguousarray(edit(name, value)) for name, value in weights.items()}
+    about |= {name: value for name, value in changes.items() if name != "weights"}
+    save_file(weights, file, {"agent": json.dumps(about | {"sha256": _digest(weights, about)})})
+    with pytest.raises(InvalidInputError, match=hint) as caught:
+        load_agent(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_shipped_agents_that_changed_places_are_refused(tmp_path):
+    for name in ("bert-text", "vit-image"):
+        shutil.copytree(TRAINED / name, tmp_path / name)
+    shutil.copy(TRAINED / "vit-image" / AGENT_FILE, tmp_path / "bert-text" / AGENT_FILE)
+    with pytest.raises(InvalidInputError, match=r"card\.json"):
+        load_agent(tmp_path / "bert-text")
+    load_agent(tmp_path / "vit-image")
+
+
+def test_only_environments_of_this_package_are_made(tmp_path):
+    """Another id would import its module."""
+    save(make_model("ppo", net_arch=[8]), tmp_path, env="os:LAIM-v0", env_kwargs={})
+    with pytest.raises(InvalidInputError, match=r"coinfer_gym/LAIM-v0.* can be played"):
+        load_agent(tmp_path).trained_for  # noqa: B018
 
 
 def test_needs_no_torch(tmp_path):
@@ -280,6 +331,7 @@ def test_needs_no_torch(tmp_path):
         "import sys, gymnasium; from agents.policy import load_agent;"
         f"env = gymnasium.make('coinfer_gym:{LAIM}'); agent = load_agent({str(tmp_path)!r}).bind(env);"
         "agent.predict(env.reset(seed=0)[0]);"
+        "from agents.train import main; main(['--algo', 'pppo']);"  # a wrong name is told before the imports
         "print(any(name in sys.modules for name in ('torch', 'stable_baselines3')))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

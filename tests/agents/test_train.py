@@ -13,24 +13,26 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents import train as training
+from agents import training
 from agents.actors import find_actor
 from agents.agent_file import read_agent, save_agent
-from agents.callbacks import CheckpointCallback, EvaluationCallback, read_evaluations
+from agents.callbacks import CheckpointCallback
 from agents.checkpoints import find_checkpoints, restore_training, start_from, training_state
+from agents.evaluations import Evaluations, read_evaluations
 from agents.held_out import SELECTION_SEED, TEST_SEED, play
 from agents.hyperparameters import ALGORITHMS
 from agents.policy import load_agent
 from agents.runs import RunConfig, build_env, build_model, read_config_file
 from agents.tensor_files import load_tensors, save_tensors
-from agents.train import main, train
+from agents.train import main
+from agents.training import train
 from baselines.laim import exact_actions, regrets
 from baselines.rollout import measure
 from baselines.rules import ConstantAction, MyopicExact, RandomPolicy
 from coinfer_gym import InvalidInputError
+from coinfer_gym.files import lock_folder
 from coinfer_gym.sb3 import make_native
 
 LAIM = "coinfer_gym/LAIM-v0"
@@ -126,6 +128,7 @@ def test_end_to_end_by_the_command_line(tmp_path, monkeypatch, capsys):
         "agent.safetensors",
         "evaluations.csv",
         "results.json",
+        ".lock",
     }
     origin = yaml.safe_load((folder / "origin.yaml").read_text(encoding="utf-8"))
     assert origin["command"] == ["python", "-m", "agents.train", *arguments]
@@ -146,6 +149,10 @@ def test_tensorboard_has_the_physics(finished):
     wanted |= {"rollout/ep_rew_mean", "rollout/ep_len_mean", "train/learning_rate"}
     assert wanted <= set(events.Tags()["scalars"])
     assert [event.value for event in events.Scalars("rollout/ep_len_mean")][-1] == 10.0
+    rows = read_evaluations(finished / "evaluations.csv")
+    assert [event.step for event in events.Scalars("eval/delivered")] == [row["timesteps"] for row in rows]
+    values = [event.value for event in events.Scalars("eval/delivered")]
+    assert values == pytest.approx([row["delivered"] for row in rows], abs=1e-6)
 
 
 @pytest.mark.parametrize("algo", sorted(ALGORITHMS))
@@ -161,7 +168,7 @@ def test_every_algorithm_trains_an_agent_that_plays(tmp_path, algo):
 
 
 QUEUE = {"tasks": 15, "arrivals": "poisson", "arrival_rate": 3.0}
-LAGRANGIAN = {"vec_env_wrapper": {"agents.vec_env.LagrangianPenalties": {"limit": 0.01, "rate": 0.01}}}
+LAGRANGIAN = {"vec_env_wrapper": {"coinfer_gym.sb3_rewards.LagrangianPenalties": {"limit": 0.01, "rate": 0.01}}}
 
 
 @pytest.mark.parametrize(
@@ -185,14 +192,78 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path, monkeypatch, 
 
 
 def test_a_finished_run_can_be_prolonged(folder, capsys):
-    assert main(["--out", str(folder), "--resume", "--n-timesteps", "320"]) == 0
+    own = ["--algo", "ppo", "--eval-lanes", "3", "--env-kwargs", "tasks=10", "--hyperparams", "n_epochs=2"]
+    assert main(["--out", str(folder), "--resume", "--n-timesteps", "320", *own]) == 0
+    assert read_config_file(folder / "config.yaml").hyperparams["n_timesteps"] == 320
+    before = (folder / "evaluations.csv").read_text(encoding="utf-8")
     assert read_evaluations(folder / "evaluations.csv")[-1]["timesteps"] == 320
-    assert main(["--out", str(folder), "--resume", "--n-timesteps", "320"]) == 0  # nothing is left to do
-    assert read_evaluations(folder / "evaluations.csv")[-1]["timesteps"] == 320
+    assert main(["--out", str(folder), "--resume"]) == 0  # nothing is left to do
+    assert (folder / "evaluations.csv").read_text(encoding="utf-8") == before
     assert "320 decisions" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("option", "field"),
+    [
+        (["--algo", "sac"], "algo"),
+        (["--eval-lanes", "4"], "eval_lanes"),
+        (["--violations", "0.5"], "violations"),
+        (["--env-kwargs", "tasks=9"], "env_kwargs"),
+        (["--hyperparams", "gamma=0.5"], "hyperparams: gamma"),
+        (["--wrapper", "KeepBudgets"], "wrapper"),
+        (["--conf-file", str(ROOT / "configs" / "agents" / "ppo.yml")], "hyperparams: "),
+        (["--n-timesteps", "200"], "n_timesteps"),
+        (["--config", "longer.yml"], "checkpoint_freq"),
+    ],
+)
+def test_a_resumed_run_takes_no_other_options(finished, tmp_path, monkeypatch, capsys, option, field):
+    monkeypatch.chdir(tmp_path)
+    Path("longer.yml").write_text("checkpoint_freq: 100\n", encoding="utf-8")
+    before = (finished / "config.yaml").read_bytes()
+    assert main(["--out", str(finished), "--resume", *option]) == 2
+    error = capsys.readouterr().err
+    assert f"--resume: {field}" in error
+    assert len(error.splitlines()) == 1
+    assert (finished / "config.yaml").read_bytes() == before
+
+
+def test_what_is_trained_is_recorded_once(tmp_path, monkeypatch):
+    """The file of hyperparameters may change while a run goes on."""
+    file = tmp_path / "ppo.yml"
+    entry = SMALL["ppo"] | {"policy_kwargs": {"net_arch": [8]}, "env_wrapper": ["KeepBudgets"]}
+    file.write_text(yaml.safe_dump({LAIM: entry}), encoding="utf-8")
+
+    def build_and_edit(*arguments):
+        model = build_model(*arguments)
+        file.write_text(yaml.safe_dump({LAIM: entry | {"gamma": 0.1, "env_wrapper": []}}), encoding="utf-8")
+        return model
+
+    monkeypatch.setattr(training, "build_model", build_and_edit)
+    folder = train(config(tmp_path / "run", conf_file=str(file), wrapper=None, hyperparams={"n_timesteps": 32}))
+    stored = read_config_file(folder / "config.yaml")
+    assert "gamma" not in stored.hyperparams
+    assert stored.wrapper == load_agent(folder).config["wrapper"] == [{"coinfer_gym.laim.wrappers.KeepBudgets": {}}]
+
+
+def test_one_command_at_a_time_works_in_a_folder(folder, capsys):
+    with lock_folder(folder):
+        assert main(["--out", str(folder), "--resume"]) == 2
+    assert "Another command works there" in capsys.readouterr().err
+
+
+def test_evaluations_that_are_damaged_are_named_and_empty_ones_begin_anew(folder, capsys):
+    file = folder / "evaluations.csv"
+    file.write_text("timesteps,delivered\n64,x\n", encoding="utf-8")
+    assert main(["--out", str(folder), "--resume"]) == 2
+    assert "evaluations.csv" in capsys.readouterr().err
+    file.write_text("", encoding="utf-8")
+    assert main(["--out", str(folder), "--resume"]) == 0
+    assert [row["timesteps"] for row in read_evaluations(file)] == [256]
+
+
 def test_time_is_limited(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()  # as a full disk left it
     folder = train(config(tmp_path / "run", max_minutes=1e-9))
     assert read_evaluations(folder / "evaluations.csv")[-1]["timesteps"] < 64
     assert "--resume" in capsys.readouterr().out
@@ -211,13 +282,13 @@ def test_an_interrupt_saves_and_stops(tmp_path, capsys):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    folder = train(given)
+    with pytest.raises(KeyboardInterrupt, match=r"Stopped after .* resume by --resume"):
+        train(given)
     thread.join()
-    captured = capsys.readouterr()
-    assert "Stopping after this rollout" in captured.err
-    assert "Stopped after" in captured.out
-    assert find_checkpoints(folder / "checkpoints")
-    assert (folder / "agent.safetensors").exists()
+    assert "Stopping after this rollout" in capsys.readouterr().err
+    assert find_checkpoints(tmp_path / "run" / "checkpoints")
+    assert (tmp_path / "run" / "agent.safetensors").exists()
+    assert len(read_evaluations(tmp_path / "run" / "evaluations.csv")) == 1  # none that an unstopped run has not
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -320,21 +391,42 @@ def test_mistakes_end_with_one_line(tmp_path, monkeypatch, capsys, arguments, hi
     assert not (tmp_path / "run").exists()
 
 
-def test_mistakes_in_a_file_name_it(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ("eval_frequency: 3", "eval_freq"),
+        ("algo: 3", "algo"),
+        ("start: true", "start"),
+        ("out: 3", "out"),
+        ("seed: true", "seed"),
+        (f"seed: 1{'0' * 400}", "seed"),
+        ("max_minutes: .inf", "max_minutes"),
+        ("violations: .nan", "violations"),
+        ("n_timesteps: 1e30", "n_timesteps"),
+        ("eval_lanes: 1e9", "eval_lanes"),
+        ("env_kwargs: 3", "env_kwargs"),
+        ("wrapper: [3]", "wrapper"),
+        ("hyperparams: {n_epochs: 0}", "n_epochs"),
+    ],
+)
+def test_mistakes_in_a_file_name_it(tmp_path, capsys, content, field):
     file = tmp_path / "run.yml"
-    file.write_text("algo: ppo\neval_frequency: 3\n", encoding="utf-8")
-    assert main(["--config", str(file)]) == 2
+    file.write_text(f"{content}\n", encoding="utf-8")
+    assert main(["--config", str(file), "--algo", "ppo"] if "algo" not in content else ["--config", str(file)]) == 2
     error = capsys.readouterr().err
-    assert "run.yml" in error
-    assert "eval_freq" in error
+    assert field in error
+    assert len(error.splitlines()) == 1
+    assert len(error) < 600
 
 
-def test_the_command_line_stands_over_the_file(tmp_path):
+def test_the_command_line_stands_over_the_file(tmp_path, monkeypatch):
     file = tmp_path / "run.yml"
     file.write_text("algo: ppo\nseed: 4\nenv_kwargs: {tasks: 3, arrivals: periodic}\n", encoding="utf-8")
-    found = training._config({"seed": 5, "env_kwargs": {"tasks": 9}}, str(file), resume=False)
-    assert (found.algo, found.seed) == ("ppo", 5)
-    assert found.env_kwargs == {"tasks": 9, "arrivals": "periodic"}
+    found = []
+    monkeypatch.setattr(training, "train", lambda config, *_: found.append(config))
+    assert main(["--config", str(file), "--seed", "5", "--env-kwargs", "tasks=9"]) == 0
+    assert (found[0].algo, found[0].seed) == ("ppo", 5)
+    assert found[0].env_kwargs == {"tasks": 9, "arrivals": "periodic"}
 
 
 def test_the_multiplier_is_logged(tmp_path):
@@ -488,26 +580,20 @@ def test_scores_are_means_over_whole_first_episodes():
     assert score == play(env, slow, TEST_SEED)
 
 
-def test_the_best_agent_keeps_the_budgets_first(tmp_path, monkeypatch):
-    given = config(tmp_path)
-    model = build_model(given, given.load_hyperparameters())
+def test_the_best_agent_keeps_the_budgets_first(tmp_path):
     kept = []
-    callback = EvaluationCallback(build_env(given, 1), 1, tmp_path, kept.append, violations=0.02, say=lambda _: None)
-    model.set_logger(configure(None, []))
-    callback.init_callback(model)
-    base = play(build_env(given, 1), model, TEST_SEED)
+    evaluations = Evaluations(tmp_path / "evaluations.csv", 0.02, kept.append)
     for steps, (quality, missed) in enumerate(
         [(0.5, 0.5), (0.9, 0.6), (0.3, 0.1), (0.2, 0.0), (0.4, 0.02), (0.9, 0.03)]
     ):
-        score = base | {"delivered": quality, "violated": missed}
-        monkeypatch.setattr("agents.callbacks.play", lambda *_, score=score: score)
-        model.num_timesteps = steps
-        callback.evaluate()
+        evaluations.add(steps, {"delivered": quality, "violated": missed})
     assert kept == [0, 2, 3, 4]
-    again = EvaluationCallback(build_env(given, 1), 1, tmp_path, kept.append, violations=0.02, say=lambda _: None)
+    again = Evaluations(tmp_path / "evaluations.csv", 0.02, kept.append)
     again.resume(3)
-    assert [row["timesteps"] for row in read_evaluations(tmp_path / "evaluations.csv")] == [0, 1, 2, 3]
-    assert again._best == (0.0, 0.2)
+    assert again.last == 3
+    again.add(4, {"delivered": 0.1, "violated": 0.0})
+    assert kept == [0, 2, 3, 4]
+    assert [row["timesteps"] for row in read_evaluations(tmp_path / "evaluations.csv")] == [0, 1, 2, 3, 4]
 
 
 def test_a_second_request_to_stop_is_harmless(tmp_path):
@@ -532,7 +618,7 @@ def test_agents_learn_one_fixed_task(tmp_path, algo):
             "gradient_steps": 4,
             "learning_rate": 2e-3,
             "target_entropy": -12,
-            "vec_env_wrapper": "agents.vec_env.CompressPenalties",
+            "vec_env_wrapper": "coinfer_gym.sb3_rewards.CompressPenalties",
         },
     }[algo] | {"gamma": 0.0, "policy_kwargs": {"net_arch": [32]}}
     world = {"channel": "constant", "arrivals": "one_at_a_time", "tasks": 20}

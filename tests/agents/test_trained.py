@@ -18,7 +18,7 @@ from agents.evaluate import AGENT, TRAINED
 from agents.held_out import play_worlds
 from agents.policy import load_agent
 from agents.runs import RunConfig
-from agents.train import train
+from agents.training import train
 from baselines.laim import FAMILY
 from coinfer_gym import InvalidInputError
 from coinfer_gym.sb3 import make_native

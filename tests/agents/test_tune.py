@@ -16,6 +16,7 @@ from agents.hyperparameters import load_hyperparameters
 from agents.tune import FIRST_SEED, load_study, main, tune
 from baselines.tune import FIRST_SEED as FIRST_SEED_OF_RULES
 from coinfer_gym import InvalidInputError
+from coinfer_gym.files import lock_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((ROOT / "configs" / "agents" / "tune").glob("*.yaml"))
@@ -61,10 +62,9 @@ def pretend(monkeypatch, values):
         value = next(found)
         if isinstance(value, BaseException):
             raise value
-        self.best = max(self.best, value)
-        return value
+        self._report(self.model.num_timesteps, {"delivered": value})
 
-    monkeypatch.setattr(tuning._WatchCallback, "evaluate", evaluate)
+    monkeypatch.setattr(tuning.EvaluationCallback, "evaluate", evaluate)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,9 @@ def test_a_killed_study_goes_on_as_if_it_had_never_stopped(whole, tmp_path, monk
         assert main(arguments) == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert len(rows(tmp_path / "out")) == 1
+    with lock_folder(tmp_path / "out"):
+        assert main(arguments) == 2
+    assert "Another command works there" in capsys.readouterr().err
     assert main(arguments) == 0
     first, second = rows(tmp_path / "out")
     assert [first["number"], second["number"]] == ["0", "2"]  # trial 1 was killed
@@ -153,8 +156,9 @@ def test_the_mean_over_seeds_counts(tmp_path, monkeypatch):
     assert list(trial.intermediate_values) == [1, 2, 3, 5, 6, 7]
 
 
-def test_networks_that_diverge_fail_and_the_study_goes_on(tmp_path, capsys):
-    path = write(tmp_path, {"trials": 1}, search={"learning_rate": {"choices": [1e12]}})
+def test_networks_that_diverge_fail_and_the_study_goes_on(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path, {"trials": 1})
+    pretend(monkeypatch, [ValueError("Expected parameter loc to satisfy the constraint Real()")])
     assert main([str(path), "--out", str(tmp_path / "out")]) == 0
     (row,) = rows(tmp_path / "out")
     assert (row["state"], row["value"]) == ("failed", "")
@@ -187,9 +191,21 @@ def test_a_damaged_journal_ends_with_one_line(tmp_path, capsys, content):
 
 
 def test_another_study_in_the_folder_is_left_alone(whole, tmp_path):
-    with pytest.raises(InvalidInputError, match="another --out"):
-        tune(load_study(write(tmp_path, {"seeds": 2})), whole)
+    other = tmp_path / "ppo.yml"
+    other.write_text(f"{LAIM}: {{n_timesteps: 2000, gamma: 0.5}}", encoding="utf-8")
+    for path in (write(tmp_path, {"seeds": 2}), write(tmp_path, run={"conf_file": str(other)})):
+        with pytest.raises(InvalidInputError, match="another --out"):
+            tune(load_study(path), whole)
     assert len(rows(whole)) == 2
+
+
+def test_the_file_of_hyperparameters_is_read_once(tmp_path):
+    """It may change while a study goes on."""
+    file = tmp_path / "ppo.yml"
+    file.write_text(f"{LAIM}: {{n_timesteps: 2000, gamma: 0.5}}", encoding="utf-8")
+    study = load_study(write(tmp_path, run={"conf_file": str(file)}))
+    file.write_text(f"{LAIM}: {{n_timesteps: 2000, gamma: 0.9}}", encoding="utf-8")
+    assert study.trial_run({}).load_hyperparameters().arguments["gamma"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -223,6 +239,9 @@ def test_mistakes_in_a_space_end_with_one_line(tmp_path, capsys, search, hint):
     [
         ({"trails": 3}, {}, "trials"),
         ({"trials": 0}, {}, "trials"),
+        ({"trials": 1e30}, {}, "trials"),
+        ({}, {"n_timesteps": 1e30}, "n_timesteps"),
+        ({}, {"algo": 3}, "algo"),
         ({}, {"seed": 3}, "seed"),
         ({}, {"env_kwargs": {"arival_rate": 1.0}}, "arrival_rate"),
     ],

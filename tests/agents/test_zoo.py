@@ -47,7 +47,7 @@ def test_it_trains_on_every_file(tmp_path):
     """And with the penalties; in one process, as importing takes longer than training."""
     given = [arguments_of(tmp_path / algo, algo) for algo in sorted(ALGORITHMS)]
     names = ("CompressPenalties", "LagrangianPenalties")
-    given += [arguments_of(tmp_path / name, "ppo", vec_env_wrapper=f"agents.vec_env.{name}") for name in names]
+    given += [arguments_of(tmp_path / name, "ppo", vec_env_wrapper=f"coinfer_gym.sb3_rewards.{name}") for name in names]
     done = subprocess.run(
         [sys.executable, "-c", MANY],
         cwd=ROOT,

@@ -15,12 +15,37 @@ from coinfer_gym.sb3 import NativeVecEnv
 __all__ = ["CompressPenalties", "LagrangianPenalties", "PayDelivered", "find_lagrangian", "native_env"]
 
 
-class CompressPenalties(VecEnvWrapper):
+class _TrainingRewards(VecEnvWrapper):
+    """Pays what `_pay` says. Evaluations and returns in ``info["episode"]`` stay those of the environment."""
+
+    def reset(self) -> VecEnvObs:
+        """Start an episode in every lane."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Decide the task at hand in every lane."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        return observations, self._pay(rewards, infos).astype(np.float32), dones, infos
+
+    def _pay(self, rewards: NDArray[np.float32], infos: list[dict[str, Any]]) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _price_of_drops(self) -> float:
+        return float(self.venv.get_attr("scenario")[0].weight_drop)
+
+    def _told(self, infos: list[dict[str, Any]], names: Sequence[str]) -> list[NDArray[np.float64]]:
+        """What the last decisions were told, by name: other batches than the native one have full infos."""
+        lanes = self.venv.unwrapped
+        if isinstance(lanes, NativeVecEnv):
+            return [lanes.decisions[name] for name in names]
+        return [np.array([info[name] for info in infos]) for name in names]
+
+
+class CompressPenalties(_TrainingRewards):
     """Training rewards whose penalties grow only logarithmically: ``-scale ln(1 - reward / scale)`` below 0.
 
     A random decision can cost eighty times what the best one earns; a value function fitted to that sees no difference
-    between good decisions. The order of rewards stays, and so does the best decision where a decision has one outcome;
-    returns in ``info["episode"]`` stay those of the environment.
+    between good decisions. The order of rewards stays, and so does the best decision where a decision has one outcome.
 
     Parameters
     ----------
@@ -35,23 +60,15 @@ class CompressPenalties(VecEnvWrapper):
     """
 
     def __init__(self, venv: VecEnv, scale: float = 0.5) -> None:
-        if not scale > 0.0:
-            raise InvalidInputError("CompressPenalties: scale", scale, "Give a positive number.")
         super().__init__(venv)
-        self._scale = scale
+        self._scale = _positive("CompressPenalties: scale", scale)
 
-    def reset(self) -> VecEnvObs:
-        """Start an episode in every lane."""
-        return self.venv.reset()
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Decide the task at hand in every lane."""
-        observations, rewards, dones, infos = self.venv.step_wait()
+    def _pay(self, rewards: NDArray[np.float32], infos: list[dict[str, Any]]) -> NDArray[Any]:
         penalties = self._scale * np.log1p(np.maximum(-rewards, 0.0) / self._scale)
-        return observations, np.where(rewards < 0.0, -penalties, rewards).astype(np.float32), dones, infos
+        return np.where(rewards < 0.0, -penalties, rewards)
 
 
-class LagrangianPenalties(VecEnvWrapper):
+class LagrangianPenalties(_TrainingRewards):
     """Training rewards in which missed budgets have no fixed price, but one that follows how often they are missed.
 
     The reward is ``quality - w_drop drops - multiplier violated``, and after every step of the lanes the multiplier
@@ -59,8 +76,7 @@ class LagrangianPenalties(VecEnvWrapper):
     0: dual ascent on the share of violations. It settles where that share is the limit, if any price does that. There
     is one for both budgets, since a task that missed either delivers nothing.
 
-    A replay buffer keeps rewards at the price of their day: off-policy agents need a low rate. Evaluations and returns
-    in ``info["episode"]`` stay those of the environment.
+    A replay buffer keeps rewards at the price of their day: off-policy agents need a low rate.
 
     Parameters
     ----------
@@ -83,29 +99,21 @@ class LagrangianPenalties(VecEnvWrapper):
     """
 
     def __init__(self, venv: VecEnv, limit: float = 0.01, rate: float = 1e-4) -> None:
-        for name, value in (("limit", limit), ("rate", rate)):
-            if not value > 0.0:
-                raise InvalidInputError(f"LagrangianPenalties: {name}", value, "Give a positive number.")
         super().__init__(venv)
-        self._limit, self._rate = limit, rate
-        self._drop = float(venv.get_attr("scenario")[0].weight_drop)
+        self._limit = _positive("LagrangianPenalties: limit", limit)
+        self._rate = _positive("LagrangianPenalties: rate", rate)
+        self._drop = self._price_of_drops()
         self.multiplier = 1.0
 
-    def reset(self) -> VecEnvObs:
-        """Start an episode in every lane."""
-        return self.venv.reset()
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Decide the task at hand in every lane."""
-        observations, _, dones, infos = self.venv.step_wait()
-        quality, dropped, violated = _measure(self.venv, infos, ("quality", "dropped", "violated"))
-        rewards = quality - self._drop * dropped - self.multiplier * violated
+    def _pay(self, rewards: NDArray[np.float32], infos: list[dict[str, Any]]) -> NDArray[Any]:
+        quality, dropped, violated = self._told(infos, ("quality", "dropped", "violated"))
+        paid = quality - self._drop * dropped - self.multiplier * violated
         excess = float(violated.sum()) - self._limit * self.num_envs
         self.multiplier = max(0.0, self.multiplier + self._rate * excess)
-        return observations, rewards.astype(np.float32), dones, infos
+        return paid
 
 
-class PayDelivered(VecEnvWrapper):
+class PayDelivered(_TrainingRewards):
     """Training rewards of what evaluations count: the delivered quality, nothing for a miss, less ``w_drop drops``.
 
     The environment's own price of a miss grows with the excess. Where the gain is known late, misses are small and
@@ -119,21 +127,15 @@ class PayDelivered(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv) -> None:
         super().__init__(venv)
-        self._drop = float(venv.get_attr("scenario")[0].weight_drop)
+        self._drop = self._price_of_drops()
 
-    def reset(self) -> VecEnvObs:
-        """Start an episode in every lane."""
-        return self.venv.reset()
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Decide the task at hand in every lane."""
-        observations, _, dones, infos = self.venv.step_wait()
-        delivered, dropped = _measure(self.venv, infos, ("delivered", "dropped"))
-        return observations, (delivered - self._drop * dropped).astype(np.float32), dones, infos
+    def _pay(self, rewards: NDArray[np.float32], infos: list[dict[str, Any]]) -> NDArray[Any]:
+        delivered, dropped = self._told(infos, ("delivered", "dropped"))
+        return delivered - self._drop * dropped
 
 
 def native_env(env: VecEnv | None) -> NativeVecEnv:
-    """The lanes inside the wrappers of stable-baselines3.
+    """The lanes inside the wrappers of Stable-Baselines3.
 
     Raises
     ------
@@ -155,9 +157,7 @@ def find_lagrangian(env: VecEnv | None) -> LagrangianPenalties | None:
     return None
 
 
-def _measure(venv: VecEnv, infos: list[dict[str, Any]], names: Sequence[str]) -> list[NDArray[np.float64]]:
-    """What the last decisions were told, by name: other batches than the native one have full infos."""
-    lanes = venv.unwrapped
-    if isinstance(lanes, NativeVecEnv):
-        return [lanes.decisions[name] for name in names]
-    return [np.array([info[name] for info in infos]) for name in names]
+def _positive(name: str, value: float) -> float:
+    if not 0.0 < value < np.inf:
+        raise InvalidInputError(name, value, "Give a positive number.")
+    return value

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.vec_env import CompressPenalties, LagrangianPenalties, PayDelivered, find_lagrangian, native_env
 from coinfer_gym import InvalidInputError
 from coinfer_gym.sb3 import make_native
+from coinfer_gym.sb3_rewards import CompressPenalties, LagrangianPenalties, PayDelivered, find_lagrangian, native_env
 
 LAIM = "coinfer_gym/LAIM-v0"
 LANES = 5
