@@ -1,7 +1,7 @@
 """P1 (Lyu et al., eq. 44) at one cut, as the convex solvers see it: its controls, and the repair of rounding."""
 
-# Prices of time come from coinfer_gym.pricing; they only choose decisions of least load, where the approximation starts
-# and what is reported if P1 is infeasible. The conic certificate shares no solver with the exact optimum.
+# Prices of time come from coinfer_gym.laim.costs; they only choose decisions of least load, where the approximation
+# starts and what is reported if P1 is infeasible. The conic certificate shares no solver with the exact optimum.
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import NamedTuple
 from scipy.optimize import brentq
 
 from baselines.objective import objective_form
+from coinfer_gym.laim.costs import controls_at, settings_of, span_of
 from coinfer_gym.laim.problem import Decision, Problem, Solution, check_cut, evaluate
-from coinfer_gym.physics import power_at, rate_of_snr, snr_of_rate, upload_delay
-from coinfer_gym.pricing import END, controls_at, spectral_span
+from coinfer_gym.physics import rate_of_snr, snr_of_rate, upload_delay
+from coinfer_gym.pricing import END
 
 SLOWEST = 1e6
 """Larger multiples of the fastest full inference are cut to this as delay budgets: slower saves next to nothing."""
@@ -154,7 +155,7 @@ class FixedCut:
         """Key of the compiled problem that solves this one."""
         device, server = self.sides
         form = objective_form(self.problem)
-        blocks = sum(block.parameters > 0 for block in self.problem.workload.blocks)
+        blocks = sum(block.prunable > 0 for block in self.problem.workload.blocks)
         return Structure(
             objective=form,
             blocks=blocks if form in ("parallel", "threshold") else 0,
@@ -168,10 +169,9 @@ class FixedCut:
 
     def decide(self, retained: tuple[float, float], price: float) -> Decision:
         """Decision with the two ratios whose clocks and power minimise energy plus `price` times delay."""
-        hardware, gain = self.problem.tables.hardware, self.problem.gain
-        clock_device, clock_server, nats = controls_at(price, hardware, gain, spectral_span(hardware, gain))
-        power = power_at(nats, gain, self.problem.bandwidth, self.problem.noise_density)
-        return self._at(retained, min(max(power, self.link.power_min), self.link.power_max), clock_device, clock_server)
+        tables, gain = self.problem.tables, self.problem.gain
+        controls = controls_at(price, tables.hardware, gain, span_of(tables.hardware, gain))
+        return self._at(retained, *settings_of(tables.hardware[0], tables.cuts[self.cut], gain, controls))
 
     def fastest(self, retained: tuple[float, float]) -> Decision:
         """Decision with the two ratios that takes the least time: everything at its largest value."""
@@ -222,7 +222,7 @@ def fix_cut(problem: Problem, cut: int) -> FixedCut:
     sides = tuple(
         Side(
             cycles=float(row[f"flops_{name}"]) / getattr(problem, f"flops_per_cycle_{name}"),
-            parameters=float(row[f"parameters_{name}"]),
+            parameters=float(row[f"prunable_{name}"]),
             joules=getattr(problem, f"pue_{name}") * getattr(problem, f"kappa_{name}"),
             frequency_min=getattr(problem, f"frequency_{name}_min"),
             frequency_max=getattr(problem, f"frequency_{name}_max"),

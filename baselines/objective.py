@@ -113,7 +113,7 @@ class Objective:
         if self.form == "magnitude" or problem.quality == "random_pruning":
             weights = np.array([row["scale_device"], row["scale_server"]])
         else:
-            weights = np.array([row["parameters_device"], row["parameters_server"]])
+            weights = np.array([row["prunable_device"], row["prunable_server"]])
         self._weights.value = weights / weights.sum()
         if self.form in ("threshold", "parallel"):
             self._set_blocks(problem, cut)
@@ -146,7 +146,7 @@ def quality_of(problem: Problem, cut: int, value: float) -> float:
         log_distortion = log_zero - value * _UNIT
     else:
         blocks = problem.tables.blocks
-        rate_bits = value * problem.parameter_bits * float(quality["parameters"])
+        rate_bits = value * problem.parameter_bits * float(quality["prunable"])
         log_distortion = math.log(dst.parallel_distortion(rate_bits, blocks, 0, len(blocks)))
     return _quality_at(problem, cut, log_distortion, bool(quality["log_scale"]))
 

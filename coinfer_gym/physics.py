@@ -10,6 +10,8 @@ from coinfer_gym._compile import kernel
 __all__ = [
     "compute_delay",
     "compute_energy",
+    "energy_at",
+    "executed_share",
     "from_db",
     "path_gain",
     "power_at",
@@ -17,7 +19,6 @@ __all__ = [
     "snr_of_rate",
     "transmission_rate",
     "upload_delay",
-    "upload_energy",
 ]
 
 
@@ -111,11 +112,17 @@ def upload_delay(bits: float, rate: float) -> float:
 
 
 @kernel
-def upload_energy(power: float, delay: float) -> float:
-    """Energy to send the activation, ``p tau`` in J (eq. 7); 0 where nothing is sent."""
+def energy_at(power: float, delay: float) -> float:
+    """Energy ``P t`` in J of a constant power (eq. 7 for that of the transmitter); 0 where either is 0."""
     if power == 0.0 or delay == 0.0:
         return 0.0
     return power * delay
+
+
+@kernel
+def executed_share(retained: float, sparsity_gain: float) -> float:
+    """Share of a sub-model that is run and read, ``1 - gamma (1 - rho)``: of the zeros, a share `gamma` is skipped."""
+    return (1.0 - sparsity_gain) + sparsity_gain * retained
 
 
 @kernel

@@ -9,14 +9,13 @@ from coinfer_gym import Decision, solve_exact
 env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0", arrivals="one_at_a_time")
 env.reset(seed=0)
 problem = env.unwrapped.problem()
-lower, upper = problem.bounds()  # of the five controls: both retained ratios, power, both clocks
 
 
 def search(cut):
     """Best controls found at a cut; `evaluate` takes all designs of a generation at once, here as columns."""
     return differential_evolution(
         lambda x: -problem.evaluate(x.T, cut).quality,
-        Bounds(lower, upper),
+        Bounds(*problem.bounds(cut)),  # of both retained ratios, the power and both clocks
         constraints=NonlinearConstraint(lambda x: problem.evaluate(x.T, cut).margins.T, 0.0, np.inf),
         vectorized=True,
         updating="deferred",

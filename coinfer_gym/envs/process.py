@@ -320,6 +320,8 @@ def spend(
     rules: Record,
     delays: tuple[float, float, float],
     energies: tuple[float, float, float],
+    trip: float,
+    waiting: float,
     info: Record,
 ) -> tuple[bool, float, float]:
     """Take from time and battery what a service needs, and write it to `info`.
@@ -333,7 +335,13 @@ def spend(
     lane : record of `STATE`
     rules : record of `RULES`
     delays, energies : tuple of float
-        Of device, upload and server in s and J, were the service to finish; device and upload drain the battery.
+        Of device, upload and server in s and J, were the service to finish, without what waiting takes; device and
+        upload drain the battery.
+    trip : float
+        Delay in s between upload and server.
+    waiting : float
+        Power in W that drains the battery from the upload to the end. Trip and waiting are written to `info` as part
+        of the upload.
     info : record
         What was spent until the end is written here.
 
@@ -349,7 +357,7 @@ def spend(
     e_device, e_upload, e_server = energies
     finished, pause = True, 0.0
     limit = rules.patience * lane.delay_budget - lane.wait
-    if not meets(lane.wait + t_device + tau + t_server, rules.patience * lane.delay_budget):
+    if not meets(lane.wait + t_device + tau + trip + t_server, rules.patience * lane.delay_budget):
         finished = False
         left = limit
         part = min(t_device, left)
@@ -358,18 +366,28 @@ def spend(
         part = min(tau, left)
         e_upload *= part / tau if tau > 0.0 else 1.0
         tau, left = part, left - part
+        part = min(trip, left)
+        trip, left = part, left - part
         e_server *= left / t_server if t_server > left else 1.0
         t_server = min(t_server, left)
-    if not meets(e_device + e_upload, lane.battery):
+    e_waiting = waiting * (tau + trip + t_server)
+    if not meets(e_device + e_upload + e_waiting, lane.battery):
         finished = False
         left = lane.battery
         part = left / e_device if e_device > left else 1.0
         t_device, e_device = part * t_device, part * e_device
         left = max(0.0, left - e_device)
-        part = left / e_upload if e_upload > left else 1.0
+        sending = e_upload + waiting * tau
+        part = left / sending if sending > left else 1.0
         tau, e_upload = part * tau, part * e_upload
-        t_server, e_server = 0.0, 0.0
-        pause = max(0.0, lane.delay_budget - lane.wait - t_device - tau)
+        left = (left - sending) / waiting if part == 1.0 and waiting > 0.0 else 0.0  # seconds that waiting can go on
+        trip = min(trip, left)
+        left -= trip
+        e_server *= left / t_server if t_server > left else 1.0
+        t_server = min(t_server, left)
+        pause = max(0.0, lane.delay_budget - lane.wait - t_device - tau - trip - t_server)
+        e_waiting = waiting * (tau + trip + t_server)
+    tau, e_upload = tau + trip, e_upload + e_waiting
     lane.battery = max(0.0, lane.battery - e_device - e_upload)
     info.delay_device_s, info.delay_upload_s, info.delay_server_s = t_device, tau, t_server
     info.energy_device_j, info.energy_upload_j, info.energy_server_j = e_device, e_upload, e_server

@@ -1,8 +1,8 @@
 """The exact optimum of one cut of P1, the problem of Lyu et al. (eq. 44): a compiled search for the price of time.
 
-For a price ``theta`` of a second in joules, `coinfer_gym.pricing` has the best clocks and power. What is left is a
+For a price ``theta`` of a second in joules, `coinfer_gym.laim.costs` has the best clocks and power. What is left is a
 knapsack of two items, ``max Q(rho)`` under ``C_d rho_d + C_s rho_s <= b``, where ``C`` is the price of time and energy
-per unit of ratio and ``b`` what both budgets are worth after the upload.
+per unit of ratio and ``b`` what both budgets are worth after what every ratio takes, as the upload.
 
 The knapsack relaxes P1, so its value bounds the quality from above at every ``theta``; where the delay of its solution
 meets the budget it is the optimum. That delay falls in ``theta``: one monotone search per cut. See docs/mathematics.md.
@@ -11,25 +11,28 @@ meets the budget it is the optimum. That delay falls in ``theta``: one monotone 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
+from coinfer_gym.bracket import OPEN, Bracket, narrow, secant
 from coinfer_gym.laim import distortion as dst
-from coinfer_gym.laim.problem import Tables, model_quality
-from coinfer_gym.pricing import (
-    END,
-    ROUNDING,
+from coinfer_gym.laim.costs import (
+    Controls,
+    Costs,
     budget_residual,
-    controls_at,
+    costs_at,
     costs_of,
     delay_of,
     energy_of,
     price_at_budget,
+    price_of_device,
+    price_of_server,
 )
-from coinfer_gym.records import Records
+from coinfer_gym.laim.problem import Tables, model_quality
+from coinfer_gym.pricing import END, ROUNDING, Span
+from coinfer_gym.records import Record, Records
 
 __all__ = ["bound_cut", "is_linear", "solve_cut"]
 
@@ -43,24 +46,31 @@ def is_linear(kind: int) -> bool:
 
 
 @kernel
-def _weights(kind: int, cut: Any) -> tuple[float, float]:
+def _weights(kind: int, cut: Record) -> tuple[float, float]:
     """Worth of a unit of ratio on each side, for qualities that rise with a weighted sum of the ratios."""
     if kind == dst.RANDOM:
         return cut.scale_device, cut.scale_server
-    return cut.parameters_device, cut.parameters_server
+    return cut.prunable_device, cut.prunable_server
 
 
 @kernel
 def _response(
-    kind: int, price: float, bits: float, blocks: NDArray[np.float64], first: int, last: int, low: float
+    kind: int,
+    price: float,
+    bits: float,
+    blocks: NDArray[np.float64],
+    sides: tuple[int, int],
+    low: float,
+    high: float,
 ) -> tuple[float, float]:
     """Ratio of a side at which its distortion falls by `price` per unit of ratio, and its slope in ``ln price``."""
+    first, last = sides
     parameters, scale = 0.0, 0.0
     for j in range(first, last):
         parameters += blocks[j, 0]
         scale += blocks[j, 0] / blocks[j, 1]
     if parameters == 0.0 or price == 0.0:
-        return (low if parameters == 0.0 and price > 0.0 else 1.0), 0.0
+        return (low if parameters == 0.0 and price > 0.0 else high), 0.0
     ratio, slope = 0.0, 0.0
     if kind == dst.MAGNITUDE:
         ratio = math.exp(-price / scale)
@@ -80,8 +90,8 @@ def _response(
                 share = blocks[j, 0] / (bits * parameters * math.log(2.0))
                 ratio -= share * math.log(level)
                 slope -= share
-    if ratio >= 1.0:
-        return 1.0, 0.0
+    if ratio >= high:
+        return high, 0.0
     if ratio <= low:
         return low, 0.0
     return ratio, slope
@@ -96,8 +106,8 @@ def _fill_concave(
     bits: float,
     blocks: NDArray[np.float64],
     s: int,
-    low_device: float,
-    low_server: float,
+    least: tuple[float, float],
+    most: tuple[float, float],
     start: float,
 ) -> tuple[float, float, float]:
     """Ratios that spend `worth` at least distortion, and the logarithm of the multiplier (a warm start).
@@ -107,12 +117,11 @@ def _fill_concave(
     below, above = -math.inf, math.inf
     z, stride = start, 1.0
     rho_device, rho_server, slope_device, slope_server = 1.0, 1.0, 0.0, 0.0
+    device, server = (0, s), (s, blocks.shape[0])
     for _ in range(200):
         multiplier = math.exp(z)
-        rho_device, slope_device = _response(kind, multiplier * cost_device, bits, blocks, 0, s, low_device)
-        rho_server, slope_server = _response(
-            kind, multiplier * cost_server, bits, blocks, s, blocks.shape[0], low_server
-        )
+        rho_device, slope_device = _response(kind, multiplier * cost_device, bits, blocks, device, least[0], most[0])
+        rho_server, slope_server = _response(kind, multiplier * cost_server, bits, blocks, server, least[1], most[1])
         excess = cost_device * rho_device + cost_server * rho_server - worth
         if abs(excess) <= 1e-14 * worth:
             break
@@ -135,9 +144,9 @@ def _fill_concave(
             break
     # Where a ratio hangs on the last digits of the multiplier, the steeper side takes what is left over.
     if cost_device * slope_device < cost_server * slope_server:
-        rho_device = _afford(worth - cost_server * rho_server, cost_device, low_device, 1.0)
+        rho_device = _afford(worth - cost_server * rho_server, cost_device, least[0], most[0])
     elif slope_server < 0.0:
-        rho_server = _afford(worth - cost_device * rho_device, cost_server, low_server, 1.0)
+        rho_server = _afford(worth - cost_device * rho_device, cost_server, least[1], most[1])
     return rho_device, rho_server, z
 
 
@@ -165,18 +174,15 @@ def _afford(worth: float, cost: float, least: float, most: float) -> float:
 
 
 @kernel
-def _prefers_device(
-    theta: float, costs: tuple[float, float, float, float, float, float], weights: tuple[float, float]
-) -> float:
+def _prefers_device(theta: float, costs: Costs, weights: tuple[float, float]) -> float:
     """Positive where a unit of price buys more on the device, negative where more on the server."""
-    time_device, energy_device, time_server, energy_server, _, _ = costs
-    return weights[0] * (theta * time_server + energy_server) - weights[1] * (theta * time_device + energy_device)
+    return weights[0] * price_of_server(theta, costs) - weights[1] * price_of_device(theta, costs)
 
 
 @kernel
-def _most(parameters: float, flops: float, least: float) -> float:
-    """Highest ratio worth having on a side: work without parameters is pruned at no loss."""
-    return least if parameters == 0.0 and flops > 0.0 else 1.0
+def _most(prunable: float, flops: float, least: float, held: float) -> float:
+    """Highest ratio worth having on a side whose memory holds `held`: work without weights is pruned at no loss."""
+    return least if prunable == 0.0 and flops > 0.0 else held
 
 
 @kernel
@@ -184,7 +190,7 @@ def _relax(
     theta: float,
     tables: Tables,
     s: int,
-    costs: tuple[float, float, float, float, float, float],
+    costs: Costs,
     delay_budget: float,
     energy_budget: float,
     start: float,
@@ -196,27 +202,26 @@ def _relax(
     """
     hardware, quality, cuts, blocks = tables
     h, cut, kind = hardware[0], cuts[s], quality[0].kind
-    low_device, low_server = h.retained_device_min, h.retained_server_min
-    time_device, energy_device, time_server, energy_server, tau, energy_upload = costs
-    cost_device = theta * time_device + energy_device
-    cost_server = theta * time_server + energy_server
-    worth = theta * (delay_budget - tau) + (energy_budget - energy_upload)
-    needed = cost_device * low_device + cost_server * low_server
-    if needed - worth > ROUNDING * (theta * delay_budget + energy_budget):
-        return _INFEASIBLE, low_device, low_server, start
+    least = (h.retained_device_min, h.retained_server_min)
+    cost_device, cost_server = price_of_device(theta, costs), price_of_server(theta, costs)
+    worth = theta * (delay_budget - costs.time_fixed) + (energy_budget - costs.energy_fixed)
+    needed = cost_device * least[0] + cost_server * least[1]
+    beyond = needed - worth > ROUNDING * (theta * delay_budget + energy_budget)
+    if beyond or cut.retained_device_max < least[0] or cut.retained_server_max < least[1]:
+        return _INFEASIBLE, least[0], least[1], start
     worth = max(worth, needed)
-    most_device = _most(cut.parameters_device, cut.flops_device, low_device)
-    most_server = _most(cut.parameters_server, cut.flops_server, low_server)
-    if cost_device * most_device + cost_server * most_server <= worth:
-        return _SATURATED, most_device, most_server, start
+    most = (
+        _most(cut.prunable_device, cut.flops_device, least[0], cut.retained_device_max),
+        _most(cut.prunable_server, cut.flops_server, least[1], cut.retained_server_max),
+    )
+    if cost_device * most[0] + cost_server * most[1] <= worth:
+        return _SATURATED, most[0], most[1], start
     if is_linear(kind):
         preference = float(order) if order != 0 else _prefers_device(theta, costs, _weights(kind, cut))
-        rho_device, rho_server = _fill_linear(
-            cost_device, cost_server, worth, (low_device, low_server), (most_device, most_server), preference >= 0.0
-        )
+        rho_device, rho_server = _fill_linear(cost_device, cost_server, worth, least, most, preference >= 0.0)
         return _LINEAR, rho_device, rho_server, start
     rho_device, rho_server, z = _fill_concave(
-        kind, cost_device, cost_server, worth, h.parameter_bits, blocks, s, low_device, low_server, start
+        kind, cost_device, cost_server, worth, h.parameter_bits, blocks, s, least, most, start
     )
     return _LINEAR, rho_device, rho_server, z
 
@@ -228,7 +233,7 @@ def _merit(
     rho_device: float,
     rho_server: float,
 ) -> float:
-    """What cuts are compared by: the quality, or for linear ones the weighted share it rises with."""
+    """What cuts are compared by: the quality, or for linear ones the weighted share it rises with; at most 1."""
     hardware, quality, cuts, blocks = tables
     kind = quality[0].kind
     if is_linear(kind):
@@ -238,22 +243,31 @@ def _merit(
 
 
 @kernel
+def _highest_merit(tables: Tables, s: int, rho_device: float, rho_server: float) -> float:
+    """Merit of the highest ratios worth having: exactly 1 where they are not held down by a memory."""
+    cut = tables.cuts[s]
+    if cut.retained_device_max >= 1.0 and cut.retained_server_max >= 1.0:
+        return 1.0
+    return min(1.0, _merit(tables, s, rho_device, rho_server))
+
+
+@kernel
 def _crossing(
     low: float,
     high: float,
     hardware: Records,
-    cut: Any,
+    cut: Record,
     gain: float,
-    span: tuple[float, float, float, float],
+    span: Span,
     weights: tuple[float, float],
 ) -> float:
     """Logarithm of the price between `low` and `high` at which both sides are worth the same (linear qualities)."""
-    costs = costs_of(hardware, cut, gain, controls_at(math.exp(low), hardware, gain, span))
-    sign = _prefers_device(math.exp(low), costs, weights) >= 0.0
+    theta = math.exp(low)
+    sign = _prefers_device(theta, costs_at(theta, hardware, cut, gain, span), weights) >= 0.0
     for _ in range(60):
         x = 0.5 * (low + high)
-        costs = costs_of(hardware, cut, gain, controls_at(math.exp(x), hardware, gain, span))
-        if (_prefers_device(math.exp(x), costs, weights) >= 0.0) == sign:
+        theta = math.exp(x)
+        if (_prefers_device(theta, costs_at(theta, hardware, cut, gain, span), weights) >= 0.0) == sign:
             low = x
         else:
             high = x
@@ -269,29 +283,28 @@ def solve_cut(
     delay_budget: float,
     energy_budget: float,
     s: int,
-    span: tuple[float, float, float, float],
+    span: Span,
     start: float,
     merit_to_beat: float,
 ) -> tuple[bool, float, float, float, float, float]:
     """Optimum of one cut: found, merit, both ratios, price of time, proven bound of the merit.
 
     Found is False where the cut is infeasible or cannot beat `merit_to_beat`. The search runs over ``x = ln theta``
-    between `low`, where the relaxed solution is too slow, and `high`, where it is in time. Any `start` will do.
+    between a low end, where the relaxed solution is too slow, and a high end, where it is in time. Any `start` will do.
     """
     hardware, quality, cuts, _ = tables
     cut, kind = cuts[s], quality[0].kind
     weights = _weights(kind, cut)
     linear = is_linear(kind)
-    low, high = -math.inf, math.inf
-    gap_low, gap_high = 0.0, 0.0
+    ends = OPEN
     device_low, server_low, device_high, server_high = 0.0, 0.0, 0.0, 0.0
     preference_low, preference_high = 0.0, 0.0
     # Another cut's price can lie beyond the range, where a miss would be taken for proof that this cut is infeasible.
     x, stride, z = min(END, max(-END, start)), 1.5, 0.0
-    last_side, bisect = 0, False
+    bisect = False
     for _ in range(300):
         theta = math.exp(x)
-        costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
+        costs = costs_at(theta, hardware, cut, gain, span)
         state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 0)
         if state == _INFEASIBLE:
             return False, 0.0, 0.0, 0.0, theta, 0.0
@@ -301,32 +314,31 @@ def solve_cut(
         if state == _SATURATED:
             gap = 1.0 if delay > delay_budget else -1.0
             if in_budgets:
-                theta = price_at_budget(hardware, cut, gain, span, rho_device, rho_server, energy_budget, False)
-                return True, 1.0, rho_device, rho_server, theta, 1.0
+                fast = price_at_budget(hardware, cut, gain, span, rho_device, rho_server, energy_budget, False)
+                theta = max(theta, fast)  # of prices that differ by rounding, not one that is too slow
+                merit = _highest_merit(tables, s, rho_device, rho_server)
+                return True, merit, rho_device, rho_server, theta, merit
         elif linear and _merit(tables, s, rho_device, rho_server) <= merit_to_beat:
             return False, 0.0, 0.0, 0.0, theta, 0.0
-        if in_budgets and state != _SATURATED:
+        elif in_budgets:
             merit = _merit(tables, s, rho_device, rho_server)
             return True, merit, rho_device, rho_server, theta, merit
         preference = _prefers_device(theta, costs, weights) if linear else 0.0
+        ends = narrow(ends, x, gap)
         if gap > 0.0:
-            low, gap_low, device_low, server_low, preference_low = x, gap, rho_device, rho_server, preference
-            gap_high = 0.5 * gap_high if last_side == 1 else gap_high
-            last_side = 1
+            device_low, server_low, preference_low = rho_device, rho_server, preference
         else:
-            high, gap_high, device_high, server_high, preference_high = x, gap, rho_device, rho_server, preference
-            gap_low = 0.5 * gap_low if last_side == -1 else gap_low
-            last_side = -1
-        if low == -math.inf or high == math.inf:
+            device_high, server_high, preference_high = rho_device, rho_server, preference
+        if ends.low == -math.inf or ends.high == math.inf:
             if abs(x) > END:  # every clock and power is at its end, and still one budget is missed
                 return False, 0.0, 0.0, 0.0, theta, 0.0
             x += stride if gap > 0.0 else -stride
             stride *= 2.0
             continue
         if linear and (preference_low >= 0.0) != (preference_high >= 0.0):
-            x = _crossing(low, high, hardware, cut, gain, span, weights)
+            x = _crossing(ends.low, ends.high, hardware, cut, gain, span, weights)
             theta = math.exp(x)
-            costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
+            costs = costs_at(theta, hardware, cut, gain, span)
             state, first_device, first_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 1)
             state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, -1)
             if state == _INFEASIBLE:
@@ -340,25 +352,22 @@ def solve_cut(
                 merit = _merit(tables, s, rho_device, rho_server)
                 return True, merit, rho_device, rho_server, theta, merit
             if gap_first > 0.0 or gap_second > 0.0:
-                low, gap_low, preference_low = x, gap_second, preference_high
-                device_low, server_low = rho_device, rho_server
+                ends = Bracket(x, ends.high, gap_second, ends.gap_high, 0)
+                preference_low, device_low, server_low = preference_high, rho_device, rho_server
             else:
-                high, gap_high, preference_high = x, gap_second, preference_low
-                device_high, server_high = rho_device, rho_server
-            last_side = 0
-        if high - low <= 4e-15 * (1.0 + abs(x)):
+                ends = Bracket(ends.low, x, ends.gap_low, gap_second, 0)
+                preference_high, device_high, server_high = preference_low, rho_device, rho_server
+        width = ends.high - ends.low
+        if width <= 4e-15 * (1.0 + abs(x)):
             break
-        width = high - low
-        x = low + width * gap_low / (gap_low - gap_high) if not bisect else 0.5 * (low + high)
-        if not low < x < high:
-            x = 0.5 * (low + high)
-        bisect = not bisect and min(x - low, high - x) < 1e-3 * width and width > 1e-6
-    share = gap_high / (gap_high - gap_low) if gap_high != gap_low else 0.0
+        x = 0.5 * (ends.low + ends.high) if bisect else secant(ends)
+        bisect = not bisect and min(x - ends.low, ends.high - x) < 1e-3 * width and width > 1e-6
+    share = ends.gap_high / (ends.gap_high - ends.gap_low) if ends.gap_high != ends.gap_low else 0.0
     rho_device = device_high + share * (device_low - device_high)
     rho_server = server_high + share * (server_low - server_high)
     merit = _merit(tables, s, rho_device, rho_server)
     bound = max(merit, _merit(tables, s, device_high, server_high))
-    return True, merit, rho_device, rho_server, math.exp(high), bound
+    return True, merit, rho_device, rho_server, math.exp(ends.high), bound
 
 
 @kernel
@@ -369,7 +378,7 @@ def bound_cut(
     delay_budget: float,
     energy_budget: float,
     s: int,
-    controls: tuple[float, float, float],
+    controls: Controls,
 ) -> float:
     """Upper bound of a cut's merit from the knapsack at `theta`; negative where it proves the cut infeasible."""
     hardware, _, cuts, _ = tables
@@ -377,4 +386,6 @@ def bound_cut(
     state, rho_device, rho_server, _ = _relax(theta, tables, s, costs, delay_budget, energy_budget, 0.0, 0)
     if state == _INFEASIBLE:
         return -1.0
-    return 1.0 if state == _SATURATED else _merit(tables, s, rho_device, rho_server)
+    if state == _SATURATED:
+        return _highest_merit(tables, s, rho_device, rho_server)
+    return _merit(tables, s, rho_device, rho_server)

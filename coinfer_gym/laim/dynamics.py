@@ -11,7 +11,7 @@ from coinfer_gym.envs import process
 from coinfer_gym.envs.process import OUTCOME_NAMES, SITUATION_NAMES, LaneArrays, first_nan
 from coinfer_gym.envs.reward import reward
 from coinfer_gym.laim import spaces
-from coinfer_gym.laim.problem import Choice, Tables, evaluate, model_quality
+from coinfer_gym.laim.problem import Choice, Tables, evaluate, fit, model_quality
 from coinfer_gym.records import Record, Records
 
 INFO_NAMES = (
@@ -22,6 +22,11 @@ INFO_NAMES = (
     "power_w",
     "frequency_device_hz",
     "frequency_server_hz",
+    "limited",
+    "energy_static_device_j",
+    "energy_circuit_j",
+    "energy_waiting_j",
+    "energy_static_server_j",
     *OUTCOME_NAMES,
 )
 """Keys of ``info``, all floats: the task that was decided and what became of it; zeros for a decision not yet made.
@@ -31,6 +36,11 @@ the quality of a task that met both budgets, else 0; ``cost_*`` are relative exc
 since the last decision, ``clipped`` components of the action that lay outside [-1, 1]. ``abandoned`` is 1 where the
 task was given up in service, at the end of patience or battery. ``battery_j`` is 0 on mains power. At reset ``dropped``
 counts tasks lost before the first decision; no reward pays for them.
+
+``delay_upload_s`` includes the round trip, ``energy_upload_j`` what the device draws while it waits. Of the energies of
+device, upload and server, four parts are told: ``energy_static_device_j``, ``energy_circuit_j`` and
+``energy_waiting_j`` of the upload, and ``energy_static_server_j``. ``limited`` is 1 where the decision did not fit the
+memories and was changed by `coinfer_gym.laim.problem.fit`; what stands in ``info`` is what was run.
 """
 
 
@@ -38,13 +48,21 @@ counts tasks lost before the first decision; no reward pays for them.
 def _serve(lane: Record, tables: Tables, rules: Record, gain: float, decision: Choice, info: Record) -> float:
     """Run one decision, writing what became of it into `info`; returns the seconds that the device is occupied."""
     s, retained_device, retained_server, power, f_device, f_server = decision
+    h, cut = tables.hardware[0], tables.cuts[s]
     t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
         tables.hardware, tables.cuts, s, gain, retained_device, retained_server, power, f_device, f_server
     )
     info.cut, info.retained_device, info.retained_server = s, retained_device, retained_server
     info.power_w, info.frequency_device_hz, info.frequency_server_hz = power, f_device, f_server
-    delays, energies = (t_device, tau, t_server), (e_device, e_upload, e_server)
-    finished, duration, pause = process.spend(lane, rules, delays, energies, info)
+    waiting = h.waiting_power_device
+    sent = tau - cut.round_trip
+    sending = e_upload - waiting * (tau + t_server) if waiting > 0.0 else e_upload
+    delays, energies = (t_device, sent, t_server), (e_device, sending, e_server)
+    finished, duration, pause = process.spend(lane, rules, delays, energies, cut.round_trip, waiting, info)
+    info.energy_static_device_j = h.pue_device * h.static_power_device * info.delay_device_s
+    info.energy_static_server_j = h.pue_server * h.static_power_server * info.delay_server_s
+    info.energy_waiting_j = waiting * (info.delay_upload_s + info.delay_server_s)
+    info.energy_circuit_j = h.circuit_power * min(sent, info.delay_upload_s)
     worth = 0.0
     if finished:
         worth = model_quality(
@@ -68,7 +86,9 @@ def _step_lane(
     lane, r, info = lanes.state[i], rules[0], lanes.info[i]
     info.clipped = process.clip(actions, i)
     process.inform(lane, info)
-    decision = spaces.decode(tables.hardware, tables.cuts.shape[0], actions, i, r.log_power_ratio)
+    wanted = spaces.decode(tables.hardware, tables.cuts.shape[0], actions, i, r.log_power_ratio)
+    decision = fit(tables.cuts, wanted)
+    info.limited = 0.0 if decision == wanted else 1.0
     gain = process.gain_at(lanes.gains, i, lane.clock, r.block_duration)
     duration = _serve(lane, tables, r, gain, decision, info)
     ends[i] = process.advance(lanes, i, r, duration)

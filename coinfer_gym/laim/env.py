@@ -17,6 +17,7 @@ from coinfer_gym.laim import dynamics, spaces
 from coinfer_gym.laim.optimum import solve_exact
 from coinfer_gym.laim.problem import Decision, Problem, check_decision, evaluate
 from coinfer_gym.laim.scenario import Scenario, load_scenario
+from coinfer_gym.laim.stages import fits
 from coinfer_gym.records import Records
 
 DEFAULT_SCENARIO = "bert-multimodal"
@@ -204,6 +205,7 @@ def _is_easy(scenario: Scenario, gain: float, delay_budget: float, energy_budget
         controls = (*least, *(speed * end for end in highest))
         for cut in range(scenario.cuts):
             spent = evaluate(scenario.tables.hardware, scenario.tables.cuts, cut, gain, *controls)
-            if sum(spent[:3]) <= delay_budget and sum(spent[3:]) <= energy_budget:
+            in_budgets = sum(spent[:3]) <= delay_budget and sum(spent[3:]) <= energy_budget
+            if in_budgets and fits(scenario.tables.cuts[cut], *least):
                 return True
     return False

@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
-from coinfer_gym.laim.predictor import LEVELS, cell_of, interpolate
-from coinfer_gym.pricing import (
-    END,
-    HUGE,
-    ROUNDING,
+from coinfer_gym.bracket import OPEN, narrow, secant
+from coinfer_gym.laim.costs import (
     budget_residual,
-    controls_at,
-    costs_of,
+    costs_at,
     delay_of,
     energy_of,
     price_at_budget,
-    spectral_span,
+    price_of_device,
+    price_of_server,
+    span_of,
 )
+from coinfer_gym.laim.predictor import LEVELS, cell_of, interpolate
+from coinfer_gym.pricing import END, HUGE, ROUNDING, Span
 from coinfer_gym.records import Record, Records
 
 __all__ = ["TOLERANCE", "solve_rising"]
@@ -47,11 +47,11 @@ def largest_ratio(
     hardware: Records,
     cut: Record,
     gain: float,
-    span: tuple[float, float, float, float],
+    span: Span,
     budgets: tuple[float, float],
     start: float,
 ) -> tuple[float, float, float]:
-    """Largest ratio of one side next to the `other` side's that both budgets allow, and the price of time there.
+    """Largest ratio of one side next to the `other` side's that memory and both budgets allow, and the price of time.
 
     Every price bounds the ratio from above; the least bound is reached where its ratios are in time. Returns the ratio,
     negative where not even the least one is allowed; the logarithm of the price; and how much of the ratio a unit of
@@ -60,21 +60,21 @@ def largest_ratio(
     h = hardware[0]
     delay_budget, energy_budget = budgets
     least = h.retained_device_min if of_device else h.retained_server_min
-    low, high = -math.inf, math.inf
-    gap_low, gap_high, last_side = 0.0, 0.0, 0
+    most = cut.retained_device_max if of_device else cut.retained_server_max
+    ends = OPEN
     # Another cut's price can lie beyond the range, where a miss would be taken for proof that no ratio is allowed.
     x, stride, ratio, exchange = min(END, max(-END, start)), 1.0, 0.0, 0.0
     for _ in range(200):
         theta = math.exp(x)
-        costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
-        price_device, price_server = theta * costs[0] + costs[1], theta * costs[2] + costs[3]
+        costs = costs_at(theta, hardware, cut, gain, span)
+        price_device, price_server = price_of_device(theta, costs), price_of_server(theta, costs)
         price, price_other = (price_device, price_server) if of_device else (price_server, price_device)
-        left = theta * (delay_budget - costs[4]) + (energy_budget - costs[5]) - price_other * other
+        left = theta * (delay_budget - costs.time_fixed) + (energy_budget - costs.energy_fixed) - price_other * other
         if price * least - left > ROUNDING * (theta * delay_budget + energy_budget):
             return -1.0, x, 0.0
         left = max(left, price * least)
-        whole = price <= left
-        ratio = 1.0 if whole else left / price
+        whole = price * most <= left
+        ratio = most if whole else left / price
         exchange = 0.0 if whole else price_other / price
         device, server = (ratio, other) if of_device else (other, ratio)
         delay, energy = delay_of(costs, device, server), energy_of(costs, device, server)
@@ -84,26 +84,16 @@ def largest_ratio(
             gap = 1.0 if delay > delay_budget else -1.0
         else:
             gap = budget_residual(theta, costs, device, server, delay_budget, energy_budget)
-        if gap > 0.0:
-            low, gap_low = x, gap
-            gap_high = 0.5 * gap_high if last_side == 1 else gap_high
-            last_side = 1
-        else:
-            high, gap_high = x, gap
-            gap_low = 0.5 * gap_low if last_side == -1 else gap_low
-            last_side = -1
-        if low == -math.inf or high == math.inf:
+        ends = narrow(ends, x, gap)
+        if ends.low == -math.inf or ends.high == math.inf:
             if abs(x) > END:  # every clock and power is at its end, and still one budget is missed
                 return -1.0, x, 0.0
             x += stride if gap > 0.0 else -stride
             stride *= 2.0
             continue
-        width = high - low
-        if width <= 4e-15 * (1.0 + abs(x)):
+        if ends.high - ends.low <= 4e-15 * (1.0 + abs(x)):
             break
-        x = low + width * gap_low / (gap_low - gap_high)
-        if not low < x < high:
-            x = 0.5 * (low + high)
+        x = secant(ends)
     return ratio, x, exchange
 
 
@@ -165,29 +155,31 @@ def _bound(
     hardware: Records,
     cut: Record,
     gain: float,
-    span: tuple[float, float, float, float],
+    span: Span,
     budgets: tuple[float, float],
 ) -> float:
     """Upper bound of a cut's quality at a price of time; negative where it proves the cut infeasible."""
     h = hardware[0]
     theta = math.exp(x)
-    costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
-    price_device, price_server = theta * costs[0] + costs[1], theta * costs[2] + costs[3]
-    worth = theta * (budgets[0] - costs[4]) + (budgets[1] - costs[5])
+    costs = costs_at(theta, hardware, cut, gain, span)
+    price_device, price_server = price_of_device(theta, costs), price_of_server(theta, costs)
+    worth = theta * (budgets[0] - costs.time_fixed) + (budgets[1] - costs.energy_fixed)
     least_device, least_server = h.retained_device_min, h.retained_server_min
+    most_device, most_server = cut.retained_device_max, cut.retained_server_max
     needed = price_device * least_device + price_server * least_server
-    if needed - worth > ROUNDING * (theta * budgets[0] + budgets[1]):
+    beyond = needed - worth > ROUNDING * (theta * budgets[0] + budgets[1])
+    if beyond or most_device < least_device or most_server < least_server:
         return -1.0
     worth = max(worth, needed)
-    if price_device + price_server <= worth:
-        return 1.0
+    if price_device * most_device + price_server * most_server <= worth:
+        return interpolate(table, most_device, most_server)
     if price_server == 0.0:
-        return interpolate(table, min(1.0, worth / price_device), 1.0)
+        return interpolate(table, min(most_device, worth / price_device), most_server)
     if price_device == 0.0:
-        return interpolate(table, 1.0, min(1.0, worth / price_server))
-    first = max(least_device, (worth - price_server) / price_device)
-    last = min(1.0, (worth - price_server * least_server) / price_device)
-    server = min(1.0, (worth - price_device * first) / price_server)
+        return interpolate(table, most_device, min(most_server, worth / price_server))
+    first = max(least_device, (worth - price_server * most_server) / price_device)
+    last = min(most_device, (worth - price_server * least_server) / price_device)
+    server = min(most_server, (worth - price_device * first) / price_server)
     return along_line(table, first, server, price_device / price_server, last, math.inf)[2]
 
 
@@ -197,7 +189,7 @@ def _solve_cut(
     hardware: Records,
     cut: Record,
     gain: float,
-    span: tuple[float, float, float, float],
+    span: Span,
     budgets: tuple[float, float],
     start: float,
     to_beat: float,
@@ -207,10 +199,11 @@ def _solve_cut(
     last, _, _ = largest_ratio(True, h.retained_server_min, hardware, cut, gain, span, budgets, start)
     if last < 0.0:
         return False, 0.0, 0.0, 0.0, start
-    device, price, exchange = largest_ratio(True, 1.0, hardware, cut, gain, span, budgets, start)
-    if device >= 0.0:  # up to there the server's ratio is 1
-        server, slope = 1.0, 1.0 / exchange if exchange > 0.0 else 0.0
-        if cut.flops_server == 0.0:
+    most = float(cut.retained_server_max)
+    device, price, exchange = largest_ratio(True, most, hardware, cut, gain, span, budgets, start)
+    if device >= 0.0:  # up to there the server's ratio is its highest
+        server, slope = most, 1.0 / exchange if exchange > 0.0 else 0.0
+        if cut.flops_server == 0.0 or h.sparsity_gain == 0.0:
             last = device
     else:
         device = h.retained_device_min
@@ -255,7 +248,7 @@ def solve_rising(
     guess: float,
 ) -> tuple[bool, int, float, float, float, float]:
     """Optimum over the cuts ``first..last-1``: found, cut, quality, both ratios, price of time; `guess` is a price."""
-    span = spectral_span(hardware, gain)
+    span = span_of(hardware, gain)
     budgets = (delay_budget, energy_budget)
     price, start, highest = math.log(guess), first, -1.0
     for s in range(first, last):
@@ -275,13 +268,16 @@ def solve_rising(
         bound = _bound(cut.predicted, price, hardware, cut, gain, span, budgets)
         if bound < 0.0 or (found and bound <= quality + TOLERANCE and quality < 1.0):
             continue
-        whole, _, _ = largest_ratio(True, 1.0, hardware, cut, gain, span, budgets, price)
-        if whole >= 1.0:  # of the unpruned networks the fastest
-            theta = price_at_budget(hardware, cut, gain, span, 1.0, 1.0, energy_budget, False)
-            costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
-            if not found or quality < 1.0 or delay_of(costs, 1.0, 1.0) < delay:
-                found, best, quality, device, server, price = True, s, 1.0, 1.0, 1.0, math.log(theta)
-                delay = delay_of(costs, 1.0, 1.0)
+        most_device, most_server = cut.retained_device_max, cut.retained_server_max
+        whole, own_price, _ = largest_ratio(True, most_server, hardware, cut, gain, span, budgets, price)
+        if whole >= most_device:  # of the unpruned networks the fastest
+            value = interpolate(cut.predicted, most_device, most_server)
+            fast = price_at_budget(hardware, cut, gain, span, most_device, most_server, energy_budget, False)
+            theta = max(math.exp(own_price), fast)  # of prices that differ by rounding, not one that is too slow
+            own_delay = delay_of(costs_at(theta, hardware, cut, gain, span), most_device, most_server)
+            if not found or value > quality or (value >= 1.0 and own_delay < delay):
+                found, best, quality, device, server = True, s, value, most_device, most_server
+                price, delay = math.log(theta), own_delay
             continue
         if quality >= 1.0:
             continue

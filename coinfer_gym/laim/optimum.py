@@ -14,9 +14,9 @@ import numpy as np
 from numba import prange
 from numpy.typing import ArrayLike, NDArray
 
-from coinfer_gym import physics
 from coinfer_gym._compile import kernel, parallel_kernel
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.costs import Controls, controls_at, costs_at, delay_of, settings_of, span_of
 from coinfer_gym.laim.cut_search import bound_cut, is_linear, solve_cut
 from coinfer_gym.laim.frontier import TOLERANCE, solve_rising
 from coinfer_gym.laim.infeasible import explain
@@ -30,7 +30,7 @@ from coinfer_gym.laim.problem import (
     model_distortion,
     model_quality,
 )
-from coinfer_gym.pricing import clock_price, controls_at, costs_of, delay_of, spectral_span
+from coinfer_gym.pricing import clock_price
 from coinfer_gym.records import Records, record_type
 
 __all__ = ["SOLUTION", "solve_exact", "solve_exact_batch"]
@@ -48,13 +48,15 @@ SOLUTION = record_type(
     "gap",
     "delay_needed",
     "energy_needed",
+    "memory_device_needed",
+    "memory_server_needed",
     cut=np.int64,
     reason=np.int64,
 )
 """One solution in a batch; `reason` indexes `REASONS`."""
 
-REASONS = ("", "time", "energy", "time and energy")
-"""Which budget cannot be met, by the code in `SOLUTION`; feasible is 0."""
+REASONS = ("", "time", "energy", "time and energy", "memory")
+"""What cannot be met, by the code in `SOLUTION`; feasible is 0."""
 
 _UNLIMITED = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
 _ABOVE = 1e-9  # relative: a delay that is just needed is solved for without fear of rounding
@@ -73,8 +75,8 @@ def solve_exact(problem: Problem, cut: int | None = None) -> Solution:
     Returns
     -------
     Solution
-        Among several optima (budgets that allow the unpruned model) the fastest. Where no decision meets both budgets,
-        `feasible` is False, `reason` says why, and the decision meets one budget and exceeds the other by least.
+        Among several optima (budgets that allow the unpruned model) the fastest. Where no decision is feasible,
+        `feasible` is False, `reason` says why, and the decision misses what it must by least.
 
     Raises
     ------
@@ -194,20 +196,17 @@ def _write(
     s: int,
     rho_device: float,
     rho_server: float,
-    controls: tuple[float, float, float],
+    controls: Controls,
     rows: Records,
     i: int,
 ) -> None:
     """Store a decision and what it yields."""
     hardware, quality, cuts, blocks = tables
-    h, row, cut = hardware[0], rows[i], cuts[s]
-    power = physics.power_at(controls[2], gain, h.bandwidth, h.noise_density)
+    row, cut = rows[i], cuts[s]
     row.cut = s
-    row.retained_device = rho_device if cut.parameters_device + cut.flops_device > 0.0 else 1.0
-    row.retained_server = rho_server if cut.parameters_server + cut.flops_server > 0.0 else 1.0
-    row.power = min(h.power_max, max(h.power_min, power)) if cut.upload_bits > 0.0 else 0.0
-    row.frequency_device = controls[0] if cut.flops_device > 0.0 else 0.0
-    row.frequency_server = controls[1] if cut.flops_server > 0.0 else 0.0
+    row.retained_device = rho_device if cut.prunable_device + cut.flops_device > 0.0 else 1.0
+    row.retained_server = rho_server if cut.prunable_server + cut.flops_server > 0.0 else 1.0
+    row.power, row.frequency_device, row.frequency_server = settings_of(hardware[0], cut, gain, controls)
     t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
         hardware,
         cuts,
@@ -238,7 +237,7 @@ def _solve_concave(
 ) -> tuple[bool, int, float, float, float, float, float]:
     """Optimum over the cuts ``first..last-1``: found, cut, merit, both ratios, price of time, bound of every cut."""
     hardware, _, cuts, _ = tables
-    span = spectral_span(hardware, gain)
+    span = span_of(hardware, gain)
     controls = controls_at(guess, hardware, gain, span)
     start = first
     best_bound = -1.0
@@ -276,7 +275,7 @@ def _solve_concave(
         if not ok:
             continue
         proven = max(proven, limit)
-        costs = costs_of(hardware, cuts[s], gain, controls_at(price, hardware, gain, span))
+        costs = costs_at(price, hardware, cuts[s], gain, span)
         tied = value >= _FULL and merit >= _FULL
         if not found or (value > merit and not tied) or (tied and delay_of(costs, device, server) < delay):
             found, merit, theta, best = True, value, price, s
@@ -311,7 +310,7 @@ def _solve(
         found, best, merit, rho_device, rho_server, theta, proven = _solve_concave(
             tables, gain, delay_budget, energy_budget, first, last, guess
         )
-    span = spectral_span(hardware, gain)
+    span = span_of(hardware, gain)
     if not found:
         best, theta = explain(tables, gain, delay_budget, energy_budget, first, last, span, rows, i)
         least = h.retained_device_min, h.retained_server_min
@@ -324,6 +323,7 @@ def _solve(
         merit = row.quality
     row.gap = max(0.0, proven - merit)
     row.delay_needed, row.energy_needed, row.reason = math.nan, math.nan, 0
+    row.memory_device_needed, row.memory_server_needed = math.nan, math.nan
 
 
 @kernel

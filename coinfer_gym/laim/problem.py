@@ -17,6 +17,7 @@ from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim import distortion as dst
 from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor, interpolate
+from coinfer_gym.laim.stages import fits, link_gain, run_device, run_server, send
 from coinfer_gym.laim.workload import Workload, prefix_sums, suffix_sums
 from coinfer_gym.records import Records, record_type
 
@@ -29,22 +30,34 @@ MOST_BITS = 64
 """Widest parameter: the bounds fall by a factor of 2 per bit, and must stay within double precision."""
 
 
-QUALITY = record_type("log_distortion_zero", "parameters", kind=np.int64, log_scale=np.int64)
+QUALITY = record_type("log_distortion_zero", "prunable", kind=np.int64, log_scale=np.int64)
 """Which quality is meant, and its constants that hold for every cut."""
 
 CUT = record_type(
     "flops_device",
     "flops_server",
     "upload_bits",
-    "parameters_device",
-    "parameters_server",
+    "round_trip",
+    "prunable_device",
+    "prunable_server",
     "scale_device",
     "scale_server",
     "distortion_full",
+    "frequency_device_fed",
+    "frequency_server_fed",
+    "retained_device_max",
+    "retained_server_max",
+    "bytes_device",
+    "bytes_server",
     predicted=(np.float64, (LEVELS, LEVELS)),
 )
-"""One cut: sums over its two sides. `scale` is ``sum N_j / lambda_j``, `distortion_full` the distortion with all ratios
-1, and `predicted` the predictor's table, if there is a predictor."""
+"""One cut: sums over its two sides, and what follows from them.
+
+`scale` is ``sum N_j / lambda_j`` over prunable weights, `distortion_full` the distortion with all ratios 1, `predicted`
+the predictor's table, if there is a predictor. `round_trip` is 0 at the last cut. `frequency_*_fed` is the highest
+clock in Hz that the memory keeps fed with weights, `retained_*_max` the highest ratio that the memory holds (below the
+least ratio where it cannot hold that), `bytes_*` what the least ratio takes.
+"""
 
 
 class Tables(NamedTuple):
@@ -56,7 +69,7 @@ class Tables(NamedTuple):
     quality : ndarray of `QUALITY`, shape (1,)
     cuts : ndarray of `CUT`, shape (J + 1,)
     blocks : ndarray of float64, shape (J, 2)
-        Parameters and Laplacian rate of each block.
+        Prunable weights and Laplacian rate of each block.
     """
 
     hardware: Records
@@ -131,15 +144,18 @@ class Solution(Decision):
     distortion : float
         The distortion behind the quality, in units of the weights' norm.
     feasible : bool
-        Whether both budgets are met.
+        Whether both budgets are met and both memories hold what is retained.
     reason : str
         Empty if feasible. Otherwise the budget that no decision can meet: ``"time"``, ``"energy"``, or
         ``"time and energy"`` (not both together). The decision then meets one budget and exceeds the other by as little
-        as possible. An iterative solver that stopped early also reports it here.
+        as possible. ``"memory"`` if even the least ratios do not fit at any cut; the cut is then the one that lacks
+        least. An iterative solver that stopped early also reports it here.
     delay_needed, energy_needed : float
         If infeasible, the smallest delay budget that can be met with this energy budget, and the smallest energy budget
         that can be met with this delay budget; infinite if there is none. NaN if feasible, and from solvers that do not
         compute them.
+    memory_device_needed, memory_server_needed : float
+        If the reason is ``"memory"``, the bytes that each side must hold at this cut with its least ratio; else NaN.
     gap : float
         Proven bound on how far the optimum can exceed `quality`; NaN if the solver proves none.
     history : tuple of Solution
@@ -154,6 +170,8 @@ class Solution(Decision):
     reason: str = ""
     delay_needed: float = math.nan
     energy_needed: float = math.nan
+    memory_device_needed: float = math.nan
+    memory_server_needed: float = math.nan
     gap: float = math.nan
     history: tuple[Solution, ...] = field(default=(), repr=False)
 
@@ -171,7 +189,8 @@ class Outcomes:
     margins : ndarray, shape (..., 2)
         What is left of the delay budget in s and of the energy budget in J; negative where it is exceeded.
     feasible : ndarray of bool, shape (...)
-        Whether both budgets are met, within `coinfer_gym.budgets.BUDGET_TOLERANCE`.
+        Whether both budgets are met and both memories hold what is retained, within
+        `coinfer_gym.budgets.BUDGET_TOLERANCE`.
     """
 
     quality: NDArray[np.float64]
@@ -180,6 +199,28 @@ class Outcomes:
     energy: NDArray[np.float64]
     margins: NDArray[np.float64]
     feasible: NDArray[np.bool_]
+
+
+UNLIMITED = (
+    "rate_max",
+    "memory_bandwidth_device",
+    "memory_bandwidth_server",
+    "memory_capacity_device",
+    "memory_capacity_server",
+)
+"""Constants of `Problem` that may be infinite: there is no limit."""
+
+_MAY_BE_ZERO = (
+    "power_min",
+    "frequency_device_min",
+    "frequency_server_min",
+    "static_power_device",
+    "static_power_server",
+    "waiting_power_device",
+    "circuit_power",
+    "round_trip",
+    "sparsity_gain",
+)
 
 
 @dataclass(frozen=True)
@@ -212,7 +253,29 @@ class Problem:
     retained_device_min, retained_server_min : float
         Smallest retained ratios, in (0, 1].
     parameter_bits : float
-        Bits `b` per stored parameter.
+        Bits `b` per stored parameter, a whole number.
+    static_power_device, static_power_server : float
+        Power in W that a side draws while it computes, whatever its clock. The defaults of this and all further
+        constants are the paper's model.
+    waiting_power_device : float
+        Power in W that the device draws from the start of the upload to the result.
+    circuit_power : float
+        Power in W of the radio's circuits while it sends.
+    amplifier_efficiency : float
+        Transmit power over the power that the amplifier draws for it, in (0, 1].
+    rate_max : float
+        Highest rate of the link in bit/s.
+    snr_gap : float
+        Factor, at least 1, by which the link needs more SNR than an ideal code; the gain is divided by it.
+    round_trip : float
+        Constant delay in s of a task that uses the server: its request, and the downlink of the result.
+    memory_bandwidth_device, memory_bandwidth_server : float
+        Bytes per second that the memories deliver. Every retained weight of a block with FLOPs is read, as often as the
+        block says.
+    memory_capacity_device, memory_capacity_server : float
+        Bytes that the memories hold.
+    sparsity_gain : float
+        `gamma` in [0, 1]: of the FLOPs and reads of zeros, the share that is saved.
     quality : str
         One of `QUALITIES`.
     norm : {"l1", "l2"}
@@ -250,6 +313,19 @@ class Problem:
     retained_device_min: float = 0.01
     retained_server_min: float = 0.01
     parameter_bits: float = 32.0
+    static_power_device: float = 0.0
+    static_power_server: float = 0.0
+    waiting_power_device: float = 0.0
+    circuit_power: float = 0.0
+    amplifier_efficiency: float = 1.0
+    rate_max: float = math.inf
+    snr_gap: float = 1.0
+    round_trip: float = 0.0
+    memory_bandwidth_device: float = math.inf
+    memory_bandwidth_server: float = math.inf
+    memory_capacity_device: float = math.inf
+    memory_capacity_server: float = math.inf
+    sparsity_gain: float = 1.0
     quality: str = "rate_distortion"
     norm: str = "l1"
     quality_scale: str = ""
@@ -260,9 +336,11 @@ class Problem:
             value = getattr(self, name)
             if not is_number(value):
                 raise InvalidInputError(name, value, "Give a number.")
-            may_be_zero = name in ("power_min", "frequency_device_min", "frequency_server_min")
-            if not math.isfinite(value) or value < 0.0 or (value == 0.0 and not may_be_zero):
-                raise InvalidInputError(name, value, "Give a finite positive number.")
+            if name in UNLIMITED and value == math.inf:
+                continue
+            if not math.isfinite(value) or value < 0.0 or (value == 0.0 and name not in _MAY_BE_ZERO):
+                least = "at least 0" if name in _MAY_BE_ZERO else "above 0"
+                raise InvalidInputError(name, value, f"Give a finite number {least}.")
         for name in ("delay_budget", "energy_budget"):
             value = getattr(self, name)
             if not is_number(value) or math.isnan(value):
@@ -270,11 +348,14 @@ class Problem:
         for name in ("pue_device", "pue_server"):
             if getattr(self, name) < 1.0:
                 raise InvalidInputError(name, getattr(self, name), "Give a power usage effectiveness of at least 1.")
-        if self.parameter_bits > MOST_BITS:
-            raise InvalidInputError("parameter_bits", self.parameter_bits, f"Give at most {MOST_BITS}.")
-        for name in ("retained_device_min", "retained_server_min"):
+        if self.snr_gap < 1.0:
+            raise InvalidInputError("snr_gap", self.snr_gap, "Give a factor of at least 1.")
+        if self.parameter_bits > MOST_BITS or self.parameter_bits % 1.0:
+            remedy = f"Give a whole number of bits, at most {MOST_BITS}."
+            raise InvalidInputError("parameter_bits", self.parameter_bits, remedy)
+        for name in ("retained_device_min", "retained_server_min", "amplifier_efficiency", "sparsity_gain"):
             if getattr(self, name) > 1.0:
-                raise InvalidInputError(name, getattr(self, name), "Give a retained ratio in (0, 1].")
+                raise InvalidInputError(name, getattr(self, name), "Give a share of at most 1.")
         for name in ("power", "frequency_device", "frequency_server"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             if low > high:
@@ -286,10 +367,17 @@ class Problem:
         """The constants as compiled code reads them."""
         return build_tables(self)
 
-    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lower and upper bounds of the five controls, each of shape (5,), in the order of `CONTROLS`."""
+    def bounds(self, cut: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper bounds of the five controls, each of shape (5,), in the order of `CONTROLS`.
+
+        With a `cut`, the upper bounds of the ratios are what the memories hold there; they are below the lower ones
+        where even the least ratios do not fit.
+        """
         lower = [getattr(self, f"{name}_min") for name in CONTROLS]
         upper = [getattr(self, f"{name}_max", 1.0) for name in CONTROLS]
+        if cut is not None:
+            row = self.tables.cuts[check_cut(cut, self.workload)]
+            upper[:2] = row["retained_device_max"], row["retained_server_max"]
         return np.array(lower, np.float64), np.array(upper, np.float64)
 
     @overload
@@ -311,8 +399,8 @@ class Problem:
         Returns
         -------
         Solution or Outcomes
-            For a `Decision`, a `Solution` with its delay, energy, quality and distortion, and whether both budgets are
-            met. For an array, arrays of these and of what is left of each budget.
+            For a `Decision`, a `Solution` with its delay, energy, quality and distortion, and whether it is feasible.
+            For an array, arrays of these and of what is left of each budget.
 
         Raises
         ------
@@ -321,8 +409,8 @@ class Problem:
 
         Examples
         --------
-        Your own optimizer can solve P1 at a given `cut` with this method and ``lower, upper = problem.bounds()``. With
-        SciPy:
+        Your own optimizer can solve P1 at a given `cut` with this method and ``lower, upper = problem.bounds(cut)``.
+        With SciPy:
 
         >>> limits = NonlinearConstraint(lambda x: problem.evaluate(x.T, cut).margins.T, 0.0, np.inf)
         >>> loss = lambda x: -problem.evaluate(x.T, cut).quality
@@ -465,7 +553,7 @@ def check_quality(source: Any) -> None:
 def build_tables(source: Any) -> Tables:
     """Tables of anything that has the attributes of `Problem` (a problem, a scenario)."""
     workload: Workload = source.workload
-    parameters = np.array([block.parameters for block in workload.blocks], dtype=np.float64)
+    prunable = np.array([block.prunable for block in workload.blocks], dtype=np.float64)
     rates = workload.laplacian_rates
     hardware = np.zeros(1, HARDWARE)
     for name in HARDWARE_NAMES:
@@ -473,22 +561,47 @@ def build_tables(source: Any) -> Tables:
     quality = np.zeros(1, QUALITY)
     quality["kind"] = QUALITIES[source.quality]
     quality["log_scale"] = (source.quality_scale or ("log" if source.quality in dst.BOUNDS else "linear")) == "log"
-    quality["parameters"] = parameters.sum()
+    quality["prunable"] = prunable.sum()
     if source.quality == "rate_distortion":
-        quality["log_distortion_zero"] = dst.log_distortion_zero(parameters, rates, source.norm)
+        quality["log_distortion_zero"] = dst.log_distortion_zero(prunable, rates, source.norm)
     else:
-        quality["log_distortion_zero"] = math.log((parameters / rates).sum())
-    blocks = np.stack([parameters, rates], axis=1)
+        quality["log_distortion_zero"] = math.log((prunable / rates).sum())
+    blocks = np.stack([prunable, rates], axis=1)
     cuts = np.zeros(workload.cuts, CUT)
-    for name in ("flops_device", "flops_server", "upload_bits", "parameters_device", "parameters_server"):
-        cuts[name] = getattr(workload, name)
-    cuts["scale_device"] = prefix_sums(parameters / rates)
-    cuts["scale_server"] = suffix_sums(parameters / rates)
+    cuts["upload_bits"] = workload.upload_bits
+    cuts["round_trip"][:-1] = source.round_trip
+    for side, sums in (("device", prefix_sums), ("server", suffix_sums)):
+        cuts[f"flops_{side}"] = sums([block.flops for block in workload.blocks])
+        cuts[f"prunable_{side}"] = sums(prunable)
+        cuts[f"scale_{side}"] = sums(prunable / rates)
+        _fill_memory(cuts, side, source)
     if source.predictor is not None:
         cuts["predicted"] = source.predictor.quality
     for s in range(workload.cuts):
         cuts["distortion_full"][s] = model_distortion(hardware, quality, cuts, blocks, s, 1.0, 1.0)
     return Tables(hardware, quality, cuts, blocks)
+
+
+def _fill_memory(cuts: Records, side: str, source: Any) -> None:
+    """What a side's memory means for every cut: the highest clock that it feeds, the highest ratio that it holds."""
+    workload: Workload = source.workload
+    cuts[f"frequency_{side}_fed"], cuts[f"retained_{side}_max"] = math.inf, 1.0
+    sums = prefix_sums if side == "device" else suffix_sums
+    byte, least = source.parameter_bits / 8.0, getattr(source, f"retained_{side}_min")
+    prunable = byte * cuts[f"prunable_{side}"]
+    fixed = byte * sums([block.parameters - block.prunable for block in workload.blocks])
+    cuts[f"bytes_{side}"] = needed = fixed + least * prunable
+    capacity, bandwidth = getattr(source, f"memory_capacity_{side}"), getattr(source, f"memory_bandwidth_{side}")
+    if capacity < math.inf:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            most = np.where(prunable > 0.0, np.clip((capacity - fixed) / prunable, -1.0, 1.0), 1.0)
+        held = needed <= capacity * (1.0 + 1e-12)  # the least ratio fits in spite of rounding
+        cuts[f"retained_{side}_max"] = np.where(held, np.maximum(most, least), -1.0)
+    if bandwidth < math.inf:
+        read = byte * sums([block.reads * block.prunable * (block.flops > 0.0) for block in workload.blocks])
+        cycles = cuts[f"flops_{side}"] / getattr(source, f"flops_per_cycle_{side}")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cuts[f"frequency_{side}_fed"] = np.where(read > 0.0, cycles * bandwidth / read, math.inf)
 
 
 @kernel
@@ -505,24 +618,38 @@ def evaluate(
 ) -> tuple[float, float, float, float, float, float]:
     """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision.
 
-    Lyu et al., eq. 2 (rate), eqs. 4 and 5 (device), eqs. 6 and 7 (upload), eqs. 8 and 9 (server).
+    Lyu et al., eq. 2 (rate), eqs. 4 and 5 (device), eqs. 6 and 7 (upload), eqs. 8 and 9 (server), and the terms of
+    `coinfer_gym.laim.stages`. To the upload count the round trip, and all that the device draws for radio and waiting.
     """
     h, cut = hardware[0], cuts[s]
-    c_d, c_s = h.flops_per_cycle_device, h.flops_per_cycle_server
-    delay_device = physics.compute_delay(retained_device, cut.flops_device, frequency_device, c_d)
-    delay_server = physics.compute_delay(retained_server, cut.flops_server, frequency_server, c_s)
-    energy_device = physics.compute_energy(
-        retained_device, cut.flops_device, frequency_device, c_d, h.pue_device, h.kappa_device
-    )
-    energy_server = physics.compute_energy(
-        retained_server, cut.flops_server, frequency_server, c_s, h.pue_server, h.kappa_server
-    )
+    share_device = physics.executed_share(retained_device, h.sparsity_gain)
+    share_server = physics.executed_share(retained_server, h.sparsity_gain)
+    delay_device, energy_device = run_device(h, cut, share_device, frequency_device)
+    delay_server, energy_server = run_server(h, cut, share_server, frequency_server)
     delay_upload, energy_upload = 0.0, 0.0
     if cut.upload_bits > 0.0:
-        rate = physics.transmission_rate(power, gain, h.bandwidth, h.noise_density)
-        delay_upload = physics.upload_delay(cut.upload_bits, rate)
-        energy_upload = physics.upload_energy(power, delay_upload)
+        rate = physics.transmission_rate(power, link_gain(h, gain), h.bandwidth, h.noise_density)
+        delay_upload, energy_upload = send(h, cut, power, rate)
+    delay_upload += cut.round_trip
+    energy_upload += physics.energy_at(h.waiting_power_device, delay_upload + delay_server)
     return delay_device, delay_upload, delay_server, energy_device, energy_upload, energy_server
+
+
+@kernel
+def fit(cuts: Records, choice: Choice) -> Choice:
+    """The nearest choice that both memories hold: first the nearest cut whose least ratios fit, then lower ratios.
+
+    Where no cut fits, the choice itself.
+    """
+    s, retained_device, retained_server, power, frequency_device, frequency_server = choice
+    for k in range(2 * cuts.shape[0]):
+        near = s - (k + 1) // 2 if k % 2 == 1 else s + k // 2  # the cut itself, then one less, one more, ...
+        if 0 <= near < cuts.shape[0] and min(cuts[near].retained_device_max, cuts[near].retained_server_max) > 0.0:
+            cut = cuts[near]
+            retained_device = min(retained_device, cut.retained_device_max)
+            retained_server = min(retained_server, cut.retained_server_max)
+            return Choice(near, retained_device, retained_server, power, frequency_device, frequency_server)
+    return choice
 
 
 @kernel
@@ -540,14 +667,14 @@ def model_distortion(
     Of a predictor it is the share of the accuracy that is lost.
     """
     q, cut, bits = quality[0], cuts[s], hardware[0].parameter_bits
-    rate_device = bits * retained_device * cut.parameters_device
-    rate_server = bits * retained_server * cut.parameters_server
+    rate_device = bits * retained_device * cut.prunable_device
+    rate_server = bits * retained_server * cut.prunable_server
     last = blocks.shape[0]
     if q.kind == ACCURACY:
         lost: float = 1.0 - interpolate(cut.predicted, retained_device, retained_server)
         return lost
     if q.kind == dst.RATE_DISTORTION:
-        return dst.rate_distortion_bound(q.log_distortion_zero, rate_device + rate_server, q.parameters)
+        return dst.rate_distortion_bound(q.log_distortion_zero, rate_device + rate_server, q.prunable)
     if q.kind == dst.PARALLEL_JOINT:
         return dst.parallel_distortion(rate_device + rate_server, blocks, 0, last)
     if q.kind == dst.PARALLEL:
@@ -582,10 +709,8 @@ def model_quality(
     if q.kind == ACCURACY:
         predicted: float = interpolate(cut.predicted, retained_device, retained_server)
         return predicted
-    if q.kind == dst.RATE_DISTORTION and q.log_scale:  # the logarithm of eq. 41: the retained share of parameters
-        share: float = (
-            retained_device * cut.parameters_device + retained_server * cut.parameters_server
-        ) / q.parameters
+    if q.kind == dst.RATE_DISTORTION and q.log_scale:  # the logarithm of eq. 41: the retained share of weights
+        share: float = (retained_device * cut.prunable_device + retained_server * cut.prunable_server) / q.prunable
         return share
     value = model_distortion(hardware, quality, cuts, blocks, s, retained_device, retained_server)
     if q.log_scale:
@@ -635,4 +760,5 @@ def evaluate_rows(
         qualities[i] = model_quality(hardware, quality, cuts, blocks, s, device, server)
         distortions[i] = model_distortion(hardware, quality, cuts, blocks, s, device, server)
         delays[i], energies[i] = t_device + tau + t_server, e_device + e_upload + e_server
-        feasible[i] = meets(delays[i], delay_budget) and meets(energies[i], energy_budget)
+        in_budgets = meets(delays[i], delay_budget) and meets(energies[i], energy_budget)
+        feasible[i] = in_budgets and fits(cuts[s], device, server)

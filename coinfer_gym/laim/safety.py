@@ -1,7 +1,7 @@
 """Decisions that keep the budgets: which of many do, and the nearest one to a decision that does not.
 
 For a fixed cut the least energy that serves given ratios in given time is spent at one price of time, which sets both
-clocks and the power (see `coinfer_gym.pricing`). That leaves a decision with three things to mean: its cut, its
+clocks and the power (see `coinfer_gym.laim.costs`). That leaves a decision with three things to mean: its cut, its
 ratios and its pace. `keep_budgets` changes as few of them as it must, in this order:
 
 1. a decision that meets both budgets is left as it is, so that every solution of P1 can be reached;
@@ -20,20 +20,22 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym import physics
 from coinfer_gym._compile import kernel
+from coinfer_gym.bracket import OPEN, Bracket, narrow, secant
 from coinfer_gym.budgets import meets
-from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple, evaluate
-from coinfer_gym.pricing import (
-    END,
+from coinfer_gym.laim.costs import (
+    Costs,
     budget_residual,
-    clock_price,
     controls_at,
-    costs_of,
+    costs_at,
     delay_of,
     energy_of,
-    spectral_span,
+    price_ends,
+    settings_of,
+    span_of,
 )
+from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple, evaluate, fit
+from coinfer_gym.pricing import Span
 from coinfer_gym.records import Record, Records, record_type
 
 __all__ = ["DECISION", "decisions_that_meet", "keep_budgets"]
@@ -135,7 +137,10 @@ def _mark(
             hardware,
             cuts,
             gain,
-            Choice(d.cut, d.retained_device, d.retained_server, d.power, d.frequency_device, d.frequency_server),
+            fit(
+                cuts,
+                Choice(d.cut, d.retained_device, d.retained_server, d.power, d.frequency_device, d.frequency_server),
+            ),
         )
         mask[i] = meets(delay, delay_budget) and meets(energy, energy_budget)
         none = none and not mask[i]
@@ -186,14 +191,16 @@ def keep_decision(
         As in `keep_budgets`.
     decision : Choice
     """
-    wanted = decision[0]
+    given = decision
+    decision = fit(cuts, given)
+    wanted = decision.cut
     delay, energy = _spend(hardware, cuts, gain, decision)
     if meets(delay, delay_budget) and meets(energy, energy_budget):
-        return False, decision
+        return decision != given, decision
     if not (delay_budget > 0.0 and energy_budget > 0.0):
-        return False, decision
-    span = spectral_span(hardware, gain)
-    ends = _price_ends(hardware, gain, span)
+        return False, given
+    span = span_of(hardware, gain)
+    ends = price_ends(hardware, gain, span)
     x = 0.5 * (ends[0] + ends[1])
     for k in range(2 * cuts.shape[0]):
         s = wanted - (k + 1) // 2 if k % 2 == 1 else wanted + k // 2  # the cut itself, then one less, one more, ...
@@ -201,7 +208,7 @@ def keep_decision(
             found, kept, x = _keep_at(hardware, cuts, s, gain, delay_budget, energy_budget, span, ends, x, decision)
             if found:
                 return True, kept
-    return False, decision
+    return False, given
 
 
 @kernel
@@ -212,7 +219,7 @@ def _keep_at(
     gain: float,
     delay_budget: float,
     energy_budget: float,
-    span: tuple[float, float, float, float],
+    span: Span,
     ends: tuple[float, float],
     start: float,
     decision: Choice,
@@ -221,12 +228,15 @@ def _keep_at(
 
     The price that proves one cut infeasible, from which the search starts, mostly proves its neighbour infeasible too.
     """
+    h, cut = hardware[0], cuts[s]
     _, rho_device, rho_server, power, f_device, f_server = decision
+    rho_device, rho_server = min(rho_device, cut.retained_device_max), min(rho_server, cut.retained_server_max)
+    if min(rho_device, rho_server) <= 0.0:
+        return False, decision, start
     decision = Choice(s, rho_device, rho_server, power, f_device, f_server)
     delay, energy = _spend(hardware, cuts, gain, decision)
     if meets(delay, delay_budget) and meets(energy, energy_budget):
         return True, decision, start
-    h, cut = hardware[0], cuts[s]
     low_device, low_server = min(h.retained_device_min, rho_device), min(h.retained_server_min, rho_server)
     share, x = _largest_share(
         hardware,
@@ -249,31 +259,15 @@ def _keep_at(
         pace = _pace(
             hardware, cut, gain, span, (ends[0], x, ends[1]), (rho_device, rho_server), min(delay, delay_budget), True
         )
-        costs = costs_of(hardware, cut, gain, controls_at(math.exp(pace), hardware, gain, span))
+        costs = costs_at(math.exp(pace), hardware, cut, gain, span)
         if energy_of(costs, rho_device, rho_server) > energy_budget:
             pace = _pace(hardware, cut, gain, span, (ends[0], x, pace), (rho_device, rho_server), energy_budget, False)
         x = pace
-    clock_device, clock_server, y = controls_at(math.exp(x), hardware, gain, span)
-    if cut.upload_bits > 0.0:
-        needed = physics.power_at(y, gain, h.bandwidth, h.noise_density)
-        power = min(h.power_max, max(h.power_min, needed))
-    f_device = clock_device if cut.flops_device > 0.0 else f_device
-    f_server = clock_server if cut.flops_server > 0.0 else f_server
+    own = settings_of(h, cut, gain, controls_at(math.exp(x), hardware, gain, span))
+    power = own[0] if cut.upload_bits > 0.0 else power
+    f_device = own[1] if cut.flops_device > 0.0 else f_device
+    f_server = own[2] if cut.flops_server > 0.0 else f_server
     return True, Choice(s, rho_device, rho_server, power, f_device, f_server), x
-
-
-@kernel
-def _price_ends(hardware: Records, gain: float, span: tuple[float, float, float, float]) -> tuple[float, float]:
-    """Logarithms of the prices of time beyond which no clock and no power moves any more."""
-    h = hardware[0]
-    noise = h.noise_density * h.bandwidth / gain
-    device, server = h.pue_device * h.kappa_device, h.pue_server * h.kappa_server
-    slowest = clock_price(h.frequency_device_min, device), clock_price(h.frequency_server_min, server)
-    fastest = clock_price(h.frequency_device_max, device), clock_price(h.frequency_server_max, server)
-    low, high = min(slowest[0], slowest[1], span[2] * noise), max(fastest[0], fastest[1], span[3] * noise)
-    margin = 1e-6  # a clock at its bound must stand there in spite of rounding
-    x_low = math.log(low) - margin if low > 0.0 else -END
-    return max(x_low, -END), min(math.log(high) + margin, END)
 
 
 @kernel
@@ -283,7 +277,7 @@ def _largest_share(
     gain: float,
     delay_budget: float,
     energy_budget: float,
-    span: tuple[float, float, float, float],
+    span: Span,
     ends: tuple[float, float],
     start: float,
     least: tuple[float, float],
@@ -294,11 +288,11 @@ def _largest_share(
     Negative where not even the least ratios fit. As in `coinfer_gym.laim.cut_search`: at any price what both budgets
     are worth together bounds the share from above, and where the bound's delay meets the delay budget it is attained.
     """
-    low, high, gap_low, gap_high = -math.inf, math.inf, 0.0, 0.0
-    x, stride, last_side = start, 1.0, 0
+    bracket = OPEN
+    x, stride = start, 1.0
     for _ in range(200):
         theta = math.exp(x)
-        costs = costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
+        costs = costs_at(theta, hardware, cut, gain, span)
         bound = _share_of_worth(theta, costs, delay_budget, energy_budget, least, wanted)
         if bound < 0.0:
             return -1.0, x
@@ -310,19 +304,14 @@ def _largest_share(
             gap = budget_residual(theta, costs, device, server, delay_budget, energy_budget)
         else:  # one budget alone is missed; the other may be unlimited
             gap = delay / delay_budget - 1.0 if delay > delay_budget else 1.0 - energy / energy_budget
-        if gap > 0.0:
-            low, gap_low, gap_high = x, gap, 0.5 * gap_high if last_side == 1 else gap_high
-            last_side = 1
-        else:
-            high, gap_high, gap_low = x, gap, 0.5 * gap_low if last_side == -1 else gap_low
-            last_side = -1
-        if low >= ends[1] or high <= ends[0] or high - low <= _WIDTH:
+        bracket = narrow(bracket, x, gap)
+        if bracket.low >= ends[1] or bracket.high <= ends[0] or bracket.high - bracket.low <= _WIDTH:
             break
-        if low == -math.inf or high == math.inf:
+        if bracket.low == -math.inf or bracket.high == math.inf:
             x = min(ends[1], max(ends[0], x + stride if gap > 0.0 else x - stride))
             stride *= 2.0
         else:
-            x = _within(low, high, gap_low, gap_high)
+            x = secant(bracket)
     return _share_of_both(costs, delay_budget, energy_budget, least, wanted), x
 
 
@@ -333,16 +322,9 @@ def _between(low: float, high: float, share: float) -> float:
 
 
 @kernel
-def _within(low: float, high: float, gap_low: float, gap_high: float) -> float:
-    """Where the secant crosses zero, kept inside the bracket."""
-    x = low + (high - low) * gap_low / (gap_low - gap_high) if gap_low != gap_high else low
-    return x if low < x < high else 0.5 * (low + high)
-
-
-@kernel
 def _share_of_worth(
     theta: float,
-    costs: tuple[float, float, float, float, float, float],
+    costs: Costs,
     delay_budget: float,
     energy_budget: float,
     least: tuple[float, float],
@@ -359,7 +341,7 @@ def _share_of_worth(
 
 @kernel
 def _share_of_both(
-    costs: tuple[float, float, float, float, float, float],
+    costs: Costs,
     delay_budget: float,
     energy_budget: float,
     least: tuple[float, float],
@@ -386,7 +368,7 @@ def _pace(
     hardware: Records,
     cut: Record,
     gain: float,
-    span: tuple[float, float, float, float],
+    span: Span,
     bracket: tuple[float, float, float],
     ratios: tuple[float, float],
     target: float,
@@ -397,28 +379,21 @@ def _pace(
     `bracket` is the lowest, a first and the highest ``ln(price)``; an end of it where the target is met beyond. The
     logarithm of a delay is nearly linear in ``ln(price)``, which the secant needs.
     """
-    low, x, high = bracket
-    gap_low, gap_high = math.nan, math.nan
-    last_side = 0
+    x, seen = bracket[1], Bracket(bracket[0], bracket[2], math.nan, math.nan, 0)
     for _ in range(100):
-        costs = costs_of(hardware, cut, gain, controls_at(math.exp(x), hardware, gain, span))
+        costs = costs_at(math.exp(x), hardware, cut, gain, span)
         if of_time:
             gap = math.log(delay_of(costs, ratios[0], ratios[1]) / target)
         else:
             gap = math.log(target / energy_of(costs, ratios[0], ratios[1]))
         if abs(gap) <= _CLOSE and (gap <= 0.0) == of_time:
             return x
-        if gap > 0.0:
-            low, gap_low, gap_high = x, gap, 0.5 * gap_high if last_side == 1 else gap_high
-            last_side = 1
-        else:
-            high, gap_high, gap_low = x, gap, 0.5 * gap_low if last_side == -1 else gap_low
-            last_side = -1
-        if high - low <= _WIDTH:
+        seen = narrow(seen, x, gap)
+        if seen.high - seen.low <= _WIDTH:
             break
-        if math.isnan(gap_low) or math.isnan(gap_high):
-            edge = high if math.isnan(gap_high) else low
+        if math.isnan(seen.gap_low) or math.isnan(seen.gap_high):
+            edge = seen.high if math.isnan(seen.gap_high) else seen.low
             x = edge if abs(edge - x) < 1.0 else x + math.copysign(1.0, edge - x)
         else:
-            x = _within(low, high, gap_low, gap_high)
-    return high if of_time else low
+            x = secant(seen)
+    return seen.high if of_time else seen.low

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import shipped_names
 from coinfer_gym.laim.predictor import AccuracyPredictor, load_predictor
-from coinfer_gym.laim.problem import Problem, Tables, build_tables, check_quality
+from coinfer_gym.laim.problem import UNLIMITED, Problem, Tables, build_tables, check_quality
 from coinfer_gym.laim.workload import Workload, load_workload
 from coinfer_gym.scenario import WorldScenario, check_bounds, number, read_extended, read_model
 
@@ -36,7 +39,10 @@ class Scenario(WorldScenario):
     # the network and what its pruning costs
     workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
     input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; default: the workload's", 1.0, 1e15)] = None
-    parameter_bits: Annotated[float, number("b", "bit", "bits per stored parameter", 0.01, 64.0)] = 32.0
+    value_bits: Annotated[
+        int | None, number("b_a", "bit", "value of an activation; default: the workload's", 1, 64)
+    ] = None
+    parameter_bits: Annotated[int, number("b", "bit", "stored parameter, a whole number", 1, 64)] = 32
     quality: str = Field("rate_distortion", description="quality in the reward")
     norm: str = Field("l1", description="norm of the rate-distortion bound")
     quality_scale: str = Field("", description="log, linear, or empty for the default of the quality")
@@ -46,6 +52,32 @@ class Scenario(WorldScenario):
     retained_device_min: Annotated[float, number("rho_min", "1", "least ratio on the device", 1e-6, 1.0)] = 0.05
     retained_server_min: Annotated[float, number("rho_min", "1", "least ratio on the server", 1e-6, 1.0)] = 0.05
 
+    sparsity_gain: Annotated[float, number("gamma", "1", "saved share of FLOPs and reads of zeros", 0.0, 1.0)] = 1.0
+
+    # the radio beside the power that it radiates, and the network behind it; by default as in the paper
+    amplifier_efficiency: Annotated[float, number("eps", "1", "radiated power over the amplifier's", 1e-6, 1.0)] = 1.0
+    circuit_power: Annotated[float, number("P_c", "W", "drawn by the radio's circuits while it sends", 0.0, 1e6)] = 0.0
+    waiting_power_device: Annotated[float, number("P_wait", "W", "drawn from the upload to the result", 0.0, 1e6)] = 0.0
+    rate_max: Annotated[float | None, number("r_max", "bit/s", "highest rate; none: no limit", 1e-3, 1e15)] = None
+    snr_gap: Annotated[float, number("Gamma", "1", "factor of SNR by which real codes need more", 1.0, 1e9)] = 1.0
+    round_trip: Annotated[float, number("", "s", "request, and downlink of the result", 0.0, 1e6)] = 0.0
+
+    # static power and memories of both sides; by default as in the paper
+    static_power_device: Annotated[float, number("P_d", "W", "drawn by the device while it computes", 0.0, 1e6)] = 0.0
+    static_power_server: Annotated[float, number("P_s", "W", "drawn by the server while it computes", 0.0, 1e6)] = 0.0
+    memory_bandwidth_device: Annotated[
+        float | None, number("W_d", "byte/s", "of weights; none: no limit", 1.0, 1e18)
+    ] = None
+    memory_bandwidth_server: Annotated[
+        float | None, number("W_s", "byte/s", "of weights; none: no limit", 1.0, 1e18)
+    ] = None
+    memory_capacity_device: Annotated[float | None, number("C_d", "byte", "for weights; none: no limit", 1.0, 1e18)] = (
+        None
+    )
+    memory_capacity_server: Annotated[float | None, number("C_s", "byte", "for weights; none: no limit", 1.0, 1e18)] = (
+        None
+    )
+
     # the server, whose clock is chosen too
     frequency_server_min: Annotated[float, number("f_s,min", "Hz", "lowest clock of the server", 1.0, 1e15)]
     frequency_server_max: Annotated[float, number("f_s,max", "Hz", "highest clock of the server", 1.0, 1e15)]
@@ -54,13 +86,16 @@ class Scenario(WorldScenario):
     def _check_model(self) -> Self:
         check_quality(self)  # a workload or a predictor that cannot be read fails here, not at the first use
         check_bounds(self, "frequency_server")
+        _check_memory(self)
         return self
 
     @cached_property
     def workload(self) -> Workload:
         """The network, fed with the scenario's raw sample."""
         workload = load_workload(self.workload_name)
-        return workload if self.input_bits is None else workload.with_input_bits(self.input_bits)
+        if self.input_bits is not None:
+            workload = workload.with_input_bits(self.input_bits)
+        return workload if self.value_bits is None else workload.with_value_bits(self.value_bits)
 
     @property
     def cuts(self) -> int:
@@ -75,7 +110,13 @@ class Scenario(WorldScenario):
     @cached_property
     def tables(self) -> Tables:
         """The constants of P1 as compiled code reads them."""
-        return build_tables(self)
+        return build_tables(SimpleNamespace(**self.constants))
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The fields of `Problem` that a task does not change."""
+        values = {name: getattr(self, name) for name in _PROBLEM_FIELDS}
+        return values | {name: math.inf for name in UNLIMITED if values[name] is None}
 
     def problem(self, gain: float, delay_budget: float | None = None, energy_budget: float | None = None) -> Problem:
         """Problem P1 (Lyu et al., eq. 44) of one task in this world.
@@ -91,15 +132,26 @@ class Scenario(WorldScenario):
         -------
         Problem
         """
-        shared = {name: getattr(self, name) for name in _PROBLEM_FIELDS}
         problem = Problem(
             gain=gain,
             delay_budget=self.delay_budget if delay_budget is None else delay_budget,
             energy_budget=self.energy_budget if energy_budget is None else energy_budget,
-            **shared,
+            **self.constants,
         )
         vars(problem)["tables"] = self.tables  # the same constants: building them anew costs more than solving P1
         return problem
+
+
+def _check_memory(scenario: Scenario) -> None:
+    """Raise `InvalidInputError` if no cut fits both memories, with what would do for one of them."""
+    cuts = scenario.tables.cuts
+    held = {side: cuts[f"retained_{side}_max"] > 0.0 for side in ("device", "server")}
+    if (held["device"] & held["server"]).any():
+        return
+    device, server = cuts["bytes_device"][held["server"]].min(), cuts["bytes_server"][held["device"]].min()
+    given = (scenario.memory_capacity_device, scenario.memory_capacity_server)
+    remedy = f"No cut fits both memories with its least ratios. Give at least {device:.4g} bytes, or {server:.4g}."
+    raise InvalidInputError("memory_capacity_device or memory_capacity_server", given, remedy)
 
 
 _PROBLEM_FIELDS = tuple(

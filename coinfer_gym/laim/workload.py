@@ -21,14 +21,20 @@ from coinfer_gym.files import find_file, read_yaml, shipped_names, write_text
 _FOLDER = resources.files("coinfer_gym.laim") / "workloads"
 
 _BLOCK_KEYS = ("name", "flops", "parameters", "activation_bits", "laplacian_rate")
+_OPTIONAL_BLOCK_KEYS = ("prunable", "reads")
 _RANGES = (
     ("flops", 0.0, 1e30, "FLOP"),
     ("parameters", 0.0, 1e18, ""),
     ("activation_bits", 0.0, 1e18, "bit"),
     ("laplacian_rate", 1e-12, 1e12, "= 1 / mean(|weight|)"),
+    ("prunable", 0.0, 1e18, ""),
+    ("reads", 0.0, 1e12, ""),
 )
 """Least and largest values of a block's numbers, and their units."""
-_WORKLOAD_KEYS = ("name", "description", "input_bits", "flops", "parameters", "blocks")
+_WORKLOAD_KEYS = ("name", "description", "input_bits", "value_bits", "flops", "parameters", "blocks")
+
+MOST_VALUE_BITS = 64
+"""Widest value of an activation."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,16 @@ class Block:
     flops : float
         Floating-point operations of one forward pass, `L_j`.
     parameters : int
-        Number of weights, `N_j`.
+        Number of weights that are stored.
     activation_bits : float
         Size of the block's output in bits, `S_j`.
     laplacian_rate : float
-        Rate `lambda_j` of the Laplacian that fits the block's weights, `1 / E|w|`.
+        Rate `lambda_j` of the Laplacian that fits the block's prunable weights, `1 / E|w|`.
+    prunable : int, optional
+        Number of weights that pruning may remove, `N_j` of every quality: not embeddings, norms and biases. By default
+        all `parameters`.
+    reads : float
+        How often a task reads the block's weights from memory, for example once per generated token.
     """
 
     name: str
@@ -54,11 +65,27 @@ class Block:
     parameters: int
     activation_bits: float
     laplacian_rate: float
+    prunable: int = None  # type: ignore[assignment]  # set below where not given
+    reads: float = 1.0
 
     def __post_init__(self) -> None:
         check_text("block: name", self.name)
+        if self.prunable is None:
+            object.__setattr__(self, "prunable", self.parameters)
         for field, low, high, unit in _RANGES:
             check_number(f"block {self.name!r}: {field}", getattr(self, field), low, high, unit)
+        if self.prunable > self.parameters:
+            remedy = f"Give at most its parameters, {self.parameters}."
+            raise InvalidInputError(f"block {self.name!r}: prunable", self.prunable, remedy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Mapping of the form that the YAML files have; what has its default is left out."""
+        data = {key: getattr(self, key) for key in _BLOCK_KEYS}
+        if self.prunable != self.parameters:
+            data["prunable"] = self.prunable
+        if self.reads != 1.0:
+            data["reads"] = self.reads
+        return data
 
 
 @dataclass(frozen=True)
@@ -75,17 +102,20 @@ class Workload:
         The blocks in the order of the forward pass.
     description : str
         Where the numbers come from.
+    value_bits : int
+        Bits of a value of an activation, as its `activation_bits` were counted.
 
     Raises
     ------
     InvalidInputError
-        If there is no block, or the network has no parameters or no FLOPs at all.
+        If there is no block, or the network has no prunable weights or no FLOPs at all.
     """
 
     name: str
     input_bits: float
     blocks: tuple[Block, ...]
     description: str = ""
+    value_bits: int = 32
 
     def __post_init__(self) -> None:
         check_text("workload: name", self.name)
@@ -93,7 +123,8 @@ class Workload:
         if not self.blocks:
             raise InvalidInputError(f"workload {self.name!r}: blocks", self.blocks, "Give at least one block.")
         check_number(f"workload {self.name!r}: input_bits", self.input_bits, 0.0, 1e18, "bit")
-        for field in ("flops", "parameters"):
+        _check_value_bits(f"workload {self.name!r}: value_bits", self.value_bits)
+        for field in ("flops", "parameters", "prunable"):
             if sum(getattr(block, field) for block in self.blocks) <= 0:
                 raise InvalidInputError(f"workload {self.name!r}: {field}", 0, "At least one block must have some.")
 
@@ -146,15 +177,23 @@ class Workload:
         """The same network with another size of the raw sample."""
         return replace(self, input_bits=input_bits)
 
+    def with_value_bits(self, value_bits: int) -> Workload:
+        """The same network with activations of another number of bits per value; the raw sample stays as it is."""
+        _check_value_bits("value_bits", value_bits)
+        factor = value_bits / self.value_bits
+        blocks = tuple(replace(block, activation_bits=factor * block.activation_bits) for block in self.blocks)
+        return replace(self, blocks=blocks, value_bits=value_bits)
+
     def to_dict(self) -> dict[str, Any]:
         """Mapping of the form that the YAML files have. It includes totals, so that a reader can check them."""
         return {
             "name": self.name,
             "description": self.description,
             "input_bits": self.input_bits,
+            **({"value_bits": self.value_bits} if self.value_bits != Workload.value_bits else {}),
             "flops": self.flops,
             "parameters": self.parameters,
-            "blocks": [{key: getattr(block, key) for key in _BLOCK_KEYS} for block in self.blocks],
+            "blocks": [block.to_dict() for block in self.blocks],
         }
 
     def save(self, path: str | Path) -> None:
@@ -169,7 +208,7 @@ def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Wor
     ----------
     data : mapping
         ``name``, ``input_bits``, ``blocks`` (a list of mappings with the fields of `Block`), and optionally
-        ``description`` and the totals ``flops`` and ``parameters``.
+        ``description``, ``value_bits`` and the totals ``flops`` and ``parameters``.
     origin : str
         Name of the source in error messages.
 
@@ -187,9 +226,10 @@ def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Wor
         raise InvalidInputError(f"{origin}: blocks", data["blocks"], "Give a list of blocks.")
     blocks = []
     for number, entry in enumerate(data["blocks"], 1):
-        check_keys(entry, _BLOCK_KEYS, _BLOCK_KEYS, f"{origin}: block {number}")
+        check_keys(entry, _BLOCK_KEYS + _OPTIONAL_BLOCK_KEYS, _BLOCK_KEYS, f"{origin}: block {number}")
         blocks.append(Block(**entry))
-    workload = Workload(data["name"], data["input_bits"], tuple(blocks), data.get("description", ""))
+    bits = {"value_bits": data["value_bits"]} if "value_bits" in data else {}
+    workload = Workload(data["name"], data["input_bits"], tuple(blocks), data.get("description", ""), **bits)
     for field in ("flops", "parameters"):
         total = getattr(workload, field)
         stated = data.get(field, total)
@@ -224,6 +264,12 @@ def load_workload(source: str | Path) -> Workload:
 def shipped_workloads() -> list[str]:
     """Names of the workloads in the package, sorted."""
     return shipped_names(_FOLDER, ".yaml")
+
+
+def _check_value_bits(field: str, bits: int) -> None:
+    """Refuse what is no whole number of bits that a value can have."""
+    if not (is_number(bits) and 1 <= bits <= MOST_VALUE_BITS and bits % 1 == 0):
+        raise InvalidInputError(field, bits, f"Give a whole number of bits from 1 to {MOST_VALUE_BITS}.")
 
 
 def prefix_sums(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:

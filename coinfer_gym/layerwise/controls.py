@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel
+from coinfer_gym.bracket import Bracket, narrow, secant
 from coinfer_gym.layerwise.network import COMPRESSION, FREQUENCY, POWER, NetworkTables
 from coinfer_gym.layerwise.problem import cost_device, cost_server, cost_upload, load_of, sent_channels, write_widths
-from coinfer_gym.pricing import ROUNDING, best_clock, clock_price, spectral_response, spectral_span
+from coinfer_gym.pricing import ROUNDING, best_clock, best_nats, clock_price, spectral_span
 from coinfer_gym.records import Record, Records
 
 
@@ -28,20 +29,6 @@ def _spend(h: Record, gain: float, flops: float, bits: float, power: float, freq
 
 
 @kernel
-def _power_at(theta: float, h: Record, gain: float, span: tuple[float, float, float, float]) -> float:
-    """Best power at a price of a second in joules; `span` is from `coinfer_gym.pricing.spectral_span`."""
-    noise = h.noise_density * h.bandwidth / gain
-    price = theta / noise
-    least, most = float(h.power_min), float(h.power_max)
-    if price >= span[3]:
-        return most
-    if price <= span[2]:
-        return least
-    power: float = physics.power_at(spectral_response(price), gain, h.bandwidth, h.noise_density)
-    return min(most, max(least, power))
-
-
-@kernel
 def _power_within(hardware: Records, gain: float, flops: float, bits: float, energy: float) -> float:
     """Best power within an energy budget that the least power and clock meet and the largest do not.
 
@@ -49,34 +36,32 @@ def _power_within(hardware: Records, gain: float, flops: float, bits: float, ene
     """
     h = hardware[0]
     coefficient, f_low, f_high = h.pue_device * h.kappa_device, h.frequency_device_min, h.frequency_device_max
-    span = spectral_span(hardware, gain)
+    least, most = float(h.power_min), float(h.power_max)
     noise = h.noise_density * h.bandwidth / gain
+    span = spectral_span(noise, least, most, math.inf)
     # Between these prices power and clock go from their least to their largest values.
-    low, high = math.log(noise * span[2]), math.log(noise * span[3])
+    low, high = math.log(noise * span.price_low), math.log(noise * span.price_high)
     if flops > 0.0:
         low = min(low, math.log(clock_price(f_low, coefficient)))
         high = max(high, math.log(clock_price(f_high, coefficient)))
-    power = float(h.power_min)
-    gap_low, gap_high, side = 0.0, 0.0, 0
+    power, bracket = least, Bracket(low, high, 0.0, 0.0, 0)
     for step in range(200):
-        x = 0.5 * (low + high)
-        if gap_low < 0.0 < gap_high and step % 3:
-            x = low + (high - low) * gap_low / (gap_low - gap_high)
-        if not low < x < high or high - low <= 4e-15 * (1.0 + abs(x)):
+        x = 0.5 * (bracket.low + bracket.high)
+        if bracket.gap_high < 0.0 < bracket.gap_low and step % 3:
+            x = secant(bracket)
+        if not bracket.low < x < bracket.high or bracket.high - bracket.low <= 4e-15 * (1.0 + abs(x)):
             break
         theta = math.exp(x)
-        trial, clock = _power_at(theta, h, gain, span), best_clock(theta, coefficient, f_low, f_high)
-        gap = _spend(h, gain, flops, bits, trial, clock)[1] - energy
-        if gap > 0.0:
-            high, gap_high = x, gap
-            gap_low = 0.5 * gap_low if side == 1 else gap_low
-            side = 1
-        else:
-            low, gap_low, power = x, gap, trial
-            gap_high = 0.5 * gap_high if side == -1 else gap_high
-            side = -1
-            if gap == 0.0:
-                break
+        trial = min(
+            most, max(least, physics.power_at(best_nats(theta / noise, span), gain, h.bandwidth, h.noise_density))
+        )
+        clock = best_clock(theta, coefficient, f_low, f_high)
+        left = energy - _spend(h, gain, flops, bits, trial, clock)[1]
+        if left >= 0.0:
+            power = trial
+        if left == 0.0:
+            break
+        bracket = narrow(bracket, x, left)
     return power
 
 

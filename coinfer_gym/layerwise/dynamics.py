@@ -100,7 +100,9 @@ def _serve(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> f
     info.power_w, info.frequency_device_hz = designs[w, POWER], designs[w, FREQUENCY]
     for g in range(1, designs.shape[1] - 3):
         lanes.infos[i, _RATIOS + g] = designs[w, g]
-    finished, duration, pause = process.spend(lane, r, (t_device, tau, t_server), (e_device, e_upload, e_server), info)
+    finished, duration, pause = process.spend(
+        lane, r, (t_device, tau, t_server), (e_device, e_upload, e_server), 0.0, 0.0, info
+    )
     left = max(0.0, 1.0 - (lane.wait + duration) / lane.delay_budget) if finished else 0.0
     process.score_service(lane, finished, duration, left, info)
     if info.cost_accuracy > 0.0:

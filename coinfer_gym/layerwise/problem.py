@@ -357,7 +357,7 @@ def cost_upload(h: Record, gain: float, bits: float, power: float) -> tuple[floa
     if bits == 0.0:
         return 0.0, 0.0
     delay = physics.upload_delay(bits, physics.transmission_rate(power, gain, h.bandwidth, h.noise_density))
-    return delay, physics.upload_energy(power, delay)
+    return delay, physics.energy_at(power, delay)
 
 
 @kernel

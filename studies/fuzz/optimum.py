@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,7 @@ ROUNDING_BUDGET = 1e-12
 
 
 def random_workload(rng: np.random.Generator) -> Workload:
-    """1 to 200 blocks, of which some have no FLOPs, no parameters or no activation."""
+    """1 to 200 blocks, of which some have no FLOPs, no parameters, none that pruning may touch, or no activation."""
     few = rng.random() < 0.97
     count = int(rng.integers(1, 9)) if few else int(rng.integers(9, 201))
     idle = rng.choice([0.0, 0.3])
@@ -33,9 +34,13 @@ def random_workload(rng: np.random.Generator) -> Workload:
         rates = 10.0 ** rng.uniform(-2.0, 3.0, count)
         if size[:, 0].any() and size[:, 1].astype(int).any():
             break
-    blocks = [
-        Block(f"block {j}", float(row[0]), int(row[1]), float(row[2]), float(rates[j])) for j, row in enumerate(size)
-    ]
+    share = np.where(rng.random(count) < 0.5, 1.0, rng.random(count))
+    reads = rng.choice([1.0, 128.0], count)
+    blocks = []
+    for j, (flops, parameters, bits) in enumerate(size):
+        prunable = math.ceil(share[j] * int(parameters))
+        own = (float(flops), int(parameters), float(bits), float(rates[j]), prunable, float(reads[j]))
+        blocks.append(Block(f"block {j}", *own))
     return Workload("random", float(10.0 ** rng.uniform(2.0, 9.0) * (rng.random() >= idle)), tuple(blocks))
 
 
@@ -44,6 +49,24 @@ def random_predictor(rng: np.random.Generator, cuts: int) -> AccuracyPredictor:
     rises = rng.random((cuts, LEVELS, LEVELS)) ** rng.choice([1.0, 30.0])
     table = rises.cumsum(axis=1).cumsum(axis=2)
     return AccuracyPredictor("random", "f1", 1.0, table / table[:, -1:, -1:])
+
+
+def random_physics(rng: np.random.Generator, workload: Workload) -> dict[str, float]:
+    """Constants beyond the paper's model, each at its default now and then, over many orders of magnitude."""
+    pairs = ("device", "server")
+    drawn = {
+        **{name: 10.0 ** rng.uniform(-6, 4) for name in ("static_power_device", "static_power_server")},
+        **{name: 10.0 ** rng.uniform(-6, 3) for name in ("waiting_power_device", "circuit_power")},
+        "amplifier_efficiency": 10.0 ** rng.uniform(-3, 0),
+        "rate_max": 10.0 ** rng.uniform(2, 12),
+        "snr_gap": 10.0 ** rng.uniform(0, 3),
+        "round_trip": 10.0 ** rng.uniform(-6, 3),
+        **{f"memory_bandwidth_{side}": 10.0 ** rng.uniform(3, 15) for side in pairs},
+        **{f"memory_capacity_{side}": workload.parameters * 4.0 * 10.0 ** rng.uniform(-2.0, 1.0) for side in pairs},
+        "sparsity_gain": float(rng.choice([0.0, 1e-3, rng.random()])),
+    }
+    used = rng.random(len(drawn)) < rng.choice([0.0, 0.2, 0.6])
+    return {name: float(value) for (name, value), use in zip(drawn.items(), used, strict=True) if use}
 
 
 def random_problem(rng: np.random.Generator) -> Problem:
@@ -81,12 +104,13 @@ def random_problem(rng: np.random.Generator) -> Problem:
         quality=quality,
         predictor=random_predictor(rng, workload.cuts) if quality == "accuracy" else None,
     )
+    problem = replace(problem, **random_physics(rng, workload))  # type: ignore[arg-type]  # all of them are floats
     if rng.random() < 0.3:
         return problem
     controls, cuts = random_designs(rng, problem, 1)
     spent = problem.evaluate(controls, cuts)
     delay, energy = float(spent.delay[0]), float(spent.energy[0])
-    if not (0.0 < delay < 1e18 and 0.0 < energy < 1e18):
+    if not (1e-18 < delay < 1e18 and 1e-18 < energy < 1e18):
         return problem
     spread = float(rng.choice([0.0, 1e-12, 0.5]))  # 0 puts both budgets at the edge of what is feasible
     factors = np.exp(spread * rng.normal(size=2))
@@ -109,15 +133,18 @@ def random_designs(
         cuts[:half] = near.cut
         moved = np.array(own) * np.exp(rng.normal(size=(half, 5)) * 10.0 ** rng.uniform(-6.0, 0.0, (half, 1)))
         controls[:half] = np.clip(moved, least, upper)
+    for side, name in enumerate(("device", "server")):  # no more than a memory holds, if it holds anything
+        held = problem.tables.cuts[f"retained_{name}_max"][cuts]
+        controls[:, side] = np.where(held > 0.0, np.minimum(controls[:, side], held), controls[:, side])
     return controls, cuts
 
 
-def is_rounding(problem: Problem, cut: int, lower: float, higher: float) -> bool:
-    """Whether two qualities of a cut differ by what the rounding of both budgets buys there."""
+def is_rounding(problem: Problem, lower: float, higher: float) -> bool:
+    """Whether two qualities differ by what the rounding of both budgets buys."""
     reached = []
     for factor in (1.0 - ROUNDING_BUDGET, 1.0 + ROUNDING_BUDGET):
         delay, energy = factor * problem.delay_budget, factor * problem.energy_budget
-        found = solve_exact(replace(problem, delay_budget=delay, energy_budget=energy), cut)
+        found = solve_exact(replace(problem, delay_budget=delay, energy_budget=energy))
         reached.append(found.quality if found.feasible else 0.0)
     return reached[0] <= lower + ROUNDING and higher <= reached[1] + ROUNDING
 
@@ -136,7 +163,7 @@ def faults(rng: np.random.Generator, problem: Problem) -> list[str]:
         wrong.append("feasible for one cut alone, not for all" if best is not None else "feasible for all, not for one")
     elif best is not None:
         enough = found.quality + tolerance
-        if best.quality > enough and not is_rounding(problem, found.cut, enough, best.quality):
+        if best.quality > enough and not is_rounding(problem, enough, best.quality):
             wrong.append("a cut alone is better")
     if found.feasible:
         spent = problem.evaluate(found)
@@ -146,12 +173,12 @@ def faults(rng: np.random.Generator, problem: Problem) -> list[str]:
             wrong.append("the gap is large")
     for near in (None, *(each for each in [found, best] if each is not None and each.feasible)):
         outcomes = problem.evaluate(*random_designs(rng, problem, DESIGNS, near))
-        within = (outcomes.margins >= 0.0).all(axis=-1)
+        within = (outcomes.margins >= 0.0).all(axis=-1) & outcomes.feasible
         if within.any():
             if not found.feasible:
                 wrong.append("a random design is feasible, the optimum is not")
                 continue
             value, bound = float(outcomes.quality[within].max()), found.quality + found.gap
-            if value > bound + ROUNDING and not is_rounding(problem, found.cut, bound, value):
+            if value > bound + ROUNDING and not is_rounding(problem, bound, value):
                 wrong.append("a random design is better")
     return sorted(set(wrong))

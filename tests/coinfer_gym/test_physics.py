@@ -40,7 +40,7 @@ def test_delay_and_energy_of_a_pruned_side_by_hand():
 
 def test_upload_by_hand():
     assert physics.upload_delay(3e6, 2e6) == pytest.approx(1.5, rel=1e-14)
-    assert physics.upload_energy(0.2, 1.5) == pytest.approx(0.3, rel=1e-14)
+    assert physics.energy_at(0.2, 1.5) == pytest.approx(0.3, rel=1e-14)
 
 
 def test_inverses_of_the_rate():
@@ -155,7 +155,7 @@ def test_zero_work_takes_no_time_and_no_energy_at_any_clock():
         assert physics.compute_energy(0.5, 0.0, clock, 16.0, 1.4, 1e-27) == 0.0
     for rate in (0.0, 1e6):
         assert physics.upload_delay(0.0, rate) == 0.0
-    assert physics.upload_energy(0.2, 0.0) == 0.0
+    assert physics.energy_at(0.2, 0.0) == 0.0
 
 
 def test_work_at_a_standstill_never_ends():
@@ -164,7 +164,7 @@ def test_work_at_a_standstill_never_ends():
 
 
 def test_silence_costs_nothing_however_long():
-    assert physics.upload_energy(0.0, math.inf) == 0.0
+    assert physics.energy_at(0.0, math.inf) == 0.0
 
 
 def test_functions_can_be_called_with_numpy_scalars():

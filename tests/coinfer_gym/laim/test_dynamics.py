@@ -35,24 +35,52 @@ def decision_of(s, action):
     )
 
 
+def side_of(s, side, blocks, retained, clock):
+    """Seconds, and joules by the clock and by the static power, of a side that runs some blocks (eqs. 4, 5, 8, 9)."""
+    per_cycle, pue = getattr(s, f"flops_per_cycle_{side}"), getattr(s, f"pue_{side}")
+    cycles = sum(b.flops for b in blocks) / per_cycle * (1.0 - s.sparsity_gain * (1.0 - retained))
+    read = sum(b.parameters for b in blocks) * s.parameter_bits / 8.0 * (1.0 - s.sparsity_gain * (1.0 - retained))
+    bandwidth = getattr(s, f"memory_bandwidth_{side}") or math.inf
+    seconds = max(cycles / clock, read / bandwidth)
+    dynamic = getattr(s, f"kappa_{side}") * cycles**3 / seconds**2 if seconds > 0.0 else 0.0
+    return seconds, pue * dynamic, pue * getattr(s, f"static_power_{side}") * seconds
+
+
 def phases_of(s, decision, gain):
-    """Seconds and joules of device, upload and server (eqs. 1-9)."""
+    """Seconds, joules of the device and joules of the server while computing, sending, under way and waiting."""
     cut, rho_d, rho_s, p, f_d, f_s = decision
     blocks = s.workload.blocks
-    flops_d, flops_s = sum(b.flops for b in blocks[:cut]), sum(b.flops for b in blocks[cut:])
     bits = 0.0 if cut == len(blocks) else s.workload.input_bits if cut == 0 else blocks[cut - 1].activation_bits
-    tau = bits / (s.bandwidth * math.log2(1.0 + p * gain / (s.noise_density * s.bandwidth)))
+    rate = s.bandwidth * math.log2(1.0 + p * gain / s.snr_gap / (s.noise_density * s.bandwidth))
+    tau = bits / min(rate, s.rate_max or math.inf)
+    trip = s.round_trip if cut < len(blocks) else 0.0
+    t_d, dynamic_d, static_d = side_of(s, "device", blocks[:cut], rho_d, f_d)
+    t_s, dynamic_s, static_s = side_of(s, "server", blocks[cut:], rho_s, f_s)
+    wait = s.waiting_power_device
     return [
-        [
-            rho_d * flops_d / (f_d * s.flops_per_cycle_device),
-            s.pue_device * s.kappa_device * f_d**2 * rho_d * flops_d / s.flops_per_cycle_device,
-        ],
-        [tau, p * tau],
-        [
-            rho_s * flops_s / (f_s * s.flops_per_cycle_server),
-            s.pue_server * s.kappa_server * f_s**2 * rho_s * flops_s / s.flops_per_cycle_server,
-        ],
+        (t_d, dynamic_d + static_d, 0.0),
+        (tau, (p / s.amplifier_efficiency + s.circuit_power + wait) * tau, 0.0),
+        (trip, wait * trip, 0.0),
+        (t_s, wait * t_s, dynamic_s + static_s),
     ]
+
+
+def fitted(s, decision):
+    """The decision that the memories hold: another cut if need be, then lower ratios."""
+    blocks, byte = s.workload.blocks, s.parameter_bits / 8.0
+    held = []
+    for cut in range(len(blocks) + 1):
+        pair = []
+        for side, own in (("device", blocks[:cut]), ("server", blocks[cut:])):
+            whole = byte * sum(b.parameters for b in own)
+            most = min(1.0, (getattr(s, f"memory_capacity_{side}") or math.inf) / whole) if whole else 1.0
+            pair.append(most if most >= getattr(s, f"retained_{side}_min") else None)
+        held.append(pair)
+    order = sorted(range(len(held)), key=lambda cut: (abs(cut - decision[0]), cut))
+    cut = next((cut for cut in order if None not in held[cut]), None)
+    if cut is None:
+        return decision
+    return (cut, min(decision[1], held[cut][0]), min(decision[2], held[cut][1]), *decision[3:])
 
 
 def quality_of(s, cut, rho_d, rho_s):
@@ -179,8 +207,7 @@ class Simulator:
         """
         patience, battery, spent, finished = self.s.patience * self.delay_budget - self.wait, self.battery, [], True
         dead = False
-        for k, (seconds, joules) in enumerate(phases):
-            drawn = joules if k < 2 else 0.0  # the server does not live on the device's battery
+        for seconds, drawn, other in phases:  # the server does not live on the device's battery
             part = 0.0
             if finished:
                 in_time = patience / seconds if seconds > patience else 1.0
@@ -188,17 +215,19 @@ class Simulator:
                 part = min(in_time, powered)
                 finished = part == 1.0
                 dead = powered < in_time
-            spent.append((part * seconds, part * joules))
+            spent.append((part * seconds, part * drawn, part * other))
             patience, battery = patience - part * seconds, battery - part * drawn
-        pause = max(0.0, self.delay_budget - self.wait - sum(seconds for seconds, _ in spent)) if dead else 0.0
+        pause = max(0.0, self.delay_budget - self.wait - sum(phase[0] for phase in spent)) if dead else 0.0
         return spent, finished, battery, pause
 
     def step(self, action):
         """Decide the task at the head: observation, reward, end, info."""
         s, info = self.s, self.situation()
-        decision = decision_of(s, action)
+        wanted = decision_of(s, action)
+        decision = fitted(s, wanted)
         phases, finished, self.battery, pause = self.serve(phases_of(s, decision, self.world.gain_at(self.clock)))
-        (t_d, e_d), (tau, e_tx), (t_s, e_s) = phases
+        t_d, sending, trip, t_s = (phase[0] for phase in phases)
+        tau, e_d, e_tx, e_s = sending + trip, phases[0][1], sum(phase[1] for phase in phases[1:]), phases[3][2]
         delay, energy = t_d + tau + t_s, e_d + e_tx + e_s
         age = self.wait + delay
         quality = quality_of(s, *decision[:3]) if finished else 0.0
@@ -219,6 +248,13 @@ class Simulator:
         info |= dict(zip(names, decision, strict=True))
         info |= {"delay_s": delay, "delay_device_s": t_d, "delay_upload_s": tau, "delay_server_s": t_s}
         info |= {"energy_j": energy, "energy_device_j": e_d, "energy_upload_j": e_tx, "energy_server_j": e_s}
+        info |= {"energy_static_device_j": s.pue_device * s.static_power_device * t_d}
+        info |= {"energy_static_server_j": s.pue_server * s.static_power_server * t_s}
+        info |= {
+            "energy_circuit_j": s.circuit_power * sending,
+            "energy_waiting_j": s.waiting_power_device * (tau + t_s),
+        }
+        info["limited"] = float(decision != wanted)
         info |= {"quality": quality, "delivered": quality if met else 0.0, "violated": float(not met)}
         info["abandoned"] = float(not finished)
         info |= {"cost_delay": late, "cost_energy": costly, "dropped": self.dropped}
@@ -335,7 +371,31 @@ def random_scenario(rng, traces, **fixed):
         fields["energy_budget_range"] = (0.01, 0.5)
     if rng.random() < 0.5:
         fields |= {"csi_delay": float(rng.uniform(0.0, 2.0)), "csi_noise_db": float(rng.uniform(0.0, 5.0))}
+    if rng.random() < 0.6 and "delay_budget" not in fixed:
+        fields |= {"energy_budget": 2.0} | random_physics(rng)
+        if "energy_budget_range" in fields:
+            fields["energy_budget_range"] = (0.5, 10.0)
     return load_scenario("bert-multimodal", **(fields | traces | fixed))
+
+
+def random_physics(rng):
+    """Some of the constants that the paper's model leaves out."""
+    drawn = {
+        "static_power_device": 0.3,
+        "static_power_server": 5.0,
+        "waiting_power_device": 0.1,
+        "circuit_power": 1.0,
+        "amplifier_efficiency": 0.3,
+        "rate_max": 2e7,
+        "snr_gap": 2.0,
+        "round_trip": 0.05,
+        "memory_bandwidth_device": 3e9,
+        "memory_bandwidth_server": 5e9,
+        "memory_capacity_device": 2e8,
+        "memory_capacity_server": 2.5e8,
+        "sparsity_gain": 0.6,
+    }
+    return {name: value for name, value in drawn.items() if rng.random() < 0.7}
 
 
 def play_random(seeds, traces, **fixed):
@@ -355,7 +415,7 @@ def play_random(seeds, traces, **fixed):
 def test_random_worlds_agree_step_by_step(arrivals, traces):
     infos = play_random(range(10), traces, arrivals=arrivals)
     # Every branch was met: drops, a queue, tasks given up, tasks in and out of budget.
-    for name in ("dropped", "queue_length", "violated", "delivered", "cost_delay", "cost_energy", "clipped"):
+    for name in ("dropped", "queue_length", "violated", "delivered", "cost_delay", "cost_energy", "clipped", "limited"):
         assert any(info[name] > 0.0 for info in infos), name
     assert any(info["quality"] == 0.0 for info in infos)
 

@@ -147,7 +147,7 @@ def test_a_quality_that_is_a_weighted_sum_of_ratios_has_the_optimum_of_the_linea
         problem = random_problem(rng, "rate_distortion", count=4)
         problem = replace(problem, quality_scale="log")
         cuts = problem.tables.cuts
-        shares = cuts["parameters_device"] / (cuts["parameters_device"] + cuts["parameters_server"])
+        shares = cuts["prunable_device"] / (cuts["prunable_device"] + cuts["prunable_server"])
         table = shares[:, None, None] * GRID[:, None] + (1 - shares)[:, None, None] * GRID
         table[:, -1, -1] = 1.0
         same = replace(

@@ -41,6 +41,21 @@ CONSTANTS = {
     "kappa_server": 5e-28,
 }
 NOT_NEGATIVE = ["power_min", "frequency_device_min", "frequency_server_min"]
+AS_THE_PAPER = {
+    "static_power_device": 0.0,
+    "static_power_server": 0.0,
+    "waiting_power_device": 0.0,
+    "circuit_power": 0.0,
+    "amplifier_efficiency": 1.0,
+    "rate_max": math.inf,
+    "snr_gap": 1.0,
+    "round_trip": 0.0,
+    "memory_bandwidth_device": math.inf,
+    "memory_bandwidth_server": math.inf,
+    "memory_capacity_device": math.inf,
+    "memory_capacity_server": math.inf,
+    "sparsity_gain": 1.0,
+}
 
 
 def make(**changes):
@@ -107,14 +122,18 @@ def refused(**changes):
 
 @pytest.mark.parametrize("name", ["gain", *HARDWARE.names])
 def test_constant_out_of_range_is_refused(name):
-    for value in (math.nan, -1.0, math.inf, -math.inf, "1", True):
+    for value in (math.nan, -1.0, -math.inf, "1", True):
         refused(**{name: value})
+    if name in AS_THE_PAPER:
+        assert getattr(make(**{name: AS_THE_PAPER[name]}), name) == AS_THE_PAPER[name]
+    if AS_THE_PAPER.get(name) != math.inf:
+        refused(**{name: math.inf})
     if name in NOT_NEGATIVE:
         upper = name.replace("min", "max")
         assert getattr(make(**{name: 0.0}), name) == 0.0
         assert getattr(make(**{name: CONSTANTS[upper]}), name) == CONSTANTS[upper]
         assert upper in refused(**{name: 1.01 * CONSTANTS[upper]})
-    else:
+    elif AS_THE_PAPER.get(name) != 0.0 and name != "sparsity_gain":
         refused(**{name: 0.0})
 
 
@@ -132,6 +151,10 @@ def test_ratios_power_usage_and_bits_have_limits_of_their_own():
     refused(pue_device=0.9)
     refused(pue_server=0.9)
     refused(parameter_bits=65.0)
+    refused(parameter_bits=7.5)
+    refused(amplifier_efficiency=1.1)
+    refused(sparsity_gain=1.1)
+    refused(snr_gap=0.9)
 
 
 def test_unknown_words_are_refused():
@@ -217,8 +240,8 @@ def test_tables_hold_the_sums_of_each_side():
     cuts = make().tables.cuts
     assert cuts["flops_device"].tolist() == [0, 2e9, 2e9, 5e9]
     assert cuts["flops_server"].tolist() == [5e9, 3e9, 3e9, 0]
-    assert cuts["parameters_device"].tolist() == [0, 1e6, 6e6, 8e6]
-    assert cuts["parameters_server"].tolist() == [8e6, 7e6, 2e6, 0]
+    assert cuts["prunable_device"].tolist() == [0, 1e6, 6e6, 8e6]
+    assert cuts["prunable_server"].tolist() == [8e6, 7e6, 2e6, 0]
     assert cuts["upload_bits"].tolist() == [4e6, 3e6, 2e6, 0]
     scales = np.array([1e6 / 20, 5e6 / 60, 2e6 / 150])
     np.testing.assert_allclose(cuts["scale_device"], [0, *np.cumsum(scales)], rtol=1e-14)
@@ -385,3 +408,71 @@ def test_other_optimizers_come_to_the_exact_optimum():
         outcomes = problem.evaluate(found, cut)
         assert outcomes.feasible
         assert best - room < outcomes.quality <= best + 1e-4
+
+
+# --- what the paper's model leaves out ---
+
+# At cut 1: 2 GFLOPs and 1 M weights on the device, 3 GFLOPs and 2 M weights to read on the server, 3 Mbit to send.
+PLAIN = Decision(1, 0.5, 0.25, 0.1, 1e9, 2e9)
+T_DEVICE, T_SERVER = 0.5 * 2e9 / 16e9, 0.25 * 3e9 / 128e9
+T_UPLOAD = 3e6 / (1e7 * math.log2(1 + 0.1 * 2e-11 / 2e-13))
+
+
+@pytest.mark.parametrize(
+    ("changes", "delay", "energy"),
+    [
+        ({"static_power_device": 0.5}, 0.0, 0.5 * T_DEVICE),
+        ({"static_power_server": 20.0}, 0.0, 1.4 * 20.0 * T_SERVER),
+        ({"waiting_power_device": 0.2}, 0.0, 0.2 * (T_UPLOAD + T_SERVER)),
+        ({"waiting_power_device": 0.2, "round_trip": 0.03}, 0.03, 0.2 * (T_UPLOAD + 0.03 + T_SERVER)),
+        ({"circuit_power": 1.5, "round_trip": 0.03}, 0.03, 1.5 * T_UPLOAD),
+        ({"amplifier_efficiency": 0.25}, 0.0, 3 * 0.1 * T_UPLOAD),
+        ({"rate_max": 3e7}, 0.1 - T_UPLOAD, 0.1 * (0.1 - T_UPLOAD)),
+        ({"snr_gap": 10 / 3}, 0.15 - T_UPLOAD, 0.1 * (0.15 - T_UPLOAD)),
+        # half of 4 MB at 20 MB/s, so at 0.625 of 1 GHz: 0.05 J at 1 GHz shrink with the square of the clock
+        ({"memory_bandwidth_device": 2e7}, 0.1 - T_DEVICE, -1e-28 * 6.25e7 * 1e18 * (1 - 0.625**2)),
+        ({"memory_bandwidth_device": 2e7, "static_power_device": 2.0}, 0.1 - T_DEVICE, 0.2 - 3.80859375e-3),
+        # a quarter of 8 MB at 1 GB/s: the block without FLOPs is not read
+        (
+            {"memory_bandwidth_server": 2e8},
+            0.01 - T_SERVER,
+            -0.7e-27 * 0.25 * 3e9 / 64 * (4e18 - (0.25 * 3e9 / 64 / 0.01) ** 2),
+        ),
+        (
+            {"sparsity_gain": 0.5},
+            0.5 * T_DEVICE + 1.5 * T_SERVER,
+            0.5 * 6.25e-3 + 1.5 * 0.7e-27 * 4e18 * 0.25 * 3e9 / 64,
+        ),
+        ({"memory_capacity_device": 2e6, "memory_capacity_server": 7e6}, 0.0, 0.0),
+    ],
+)
+def test_what_each_further_constant_adds_to_delay_and_energy(changes, delay, energy):
+    paper, real = make().evaluate(PLAIN), make(**changes).evaluate(PLAIN)
+    assert real.delay - paper.delay == pytest.approx(delay, abs=1e-12)
+    assert real.energy - paper.energy == pytest.approx(energy, abs=1e-12)
+    assert real.quality == paper.quality
+
+
+def test_memory_bounds_the_ratios_at_a_cut_and_says_what_does_not_fit():
+    # cut 1: 4 MB of weights on the device; on the server 28 MB, of which 20 MB (block b) cannot be pruned
+    blocks = (WORKLOAD.blocks[0], dataclasses.replace(WORKLOAD.blocks[1], prunable=0), WORKLOAD.blocks[2])
+    problem = make(workload=Workload("w", 4e6, blocks), memory_capacity_device=2e6, memory_capacity_server=22e6)
+    assert problem.bounds(1)[1][:2].tolist() == [0.5, 0.25]
+    assert problem.evaluate(PLAIN).feasible
+    for more in ({"retained_device": 0.51}, {"retained_server": 0.26}):
+        assert not problem.evaluate(dataclasses.replace(PLAIN, **more)).feasible
+    assert problem.bounds(2)[1][0] < 0.0  # 20 MB do not fit on the device
+    lacking = solve_exact(problem, 2)
+    assert (lacking.feasible, lacking.reason) == (False, "memory")
+    assert lacking.memory_device_needed == 20e6 + 0.01 * 4e6
+    assert lacking.memory_server_needed == 0.01 * 8e6
+    found = solve_exact(problem)
+    assert found.feasible
+    assert found.cut in (0, 1)
+
+
+def test_pruning_counts_the_weights_that_can_be_pruned():
+    blocks = (dataclasses.replace(WORKLOAD.blocks[0], prunable=250_000), *WORKLOAD.blocks[1:])
+    problem = make(workload=Workload("w", 4e6, blocks))
+    share = (0.5 * 0.25 + 0.25 * 7.0) / 7.25
+    assert problem.evaluate(PLAIN).quality == pytest.approx(share, rel=1e-12)
