@@ -110,7 +110,7 @@ class LAIMEnv(TaskEnv):
 
     scenario: Scenario
 
-    def __init__(self, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
+    def __init__(self, /, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
         loaded = load_scenario(scenario, **overrides)
         super().__init__(loaded, LAIMLanes(loaded, 1), render_mode)
 
@@ -169,6 +169,7 @@ class LAIMVectorEnv(TaskVectorEnv):
 
     def __init__(
         self,
+        /,
         num_envs: int = 1,
         scenario: str = DEFAULT_SCENARIO,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,

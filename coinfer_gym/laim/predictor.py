@@ -127,7 +127,7 @@ def load_predictor(source: str | Path) -> AccuracyPredictor:
         raise InvalidInputError(f"{origin}: errors", errors, "Give numbers by name.")
     try:
         table = np.array(data["quality"], dtype=np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InvalidInputError(f"{origin}: quality", "no table", "Give lists of numbers of equal length.") from error
     return AccuracyPredictor(data["name"], data["metric"], data["unpruned"], table, errors, data.get("description", ""))
 

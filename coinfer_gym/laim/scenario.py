@@ -159,7 +159,7 @@ _PROBLEM_FIELDS = tuple(
 )
 
 
-def load_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> Scenario:
+def load_scenario(source: str | Path | Mapping[str, Any], /, **overrides: Any) -> Scenario:
     """Load a scenario by the name of a shipped one, the path of a YAML file, or a mapping of its fields.
 
     Parameters

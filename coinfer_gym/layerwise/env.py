@@ -84,7 +84,7 @@ class LayerwiseEnv(TaskEnv):
 
     scenario: LayerwiseScenario
 
-    def __init__(self, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
+    def __init__(self, /, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
         loaded = load_layerwise_scenario(scenario, **overrides)
         super().__init__(loaded, LayerwiseLanes(loaded, 1), render_mode)
 
@@ -145,6 +145,7 @@ class LayerwiseVectorEnv(TaskVectorEnv):
 
     def __init__(
         self,
+        /,
         num_envs: int = 1,
         scenario: str = DEFAULT_SCENARIO,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,

@@ -92,7 +92,7 @@ class LayerwiseScenario(WorldScenario):
         )
 
 
-def load_layerwise_scenario(source: str | Path | Mapping[str, Any], **overrides: Any) -> LayerwiseScenario:
+def load_layerwise_scenario(source: str | Path | Mapping[str, Any], /, **overrides: Any) -> LayerwiseScenario:
     """Load a scenario of Layerwise-v0 by name, path of a YAML file, or a mapping of its fields.
 
     Parameters

@@ -84,7 +84,9 @@ class _Table:
             if text in _MISSING:
                 raise self.refuse(row, column, text, "The cell is empty: fill it or leave out the row.")
             try:
-                value = float(text.replace("_", "?"))  # Python's float takes 1_000
+                value = float(
+                    text.replace("_", "?").encode("ascii")
+                )  # Python's float takes 1_000 and digits of all scripts
             except ValueError as error:
                 raise self.refuse(row, column, text, "Give a number with a point as decimal sign.") from error
             if not math.isfinite(value):

@@ -244,6 +244,7 @@ def test_scenario_file_names_a_predictor_beside_it(tmp_path):
         (lambda d: d.pop("quality"), "quality", "missing"),
         (lambda d: d.update(colour=1), "key", "Known are"),
         (lambda d: d.update(quality=[[1.0]]), "quality", "shape"),
+        (lambda d: d["quality"][1][3].__setitem__(3, 10**400), "quality", "lists of numbers"),
         (lambda d: d["quality"][1][20].__setitem__(20, 0.9), "quality", "1 where both"),
         (lambda d: d["quality"][1][3].__setitem__(3, 1.5), "quality", r"\[0, 1\]"),
         (lambda d: d["quality"][1][3].__setitem__(3, 1.0), "quality", "make_monotone"),

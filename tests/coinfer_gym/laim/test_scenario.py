@@ -162,6 +162,13 @@ def test_unknown_keyword_is_also_the_type_error_of_python():
         gym.make_vec("coinfer_gym/LAIM-v0", num_envs=2, max_episode_steps=5)
 
 
+@pytest.mark.parametrize("name", ["self", "source"])
+def test_keyword_that_is_a_parameter_of_python_alone_is_unknown(name):
+    for make in (gym.make, gym.make_vec):
+        with pytest.raises(InvalidInputError, match=f"unexpected keyword argument '{name}'"):
+            make("coinfer_gym/LAIM-v0", **{name: 1})
+
+
 def test_scenario_object_is_refused_with_what_to_give():
     scenario = load_scenario("bert-text", distance=80)
     with pytest.raises(InvalidInputError, match=r"scenario.model_dump\(mode='json', by_alias=True\)"):

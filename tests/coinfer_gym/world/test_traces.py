@@ -119,6 +119,7 @@ GAPPED = "time_s,gain_db\n" + "".join(f"{t},-80\n" for t in (0, 1, 2, 3, 15, 16)
         ("t,gain_db\n0,-80\n1,-80\n", "trace.csv, row 1", "t,gain_db", "time_s is missing"),
         ("time_s,gain\n0,-80\n1,-80\n", "trace.csv, row 1", "time_s,gain", "gain_db, snr_db, throughput_mbps"),
         ("time_s,gain_db\n0,-80\n1,low\n", "trace.csv, row 3, column gain_db", "low", "number"),
+        ("time_s,gain_db\n0,-80\n1,-\u0661\u0662\n", "trace.csv, row 3, column gain_db", "-\u0661\u0662", "number"),
         ("time_s,gain_db\n0,-80\nsoon,-80\n", "trace.csv, row 3, column time_s", "soon", "number"),
         ("time_s,gain_db\n0,-80\n\n1,nan\n", "trace.csv, row 4, column gain_db", "nan", "finite"),
         ("time_s,gain_db\n0,-80\n-,-80\n", "trace.csv, row 3, column time_s", "-", "empty"),
