@@ -16,6 +16,7 @@ from coinfer_gym import solve_exact_batch
 from coinfer_gym.laim.env import LAIMVectorEnv
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.laim.spaces import encode_rows
+from coinfer_gym.physics import from_db
 from coinfer_gym.world import World
 
 __all__ = ["FAMILY", "exact_actions", "regrets"]
@@ -36,7 +37,7 @@ def regrets(scenario: Scenario, decisions: Columns) -> NDArray[np.float64]:
     ndarray, shape (n,)
         Below 0 only where a decision made use of the tolerance of a budget.
     """
-    gains = 10.0 ** (decisions["gain_db"] / 10.0)
+    gains = from_db(decisions["gain_db"])
     rows = solve_exact_batch(
         scenario.problem(float(gains[0])),
         gains,

@@ -15,6 +15,7 @@ from baselines.quality_grid import QualityGrid, build_grid
 from coinfer_gym import InvalidInputError, Problem
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.scenario import Scenario
+from coinfer_gym.physics import from_db
 from coinfer_gym.world import draw, gain_db_range
 
 __all__ = ["PredictiveControl"]
@@ -94,7 +95,7 @@ class PredictiveControl(FarsightedPolicy):
         budgets = (delay_budget, view.energy_budget)
         if self._grid is None or not np.allclose(budgets, self._budgets, rtol=1e-3, atol=0.0):
             low, high = gain_db_range(self._env.scenario)
-            gains = 10.0 ** (np.linspace(low, high, _GAINS) / 10.0)
+            gains = from_db(np.linspace(low, high, _GAINS))
             self._grid = build_grid(problem, gains, np.arange(_STEPS + 1) * (delay_budget / _STEPS))
             self._budgets = budgets
         return self._grid

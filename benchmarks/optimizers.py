@@ -15,6 +15,7 @@ from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.distortion import QUALITIES
 from coinfer_gym.laim.problem import model_quality
+from coinfer_gym.physics import from_db
 
 _MANY = 100_000
 _FEW = 2_000
@@ -33,7 +34,7 @@ def measure(repetitions: int = 5) -> dict[str, float]:
     """Microseconds per problem, ratios to the SCA, and the largest disagreement with the conic solver."""
     figures: dict[str, float] = {}
     scenario = load_scenario("bert-multimodal")
-    base = scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0))
+    base = scenario.problem(from_db(scenario.mean_gain_db))
     for quality in QUALITIES:
         problem = replace(base, quality=quality)
         gain, delay, energy = problems(problem, _FEW)
@@ -65,7 +66,7 @@ def _batch(
 def _of_accuracy(repetitions: int, calls: int = 100_000) -> dict[str, float]:
     """Microseconds of one predicted accuracy, and of the optimum of a problem that pays it."""
     scenario = load_scenario("minilm-squad")
-    problem = scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0))
+    problem = scenario.problem(from_db(scenario.mean_gain_db))
     tables = problem.tables
     ratios = np.random.default_rng(0).random((calls, 2))
     timing = interleave(

@@ -15,6 +15,7 @@ from baselines.stochastic.arrivals import Process, arrival_process
 from baselines.stochastic.futures import LAGS, Axes, sample_transitions
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.scenario import Scenario
+from coinfer_gym.physics import from_db
 from coinfer_gym.world import draw, gain_db_range
 
 Floats = NDArray[np.float64]
@@ -102,7 +103,7 @@ def solve_process(scenario_json: str, fineness: Fineness) -> Model:
     low, high = gain_db_range(scenario)
     grid = build_grid(
         scenario.problem(1.0),
-        10.0 ** (np.linspace(low, high, _FINE_GAINS) / 10.0),
+        from_db(np.linspace(low, high, _FINE_GAINS)),
         scenario.delay_budget * np.linspace(0.0, 1.0, _FINE_DELAYS)[1:] ** 1.5,
         energies,
     )

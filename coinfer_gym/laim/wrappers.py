@@ -24,6 +24,7 @@ from coinfer_gym.laim.optimum import solve_exact_batch, solve_within
 from coinfer_gym.laim.problem import Decision, Problem
 from coinfer_gym.laim.safety import DECISION, decisions_that_meet, keep_budgets
 from coinfer_gym.laim.scenario import Scenario
+from coinfer_gym.physics import from_db
 
 __all__ = ["BudgetShareAction", "DiscreteActions", "KeepBudgets", "Regret"]
 
@@ -324,7 +325,7 @@ class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordCo
         return observation, reward, terminated, truncated, info | {"optimal_quality": best, "regret": regret}
 
     def _optimal_quality(self, info: dict[str, Any]) -> float:
-        gain = 10.0 ** (info["gain_db"] / 10.0)
+        gain = from_db(info["gain_db"])
         solution = solve_exact_batch(
             self._problem, gain, info["delay_budget_s"], info["energy_budget_j"], parallel=False
         )

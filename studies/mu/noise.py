@@ -28,6 +28,7 @@ from coinfer_gym.layerwise.predictor import (
     shipped_regression_predictors,
 )
 from coinfer_gym.layerwise.problem import LayerwiseProblem, sent_channels
+from coinfer_gym.physics import from_db
 from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, number_text
 from studies.mu.rates import SAME, judge
@@ -127,9 +128,9 @@ def problems_at(
     snr_db: float, reference_db: float, predictor: RegressionPredictor
 ) -> tuple[LayerwiseProblem, LayerwiseProblem]:
     """Problems at a ratio of signal to noise, of designs without a codec and with one."""
-    bandwidth = LINKS["4g"] / math.log2(1.0 + 10.0 ** (reference_db / 10.0))
+    bandwidth = LINKS["4g"] / math.log2(1.0 + from_db(reference_db))
     base = problem_at(NETWORK, DEVICE, LINKS["4g"])
-    gain = 10.0 ** (snr_db / 10.0) * base.noise_density * bandwidth / base.power_max
+    gain = from_db(snr_db) * base.noise_density * bandwidth / base.power_max
     digital = replace(base, bandwidth=bandwidth, gain=gain)
     return digital, replace(digital, predictor=predictor, snr_db=snr_db)
 
