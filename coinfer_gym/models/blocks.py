@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models.inputs import check_positive
 
 _DEFAULT_IMAGE_SIZE = 224
 
@@ -247,19 +247,3 @@ def _turn(name: str, first_turn: Mapping[str, int]) -> int:
     while name not in first_turn:
         name = name.rpartition(".")[0]
     return first_turn[name]
-
-
-def check_recipe(recipe: object, counts: Sequence[str]) -> None:
-    """Raise InvalidInputError unless a training's counts are at least 1, and rate, decay and seed at least 0."""
-    for name in counts:
-        check_positive(name, getattr(recipe, name))
-    for name in ("learning_rate", "weight_decay", "seed"):
-        value = getattr(recipe, name)
-        if not 0.0 <= value < math.inf:
-            raise InvalidInputError(name, value, "Give a finite number of at least 0.")
-
-
-def check_positive(field_name: str, value: object) -> None:
-    """Raise InvalidInputError unless `value` is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidInputError(field_name, value, "Give a whole number of at least 1.")

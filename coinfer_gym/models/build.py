@@ -13,7 +13,8 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.workload import Block, Workload
-from coinfer_gym.models.blocks import check_positive, find_blocks, raw_sample, trace_blocks, weights_by_block
+from coinfer_gym.models.blocks import find_blocks, raw_sample, trace_blocks, weights_by_block
+from coinfer_gym.models.inputs import check_positive
 
 _DEFAULT_INITIALIZER_STD = 0.02
 

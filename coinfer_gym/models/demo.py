@@ -30,8 +30,9 @@ from coinfer_gym.checks import is_number
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.workload import Workload
-from coinfer_gym.models.blocks import check_positive, raw_sample
+from coinfer_gym.models.blocks import raw_sample
 from coinfer_gym.models.build import workload_from_model
+from coinfer_gym.models.inputs import check_positive
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model
 from coinfer_gym.models.split import check_cut, split

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from tqdm import tqdm
 
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import csv_text, machine, read_csv, versions, write_bytes, write_text
-from coinfer_gym.models.blocks import check_positive, check_recipe
+from coinfer_gym.files import csv_text, lock_folder, machine, read_csv, read_json, versions, write_bytes, write_text
+from coinfer_gym.models.inputs import check_positive, check_recipe
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.squad import Question, Window, answer_spans, collate, make_windows, read_squad
 
@@ -112,7 +111,7 @@ def finetune(
     Yields
     ------
     dict
-        After every update: ``epoch``, ``update``, ``loss``, ``learning_rate``.
+        After every update: ``epoch``, ``update``, ``loss``, ``learning_rate``, and ``updates``, how many there will be.
     """
     spans = [answer_spans(window, questions[window.owner]) for window in windows]
     usable = [number for number, answers in enumerate(spans) if answers]
@@ -143,7 +142,8 @@ def finetune(
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
-                yield {"epoch": epoch, "update": update, "loss": float(loss.detach()), "learning_rate": rate}
+                done = {"epoch": epoch, "update": update, "loss": float(loss.detach()), "learning_rate": rate}
+                yield {**done, "updates": updates}
         model.eval()
         if progress is not None:
             _save_progress(model, optimizer, epoch + 1, progress)
@@ -235,41 +235,49 @@ def train(
         "versions": versions(),
         "machine": machine(),
     }
-    description = output / "finetune.json"
-    for key, before in _settings_of(description).items() if description.is_file() else ():
-        if before != made_by[key]:
-            raise InvalidInputError(
-                "output", str(output), f"It holds a training with {key} {before!r}: give another folder."
-            )
-    progress = output / "progress.safetensors"
-    if description.is_file() and (output / "model.safetensors").is_file() and not progress.is_file():
-        print(f"{output} holds this training, finished: nothing is done again.")
-        return made_by
-    log, start = output / "log.csv", time.perf_counter()
-    rows = read_csv(log) if log.is_file() and progress.is_file() else []
-    updates = finetune(model, windows, questions, tokenizer.pad_token_id, recipe, progress)
-    write_text(description, json.dumps(made_by, indent=1) + "\n")
-    total = recipe.epochs * math.ceil(len(windows) / recipe.batch)
-    for row in tqdm(updates, desc=f"{recipe.epochs} epochs", unit="update", total=total, initial=len(rows)):
-        rows = [old for old in rows if int(old["update"]) < row["update"]]
-        rows.append({**row, "seconds": round(time.perf_counter() - start, 1)})
-        if row["update"] % 20 == 0:
-            write_text(log, csv_text(rows))
-    write_text(log, csv_text(rows))
-    model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
-    progress.unlink(missing_ok=True)
+    description, progress, log = (output / name for name in ("finetune.json", "progress.safetensors", "log.csv"))
+    with lock_folder(output):
+        if _is_finished(output, description, made_by):
+            print(f"{output} holds this training, finished: nothing is done again.")
+            return made_by
+        write_text(description, json.dumps({**made_by, "finished": False}, indent=1) + "\n")
+        rows, start = read_csv(log) if log.is_file() and progress.is_file() else [], time.perf_counter()
+        updates = finetune(model, windows, questions, tokenizer.pad_token_id, recipe, progress)
+        bar = tqdm(updates, desc=f"{recipe.epochs} epochs", unit="update", initial=len(rows))
+        for row in bar:
+            bar.total = int(row.pop("updates"))
+            rows = [old for old in rows if int(old["update"]) < row["update"]]
+            rows.append({**row, "seconds": round(time.perf_counter() - start, 1)})
+            # Before an epoch's weights are kept, so that a training that goes on from there misses no line.
+            if row["update"] % 20 == 0 or (row["update"] + 1) % (bar.total // recipe.epochs) == 0:
+                write_text(log, csv_text(rows))
+        try:
+            model.save_pretrained(output)
+            tokenizer.save_pretrained(output)
+        except Exception as error:  # the libraries tell of a full disk by errors of their own
+            raise InvalidInputError("output", str(output), f"The network cannot be written there: {error}.") from error
+        write_text(description, json.dumps({**made_by, "finished": True}, indent=1) + "\n")
+        progress.unlink(missing_ok=True)
     return made_by
 
 
-def _settings_of(description: Path) -> dict[str, Any]:
-    """What decides the weights, of the training that a folder holds."""
-    try:
-        content = json.loads(description.read_text(encoding="utf-8"))
-        names = ("model", "data", "questions", "windows", *(field.name for field in fields(Recipe)))
-        return {name: content[name] for name in names}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInputError("output", str(description), f"The file is damaged, remove it: {error!r}") from error
+def _is_finished(output: Path, description: Path, made_by: Mapping[str, Any]) -> bool:
+    """Whether a folder holds this training to its end; InvalidInputError if it holds something else."""
+    written = (output / "model.safetensors").is_file()
+    if not description.is_file():
+        if written:
+            raise InvalidInputError("output", str(output), "It holds a network from elsewhere: give another folder.")
+        return False
+    before = read_json(description, "output")
+    for key in ("model", "data", "questions", "windows", *(field.name for field in fields(Recipe))):
+        if not isinstance(before, dict) or key not in before:
+            raise InvalidInputError("output", str(description), f"The file is damaged, remove it: it lacks {key}.")
+        if before[key] != made_by[key]:
+            raise InvalidInputError(
+                "output", str(output), f"It holds a training with {key} {before[key]!r}: give another folder."
+            )
+    # Trainings of before say nothing of their end.
+    return written and bool(before.get("finished", not (output / "progress.safetensors").is_file()))
 
 
 @command("coinfer_gym.models.finetune", "interrupted; the same command goes on where it stopped")

@@ -23,17 +23,18 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from coinfer_gym.command import command
-from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import csv_text, machine, read_csv, versions, write_text
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import csv_text, lock_folder, machine, read_csv, read_json, versions, write_text
 from coinfer_gym.models import retrieval, squad, summaries
-from coinfer_gym.models.blocks import check_positive
 from coinfer_gym.models.build import workload_from_model
 from coinfer_gym.models.fit import Measurements, write_scenario
+from coinfer_gym.models.inputs import check_choice, check_positive, check_seed
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.prune import METHODS, prune_split
@@ -350,8 +351,7 @@ def _measure_group(
 @functools.cache
 def load_task(task_name: str, model_name: str, data: Path, samples: int, seed: int) -> Task:
     """Task by its name, once a process; the arguments are those of `measure`."""
-    if task_name not in TASKS:
-        raise InvalidInputError("task", task_name, nearest(task_name, TASKS))
+    check_choice("task", task_name, TASKS)
     return TASKS[task_name](model_name, data, samples, seed)
 
 
@@ -360,7 +360,7 @@ def _read_rows(path: Path, metric: str) -> list[dict[str, Any]]:
         rows = read_csv(path) if path.is_file() else []
         for row in rows:
             _row_order(row)
-            float(row[metric])
+            int(row["seed"]), float(row[metric]), float(row["seconds"])
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InvalidInputError(
             "output", str(path), f"The file holds no measurements of this command, give another: {error!r}"
@@ -393,7 +393,11 @@ def _row_order(row: dict[str, Any]) -> tuple[Any, ...]:
     return (-int(row["samples"]), row["method"], *_key(row))
 
 
-@command("coinfer_gym.models.measure", "interrupted; the same command goes on where it stopped")
+@command(
+    "coinfer_gym.models.measure",
+    "interrupted; the same command goes on where it stopped",
+    errors=(TerminatedWorkerError,),
+)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -419,18 +423,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and random configurations (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
     given = list(sys.argv[1:] if arguments is None else arguments)
-    _run(parser.parse_args(given), given)
+    _run(parser.parse_args(given), shlex.join(["python", "-m", "coinfer_gym.models.measure", *given]))
     return 0
 
 
-def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    for field in ("samples", "random", "seed"):
+def _run(options: argparse.Namespace, command_line: str) -> None:
+    for field in ("samples", "random"):
         if getattr(options, field) < 0:
             raise InvalidInputError(field, getattr(options, field), "Give a whole number of at least 0.")
     check_positive("jobs", options.jobs)
+    check_seed(options.seed)
     if options.output.exists() and not options.output.is_dir():
         raise InvalidInputError("output", str(options.output), "It is a file: give a folder.")
     task = load_task(options.task, options.model, options.data, options.samples, options.seed)
+    with lock_folder(options.output):
+        _measure_and_fit(options, command_line, task)
+
+
+def _measure_and_fit(options: argparse.Namespace, command_line: str, task: Task) -> None:
     workload = workload_from_model(
         task.model,
         name=options.name or options.output.resolve().name,
@@ -438,8 +448,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         bits_per_value=VALUE_BITS[options.precision],
         description=f"{type(task.model).__name__}, {task.tokens} tokens, activations in {options.precision}.",
     )
-    description = options.output / "measurements.json"
-    command = shlex.join(["python", "-m", "coinfer_gym.models.measure", *arguments])
+    description, table = options.output / "measurements.json", options.output / "measurements.csv"
     made_by = {
         "task": options.task,
         "model": options.model,
@@ -448,34 +457,25 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         "versions": versions(),
         "machine": machine(),
     }
-    made_by["commands"] = list(dict.fromkeys([*_commands_before(description, made_by), command]))
+    made_by["commands"] = list(dict.fromkeys([*_commands_before(description, table, made_by), command_line]))
+    before = _read_rows(table, METRICS[options.task])
     write_text(description, json.dumps(made_by, indent=1) + "\n")
     # The unpruned network is the unit of all others.
     unpruned = [Configuration(0, 1.0, 1.0, options.methods[0], options.precision)]
     grid = unpruned if options.no_grid else grid_design(workload.cuts, options.methods, options.precision)
-    drawn = random_design(workload.cuts, options.methods, options.random, options.seed)
-    planned = [{**asdict(each), "samples": task.samples} for each in (*grid, *drawn)]
-    before = _read_rows(options.output / "measurements.csv", METRICS[options.task])
+    design = [*grid, *random_design(workload.cuts, options.methods, options.random, options.seed)]
+    planned = [{**asdict(each), "samples": task.samples} for each in design]
     shortfall = _shortfall([*planned, *(row for row in before if int(row["samples"]) == task.samples)], options.methods)
     if shortfall:
         print(shortfall)
-    rows = measure(
-        options.task,
-        options.model,
-        options.data,
-        [*grid, *drawn],
-        options.output / "measurements.csv",
-        samples=options.samples,
-        seed=options.seed,
-        jobs=options.jobs,
-    )
+    given = {name: getattr(options, name) for name in ("samples", "seed", "jobs")}
+    rows = measure(options.task, options.model, options.data, design, table, **given)
     finished = {**made_by, "rows": len(rows), "seconds": round(sum(float(row["seconds"]) for row in rows))}
     write_text(description, json.dumps(finished, indent=1) + "\n")
     own = [row for row in rows if int(row["samples"]) == task.samples]
-    if _shortfall(own, options.methods):
-        return
-    measured = Measurements(workload, METRICS[options.task], own, options.methods, options.precision)
-    print(write_scenario(measured, options.output, options.seed))
+    if not _shortfall(own, options.methods):
+        measured = Measurements(workload, METRICS[options.task], own, options.methods, options.precision)
+        print(write_scenario(measured, options.output, options.seed))
 
 
 def _shortfall(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> str:
@@ -491,21 +491,17 @@ def _shortfall(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> str
     return ""
 
 
-def _commands_before(description: Path, made_by: Mapping[str, Any]) -> list[str]:
-    """Commands that measured into this folder before, each once.
-
-    Raises
-    ------
-    InvalidInputError
-        If they measured something else, or the file is damaged.
-    """
+def _commands_before(description: Path, table: Path, made_by: Mapping[str, Any]) -> list[str]:
+    """Commands that measured into this folder before, each once; InvalidInputError if they measured something else."""
     if not description.is_file():
+        if table.is_file():
+            raise InvalidInputError("output", str(table), f"There is no {description.name} of it: give another folder.")
         return []
     try:
-        before = json.loads(description.read_text(encoding="utf-8"))
+        before = read_json(description, "output")
         differing = [key for key in ("task", "model", "data", "seed") if before[key] != made_by[key]]
         commands = [str(each) for each in before["commands"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InvalidInputError("output", str(description), f"The file is damaged: {error!r}") from error
     for key in differing:
         raise InvalidInputError(

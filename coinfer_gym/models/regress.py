@@ -25,7 +25,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeRegressor
 
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.models.blocks import check_positive
+from coinfer_gym.models.inputs import check_positive
 from coinfer_gym.models.link import VALUE_BITS
 from coinfer_gym.models.prune import METHODS
 

@@ -30,7 +30,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, machine, read_csv, versions, write_text
 from coinfer_gym.layerwise.network import Network
 from coinfer_gym.layerwise.network import load_network as load_network_table
-from coinfer_gym.models.blocks import check_positive
+from coinfer_gym.models.inputs import check_positive
 from studies.mu.cifar.compress import Design, Tuning, compress
 from studies.mu.cifar.data import TEST, TRAIN, Images, data_folder, read_cifar10
 from studies.mu.cifar.filters import CRITERIA

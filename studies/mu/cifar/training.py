@@ -26,7 +26,7 @@ from tqdm import tqdm
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, machine, read_csv, versions, write_bytes, write_text
-from coinfer_gym.models.blocks import check_positive, check_recipe
+from coinfer_gym.models.inputs import check_positive, check_recipe
 from studies.mu.cifar.data import TEST, TRAIN, Images, augmented, data_folder, read_cifar10, scaled
 from studies.mu.cifar.networks import NAMES, Chain, make_network
 

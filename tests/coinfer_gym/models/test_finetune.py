@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import lock_folder
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+SafetensorError = pytest.importorskip("safetensors").SafetensorError
 
+from coinfer_gym.models import finetune as finetuning  # noqa: E402
 from coinfer_gym.models.finetune import Recipe, finetune, main, mask_padding, span_loss  # noqa: E402
 from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
 from coinfer_gym.models.squad import Question, collate, make_windows, predict, score  # noqa: E402
@@ -225,9 +228,57 @@ def test_the_command_line(network: Path, data: Path, tmp_path: Path, capsys: pyt
     assert "The file is damaged, remove it" in capsys.readouterr().err
 
 
+def test_a_killed_or_full_command_goes_on_and_leaves_the_files_of_an_unbroken_one(
+    network: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def options(name: str) -> list[str]:
+        given = {"--model": network, "--data": data, "--output": tmp_path / name, "--epochs": 2, "--batch": 4}
+        return [str(word) for pair in given.items() for word in pair]
+
+    def end(*_arguments: Any, **_options: Any) -> None:
+        raise error
+
+    def log(name: str) -> list[dict[str, str]]:
+        with (tmp_path / name / "log.csv").open(newline="") as file:
+            return [row | {"seconds": ""} for row in csv.DictReader(file)]
+
+    assert main(options("whole")) == 0
+    save = finetuning._save_progress
+    error: BaseException = KeyboardInterrupt()
+    monkeypatch.setattr(finetuning, "_save_progress", lambda *arguments: (save(*arguments), end()))
+    assert main(options("broken")) == 130
+    monkeypatch.setattr(finetuning, "_save_progress", save)
+    error = SafetensorError("No space left on device")
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.PreTrainedModel, "save_pretrained", end)
+        assert main(options("broken")) == 2
+    assert "The network cannot be written there: No space left" in capsys.readouterr().err
+    with lock_folder(tmp_path / "broken"):
+        assert main(options("broken")) == 2
+    assert "Another command works there" in capsys.readouterr().err
+    assert main(options("broken")) == 0
+    assert log("broken") == log("whole")
+    assert same(*(load_model(tmp_path / name, head="question-answering") for name in ("broken", "whole")))
+    assert "nothing is done again" not in capsys.readouterr().out
+
+
+def test_a_network_from_elsewhere_is_not_overwritten(
+    network: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", str(network), "--data", str(data), "--output", str(network)]) == 2
+    assert "It holds a network from elsewhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": "1"}, {"weight_decay": None}, {"seed": 0.5}, {"epochs": True}])
+def test_a_recipe_takes_numbers_only(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match=next(iter(change))):
+        Recipe(**change)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"--seed": "-1"}, "seed: got -1. Give a whole number from 0"),
         ({"--data": "no-such-file.json"}, "data: got 'no-such-file.json'. There is no such file"),
         ({"--epochs": "0"}, "epochs: got 0. Give a whole number of at least 1"),
         ({"--learning-rate": "nan"}, "learning_rate: got nan. Give a finite number"),

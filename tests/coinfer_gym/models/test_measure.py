@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import lock_folder
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -282,6 +283,7 @@ def test_an_unknown_task_is_refused(network: str, data: Path) -> None:
         ({"--samples": "-1"}, "samples: got -1. Give a whole number of at least 0"),
         ({"--jobs": "0"}, "jobs: got 0. Give a whole number of at least 1"),
         ({"--output": __file__}, "It is a file: give a folder"),
+        ({"--seed": str(2**32)}, "seed: got 4294967296. Give a whole number from 0"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
@@ -308,9 +310,17 @@ def test_bad_input_is_one_line_and_status_2(
     ],
     ids=["another table", "another task"],
 )
-def test_a_file_of_something_else_is_kept(content: bytes, network: str, data: Path, tmp_path: Path) -> None:
+def test_a_file_of_something_else_is_kept(
+    content: bytes, network: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "measurements.csv"
     path.write_bytes(content)
+    assert main(["--model", network, "--data", str(data), "--output", str(tmp_path)]) == 2
+    with lock_folder(tmp_path):
+        assert main(["--model", network, "--data", str(data), "--output", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "There is no measurements.json of it: give another folder." in told
+    assert "Another command works there" in told
     with pytest.raises(InvalidInputError, match=r"output: got .* The file holds no measurements of this command"):
         measure("squad", network, data, grid_design(3, METHODS), path, samples=3)
     assert path.read_bytes() == content
