@@ -1,22 +1,25 @@
 """P1, the problem of one task (Lyu et al., eq. 44), as a conic program: the global optimum with its duality gap.
 
-Taken in the durations ``t_d, tau, t_s`` instead of the clocks and the power, P1 at a fixed cut is convex. With
-``a = L / c`` cycles the clock is ``f = a rho / t``, and in units of the budgets, ``x = t / T0`` and ``e = E / E0``:
+Taken in the durations ``t_d, tau, t_s`` instead of the clocks and the power, P1 at a fixed cut is convex. Each stage
+has a unit of time `U` of its own: what the budgets leave it, ``min(T0, E0 / P)`` where it draws the power `P` for its
+whole duration. With ``a = L / c`` cycles and the executed share `w`, affine in `rho`, the clock is ``f = a w / t``. In
+these units, ``x = t / U`` and ``e = E / E0``:
 
-- delay (eq. 44a) is linear, ``x_d + x_u + x_s <= 1``;
-- the clock's bounds are linear, ``(f_min T0 / a) x <= rho <= (f_max T0 / a) x``;
+- delay (eq. 44a) is linear, ``sum x U / T0 <= 1``, and so is the energy ``x P U / E0`` of that power;
+- the clock's bounds are linear, ``(f_min U / a) x <= w <= (f_max U / a) x``;
 - the power's bounds are bounds of the upload delay, ``S / r(P_max) <= tau <= S / r(P_min)``;
-- the energy of a side, ``eta kappa a^3 rho^3 / t^2``, is a power cone: ``c rho <= e^(1/3) x^(2/3)`` with
-  ``c = (eta kappa a^3 / (E0 T0^2))^(1/3)``; at a feasible point neither side of it exceeds 1;
-- the energy of the upload, ``tau (2^(S / (B tau)) - 1) N0 B / g``, is an exponential cone,
-  ``x exp(sigma / x) <= (1 + m) y`` and ``e_u = k ((1 + m) y - x)``, with ``sigma = S ln 2 / (B T0)``,
-  ``k = N0 B T0 / (g E0)`` and ``m = 1 / k`` the SNR that the power ``E0 / T0`` would have: `y` too stays below 1;
+- the energy of a side's clock, ``eta kappa a^3 w^3 / t^2``, is a power cone: ``c w <= e^(1/3) x^(2/3)`` with
+  ``c = (eta kappa a^3 / (E0 U^2))^(1/3)``; at a feasible point neither side of it exceeds 1;
+- the energy of the amplifier, ``tau (2^(S / (B tau)) - 1) N0 B / (g eps)``, is an exponential cone,
+  ``x exp(sigma / x) <= (1 + m) y`` and ``e_u = k ((1 + m) y - x)``, with ``sigma = S ln 2 / (B U)``,
+  ``k = N0 B U / (g eps E0)`` and ``m = 1 / k`` the SNR that the power ``E0 / U`` would have: `y` too stays below 1;
 - where even full power gives an SNR below `FAINT`, that cone's two terms all but cancel, and the energy is taken from
   its series instead, ``k sigma (1 + z / 2 + z^2 (1 + Z / 4) / 6)`` with ``z = sigma / x`` and `Z` its largest value:
   each term is convex, and what is left out is below ``Z^3 / 150`` of it.
 
-The objective is concave and non-decreasing in the ratios (`baselines.objective`). One compiled problem serves all
-cuts, gains, budgets and constants of one structure: they are its parameters.
+`T0` and `E0` stand for what the budgets leave after what every decision takes. The objective is concave and
+non-decreasing in the ratios (`baselines.objective`). One compiled problem serves all cuts, gains, budgets and constants
+of one structure: they are its parameters.
 """
 
 from __future__ import annotations
@@ -46,8 +49,8 @@ _STEPS = (0.99, 0.9, 0.7)
 
 _OUT_OF_REACH = 10.0
 """Scaled requirements beyond this multiple of what a budget allows are cut down to it: as infeasible, and in range."""
-_SIDE = 4
-_LINK = 5
+_SIDE = 9
+_LINK = 7
 
 
 def solve_conic(problem: Problem, cut: int | None = None) -> Solution:
@@ -84,7 +87,7 @@ def solve_conic(problem: Problem, cut: int | None = None) -> Solution:
 
 
 def _solve_cut(fixed: FixedCut) -> Solution:
-    if fixed.delay_budget <= 0.0 or fixed.energy_budget <= 0.0:
+    if fixed.hopeless:
         return closest(fixed, INFEASIBLE)
     form = compile_form(fixed.structure)
     with form.lock:
@@ -116,70 +119,75 @@ class ConicForm:
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
         self.lock = threading.Lock()
-        self._ratios: list[cp.Expression] = [cp.Constant(1.0), cp.Constant(1.0)]
-        self._durations: list[cp.Expression] = [cp.Constant(0.0)] * 3
-        self._energies: list[cp.Expression] = [cp.Constant(0.0)] * 3
+        self._ratios = (cp.Variable(nonneg=True), cp.Variable(nonneg=True))
+        self._durations: list[cp.Expression] = [cp.Constant(0.0)] * 3  # in the stages' own units
+        self._delays: list[cp.Expression] = []
+        self._energies: list[cp.Expression] = []
         self._constraints: list[cp.Constraint] = []
         self._side_constants = [cp.Parameter(_SIDE, nonneg=True) for _ in range(2)]
         self._link_constants = cp.Parameter(_LINK, nonneg=True)
         for index in (0, 1):
-            if structure.works[index]:
-                self._build_side(index)
-        if structure.uploads:
+            self._build_side(index)
+        if structure.power:
             self._build_link()
-        ratios = (self._ratios[0], self._ratios[1])
-        self._objective = Objective(structure.objective, structure.blocks, structure.holds, ratios)
+        self._objective = Objective(structure.objective, structure.blocks, structure.holds, self._ratios)
         self.problem = cp.Problem(
             cp.Maximize(self._objective.expression),
             [
                 *self._constraints,
                 *self._objective.constraints,
-                within_budget(self._durations),
+                within_budget(self._delays),
                 within_budget(self._energies),
             ],
         )
 
     def _build_side(self, index: int) -> None:
-        slow, fast, cube, floor = (self._side_constants[index][k] for k in range(_SIDE))
-        free = self.structure.free[index]
-        ratio, duration, energy = (cp.Variable(nonneg=True) for _ in range(3))
-        if free.retained:
-            self._constraints += [floor <= ratio, ratio <= 1.0]
-        else:
-            self._constraints += [ratio == 1.0]
+        slow, fast, cube, late, draw, rest, gain, floor, ceiling = (
+            self._side_constants[index][k] for k in range(_SIDE)
+        )
+        free, ratio = self.structure.free[index], self._ratios[index]
+        self._constraints += [floor <= ratio, ratio <= ceiling] if free.retained else [ratio == ceiling]
+        if not self.structure.works[index]:
+            return
+        share, duration, heat = (cp.Variable(nonneg=True) for _ in range(3))
+        self._constraints.append(share == rest + gain * ratio)
         if free.clock:
-            self._constraints += [slow * duration <= ratio, ratio <= fast * duration]
+            self._constraints += [slow * duration <= share, share <= fast * duration]
         else:
-            self._constraints += [ratio == fast * duration]
-        self._constraints.append(cp.PowCone3D(energy, duration, cube * ratio, 1.0 / 3.0))
-        self._ratios[index] = ratio
-        self._durations[2 * index], self._energies[2 * index] = duration, energy
+            self._constraints.append(share == fast * duration)
+        self._constraints.append(cp.PowCone3D(heat, duration, cube * share, 1.0 / 3.0))
+        self._durations[2 * index] = duration
+        self._delays.append(late * duration)
+        self._energies.append(heat + draw * duration)
 
     def _build_link(self) -> None:
         if self.structure.faint:
             self._build_faint_link()
             return
-        shortest, longest, nats, noise, log_unit = (self._link_constants[k] for k in range(_LINK))
+        late, draw, shortest, longest, nats, noise, log_unit = (self._link_constants[k] for k in range(_LINK))
         duration, spent = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
-        if self.structure.power:
-            self._constraints += [shortest <= duration, duration <= longest]
-        else:
-            self._constraints += [duration == shortest]
-        self._constraints.append(cp.ExpCone(nats - log_unit * duration, duration, spent))
+        self._constraints += [
+            shortest <= duration,
+            duration <= longest,
+            cp.ExpCone(nats - log_unit * duration, duration, spent),
+        ]
         self._durations[1] = duration
-        self._energies[1] = spent + noise * (spent - duration)
+        self._delays.append(late * duration)
+        self._energies.append(spent + noise * (spent - duration) + draw * duration)
 
     def _build_faint_link(self) -> None:
-        shortest, longest, *series = (self._link_constants[k] for k in range(_LINK))
-        relative, haste = cp.Variable(nonneg=True), cp.Variable(nonneg=True)  # x and z, to those at full power
-        if self.structure.power:
-            self._constraints += [relative >= 1.0, relative <= longest]
-        else:
-            self._constraints += [relative == 1.0]
-        self._constraints += [haste >= _atoms.inv_pos(relative), haste <= 1.0]
-        self._durations[1] = shortest * relative
+        late, draw, shortest, longest, *series = (self._link_constants[k] for k in range(_LINK))
+        duration, haste = cp.Variable(nonneg=True), cp.Variable(nonneg=True)  # x and z, to those at full power
+        self._constraints += [
+            shortest <= duration,
+            duration <= longest,
+            haste >= _atoms.inv_pos(duration),
+            haste <= 1.0,
+        ]
+        self._durations[1] = duration
+        self._delays.append(late * duration)
         powers = (1.0, haste, _atoms.square(haste))
-        self._energies[1] = sum(term * power for term, power in zip(series, powers, strict=True))
+        self._energies.append(sum(term * power for term, power in zip(series, powers, strict=True)) + draw * duration)
 
     def solve(self, fixed: FixedCut) -> float | None:
         """Solve for a problem and cut.
@@ -195,9 +203,8 @@ class ConicForm:
             If the solver breaks down.
         """
         for parameter, side in zip(self._side_constants, fixed.sides, strict=True):
-            if side.cycles > 0.0:
-                parameter.value = _scale_side(side, fixed)
-        if self.structure.uploads:
+            parameter.value = _scale_side(side, fixed)
+        if self.structure.power:
             self._link_constants.value = _scale_faint_link(fixed) if self.structure.faint else _scale_link(fixed)
         self._objective.set(fixed.problem, fixed.cut)
         gap = solve_compiled(self.problem)
@@ -207,55 +214,70 @@ class ConicForm:
 
     def decision(self, fixed: FixedCut) -> Decision:
         """Decision of the last solve: clocks and power from the durations, clipped into their bounds."""
-        clocks, ratios = [0.0, 0.0], [1.0, 1.0]
+        ratios, clocks, power = [number(ratio) for ratio in self._ratios], [0.0, 0.0], 0.0
         for index, side in enumerate(fixed.sides):
             if side.cycles > 0.0:
-                ratios[index] = min(max(number(self._ratios[index]), side.retained_min), 1.0)
-                delay = number(self._durations[2 * index]) * fixed.delay_budget
-                clock = side.cycles * ratios[index] / max(delay, side.cycles * ratios[index] / side.frequency_max)
-                clocks[index] = max(clock, side.frequency_min)
-        power = 0.0
-        if self.structure.uploads:
-            power = fixed.link.power(max(number(self._durations[1]) * fixed.delay_budget, 1e-300))
-        return Decision(fixed.cut, ratios[0], ratios[1], power, clocks[0], clocks[1])
+                work = side.cycles * side.share(ratios[index])
+                delay = number(self._durations[2 * index]) * _side_unit(side, fixed)
+                clocks[index] = work / max(delay, work / side.fast)
+        if self.structure.power:
+            delay = number(self._durations[1]) * _link_unit(fixed)
+            power = fixed.link.power(max(delay, 1e-300))
+        return fixed.decide(ratios, power, clocks)
+
+
+def _unit(fixed: FixedCut, watts: float, shortest: float) -> float:
+    """Unit of time of a stage in s: what the budgets leave it, or a share of what it takes at the least."""
+    longest = fixed.energy_room / watts if watts > 0.0 else math.inf
+    return max(min(fixed.delay_room, longest), shortest / _OUT_OF_REACH)
+
+
+def _shares(fixed: FixedCut, watts: float, unit: float) -> list[float]:
+    """Delay and drawn energy of a unit of time, relative to the budgets."""
+    return [min(unit / fixed.delay_room, 1.0), min(watts * unit / fixed.energy_room, 1.0)]
+
+
+def _side_unit(side: Side, fixed: FixedCut) -> float:
+    return _unit(fixed, side.watts, side.share(side.retained_min) * side.cycles / side.fast)
+
+
+def _link_unit(fixed: FixedCut) -> float:
+    shortest = fixed.link.delay(fixed.link.power_max)
+    return shortest if fixed.structure.faint else _unit(fixed, fixed.link.watts, shortest)
 
 
 def _scale_side(side: Side, fixed: FixedCut) -> NDArray[np.float64]:
-    """Constants of a side in units of the budgets: slowest and fastest clock, root of the energy, least ratio."""
-    delay, energy = fixed.delay_budget, fixed.energy_budget
-    unit = delay / side.cycles
-    fast = max(side.frequency_max * unit, side.retained_min / _OUT_OF_REACH)
-    cube = side.cycles * float(np.cbrt(side.joules / (energy * delay * delay)))
-    return np.array(
-        [
-            min(side.frequency_min * unit, fast),
-            fast,
-            min(cube, _OUT_OF_REACH / side.retained_min),
-            side.retained_min,
-        ]
-    )
+    """Constants of a side: clocks and root of the energy in its units, shares of a unit, executed share, ratios."""
+    ends = [1.0 - side.gain, side.gain, side.retained_min, side.retained_max]
+    if side.cycles == 0.0:
+        return np.array([0.0] * (_SIDE - len(ends)) + ends)
+    unit = _side_unit(side, fixed)
+    pace, least = unit / side.cycles, side.share(side.retained_min)
+    cube = side.cycles * float(np.cbrt(side.joules / (fixed.energy_room * unit * unit)))
+    scaled = [side.slow * pace, side.fast * pace, min(cube, _OUT_OF_REACH / least)]
+    return np.array([*scaled, *_shares(fixed, side.watts, unit), *ends])
 
 
 def _scale_link(fixed: FixedCut) -> NDArray[np.float64]:
-    """Constants of the upload in units of the budgets: its shortest and longest delay, `sigma`, `k`, ``ln(1 + m)``."""
-    link, delay = fixed.link, fixed.delay_budget
-    shortest = min(link.delay(link.power_max) / delay, _OUT_OF_REACH)
-    longest = min(link.delay(link.power_min) / delay, 2.0 * _OUT_OF_REACH)
-    nats = link.nats / delay
-    noise = min(delay / (link.snr_per_watt * fixed.energy_budget), _OUT_OF_REACH / nats)
-    return np.array([shortest, longest, nats, noise, np.log1p(1.0 / noise)])
+    """Constants of the upload: shares of a unit, shortest and longest delay, `sigma`, `k`, ``ln(1 + m)``."""
+    link, unit = fixed.link, _link_unit(fixed)
+    longest = min(link.delay(link.power_min) / unit, 2.0 * _OUT_OF_REACH)
+    nats = link.nats / unit
+    noise = min(unit / (link.snr_per_watt * link.efficiency * fixed.energy_room), _OUT_OF_REACH / nats)
+    ends = [link.delay(link.power_max) / unit, longest]
+    return np.array([*_shares(fixed, link.watts, unit), *ends, nats, noise, np.log1p(1.0 / noise)])
 
 
 def _scale_faint_link(fixed: FixedCut) -> NDArray[np.float64]:
-    """Constants of a faint upload: its shortest delay, its longest one relative to that, terms of its energy."""
-    link, delay = fixed.link, fixed.delay_budget
-    at_full = link.delay(link.power_max)
-    shortest = min(at_full / delay, _OUT_OF_REACH)
-    longest = min(link.delay(link.power_min) / at_full, max(2.0, 2.0 / shortest))
-    exponent = link.nats / at_full
-    limit = min(link.nats / (link.snr_per_watt * fixed.energy_budget), _OUT_OF_REACH)
-    series = limit * np.array([1.0, exponent / 2.0, exponent**2 * (1.0 + exponent / 4.0) / 6.0])
-    return np.array([shortest, longest, *series])
+    """Constants of a faint upload, in units of its shortest delay: shares, that delay and the longest, its energy."""
+    link, unit = fixed.link, _link_unit(fixed)
+    late, draw = unit / fixed.delay_room, link.watts * unit / fixed.energy_room
+    longest = min(link.delay(link.power_min) / unit, max(2.0, 2.0 / late))
+    exponent = link.nats / unit
+    limit = link.nats / (link.snr_per_watt * link.efficiency * fixed.energy_room)
+    series = np.array([1.0, exponent / 2.0, exponent**2 * (1.0 + exponent / 4.0) / 6.0])
+    ends = [min(late, _OUT_OF_REACH), min(draw, _OUT_OF_REACH), 1.0, longest]
+    return np.array([*ends, *min(limit, _OUT_OF_REACH) * series])
 
 
 def within_budget(shares: Sequence[cp.Expression]) -> cp.Constraint:

@@ -1,21 +1,21 @@
 """P1 (Lyu et al., eq. 44) at one cut, as the convex solvers see it: its controls, and the repair of rounding."""
 
-# Prices of time come from coinfer_gym.laim.costs; they only choose decisions of least load, where the approximation
-# starts and what is reported if P1 is infeasible. The conic certificate shares no solver with the exact optimum.
+# The physics are restated here on purpose, so that the solvers check those of coinfer_gym. Prices of time come from
+# there: they only choose decisions of least load, where the approximation starts and what is reported if P1 is
+# infeasible. The conic certificate shares no solver with the exact optimum.
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scipy.optimize import brentq
 
 from baselines.objective import objective_form
 from coinfer_gym.laim.costs import controls_at, settings_of, span_of
-from coinfer_gym.laim.problem import Decision, Problem, Solution, check_cut, evaluate
-from coinfer_gym.physics import rate_of_snr, snr_of_rate, upload_delay
+from coinfer_gym.laim.problem import CONTROLS, Decision, Problem, Solution, check_cut, evaluate
 from coinfer_gym.pricing import END
 
 SLOWEST = 1e6
@@ -24,131 +24,131 @@ SLOWEST = 1e6
 FAINT = 1e-2
 """SNR at full power below which the upload's energy is nearly the same at every power."""
 
-_NAT = math.log(2.0)  # bandwidth in Hz at which the rate in bit/s is ``ln(1 + SNR)``
-
 
 class Freedom(NamedTuple):
-    """Which of the controls can be chosen; a control of a side without work cannot."""
+    """Whether the two controls of a side can be chosen and matter."""
 
     retained: bool
     clock: bool
 
 
 class Structure(NamedTuple):
-    """Key of a compiled problem; everything else is a parameter of it.
+    """Key of a compiled problem; everything else is a parameter of it."""
 
-    Attributes
-    ----------
-    objective : str
-        Form of the objective, see `baselines.objective.objective_form`.
-    blocks : int
-        Number of blocks that have parameters (0 where the objective does not look at blocks).
-    holds : tuple of bool
-        Whether device and server hold parameters.
-    works : tuple of bool
-        Whether device and server have FLOPs to run.
-    free : tuple of Freedom
-        For device and server, which controls have a range and not only a value.
-    uploads : bool
-        Whether anything is sent.
-    power : bool
-        Whether the transmit power can be chosen.
-    faint : bool
-        Whether the SNR stays below `FAINT`.
-    """
-
-    objective: str
-    blocks: int
-    holds: tuple[bool, bool]
-    works: tuple[bool, bool]
-    free: tuple[Freedom, Freedom]
-    uploads: bool
-    power: bool
-    faint: bool
+    objective: str  # form of the objective, see `baselines.objective.objective_form`
+    blocks: int  # blocks that have prunable weights; 0 where the objective does not look at blocks
+    holds: tuple[bool, bool]  # whether device and server hold prunable weights
+    works: tuple[bool, bool]  # whether device and server have FLOPs to run
+    free: tuple[Freedom, Freedom]  # of device and server
+    power: bool  # whether the transmit power can be chosen
+    faint: bool  # whether it can, and the SNR stays below `FAINT`
 
 
 @dataclass(frozen=True)
 class Side:
-    """Device or server at a cut.
+    """Device or server at a cut, in SI units. Its executed share is ``rest + gain rho`` at the ratio `rho`."""
 
-    Attributes
-    ----------
-    cycles : float
-        Cycles ``a = L / c`` of the unpruned side; 0 where it has no work.
-    parameters : float
-        Parameters it holds.
-    joules : float
-        ``eta kappa`` in W/Hz^3.
-    frequency_min, frequency_max : float
-        Bounds of its clock in Hz.
-    retained_min : float
-        Smallest retained ratio.
-    """
-
-    cycles: float
-    parameters: float
-    joules: float
+    cycles: float  # ``a = L / c`` of the unpruned side; 0 where it has no work
+    prunable: float
+    joules: float  # ``eta kappa`` in W/Hz^3
+    watts: float  # drawn as long as it computes, whatever its clock
+    gain: float  # executed share that a unit of ratio adds
     frequency_min: float
-    frequency_max: float
+    frequency_max: float  # above it the memory does not deliver the weights in time
+    fed: float  # clock that the memory keeps fed; below `frequency_max` only if the clock must be higher
     retained_min: float
+    retained_max: float  # what the memory holds, but not below the minimum
 
     @property
     def freedom(self) -> Freedom:
-        """Which of the side's two controls can be chosen."""
+        """Which of the side's two controls can be chosen and matter."""
         works = self.cycles > 0.0
-        return Freedom(bool(works and self.retained_min < 1.0), bool(works and self.frequency_min < self.frequency_max))
+        retained = works and self.gain > 0.0 and self.retained_min < self.retained_max
+        return Freedom(bool(retained), bool(works and self.frequency_min < self.frequency_max))
+
+    @property
+    def slow(self) -> float:
+        """Slowest clock at which it can compute."""
+        return min(self.frequency_min, self.fed)
+
+    @property
+    def fast(self) -> float:
+        """Fastest clock at which it can compute."""
+        return min(self.frequency_max, self.fed)
+
+    def share(self, ratio: float) -> float:
+        """Executed share at a ratio."""
+        return 1.0 - self.gain + self.gain * ratio
+
+    def delay(self, ratio: float, clock: float) -> float:
+        """Delay in s."""
+        return self.share(ratio) * self.cycles / min(clock, self.fed)
+
+    def heat(self, ratio: float, clock: float) -> float:
+        """Energy in J without what it draws as long as it computes."""
+        return self.joules * self.share(ratio) * self.cycles * min(clock, self.fed) ** 2
 
 
 @dataclass(frozen=True)
 class Link:
-    """The upload at a cut.
+    """The upload at a cut, in SI units."""
 
-    Attributes
-    ----------
-    nats : float
-        ``S ln 2 / B`` in s: delay is this over ``ln(1 + SNR)``; 0 where nothing is sent.
-    snr_per_watt : float
-        ``g / (N0 B)`` in 1/W.
-    power_min, power_max : float
-        Bounds of the transmit power in W.
-    """
-
-    nats: float
+    nats: float  # ``S ln 2 / B`` in s: delay is this over ``ln(1 + SNR)``; 0 where nothing is sent
     snr_per_watt: float
+    efficiency: float  # of the amplifier
+    watts: float  # drawn as long as it sends, beside the amplifier
+    shortest: float  # delay in s at the highest rate
     power_min: float
-    power_max: float
+    power_max: float  # at the highest rate; more would only cost
+
+    @property
+    def free(self) -> bool:
+        """Whether the power can be chosen."""
+        return self.nats > 0.0 and self.power_min < self.power_max
 
     def delay(self, power: float) -> float:
         """Upload delay in s, infinite at power 0."""
-        return upload_delay(self.nats, rate_of_snr(self.snr_per_watt * power, _NAT))
+        return max(self.nats / math.log1p(self.snr_per_watt * power), self.shortest) if power > 0.0 else math.inf
+
+    def amplifier(self, power: float) -> float:
+        """Energy in J that the amplifier draws."""
+        return power / self.efficiency * self.delay(power)
 
     def power(self, delay: float) -> float:
         """Power in W that uploads within `delay`, clipped into its bounds."""
-        rate = min(self.nats / delay, 700.0)  # beyond it the exponential overflows
-        return min(max(snr_of_rate(rate, _NAT) / self.snr_per_watt, self.power_min), self.power_max)
+        exponent = min(self.nats / delay, 700.0)  # beyond it the exponential overflows
+        return min(max(math.expm1(exponent) / self.snr_per_watt, self.power_min), self.power_max)
 
 
 @dataclass(frozen=True)
 class FixedCut:
-    """P1 at one cut, in SI units, with budgets that are finite.
-
-    Attributes
-    ----------
-    problem : Problem
-    cut : int
-    sides : tuple of Side
-        Device and server.
-    link : Link
-    delay_budget, energy_budget : float
-        `T0` and `E0`, cut down to the largest values that can matter (see `fix_cut`).
-    """
+    """P1 at one cut, in SI units, with budgets that are finite."""
 
     problem: Problem
     cut: int
-    sides: tuple[Side, Side]
+    sides: tuple[Side, Side]  # device and server
     link: Link
-    delay_budget: float
-    energy_budget: float
+    delay_budget: float  # `T0`, cut down to the largest value that can matter (see `fix_cut`)
+    energy_budget: float  # `E0`, likewise
+    delay_fixed: float  # what every decision takes: the round trip, and an upload whose power cannot be chosen
+    energy_fixed: float
+
+    @property
+    def delay_room(self) -> float:
+        """What the budget leaves to what can be chosen."""
+        return self.delay_budget - self.delay_fixed
+
+    @property
+    def energy_room(self) -> float:
+        """What the budget leaves to what can be chosen."""
+        return self.energy_budget - self.energy_fixed
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing can be feasible, for reasons that are no matter of optimisation."""
+        row = self.problem.tables.cuts[self.cut]
+        crowded = any(row[f"retained_{name}_max"] < 0.0 for name in ("device", "server"))
+        return bool(crowded or self.delay_room <= 0.0 or self.energy_room <= 0.0)
 
     @property
     def structure(self) -> Structure:
@@ -159,57 +159,46 @@ class FixedCut:
         return Structure(
             objective=form,
             blocks=blocks if form in ("parallel", "threshold") else 0,
-            holds=(device.parameters > 0.0, server.parameters > 0.0),
+            holds=(device.prunable > 0.0, server.prunable > 0.0),
             works=(device.cycles > 0.0, server.cycles > 0.0),
             free=(device.freedom, server.freedom),
-            uploads=self.link.nats > 0.0,
-            power=self.link.nats > 0.0 and self.link.power_min < self.link.power_max,
-            faint=self.link.nats > 0.0 and self.link.snr_per_watt * self.link.power_max < FAINT,
+            power=self.link.free,
+            faint=self.link.free and self.link.snr_per_watt * self.link.power_max < FAINT,
         )
 
-    def decide(self, retained: tuple[float, float], price: float) -> Decision:
-        """Decision with the two ratios whose clocks and power minimise energy plus `price` times delay."""
-        tables, gain = self.problem.tables, self.problem.gain
-        controls = controls_at(price, tables.hardware, gain, span_of(tables.hardware, gain))
-        return self._at(retained, *settings_of(tables.hardware[0], tables.cuts[self.cut], gain, controls))
+    def decide(self, retained: Sequence[float], power: float, clocks: Sequence[float]) -> Decision:
+        """Decision with these controls, clipped into their bounds; what cannot be chosen is at its best."""
+        ratios, used = [], []
+        for ratio, clock, side in zip(retained, clocks, self.sides, strict=True):
+            best_ratio = ratio if side.freedom.retained else side.retained_max
+            ratios.append(min(max(best_ratio, side.retained_min), side.retained_max))
+            used.append(min(max(clock, side.frequency_min), side.frequency_max) if side.cycles > 0.0 else 0.0)
+        sent = min(max(power, self.link.power_min), self.link.power_max) if self.link.nats > 0.0 else 0.0
+        return Decision(self.cut, ratios[0], ratios[1], sent, used[0], used[1])
 
-    def fastest(self, retained: tuple[float, float]) -> Decision:
+    def at_price(self, price: float) -> Decision:
+        """Decision with the least ratios whose clocks and power minimise energy plus `price` times delay."""
+        hardware, gain = self.problem.tables.hardware, self.problem.gain
+        controls = controls_at(price, hardware, gain, span_of(hardware, gain))
+        power, *clocks = settings_of(hardware[0], self.problem.tables.cuts[self.cut], gain, controls)
+        return self.decide([side.retained_min for side in self.sides], power, clocks)
+
+    def fastest(self, retained: Sequence[float]) -> Decision:
         """Decision with the two ratios that takes the least time: everything at its largest value."""
-        device, server = self.sides
-        return self._at(retained, self.link.power_max, device.frequency_max, server.frequency_max)
+        return self.decide(retained, self.link.power_max, [side.frequency_max for side in self.sides])
 
-    def _at(self, retained: tuple[float, float], power: float, clock_device: float, clock_server: float) -> Decision:
-        works = [side.cycles > 0.0 for side in self.sides]
-        return Decision(
-            self.cut,
-            retained[0] if works[0] else 1.0,
-            retained[1] if works[1] else 1.0,
-            power if self.link.nats > 0.0 else 0.0,
-            clock_device if works[0] else 0.0,
-            clock_server if works[1] else 0.0,
-        )
-
-    def spend(self, decision: Decision) -> tuple[float, ...]:
-        """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision (eqs. 2-9)."""
+    def spend(self, decision: Decision) -> tuple[float, float]:
+        """Delay in s and energy in J of a decision, by the formulas of the environment; ratios may be 0 here."""
+        controls = (getattr(decision, name) for name in CONTROLS)
         tables = self.problem.tables
-        parts: tuple[float, ...] = evaluate(
-            tables.hardware,
-            tables.cuts,
-            self.cut,
-            self.problem.gain,
-            decision.retained_device,
-            decision.retained_server,
-            decision.power,
-            decision.frequency_device,
-            decision.frequency_server,
-        )
-        return parts
+        parts = evaluate(tables.hardware, tables.cuts, self.cut, self.problem.gain, *controls)
+        return sum(parts[:3]), sum(parts[3:])
 
 
 def fix_cut(problem: Problem, cut: int) -> FixedCut:
     """P1 at one cut.
 
-    The energy budget is cut down to what the full model takes at full speed, which loses nothing. The delay budget
+    The energy budget is cut down to what the largest model takes at full speed, which loses nothing. The delay budget
     is cut down to `SLOWEST` times the delay of that, which keeps an unlimited budget within the solvers' numbers.
 
     Raises
@@ -219,29 +208,54 @@ def fix_cut(problem: Problem, cut: int) -> FixedCut:
     """
     s = check_cut(cut, problem.workload)
     row = problem.tables.cuts[s]
-    sides = tuple(
-        Side(
-            cycles=float(row[f"flops_{name}"]) / getattr(problem, f"flops_per_cycle_{name}"),
-            parameters=float(row[f"prunable_{name}"]),
-            joules=getattr(problem, f"pue_{name}") * getattr(problem, f"kappa_{name}"),
-            frequency_min=getattr(problem, f"frequency_{name}_min"),
-            frequency_max=getattr(problem, f"frequency_{name}_max"),
-            retained_min=getattr(problem, f"retained_{name}_min"),
-        )
-        for name in ("device", "server")
+    device, server, link = _side(problem, row, "device"), _side(problem, row, "server"), _link(problem, row)
+    delay_fixed = float(row["round_trip"])
+    energy_fixed = problem.waiting_power_device * delay_fixed
+    if link.nats > 0.0 and not link.free:
+        sending = link.delay(link.power_min)
+        delay_fixed += sending
+        energy_fixed += link.amplifier(link.power_min) + link.watts * sending
+    fixed = FixedCut(
+        *(problem, s, (device, server), link),
+        *(problem.delay_budget, problem.energy_budget, delay_fixed, energy_fixed),
     )
-    link = Link(
-        nats=float(row["upload_bits"]) * math.log(2.0) / problem.bandwidth,
-        snr_per_watt=problem.gain / (problem.noise_density * problem.bandwidth),
-        power_min=problem.power_min,
-        power_max=problem.power_max,
-    )
-    fixed = FixedCut(problem, s, (sides[0], sides[1]), link, problem.delay_budget, problem.energy_budget)
-    parts = fixed.spend(fixed.fastest((1.0, 1.0)))
+    delay, energy = fixed.spend(fixed.fastest((device.retained_max, server.retained_max)))
     return replace(
         fixed,
-        delay_budget=min(problem.delay_budget, SLOWEST * sum(parts[:3])),
-        energy_budget=min(problem.energy_budget, sum(parts[3:])),
+        delay_budget=min(problem.delay_budget, delay_fixed + SLOWEST * (delay - delay_fixed)),
+        energy_budget=min(problem.energy_budget, energy),
+    )
+
+
+def _side(problem: Problem, row: Any, name: str) -> Side:
+    low, fed = getattr(problem, f"frequency_{name}_min"), float(row[f"frequency_{name}_fed"])
+    pue, least = getattr(problem, f"pue_{name}"), getattr(problem, f"retained_{name}_min")
+    return Side(
+        cycles=float(row[f"flops_{name}"]) / getattr(problem, f"flops_per_cycle_{name}"),
+        prunable=float(row[f"prunable_{name}"]),
+        joules=pue * getattr(problem, f"kappa_{name}"),
+        watts=pue * getattr(problem, f"static_power_{name}")
+        + (problem.waiting_power_device if name == "server" else 0.0),
+        gain=problem.sparsity_gain,
+        frequency_min=low,
+        frequency_max=max(min(getattr(problem, f"frequency_{name}_max"), fed), low),
+        fed=fed,
+        retained_min=least,
+        retained_max=max(float(row[f"retained_{name}_max"]), least),
+    )
+
+
+def _link(problem: Problem, row: Any) -> Link:
+    snr_per_watt = problem.gain / (problem.snr_gap * problem.noise_density * problem.bandwidth)
+    most = min(problem.rate_max / problem.bandwidth * math.log(2.0), 700.0)
+    return Link(
+        nats=float(row["upload_bits"]) * math.log(2.0) / problem.bandwidth,
+        snr_per_watt=snr_per_watt,
+        efficiency=problem.amplifier_efficiency,
+        watts=problem.circuit_power + problem.waiting_power_device,
+        shortest=float(row["upload_bits"]) / problem.rate_max,
+        power_min=problem.power_min,
+        power_max=max(min(problem.power_max, math.expm1(most) / snr_per_watt), problem.power_min),
     )
 
 
@@ -252,38 +266,37 @@ def least_load(fixed: FixedCut) -> Decision:
     delay falls and energy rises, and the larger relative load is least where both are equal. P1 is feasible at this cut
     if and only if this decision is. If a budget is not positive, it is the fastest decision.
     """
-    ratios = (fixed.sides[0].retained_min, fixed.sides[1].retained_min)
     if fixed.delay_budget <= 0.0 or fixed.energy_budget <= 0.0:
-        return fixed.fastest(ratios)
+        return fixed.fastest([side.retained_min for side in fixed.sides])
 
     def imbalance(log_price: float) -> float:
-        parts = fixed.spend(fixed.decide(ratios, math.exp(log_price)))
-        return math.log(sum(parts[:3]) / fixed.delay_budget) - math.log(sum(parts[3:]) / fixed.energy_budget)
+        delay, energy = fixed.spend(fixed.at_price(math.exp(log_price)))
+        return math.log(delay / fixed.delay_budget) - math.log(energy / fixed.energy_budget)
 
     if imbalance(END) >= 0.0:
-        return fixed.decide(ratios, math.exp(END))
+        return fixed.at_price(math.exp(END))
     if imbalance(-END) <= 0.0:
-        return fixed.decide(ratios, math.exp(-END))
+        return fixed.at_price(math.exp(-END))
     root: float = brentq(imbalance, -END, END, xtol=1e-12, rtol=1e-14)
-    return fixed.decide(ratios, math.exp(root))
+    return fixed.at_price(math.exp(root))
 
 
 def repair(fixed: FixedCut, decision: Decision, *, stretch: bool = True) -> Solution:
     """The decision with its ratios scaled so that the tighter budget is met exactly, within the ratios' bounds.
 
-    At given clocks and power, delay and energy are linear in the ratios, so one factor corrects a solver's slack or
+    At given clocks and power, delay and energy are affine in the ratios, so one factor corrects a solver's slack or
     excess; without `stretch` only the excess. A ratio that reaches its lower bound stays there, and the other one is
     scaled alone.
     """
     ratios = [decision.retained_device, decision.retained_server]
     movable = [index for index, side in enumerate(fixed.sides) if side.freedom.retained]
     while movable:
-        parts = fixed.spend(replace(decision, retained_device=ratios[0], retained_server=ratios[1]))
-        factor = _scale_to_budgets(fixed, parts, movable)
+        factor = _scale_to_budgets(fixed, decision, ratios, movable)
         if not stretch:
             factor = min(factor, 1.0)
         for index in movable:
-            ratios[index] = min(max(factor * ratios[index], fixed.sides[index].retained_min), 1.0)
+            side = fixed.sides[index]
+            ratios[index] = min(max(factor * ratios[index], side.retained_min), side.retained_max)
         stuck = [index for index in movable if ratios[index] == fixed.sides[index].retained_min]
         if factor >= 1.0 or not stuck:
             break
@@ -291,14 +304,16 @@ def repair(fixed: FixedCut, decision: Decision, *, stretch: bool = True) -> Solu
     return fixed.problem.evaluate(replace(decision, retained_device=ratios[0], retained_server=ratios[1]))
 
 
-def _scale_to_budgets(fixed: FixedCut, parts: tuple[float, ...], movable: Iterable[int]) -> float:
+def _scale_to_budgets(fixed: FixedCut, decision: Decision, ratios: Sequence[float], movable: Sequence[int]) -> float:
     """Factor on the movable sides' ratios at which the tighter budget is met exactly."""
-    factor = math.inf
-    for budget, shares in ((fixed.delay_budget, parts[:3]), (fixed.energy_budget, parts[3:])):
-        moved = sum(shares[2 * index] for index in movable)
-        if moved > 0.0:
-            factor = min(factor, max((budget - (sum(shares) - moved)) / moved, 0.0))
-    return factor
+    without = [0.0 if index in movable else ratio for index, ratio in enumerate(ratios)]
+    now, rest = (
+        fixed.spend(replace(decision, retained_device=device, retained_server=server))
+        for device, server in (ratios, without)
+    )
+    budgets = (fixed.delay_budget, fixed.energy_budget)
+    factors = [max((b - r) / (n - r), 0.0) for b, n, r in zip(budgets, now, rest, strict=True) if n > r]
+    return min(factors, default=math.inf)
 
 
 def closest(fixed: FixedCut, reason: str) -> Solution:
@@ -308,10 +323,15 @@ def closest(fixed: FixedCut, reason: str) -> Solution:
 
 
 def load(problem: Problem, solution: Solution) -> float:
-    """Largest used share of the two budgets; infinite if a budget is not positive."""
-    if problem.delay_budget <= 0.0 or problem.energy_budget <= 0.0:
-        return math.inf
-    return max(solution.delay / problem.delay_budget, solution.energy / problem.energy_budget)
+    """Largest used share of budgets and memories; infinite if a budget is not positive or a memory holds nothing."""
+    row = problem.tables.cuts[solution.cut]
+    used = [
+        (solution.delay, problem.delay_budget),
+        (solution.energy, problem.energy_budget),
+        (solution.retained_device, row["retained_device_max"]),
+        (solution.retained_server, row["retained_server_max"]),
+    ]
+    return max(float(spent / limit) if limit > 0.0 else math.inf for spent, limit in used)
 
 
 def best(problem: Problem, solutions: Iterable[Solution]) -> Solution:

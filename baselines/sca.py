@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.conic import number, solve_compiled, within_budget
-from baselines.fixed_cut import FixedCut, Structure, best, closest, fix_cut, least_load, repair
+from baselines.fixed_cut import FixedCut, Side, Structure, best, closest, fix_cut, least_load, repair
 from baselines.objective import Objective, own_scale_quality
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.laim.problem import Decision, Problem, Solution
+from coinfer_gym.laim.problem import CONTROLS, Decision, Problem, Solution
 
 _atoms: Any = cp.atoms  # functions that carry no types
 
@@ -35,9 +35,8 @@ STEP = 30.0
 """Clocks and power grow and shrink by no more than this factor from one iterate to the next."""
 
 _TOLERANCE = 1e-9
-_CONTROLS = ("retained_device", "retained_server", "power", "frequency_device", "frequency_server")
-_SIDE = 6
-_LINK = 7
+_SIDE = 10
+_LINK = 8
 
 
 def solve_sca(
@@ -100,6 +99,8 @@ def solve_sca(
     else:
         fixed = fix_cut(problem, start.cut if cut is None else cut)
         _check_start(fixed, start)
+        clocks = (start.frequency_device, start.frequency_server)
+        start = fixed.decide((start.retained_device, start.retained_server), start.power, clocks)
     generator = np.random.default_rng([0, fixed.cut])
     begins = [start, *(_random_start(fixed, generator) for _ in range(starts - 1))]
     ends = [_iterate(fixed, method, problem.evaluate(begin), threshold, max_iterations) for begin in begins]
@@ -111,22 +112,23 @@ def _random_start(fixed: FixedCut, generator: np.random.Generator) -> Decision:
     safe, share = least_load(fixed), 1.0
     low, high = _corners(fixed)
     drawn = low * (high / low) ** generator.random(low.size)
-    anchor = np.array([getattr(safe, name) for name in _CONTROLS])
+    anchor = np.array([getattr(safe, name) for name in CONTROLS])
     used = anchor > 0.0
     while True:
         moved = anchor.copy()
         moved[used] *= (drawn[used] / anchor[used]) ** share
-        start = Decision(fixed.cut, *(float(value) for value in moved))
+        device, server, power, *clocks = (float(value) for value in moved)
+        start = fixed.decide((device, server), power, clocks)
         if fixed.problem.evaluate(start).feasible:
             return start
         share = 0.5 * share if share > _TOLERANCE else 0.0
 
 
 def _corners(fixed: FixedCut) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bounds of `_CONTROLS`; the open ends at 0 are taken at `_TOLERANCE` of the upper bound."""
+    """Bounds of `CONTROLS`; the open ends at 0 are taken at `_TOLERANCE` of the upper bound."""
     device, server = fixed.sides
     low = [device.retained_min, server.retained_min, fixed.link.power_min, device.frequency_min, server.frequency_min]
-    high = [1.0, 1.0, fixed.link.power_max, device.frequency_max, server.frequency_max]
+    high = [device.retained_max, server.retained_max, fixed.link.power_max, device.frequency_max, server.frequency_max]
     return np.maximum(low, _TOLERANCE * np.array(high)), np.array(high)
 
 
@@ -135,14 +137,11 @@ def _check_start(fixed: FixedCut, start: Decision) -> None:
         raise InvalidInputError("start", start.cut, f"The cut to solve is {fixed.cut}.")
     if not fixed.problem.evaluate(start).feasible:
         raise InvalidInputError("start", start, "It must meet both budgets.")
-    bounds = [("power", fixed.link.power_min, fixed.link.power_max, fixed.link.nats > 0.0)]
-    for name, side in zip(("device", "server"), fixed.sides, strict=True):
-        works = side.cycles > 0.0
-        bounds.append((f"frequency_{name}", side.frequency_min, side.frequency_max, works))
-        bounds.append((f"retained_{name}", side.retained_min, 1.0, works))
-    for name, low, high, used in bounds:
+    device, server = (side.cycles > 0.0 for side in fixed.sides)
+    used = (device, server, fixed.link.nats > 0.0, device, server)
+    for name, low, high, matters in zip(CONTROLS, *fixed.problem.bounds(), used, strict=True):
         value = getattr(start, name)
-        if used and not (low <= value <= high and value > 0.0):
+        if matters and not (low <= value <= high and value > 0.0):
             raise InvalidInputError(f"start: {name}", value, f"Give a positive number from {low} to {high}.")
 
 
@@ -200,7 +199,7 @@ class Surrogate:
         self.structure = structure
         self.method = method
         self.lock = threading.Lock()
-        self._ratios: list[cp.Expression] = [cp.Constant(1.0), cp.Constant(1.0)]
+        self._ratios = (cp.Variable(nonneg=True), cp.Variable(nonneg=True))
         self._clocks: list[cp.Expression] = [cp.Constant(1.0), cp.Constant(1.0)]
         self._power: cp.Expression = cp.Constant(1.0)
         self._delays: list[cp.Expression] = []
@@ -209,12 +208,10 @@ class Surrogate:
         self._side_constants = [cp.Parameter(_SIDE, nonneg=True) for _ in range(2)]
         self._link_constants = cp.Parameter(_LINK, nonneg=True)
         for index in (0, 1):
-            if structure.works[index]:
-                self._build_side(index)
-        if structure.uploads:
+            self._build_side(index)
+        if structure.power:
             self._build_link()
-        ratios = (self._ratios[0], self._ratios[1])
-        self._objective = Objective(structure.objective, structure.blocks, structure.holds, ratios)
+        self._objective = Objective(structure.objective, structure.blocks, structure.holds, self._ratios)
         self.problem = cp.Problem(
             cp.Maximize(self._objective.expression),
             [
@@ -226,30 +223,31 @@ class Surrogate:
         )
 
     def _build_side(self, index: int) -> None:
-        delay, energy, ratio_now, floor, slow, fast = (self._side_constants[index][k] for k in range(_SIDE))
-        free = self.structure.free[index]
-        relative: cp.Expression = cp.Constant(1.0)
+        delay, heat, drawn, share_now, rest, gain, floor, ceiling, slow, fast = (
+            self._side_constants[index][k] for k in range(_SIDE)
+        )
+        free, ratio = self.structure.free[index], self._ratios[index]
+        share: cp.Expression = cp.Constant(1.0)  # executed share and clock, both relative to the iterate's
         clock: cp.Expression = cp.Constant(1.0)
         if free.retained:
-            relative, ratio = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
-            self._constraints += [ratio == ratio_now * relative, floor <= ratio, ratio <= 1.0]
-            self._ratios[index] = ratio
+            share = cp.Variable(nonneg=True)
+            self._constraints += [rest + gain * ratio == share_now * share, floor <= ratio, ratio <= ceiling]
+        else:
+            self._constraints.append(ratio == ceiling)
+        if not self.structure.works[index]:
+            return
         if free.clock:
             clock = cp.Variable(nonneg=True)
             self._constraints += [slow <= clock, clock <= fast]
             self._clocks[index] = clock
         bound = bound_as_paper if self.method == "lyu" else bound_as_products
-        time, work, constraints = bound(relative, clock)
+        time, work, constraints = bound(share, clock)
         self._constraints += constraints
         self._delays.append(delay * time)
-        self._energies.append(energy * work)
+        self._energies.append(heat * work + drawn * time)
 
     def _build_link(self) -> None:
-        delay, energy, slope, low, high, nats, grown = (self._link_constants[k] for k in range(_LINK))
-        if not self.structure.power:
-            self._delays.append(delay)
-            self._energies.append(energy)
-            return
+        delay, energy, slope, drawn, low, high, nats, grown = (self._link_constants[k] for k in range(_LINK))
         power, rate = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
         self._constraints += [
             low <= power,
@@ -258,7 +256,7 @@ class Surrogate:
         ]
         self._power = power
         self._delays.append(delay * _atoms.inv_pos(rate))
-        self._energies.append(energy - slope + slope * power)
+        self._energies.append(energy - slope + slope * power + drawn * _atoms.inv_pos(rate))
 
     def solve(self, fixed: FixedCut, iterate: Solution) -> Decision | None:
         """Decision that solves the surrogate problem at an iterate; None where the solver finds none.
@@ -268,38 +266,18 @@ class Surrogate:
         cvxpy.error.SolverError
             If the solver breaks down.
         """
-        parts = fixed.spend(iterate)
-        delays = [part / fixed.delay_budget for part in parts[:3]]
-        energies = [part / fixed.energy_budget for part in parts[3:]]
         ratios = (iterate.retained_device, iterate.retained_server)
         clocks = (iterate.frequency_device, iterate.frequency_server)
-        for index, side in enumerate(fixed.sides):
-            if side.cycles > 0.0:
-                slow, fast = _limit_step(side.frequency_min / clocks[index], side.frequency_max / clocks[index])
-                shares = (delays[2 * index], energies[2 * index])
-                self._side_constants[index].value = np.array([*shares, ratios[index], side.retained_min, slow, fast])
-        if self.structure.uploads:
-            self._link_constants.value = _expand_link(fixed, iterate.power, delays[1], energies[1])
+        for parameter, side, ratio, clock in zip(self._side_constants, fixed.sides, ratios, clocks, strict=True):
+            parameter.value = _expand_side(fixed, side, ratio, clock)
+        if self.structure.power:
+            self._link_constants.value = _expand_link(fixed, iterate.power)
         self._objective.set(fixed.problem, fixed.cut)
         solve_compiled(self.problem, _TOLERANCE)
         if self.problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
             return None
-        return self._decision(fixed, iterate)
-
-    def _decision(self, fixed: FixedCut, iterate: Solution) -> Decision:
-        """Decision of the last solve, clipped into its bounds; what cannot be chosen stays as it is."""
-        ratios = [iterate.retained_device, iterate.retained_server]
-        clocks = [iterate.frequency_device, iterate.frequency_server]
-        power = iterate.power
-        for index, (side, free) in enumerate(zip(fixed.sides, self.structure.free, strict=True)):
-            if free.retained:
-                ratios[index] = min(max(number(self._ratios[index]), side.retained_min), 1.0)
-            if free.clock:
-                clock = clocks[index] * number(self._clocks[index])
-                clocks[index] = min(max(clock, side.frequency_min), side.frequency_max)
-        if self.structure.power:
-            power = min(max(power * number(self._power), fixed.link.power_min), fixed.link.power_max)
-        return Decision(fixed.cut, ratios[0], ratios[1], power, clocks[0], clocks[1])
+        scaled = [clock * number(relative) for clock, relative in zip(clocks, self._clocks, strict=True)]
+        return fixed.decide([number(ratio) for ratio in self._ratios], iterate.power * number(self._power), scaled)
 
 
 Bounds = tuple[cp.Expression, cp.Expression, list[cp.Constraint]]
@@ -321,17 +299,28 @@ def bound_as_products(ratio: cp.Expression, clock: cp.Expression) -> Bounds:
     return time, work, [u >= pace, v >= draw]
 
 
-def _expand_link(fixed: FixedCut, power: float, delay: float, energy: float) -> NDArray[np.float64]:
-    """Constants of the upload around a power: shares of delay and energy, slope of the energy, bounds, rate.
+def _expand_side(fixed: FixedCut, side: Side, ratio: float, clock: float) -> NDArray[np.float64]:
+    """Constants of a side around a ratio and a clock: shares of the budgets, executed share, bounds."""
+    share, bounds = side.share(ratio), [1.0 - side.gain, side.gain, side.retained_min, side.retained_max]
+    if side.cycles == 0.0:
+        return np.array([0.0, 0.0, 0.0, share, *bounds, 1.0, 1.0])
+    delay, heat = side.delay(ratio, clock), side.heat(ratio, clock)
+    spent = [delay / fixed.delay_room, heat / fixed.energy_room, side.watts * delay / fixed.energy_room]
+    return np.array([*spent, share, *bounds, *_limit_step(side.frequency_min / clock, side.frequency_max / clock)])
+
+
+def _expand_link(fixed: FixedCut, power: float) -> NDArray[np.float64]:
+    """Constants of the upload around a power: shares of the budgets, slope of the amplifier's energy, bounds, rate.
 
     The rate relative to the iterate's is ``1 + ln(1 - c + c q) / ln(1 + snr)`` at `q` times the power, with
-    ``c = snr / (1 + snr)``; the energy's relative slope is ``1 - c / ln(1 + snr)``.
+    ``c = snr / (1 + snr)``; the amplifier's relative slope is ``1 - c / ln(1 + snr)``.
     """
-    snr = fixed.link.snr_per_watt * power
+    link, snr = fixed.link, fixed.link.snr_per_watt * power
     nats, grown = math.log1p(snr), snr / (1.0 + snr)
-    slope = energy * max(1.0 - grown / nats, 0.0)
-    low, high = _limit_step(fixed.link.power_min / power, fixed.link.power_max / power)
-    return np.array([delay, energy, slope, low, high, nats, grown])
+    delay, energy = link.delay(power), link.amplifier(power) / fixed.energy_room
+    slope, drawn = energy * max(1.0 - grown / nats, 0.0), link.watts * delay / fixed.energy_room
+    low, high = _limit_step(link.power_min / power, link.power_max / power)
+    return np.array([delay / fixed.delay_room, energy, slope, drawn, low, high, nats, grown])
 
 
 def _limit_step(low: float, high: float) -> tuple[float, float]:

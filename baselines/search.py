@@ -4,9 +4,9 @@ The variables are the cut, a whole number, and the five controls mapped to [0, 1
 budgets and most qualities are linear in them or nearly so; power and clocks by their logarithm, since delays and
 energies are powers of them. An open lower end is taken at `OPEN_END` of the upper bound.
 
-All optimizers except the one by rejection minimise the same merit. That of a decision within the budgets is its
-objective, ``-quality``; that of any other is its relative excess over a budget. So what meets the budgets is always
-better, and no weight must be chosen. The comparison counts decisions within the budgets only.
+All optimizers except the one by rejection minimise the same merit. That of a decision within budgets and memories is
+its objective, ``-quality``; that of any other is its relative excess over one of them. So what is feasible is always
+better, and no weight must be chosen. The comparison counts feasible decisions only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from baselines.quantum import MESSAGES, Box, minimize_quantum
 from baselines.rules import MyopicExact
 from coinfer_gym import Decision, Problem, Solution
 from coinfer_gym._compile import kernel
-from coinfer_gym.laim.problem import Tables, check_cut, evaluate, model_quality
+from coinfer_gym.laim.problem import CONTROLS, Tables, check_cut, evaluate, model_quality
 
 __all__ = ["OPTIMIZERS", "P1Search", "MyopicQuantum", "SearchProblem", "solve_quantum"]
 
@@ -38,7 +38,6 @@ OPEN_END = 1e-3
 would save is a millionth of the energy at full clock, and an upload at less power saves energy no more once the
 power is below that of the noise."""
 
-_CONTROLS = ("retained_device", "retained_server", "power", "frequency_device", "frequency_server")
 _FIRST_LOGARITHMIC = 2
 _UNLIMITED = 10**9
 _BATCH = 500
@@ -69,14 +68,14 @@ class SearchProblem:
 
 
 class P1Search(SearchProblem):
-    """P1 at one cut or over all: the objective is ``-quality``, the excess the larger relative excess of a budget."""
+    """P1 at one cut or over all: the objective is ``-quality``, the excess the largest one of a budget or a memory."""
 
     def __init__(self, problem: Problem, cut: int | None = None) -> None:
         cuts = (0, problem.workload.cuts - 1) if cut is None else (check_cut(cut, problem.workload),) * 2
         super().__init__(self._objective, Box([cuts, *[(0.0, 1.0)] * 5], [True, *[False] * 5]), self._excess)
         self.problem = problem
-        self._high = np.array([1.0, 1.0, *(getattr(problem, f"{name}_max") for name in _CONTROLS[2:])])
-        low = np.array([getattr(problem, f"{name}_min") for name in _CONTROLS])
+        self._high = np.array([1.0, 1.0, *(getattr(problem, f"{name}_max") for name in CONTROLS[2:])])
+        low = np.array([getattr(problem, f"{name}_min") for name in CONTROLS])
         low[_FIRST_LOGARITHMIC:] = np.maximum(low, OPEN_END * self._high)[_FIRST_LOGARITHMIC:]
         self._low = low
         self._tables = problem.tables
@@ -95,11 +94,11 @@ class P1Search(SearchProblem):
     def decision(self, point: Floats) -> Decision:
         """Decision of a point, shape (6,); ratio 1, clock 0 and power 0 if a side or the link has no work."""
         row = self._tables[2][int(point[0])]
-        values = {name: float(_control(self._low, self._high, point[j + 1], j)) for j, name in enumerate(_CONTROLS)}
+        values = {name: float(_control(self._low, self._high, point[j + 1], j)) for j, name in enumerate(CONTROLS)}
         for side in ("device", "server"):
             if row[f"flops_{side}"] == 0.0:
                 values[f"frequency_{side}"] = 0.0
-                if row[f"parameters_{side}"] == 0.0:
+                if row[f"prunable_{side}"] == 0.0:
                     values[f"retained_{side}"] = 1.0
         if row["upload_bits"] == 0.0:
             values["power"] = 0.0
@@ -396,25 +395,21 @@ def _excesses(
     points: Floats,
     excesses: Floats,
 ) -> None:
-    """Excess of each column over the budget that it exceeds more."""
+    """Excess of each column over the budget or the memory that it exceeds most."""
     hardware, _, cuts, _ = tables
     for i in range(points.shape[1]):
-        spent = evaluate(
-            hardware,
-            cuts,
-            int(points[0, i]),
-            gain,
-            _control(low, high, points[1, i], 0),
-            _control(low, high, points[2, i], 1),
-            _control(low, high, points[3, i], 2),
-            _control(low, high, points[4, i], 3),
-            _control(low, high, points[5, i], 4),
-        )
+        s = int(points[0, i])
+        device, server = _control(low, high, points[1, i], 0), _control(low, high, points[2, i], 1)
+        power = _control(low, high, points[3, i], 2)
+        clocks = _control(low, high, points[4, i], 3), _control(low, high, points[5, i], 4)
+        spent = evaluate(hardware, cuts, s, gain, device, server, power, clocks[0], clocks[1])
         late = _excess(spent[0] + spent[1] + spent[2], budgets[0])
-        excesses[i] = max(late, _excess(spent[3] + spent[4] + spent[5], budgets[1]))
+        hungry = _excess(spent[3] + spent[4] + spent[5], budgets[1])
+        crowded = max(_excess(device, cuts[s].retained_device_max), _excess(server, cuts[s].retained_server_max))
+        excesses[i] = max(late, hungry, crowded)
 
 
 @kernel
 def _excess(spent: float, budget: float) -> float:
-    """Relative excess over a budget, 0 within it; a waiting task's budget of time may be used up or negative."""
+    """Relative excess over a limit, 0 within it; a waiting task's budget of time may be used up or negative."""
     return (spent - budget) / max(abs(budget), _LEAST_BUDGET) if spent > budget else 0.0

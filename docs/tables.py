@@ -72,7 +72,14 @@ def fields(model: type[WorldScenario], without: type[WorldScenario] | None = Non
 def sca_methods() -> list[str]:
     """The published comparison of both methods of successive convex approximation."""
     rows = read_csv(PUBLISHED / "sca_methods.csv")
-    head = ("quality", "method", "iterations at a cut", "gap at a cut", "gap over all cuts", "ms for all cuts")
+    head = (
+        "quality",
+        "method",
+        "iterations at a cut",
+        "gap at a cut",
+        "gap over all cuts",
+        "ms of processor for all cuts",
+    )
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
         cells = [

@@ -364,6 +364,20 @@ def draw_optimum(rng: Rng, folder: Path) -> Try:
     return Try(f"{problem.workload.cuts} cuts, {problem.quality}", run)
 
 
+def draw_certificate(rng: Rng, folder: Path) -> Try:
+    """A problem and a cut, whose exact optimum must be that of the conic program."""
+    from studies.fuzz import certificate  # brings the convex solvers along
+
+    problem, cut = certificate.random_problem(rng)
+
+    def run() -> None:
+        wrong = certificate.difference(problem, cut)
+        if wrong:
+            raise SilentError(wrong)
+
+    return Try(f"cut {cut} of {problem.workload.cuts}, {problem.quality}", run)
+
+
 KINDS: dict[str, Callable[[Rng, Path], Try]] = {
     "scenario": draw_scenario,
     "network": draw_network,
@@ -373,5 +387,6 @@ KINDS: dict[str, Callable[[Rng, Path], Try]] = {
     "action": draw_action,
     "keyword": draw_keyword,
     "optimum": draw_optimum,
+    "certificate": draw_certificate,
 }
 """What draws a try, by kind."""

@@ -28,7 +28,7 @@ class Runs(NamedTuple):
 
     iterations: Floats  # shape (cuts of all problems,)
     gap: Floats  # shape (cuts of all problems,): to the exact optimum of the same cut
-    seconds: Floats  # shape (problems,): of all cuts of a problem together
+    seconds: Floats  # shape (problems,): processor time of all cuts of a problem together: of the processor
     gap_of_best: Floats  # shape (problems,): of the best cut to the exact optimum over all cuts
 
 
@@ -40,9 +40,9 @@ def run(method: str, problems: Sequence[Problem]) -> Runs:
         cuts = range(problem.workload.cuts)
         for cut in cuts:
             solve(problem, cut, max_iterations=1)
-        start = time.perf_counter()
+        start = time.process_time()
         solutions = [solve(problem, cut) for cut in cuts]
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
         gap_of_best.append(_gap(problem, solve_exact(problem), best(problem, solutions)))
         for cut, solution in zip(cuts, solutions, strict=True):
             if solution.feasible:

@@ -14,32 +14,32 @@ from coinfer_gym import load_scenario, shipped_scenarios
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
 from coinfer_gym.laim.optimum import solve_exact
-from coinfer_gym.laim.problem import Decision
-from tests.baselines.random_problems import random_problem, small_problem
-
-CONTROLS = ("retained_device", "retained_server", "power", "frequency_device", "frequency_server")
+from coinfer_gym.laim.problem import CONTROLS, Decision
+from studies.fuzz.certificate import random_problem
+from tests.baselines.small_problem import PHYSICS, small_problem
 
 
 def largest_server_ratio(problem, cut, retained_device, controls):
-    """Largest `rho_s` over all combinations of clocks and powers on a grid, and the combination, eqs. 2-11."""
-    clock_device, clock_server, power = np.meshgrid(*controls, indexing="ij")
-    flops_device, flops_server = problem.workload.flops_device[cut], problem.workload.flops_server[cut]
-    cycles_device = retained_device * flops_device / problem.flops_per_cycle_device
-    cycles_server = flops_server / problem.flops_per_cycle_server
-    noise = problem.noise_density * problem.bandwidth
-    upload = problem.workload.upload_bits[cut] / (problem.bandwidth * np.log2(1 + power * problem.gain / noise))
-    delay = cycles_device / clock_device + upload
-    energy = problem.pue_device * problem.kappa_device * clock_device**2 * cycles_device + power * upload
-    by_delay = (problem.delay_budget - delay) / (cycles_server / clock_server)
-    heat = problem.pue_server * problem.kappa_server * clock_server**2 * cycles_server
-    ratio = np.minimum(np.minimum(by_delay, (problem.energy_budget - energy) / heat), 1.0)
-    place = np.unravel_index(np.argmax(ratio), ratio.shape)
-    return ratio[place], tuple(grid[k] for grid, k in zip(controls, place, strict=True))
+    """Largest `rho_s` over all combinations of clocks and powers on a grid, and the combination.
+
+    What is left of a budget is affine in the ratio, so that two looks at the ratio suffice.
+    """
+    clock_device, clock_server, power = (part.ravel() for part in np.meshgrid(*controls, indexing="ij"))
+    left = []
+    for ratio in (problem.retained_server_min, 1.0):
+        rows = [np.full_like(power, retained_device), np.full_like(power, ratio), power, clock_device, clock_server]
+        left.append(problem.evaluate(np.stack(rows, axis=-1), cut).margins)
+    low, high = left
+    share = np.where(high >= 0.0, 1.0, np.where(low < 0.0, -np.inf, low / np.maximum(low - high, 1e-300))).min(axis=-1)
+    place = np.argmax(share)
+    ratio = problem.retained_server_min + share[place] * (1.0 - problem.retained_server_min)
+    return ratio, (clock_device[place], clock_server[place], power[place])
 
 
-def brute_force(problem, cut, points=16, rounds=30):
+def brute_force(problem, cut, points=10, rounds=15):
     """Best quality on a grid over all five controls that closes in on its best point round by round."""
-    highs = (1.0, problem.frequency_device_max, problem.frequency_server_max, problem.power_max)
+    most = float(problem.tables.cuts[cut]["retained_device_max"])
+    highs = (most, problem.frequency_device_max, problem.frequency_server_max, problem.power_max)
     lows = (problem.retained_device_min, *(high / 100 for high in highs[1:]))
     grids = [np.geomspace(low, high, points) for low, high in zip(lows, highs, strict=True)]
     best, center = -math.inf, None
@@ -48,12 +48,11 @@ def brute_force(problem, cut, points=16, rounds=30):
             retained_server, controls = largest_server_ratio(problem, cut, retained_device, grids[1:])
             if retained_server < problem.retained_server_min:
                 continue
-            decision = Decision(cut, retained_device, retained_server, controls[2], controls[0], controls[1])
-            quality = problem.evaluate(decision).quality
-            if quality > best:
-                best, center = quality, (retained_device, *controls)
+            found = problem.evaluate(Decision(cut, retained_device, retained_server, controls[2], *controls[:2]))
+            if found.feasible and found.quality > best:
+                best, center = found.quality, (retained_device, *controls)
         assert center is not None
-        steps = [(grid[1] / grid[0]) ** 5 for grid in grids]
+        steps = [(grid[1] / grid[0]) ** 3 for grid in grids]
         grids = [
             np.geomspace(max(middle / step, low), min(middle * step, high), points)
             for middle, step, low, high in zip(center, steps, lows, highs, strict=True)
@@ -63,18 +62,18 @@ def brute_force(problem, cut, points=16, rounds=30):
 
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_no_grid_point_is_better(quality):
-    problem = small_problem(quality=quality)
+    problem = small_problem(quality=quality, **PHYSICS)
     solution, searched = solve_conic(problem, 2), brute_force(problem, 2)
     assert solution.feasible
     assert searched <= solution.quality + 1e-9
-    assert searched == pytest.approx(solution.quality, rel=5e-3)  # the grid stalls on the ridge where both budgets bind
+    assert searched == pytest.approx(solution.quality, rel=0.02)  # the grid stalls on the ridge where both budgets bind
 
 
-@pytest.mark.parametrize("snr_db", [(-80.0, -20.0), (-20.0, 80.0), (80.0, 120.0)])
+@pytest.mark.parametrize("snr_db", [(-80.0, -20.0), (80.0, 120.0)])  # the range between: tests/studies/test_fuzz.py
 def test_agrees_with_the_compiled_optimum(snr_db):
     verdicts = []
     for seed in range(15):
-        problem, cut = random_problem(seed, snr_db)
+        problem, cut = random_problem(np.random.default_rng(seed), snr_db)
         conic, exact = solve_conic(problem, cut), solve_exact(problem, cut)
         assert conic.feasible == exact.feasible, seed
         verdicts.append(conic.feasible)

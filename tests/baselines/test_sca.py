@@ -14,7 +14,8 @@ from baselines.sca import METHODS, NO_START, _expand_link, bound_as_paper, bound
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.distortion import QUALITIES
 from coinfer_gym.laim.problem import Decision
-from tests.baselines.random_problems import random_problem, small_problem
+from studies.fuzz.certificate import random_problem
+from tests.baselines.small_problem import PHYSICS, small_problem
 
 THRESHOLD = 1e-4
 
@@ -37,7 +38,7 @@ def assert_descends(problem, solution, threshold, max_iterations):
 def test_claim_l5_on_random_problems(method):
     verdicts, errors = [], []
     for seed in range(20):
-        problem, cut = random_problem(seed)
+        problem, cut = random_problem(np.random.default_rng(seed))
         solution, optimum = solve_sca(problem, cut, method=method, threshold=THRESHOLD), solve_conic(problem, cut)
         assert solution.feasible == optimum.feasible, seed
         verdicts.append(solution.feasible)
@@ -51,9 +52,10 @@ def test_claim_l5_on_random_problems(method):
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
-@pytest.mark.parametrize(("cut", "method"), [(0, "products"), (2, "lyu")])
-def test_limit_is_the_optimum(quality, cut, method):
-    problem = small_problem(quality=quality, delay_budget=0.1)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("cut", "changes"), [(0, {"delay_budget": 0.1}), (2, PHYSICS)])
+def test_limit_is_the_optimum(quality, cut, changes, method):
+    problem = small_problem(quality=quality, **changes)
     solution = solve_sca(problem, cut, method=method, threshold=1e-10, max_iterations=300)
     assert solution.feasible
     assert solution.quality == pytest.approx(solve_conic(problem, cut).quality, abs=1e-6)
@@ -82,6 +84,18 @@ def test_every_start_leads_to_one_value():
         solution = solve_sca(problem, start=start, threshold=1e-10, max_iterations=300)
         assert solution.history[0] == problem.evaluate(start)
         assert solution.quality == pytest.approx(optimum, abs=1e-6)
+
+
+def test_start_may_be_faster_than_memory_and_link():
+    """What has no effect is taken away: the clock that waits for the memory, the power beyond the highest rate."""
+    problem = small_problem(**PHYSICS)
+    slow = least_load(fix_cut(problem, 2))
+    start = replace(slow, power=problem.power_max, frequency_device=problem.frequency_device_max)
+    first = solve_sca(problem, start=start, threshold=1e-10, max_iterations=300).history[0]
+    assert first.delay == pytest.approx(problem.evaluate(start).delay, rel=1e-12)
+    assert first.energy < problem.evaluate(start).energy
+    assert first.power < start.power
+    assert first.frequency_device < start.frequency_device
 
 
 def test_iterations_are_limited():
@@ -120,15 +134,13 @@ def test_side_surrogates_lie_above_and_touch(ends, bound):
 def test_link_surrogates_lie_above_and_touch(gain):
     problem, rng = small_problem(gain=gain), np.random.default_rng(1)
     fixed = fix_cut(problem, 2)
-    now = Decision(2, 0.5, 0.5, 0.1, 1e9, 1e9)
-    parts = fixed.spend(now)
-    delay, energy, slope, _, _, nats, grown = _expand_link(fixed, now.power, parts[1], parts[4])
+    delay, energy, slope, _, _, _, nats, grown = _expand_link(fixed, 0.1)
     for power in [1.0, *rng.uniform(0.1, 3.0, 20)]:
-        exact = fixed.spend(replace(now, power=power * now.power))
         rate = 1 + np.log(1 - grown + grown * power) / nats
-        assert delay / rate == pytest.approx(exact[1], rel=1e-9)
-        assert energy + slope * (power - 1) >= exact[4] * (1 - 1e-12)
-    assert energy == pytest.approx(parts[4], rel=1e-12)
+        assert delay / rate * fixed.delay_room == pytest.approx(fixed.link.delay(0.1 * power), rel=1e-9)
+        excess = (energy + slope * (power - 1)) * fixed.energy_room / fixed.link.amplifier(0.1 * power) - 1.0
+        assert excess >= -1e-12
+        assert power != 1.0 or excess == pytest.approx(0.0, abs=1e-12)
 
 
 def test_start_is_feasible_where_anything_is():

@@ -1,11 +1,13 @@
 """Random inputs: a sample of what ``python -m studies.fuzz`` tries, and that it sees each kind of fault."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from coinfer_gym import InvalidInputError, solve_exact
 from studies.fuzz import __main__ as command
-from studies.fuzz import attempt, inputs, optimum
+from studies.fuzz import attempt, certificate, inputs, optimum
 
 MENDED = ("network", "trace", "configuration")
 
@@ -16,6 +18,17 @@ def outcomes(kind, folder, seeds):
 
 def test_optimum_over_all_cuts_is_the_best_of_each_and_no_design_beats_it(tmp_path):
     assert {outcome for outcome, _ in outcomes("optimum", tmp_path, range(300))} == {"accepted"}
+
+
+def test_exact_optimum_is_that_of_the_conic_program(tmp_path):
+    assert {outcome for outcome, _ in outcomes("certificate", tmp_path, range(100))} == {"accepted"}
+
+
+@pytest.mark.parametrize(("change", "said"), [({"quality": 0.1}, "quality: exact"), ({"feasible": False}, "exact ")])
+def test_difference_to_the_certificate_is_reported(monkeypatch, tmp_path, change, said):
+    monkeypatch.setattr(certificate, "solve_exact", lambda *case: replace(solve_exact(*case), **change))
+    found = outcomes("certificate", tmp_path, range(10))
+    assert any(outcome == "silent" and text.startswith(said) for outcome, text in found)
 
 
 def test_optimum_that_is_missed_is_reported(monkeypatch, tmp_path):
