@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import write_text
+from coinfer_gym.files import append_text, write_text
 
 __all__ = ["ROOT", "Journal", "digest", "digest_files", "digest_module", "digest_source"]
 
@@ -63,8 +63,7 @@ class Journal:
         """Append records, and have them on disk before the next ones are played."""
         lines = [json.dumps(record | {"digest": digest(record)}) for record in records]
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in lines)
+            append_text(self._path, "".join(f"{line}\n" for line in lines))
         for line in lines:
             self._take(line)
 

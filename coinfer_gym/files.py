@@ -242,6 +242,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise _unwritable(path, error) from error
 
 
+def append_text(path: Path, text: str) -> None:
+    """Append to a file; errors as in `write_bytes`, but what was written until then stays."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Keep other commands out of a folder; create it, and delete the drafts that a killed command left there.

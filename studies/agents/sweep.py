@@ -32,6 +32,7 @@ import importlib
 import json
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -134,6 +135,7 @@ def _is_evaluated(run: Run, key: str) -> bool:
 def _complete(run: Run, comparison: CompareConfig, parent: int) -> _Outcome:
     """Train or resume a run, and evaluate its best agent; errors are returned, not raised."""
     end_with(parent)
+    tqdm.set_lock(threading.RLock())  # its own lock is shared by processes: the system warns of it after a kill
     log = run.config.folder / "train.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
