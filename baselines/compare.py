@@ -111,7 +111,7 @@ def compare(
     RuntimeError
         If two policies met different worlds under one seed.
     """
-    jobs = check_count("jobs", jobs, 1)
+    jobs = check_count("jobs", jobs, 1, 10_000)
     config = config if isinstance(config, CompareConfig) else load_config(config, trust)
     own = dict(policies or {})
     labels = _check_labels(config, own)

@@ -59,7 +59,7 @@ class PredictiveControl(FarsightedPolicy):
     ) -> None:
         if forecast not in ("hold", "mean"):
             raise InvalidInputError("forecast", forecast, "Give 'hold' or 'mean'.")
-        self._horizon = check_count("horizon", horizon, 1)
+        self._horizon = check_count("horizon", horizon, 1, 1000)
         self._trust, self._haste = check_number("trust", trust, 0.0, 1.0), check_positive("haste", haste)
         self._forecast = forecast
         self._grid: QualityGrid | None = None

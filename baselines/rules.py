@@ -202,7 +202,7 @@ class MyopicSCA(MyopicExact):
         quality: str | None = None,
         starts: int = 1,
     ) -> None:
-        self._starts = check_count("starts", starts, 1)
+        self._starts = check_count("starts", starts, 1, 1000)
         super().__init__(env, scheme, cut, quality)
 
     def solve(self, problem: Problem) -> Decision:

@@ -166,7 +166,8 @@ class MyopicQuantum(MyopicExact):
         evaluations: int = 5000,
         seed: int = 0,
     ) -> None:
-        self._evaluations, self._seed = check_count("evaluations", evaluations, 1), check_count("seed", seed, 0)
+        self._evaluations = check_count("evaluations", evaluations, 1, _UNLIMITED)
+        self._seed = check_count("seed", seed, 0)
         super().__init__(env, scheme, cut)
 
     def solve(self, problem: Problem) -> Decision:
@@ -317,7 +318,7 @@ class _Ledger:
     """Merit of a search for an optimizer, and a record of the best so far; raises `_Spent` after `evaluations`."""
 
     def __init__(self, search: SearchProblem, evaluations: int) -> None:
-        self._search, self._limit, self._used = search, check_count("evaluations", evaluations, 1), 0
+        self._search, self._limit, self._used = search, check_count("evaluations", evaluations, 1, _UNLIMITED), 0
         self._x = np.full(len(search.box.low), math.nan)
         self._merit = math.inf
         self._value, self._excess = math.inf, math.inf

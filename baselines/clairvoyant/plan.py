@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.checks import check_count
 from baselines.clairvoyant.recursion import (
     NOTHING,
     STRIDE,
@@ -21,7 +22,7 @@ from baselines.clairvoyant.recursion import (
     value_at,
 )
 from baselines.clairvoyant.table import OptimumTable, build_table, upper_quality
-from coinfer_gym import InvalidInputError, Problem, Solution, solve_exact
+from coinfer_gym import Problem, Solution, solve_exact
 from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
 from coinfer_gym.envs.process import STATE, TINIEST, build_rules
 from coinfer_gym.envs.queue import charge, next_task
@@ -102,8 +103,8 @@ class Episode:
 
 def build_episode(scenario: Scenario, world: World, steps: int | None) -> Episode:
     """Lay the grid: its times meet the changes of the channel, or, where a task is always waiting, the delay budget."""
-    if steps is not None and steps < 4:
-        raise InvalidInputError("steps", steps, "Give 4 or more.")
+    if steps is not None:
+        steps = check_count("steps", steps, 4, 100_000)
     deadline = world.delay_budget * (1.0 + BUDGET_TOLERANCE)
     patience = scenario.patience * world.delay_budget * (1.0 + BUDGET_TOLERANCE)
     alone = scenario.arrivals == "one_at_a_time"

@@ -141,7 +141,7 @@ def cia(problem: LayerwiseProblem, seed: int = 0, steps: int = STEPS) -> Chosen:
     InvalidInputError
         If `seed` or `steps` is out of its range, stable-baselines3 is not installed, or no design is accurate enough.
     """
-    seed, steps = check_count("seed", seed, 0), check_count("steps", steps, 1)
+    seed, steps = check_count("seed", seed, 0), check_count("steps", steps, 1, 10**9)
     try:
         from stable_baselines3 import DDPG
         from stable_baselines3.common.noise import NormalActionNoise

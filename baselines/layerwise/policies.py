@@ -16,6 +16,7 @@ from baselines.checks import check_count
 from baselines.layerwise.framework import Framework, ParametersGenerator, run_algorithm_1, select_best
 from baselines.layerwise.rivals import RIVALS
 from baselines.policy import ProblemPolicy
+from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
@@ -220,7 +221,7 @@ class LayerwiseReoptimize(ProblemPolicy):
     def __init__(self, evaluations: int = 1000, seed: int = 0, env: gym.Env[Any, Any] | None = None) -> None:
         self._framework = Framework(
             optimizer=run_algorithm_1,
-            evaluations=check_count("evaluations", evaluations, 1),
+            evaluations=check_count("evaluations", evaluations, 1, 10**9),
             name="layerwise_reoptimize",
         )
         self._seed = check_count("seed", seed, 0)
@@ -289,9 +290,9 @@ class LayerwiseMenu(_Prepared):
         designs: Sequence[Sequence[float]] | None = None,
         env: gym.Env[Any, Any] | None = None,
     ) -> None:
-        self._count = check_count("rates", rates, 1)
+        self._count = check_count("rates", rates, 1, 1000)
         for name, value in (("margin", margin), ("slack", slack)):
-            if not 0.0 <= value < 1.0:
+            if not is_number(value) or not 0.0 <= value < 1.0:
                 raise InvalidInputError(name, value, "Give a share from 0 to below 1.")
         self._margin, self._slack = float(margin), float(slack)
         super().__init__(env, designs)

@@ -19,6 +19,8 @@ from coinfer_gym.laim.scenario import Scenario
 
 Floats = NDArray[np.float64]
 
+_FINEST = 1000  # levels of a quantity; tables grow with their product
+
 
 class StochasticDP(FarsightedPolicy):
     """The best service time by value iteration on gain, age, queue, belief and battery.
@@ -58,16 +60,11 @@ class StochasticDP(FarsightedPolicy):
         samples: int = 256,
         seed: int = 0,
     ) -> None:
-        self._fineness = Fineness(
-            gains=check_count("gains", gains, 1),
-            waits=check_count("waits", waits, 2),
-            queue=check_count("queue", queue, 1),
-            beliefs=check_count("beliefs", beliefs, 1),
-            times=check_count("times", times, 2),
-            levels=check_count("levels", levels, 2),
-            samples=check_count("samples", samples, 1),
-            seed=check_count("seed", seed, 0),
-        )
+        given = {"gains": gains, "waits": waits, "queue": queue, "beliefs": beliefs, "times": times, "levels": levels}
+        least = {"waits": 2, "times": 2, "levels": 2}
+        counts = {name: check_count(name, value, least.get(name, 1), _FINEST) for name, value in given.items()}
+        counts |= {"samples": check_count("samples", samples, 1, 10**6), "seed": check_count("seed", seed, 0)}
+        self._fineness = Fineness(**counts)
         self._model: Model | None = None
         self.compared: tuple[Floats, Floats] | None = None
         super().__init__(env)

@@ -15,6 +15,7 @@ from agents.policy import load_agent
 from baselines.rollout import measure
 from baselines.rules import ConstantAction, MyopicExact
 from coinfer_gym import InvalidInputError
+from coinfer_gym.files import lock_folder
 from coinfer_gym.named_wrappers import wrap
 from coinfer_gym.sb3 import make_native
 from studies.agents.evidence import read_sweep
@@ -143,6 +144,21 @@ def test_a_killed_run_is_resumed(copy, capsys):
     assert json.loads((killed / "results.json").read_text(encoding="utf-8"))["seconds"] > 0.0
     assert table(killed / "evaluation.csv") == first  # as if it had never stopped
     assert content(other) == untouched
+
+
+def test_what_was_left_empty_or_edited_is_made_anew(copy, capsys):
+    first, second = (copy / "out" / "PPO" / f"seed_{seed}" for seed in (10_000, 20_000))
+    before = [table(own / "evaluation.csv") for own in (first, second)]
+    text = (first / "evaluation.csv").read_text(encoding="utf-8")
+    (first / "evaluation.csv").write_text(text.replace("6,0.", "6,1."), encoding="utf-8")
+    for name in ("config.yaml", "results.json"):
+        (second / name).write_bytes(b"")
+    with lock_folder(copy / "out"):
+        assert run(copy / "tiny.yaml", copy / "out") == 2
+    assert "Another command works there" in capsys.readouterr().err
+    assert run(copy / "tiny.yaml", copy / "out") == 0
+    assert "1 trained, 0 resumed, 1 evaluated" in capsys.readouterr().out
+    assert [table(own / "evaluation.csv") for own in (first, second)] == before
 
 
 def test_damaged_runs_are_told(copy, capsys):
