@@ -185,13 +185,7 @@ class WorldScenario(pydantic.BaseModel, ABC):
 
 
 def check_bounds(scenario: WorldScenario, name: str) -> None:
-    """Check that the field ``{name}_min`` does not exceed ``{name}_max``.
-
-    Raises
-    ------
-    InvalidInputError
-        If it does.
-    """
+    """Raise InvalidInputError if the field ``{name}_min`` exceeds ``{name}_max``."""
     low, high = getattr(scenario, f"{name}_min"), getattr(scenario, f"{name}_max")
     if low > high:
         raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
@@ -212,21 +206,7 @@ class Shipped(Protocol):
 def read_model(
     model: type[_Model], shipped: Shipped, source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> _Model:
-    """Load a scenario of any class by the name of a shipped one, the path of a YAML file, or a mapping of its fields.
-
-    Parameters
-    ----------
-    model : type
-        `WorldScenario` or a class derived from it.
-    shipped : Shipped
-        The shipped scenarios of this class.
-    source : str, Path or mapping
-    overrides : mapping
-        Fields to change, by name.
-
-    Returns
-    -------
-    model
+    """Scenario of any class from a shipped name, the path of a YAML file, or a mapping of fields, with overrides.
 
     Raises
     ------
@@ -321,15 +301,7 @@ def read_extended(
 ) -> dict[str, Any]:
     """Fields of a YAML file over those of the scenario that it extends; paths in a file count from its folder.
 
-    Parameters
-    ----------
-    path : Path or Traversable
-    shipped : Shipped
-        The scenarios that a file can extend by name.
-    file_fields : tuple of str
-        Keys whose value can be a path.
-    within : tuple of str
-        The files that extend this one.
+    `file_fields` are the keys whose value can be a path, `within` the files that extend this one.
 
     Raises
     ------
@@ -343,16 +315,12 @@ def read_extended(
             data[key] = os.path.join(folder, value)  # an absolute path stays as it is
     if "extends" not in data:
         return data
-    base, field, within = (
-        data.pop("extends"),
-        f"scenario {str(path)!r}: extends",
-        (*within, os.path.realpath(str(path))),
-    )
+    base, field = data.pop("extends"), f"scenario {str(path)!r}: extends"
     if base in shipped.names():
         return _merge(shipped.read(base), data)
     if not (isinstance(base, str) and is_path(base)):
         raise InvalidInputError(field, base, f"{nearest(str(base), shipped.names())} Or give the path of a file.")
-    file = os.path.join(folder, base)
+    file, within = os.path.join(folder, base), (*within, os.path.realpath(str(path)))
     if os.path.realpath(file) in within or len(within) == _DEEPEST:
         raise InvalidInputError(field, base, f"The files extend one another in a circle, or more than {_DEEPEST} deep.")
     return _merge(read_extended(Path(file), shipped, file_fields, within), data)

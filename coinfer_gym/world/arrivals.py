@@ -19,19 +19,9 @@ _ONE_AT_A_TIME, _POISSON, _MMPP, _PERIODIC, _TRACE = range(5)
 
 @kernel
 def draw_arrivals(seed: np.uint64, record: Record, trace: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    """Arrival times of an episode's tasks.
+    """Fill `out` with an episode's arrival times in s, non-decreasing; all 0 where a task is always waiting.
 
-    Parameters
-    ----------
-    seed : uint64
-        World seed.
-    record : record of `WORLD`
-        Constants of the world.
-    trace : ndarray of float64, shape (n,)
-        Recorded arrivals in s from the first; not read where `arrivals` is not ``"trace"``.
-    out : ndarray of float64, shape (tasks,)
-        Filled with times in s from the start of the episode, non-decreasing; all 0 where tasks come one at a time,
-        since then one is always waiting.
+    `record` is of `WORLD`, `trace` has recorded arrivals in s from the first.
     """
     kind = record.arrivals
     if kind == _POISSON:

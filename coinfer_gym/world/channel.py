@@ -23,15 +23,10 @@ _LEAST_GAIN = 1e-30
 
 
 def bessel_j0(x: float) -> float:
-    """Bessel function `J0`, the autocorrelation of scattered waves: ``(1/pi) int_0^pi cos(x sin t) dt``.
+    """Bessel function `J0` of ``x >= 0``, the autocorrelation of scattered waves: ``(1/pi) int_0^pi cos(x sin t) dt``.
 
     The integrand is periodic and smooth, so the trapezoid rule with `n` points is exact up to ``2 J_2n(x)``, which for
     2n well above `x` is below rounding. Beyond 1000 the two leading terms of Hankel's expansion are exact to 1e-8.
-
-    Parameters
-    ----------
-    x : float
-        Argument, for example ``2 pi f_D dt``; at least 0.
     """
     if x > 1000.0:
         phase = x - 0.25 * math.pi
@@ -42,17 +37,7 @@ def bessel_j0(x: float) -> float:
 
 @kernel
 def block_at(time: float, block_duration: float, blocks: int) -> int:
-    """Coherence block of a time: the path repeats after its end, and its first block also holds before time 0.
-
-    Parameters
-    ----------
-    time : float
-        Time in s.
-    block_duration : float
-        Duration `dt` of a block in s.
-    blocks : int
-        Length of the path.
-    """
+    """Coherence block of a time in s: the path repeats after its end, and its first block also holds before time 0."""
     if time <= 0.0:
         return 0
     passed = time / block_duration
@@ -69,18 +54,9 @@ def draw_gains(
     trace_gain: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Power gains of an episode's coherence blocks.
+    """Fill `out` with an episode's power gains: ``out[k]`` holds from ``k dt`` to ``(k + 1) dt``.
 
-    Parameters
-    ----------
-    seed : uint64
-        World seed.
-    record : record of `WORLD`
-        Constants of the world.
-    trace_time, trace_gain : ndarray of float64, shape (n,)
-        The recorded channel in s from its first sample; not read where `channel` is not ``"trace"``.
-    out : ndarray of float64, shape (blocks,)
-        Filled: ``out[k]`` holds from ``k dt`` to ``(k + 1) dt``.
+    `record` is of `WORLD`; `trace_time` and `trace_gain` are the recorded channel in s from its first sample.
     """
     kind = record.channel
     if kind == _FADING:

@@ -25,7 +25,6 @@ __all__ = [
     "WORLD",
     "World",
     "WorldTables",
-    "blocks_of_path",
     "build_world_tables",
     "draw",
     "draw_world",
@@ -121,14 +120,6 @@ class World:
 def build_world_tables(scenario: WorldScenario) -> WorldTables:
     """Constants of a scenario's world, and its traces, as compiled code reads them.
 
-    Parameters
-    ----------
-    scenario : WorldScenario
-
-    Returns
-    -------
-    WorldTables
-
     Raises
     ------
     InvalidInputError
@@ -153,26 +144,6 @@ def build_world_tables(scenario: WorldScenario) -> WorldTables:
     )
 
 
-def blocks_of_path(scenario: WorldScenario) -> int:
-    """Length of an episode's channel path in coherence blocks.
-
-    It covers 1.25 times the mean duration of an episode: until the last task has come and is done or given up, or,
-    where tasks come one at a time, the delay budget for each. It is at least 64, and at most 2^20 (8 MiB). A longer
-    episode meets the path again from its start, so a channel that never changes needs no more than 64 blocks.
-
-    Parameters
-    ----------
-    scenario : WorldScenario
-
-    Raises
-    ------
-    InvalidInputError
-        If the arrivals are a trace that cannot be used.
-    """
-    trace = load_arrival_trace(scenario.arrival_trace or "") if scenario.arrivals == "trace" else np.empty(0)
-    return _count_blocks(scenario, trace)
-
-
 @kernel
 def draw_world(
     world_seed: np.uint64,
@@ -180,25 +151,10 @@ def draw_world(
     arrivals_out: NDArray[np.float64],
     gains_out: NDArray[np.float64],
 ) -> tuple[float, float]:
-    """Draw the world of one episode.
+    """Draw the world of one episode: arrival times in s and power gains into the arrays, both budgets in s and J.
 
-    Arrivals, channel and budgets come from streams of their own: a change of one leaves the others as they are.
-
-    Parameters
-    ----------
-    world_seed : uint64
-        Seed of the episode's world.
-    tables : WorldTables
-        What to draw from.
-    arrivals_out : ndarray of float64, shape (tasks,)
-        Filled with arrival times in s.
-    gains_out : ndarray of float64, shape (blocks,)
-        Filled with power gains.
-
-    Returns
-    -------
-    delay_budget, energy_budget : float
-        Budgets of every task of the episode in s and J: fixed, or log-uniform in their range.
+    Arrivals, channel and budgets come from streams of their own: a change of one leaves the others as they are. Budgets
+    are fixed, or log-uniform in their range.
     """
     r = tables.record[0]
     draw_arrivals(world_seed, r, tables.arrival_trace, arrivals_out)
@@ -322,7 +278,12 @@ def _mean_rate(scenario: WorldScenario, arrival_trace: NDArray[np.float64]) -> f
 
 
 def _count_blocks(scenario: WorldScenario, arrival_trace: NDArray[np.float64]) -> int:
-    """See `blocks_of_path`."""
+    """Length of an episode's channel path in coherence blocks.
+
+    It covers 1.25 times the mean duration of an episode: until the last task has come and is done or given up, or,
+    where tasks come one at a time, the delay budget for each. It is at least 64, and at most 2^20 (8 MiB). A longer
+    episode meets the path again from its start, so a channel that never changes needs no more than 64 blocks.
+    """
     if scenario.channel == "constant":
         return _LEAST_BLOCKS
     delay_budget = (scenario.delay_budget_range or (scenario.delay_budget, scenario.delay_budget))[1]

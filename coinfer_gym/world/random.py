@@ -58,15 +58,7 @@ def _mix(word: np.uint64) -> np.uint64:
 
 @kernel
 def substream(seed: np.uint64, stream: int) -> np.uint64:
-    """State at which a stream of a world seed starts.
-
-    Parameters
-    ----------
-    seed : uint64
-        World seed.
-    stream : int
-        One of `ARRIVALS`, `FADING`, `SHADOWING`, `BUDGETS`, `TRACE`, `CSI`.
-    """
+    """State at which a stream of a world seed starts, one of `ARRIVALS`, `FADING`, and so on."""
     # Seeds and streams are scrambled apart: neighbouring seeds must not start in each other's streams.
     return _mix(_mix(np.uint64(seed) + _GOLDEN) + np.uint64(stream + 1) * _STREAM_STEP)
 
