@@ -109,11 +109,7 @@ def compile_form(structure: Structure) -> ConicForm:
 class ConicForm:
     """Conic form of P1 for one structure; its parameters are set anew for each problem and cut.
 
-    Attributes
-    ----------
-    problem : cvxpy.Problem
-    lock : threading.Lock
-        To be held from `solve` to `decision`, since both work on the one compiled problem.
+    Its lock is to be held from `solve` to `decision`, since both work on the one compiled problem.
     """
 
     def __init__(self, structure: Structure) -> None:
@@ -190,18 +186,7 @@ class ConicForm:
         self._energies.append(sum(term * power for term, power in zip(series, powers, strict=True)) + draw * duration)
 
     def solve(self, fixed: FixedCut) -> float | None:
-        """Solve for a problem and cut.
-
-        Returns
-        -------
-        float or None
-            The solver's dual bound on the objective; None where it certifies that there is no feasible point.
-
-        Raises
-        ------
-        cvxpy.error.SolverError
-            If the solver breaks down.
-        """
+        """The solver's dual bound on the objective; None where it certifies that there is no feasible point."""
         for parameter, side in zip(self._side_constants, fixed.sides, strict=True):
             parameter.value = _scale_side(side, fixed)
         if self.structure.power:
@@ -297,25 +282,10 @@ def number(expression: cp.Expression) -> float:
 
 
 def solve_compiled(problem: cp.Problem, tolerance: float = 1e-10) -> float:
-    """Solve a compiled problem, with shorter steps where the solver does not reach the tolerance.
+    """Solve a compiled problem to a tolerance of gap and residuals, with shorter steps where that fails.
 
-    Parameters
-    ----------
-    problem : cvxpy.Problem
-        With its parameters set.
-    tolerance : float
-        Of gap and residuals.
-
-    Returns
-    -------
-    float
-        How far the optimum can lie from the solver's primal objective: the distance of its dual objective, and what
-        the residual of its dual point can make of that.
-
-    Raises
-    ------
-    cvxpy.error.SolverError
-        If no attempt comes near the tolerance.
+    Returns how far the optimum can lie from the solver's primal objective: the distance of its dual objective, and what
+    the residual of its dual point can make of that. Raises `SolverError` if no attempt comes near the tolerance.
     """
     nearly = None
     for step in _STEPS:

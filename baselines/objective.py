@@ -5,7 +5,7 @@ Each quality is a non-decreasing function of one of four concave forms, so that 
 - ``linear``: ``w_d rho_d + w_s rho_s``. The rate-distortion bound and the joint parallel bound only see the bits kept,
   random pruning is linear by itself.
 - ``magnitude``: ``sum_i w_i (rho_i - rho_i ln rho_i)``, one entropy cone per side.
-- ``threshold``: ``sum_j w_j (k_j - k_j ln k_j)`` over the blocks' own ratios `k_j`, whose parameters add up to what
+- ``threshold``: ``sum_j w_j (k_j - k_j ln k_j)`` over the blocks' own ratios `k_j`, whose weights add up to what
   their side keeps. Its optimum over the `k_j` is one threshold for the side: ``k_j = exp(-lambda_j theta)``.
 - ``parallel``: ``-ln sum_j exp(ln(N_j / (lambda_j D_0)) - m_j)`` with `m_j` the nats that each weight of a block gets
   of its side's rate: reverse water-filling in logarithms, since distortions span a factor ``2^b``.
@@ -59,29 +59,17 @@ def objective_form(problem: Problem) -> str:
 
 
 class Objective:
-    """One form, built on two ratio expressions, with parameters that are set per problem and cut.
+    """One form of `objective_form`, built on two affine ratio expressions; its parameters are set per problem and cut.
 
-    Parameters
-    ----------
-    form : str
-        From `objective_form`.
-    blocks : int
-        Number of blocks with parameters; only ``threshold`` and ``parallel`` look at it.
-    holds : tuple of bool
-        Whether device and server hold parameters.
-    ratios : tuple of cvxpy.Expression
-        Retained ratios of device and server, affine.
-
-    Attributes
-    ----------
-    expression : cvxpy.Expression
-        Concave, to be maximised.
-    constraints : list of cvxpy.Constraint
-        What ties the form's own variables to the ratios.
+    `expression` is concave and to be maximised, `constraints` tie the form's own variables to the ratios.
     """
 
     def __init__(
-        self, form: str, blocks: int, holds: tuple[bool, bool], ratios: tuple[cp.Expression, cp.Expression]
+        self,
+        form: str,
+        blocks: int,  # that have prunable weights; only ``threshold`` and ``parallel`` look at it
+        holds: tuple[bool, bool],  # whether device and server hold prunable weights
+        ratios: tuple[cp.Expression, cp.Expression],
     ) -> None:
         self.form = form
         self.constraints: list[cp.Constraint] = []
@@ -119,12 +107,12 @@ class Objective:
             self._set_blocks(problem, cut)
 
     def _set_blocks(self, problem: Problem, cut: int) -> None:
-        parameters, rates = problem.tables.blocks.T
-        on_device = np.arange(len(parameters)) < cut
-        held = parameters > 0.0
-        members = np.stack([parameters * on_device, parameters * ~on_device])[:, held]
-        scales = (parameters / rates)[held]
-        total = parameters.sum()
+        weights, rates = problem.tables.blocks.T
+        on_device = np.arange(len(weights)) < cut
+        held = weights > 0.0
+        members = np.stack([weights * on_device, weights * ~on_device])[:, held]
+        scales = (weights / rates)[held]
+        total = weights.sum()
         if self.form == "threshold":
             self._members.value = members / total
             self._scales.value = scales / scales.sum()

@@ -28,7 +28,7 @@ _atoms: Any = cp.atoms  # functions that carry no types
 METHODS = ("lyu", "products")
 """How a product of a ratio and a function of a clock is bounded: as Lyu et al. do, or with fewer iterations."""
 
-NO_START = "no decision meets both budgets"
+NO_START = "no decision is feasible"
 BROKEN = "stopped early: the convex solver found no next iterate"
 
 STEP = 30.0
@@ -136,7 +136,7 @@ def _check_start(fixed: FixedCut, start: Decision) -> None:
     if start.cut != fixed.cut:
         raise InvalidInputError("start", start.cut, f"The cut to solve is {fixed.cut}.")
     if not fixed.problem.evaluate(start).feasible:
-        raise InvalidInputError("start", start, "It must meet both budgets.")
+        raise InvalidInputError("start", start, "It must meet both budgets and fit both memories.")
     device, server = (side.cycles > 0.0 for side in fixed.sides)
     used = (device, server, fixed.link.nats > 0.0, device, server)
     for name, low, high, matters in zip(CONTROLS, *fixed.problem.bounds(), used, strict=True):
@@ -186,14 +186,7 @@ def compile_surrogate(structure: Structure, method: str) -> Surrogate:
 
 
 class Surrogate:
-    """The convex problem P3 for one structure; its parameters are set anew for each iterate.
-
-    Attributes
-    ----------
-    problem : cvxpy.Problem
-    lock : threading.Lock
-        To be held during `solve`.
-    """
+    """The convex problem P3 for one structure; its parameters are set anew for each iterate, under its lock."""
 
     def __init__(self, structure: Structure, method: str) -> None:
         self.structure = structure
@@ -259,13 +252,7 @@ class Surrogate:
         self._energies.append(energy - slope + slope * power + drawn * _atoms.inv_pos(rate))
 
     def solve(self, fixed: FixedCut, iterate: Solution) -> Decision | None:
-        """Decision that solves the surrogate problem at an iterate; None where the solver finds none.
-
-        Raises
-        ------
-        cvxpy.error.SolverError
-            If the solver breaks down.
-        """
+        """Decision that solves the problem at an iterate; None where there is none. It may raise `SolverError`."""
         ratios = (iterate.retained_device, iterate.retained_server)
         clocks = (iterate.frequency_device, iterate.frequency_server)
         for parameter, side, ratio, clock in zip(self._side_constants, fixed.sides, ratios, clocks, strict=True):
