@@ -90,6 +90,7 @@ def workload_from_model(
         float(sample.bits),
         blocks,
         description or f"{type(model).__name__} with {sample.words}; FLOPs of matrix products at 2 per multiply-add.",
+        bits_per_value,
     )
 
 

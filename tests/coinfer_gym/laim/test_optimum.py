@@ -88,23 +88,62 @@ def random_decision(rng, problem):
     )
 
 
-def spend(problem, cut, retained_device, retained_server, power, clock_device, clock_server):
-    """Delay and energy from eqs. 2-11; arrays are welcome."""
+def sides_of(problem, cut):
+    """Of device and server: cycles, the clock that the memory feeds, energy and static power, and the clock's ends."""
+    byte = problem.parameter_bits / 8.0
+    for name, blocks in (("device", problem.workload.blocks[:cut]), ("server", problem.workload.blocks[cut:])):
+        cycles = sum(block.flops for block in blocks) / getattr(problem, f"flops_per_cycle_{name}")
+        read = byte * sum(block.prunable * block.reads for block in blocks if block.flops > 0)
+        bandwidth = getattr(problem, f"memory_bandwidth_{name}")
+        fed = cycles * bandwidth / read if read and cycles else math.inf
+        pue = getattr(problem, f"pue_{name}")
+        yield (
+            cycles,
+            fed,
+            pue * getattr(problem, f"kappa_{name}"),
+            pue * getattr(problem, f"static_power_{name}"),
+            getattr(problem, f"frequency_{name}_min"),
+            getattr(problem, f"frequency_{name}_max"),
+        )
+
+
+def bits_of(problem, cut):
     work = problem.workload
-    cycles_device = sum(block.flops for block in work.blocks[:cut]) / problem.flops_per_cycle_device
-    cycles_server = sum(block.flops for block in work.blocks[cut:]) / problem.flops_per_cycle_server
+    return [work.input_bits, *(block.activation_bits for block in work.blocks[:-1]), 0.0][cut]
+
+
+def held(problem, cut):
+    """Highest ratios that both memories hold; None where not even the least ones fit."""
+    byte, most = problem.parameter_bits / 8.0, []
+    for name, blocks in (("device", problem.workload.blocks[:cut]), ("server", problem.workload.blocks[cut:])):
+        free = getattr(problem, f"memory_capacity_{name}") / byte - sum(b.parameters - b.prunable for b in blocks)
+        prunable = sum(block.prunable for block in blocks)
+        if free < getattr(problem, f"retained_{name}_min") * prunable * (1 - 1e-12):
+            return None
+        most.append(min(1.0, free / prunable) if prunable else 1.0)
+    return most
+
+
+def spend(problem, cut, retained_device, retained_server, power, clock_device, clock_server):
+    """Delay and energy from eqs. 2-11 and the further terms; arrays are welcome."""
     delay = energy = 0.0 * np.asarray(power + retained_device)
-    if cycles_device:
-        delay = delay + retained_device * cycles_device / clock_device
-        energy = energy + problem.kappa_device * problem.pue_device * clock_device**2 * retained_device * cycles_device
-    if cycles_server:
-        delay = delay + retained_server * cycles_server / clock_server
-        energy = energy + problem.kappa_server * problem.pue_server * clock_server**2 * retained_server * cycles_server
-    bits = [work.input_bits, *(block.activation_bits for block in work.blocks[:-1]), 0.0][cut]
-    if bits:
-        snr = power * problem.gain / (problem.noise_density * problem.bandwidth)
-        rate = problem.bandwidth * np.log1p(snr) / math.log(2)
-        delay, energy = delay + bits / rate, energy + power * bits / rate
+    device, server = sides_of(problem, cut)
+    for (cycles, fed, weight, static, _, _), retained, clock, waits in (
+        (device, retained_device, clock_device, 0.0),
+        (server, retained_server, clock_server, problem.waiting_power_device),
+    ):
+        if cycles:
+            run, clock = (1 - problem.sparsity_gain * (1 - retained)) * cycles, np.minimum(clock, fed)
+            delay = delay + run / clock
+            energy = energy + weight * clock**2 * run + (static + waits) * run / clock
+    if bits_of(problem, cut):
+        snr = power * problem.gain / problem.snr_gap / (problem.noise_density * problem.bandwidth)
+        tau = bits_of(problem, cut) / np.minimum(problem.rate_max, problem.bandwidth * np.log1p(snr) / math.log(2))
+        drawn = power / problem.amplifier_efficiency + problem.circuit_power + problem.waiting_power_device
+        delay, energy = delay + tau, energy + drawn * tau
+    if cut < problem.workload.cuts - 1:
+        delay = delay + problem.round_trip
+        energy = energy + problem.waiting_power_device * problem.round_trip
     return delay, energy
 
 
@@ -120,39 +159,34 @@ def quality_at(problem, cut, retained_device, retained_server):
 
 
 def spend_at_price(problem, cut, log_price):
-    """Seconds and joules, per ratio and of the upload, when a second may cost that many joules (arrays)."""
-    price = np.exp(log_price)
-    work, out = problem.workload, []
-    for flops, per_cycle, weight, low, high in (
-        (
-            sum(block.flops for block in work.blocks[:cut]),
-            problem.flops_per_cycle_device,
-            problem.pue_device * problem.kappa_device,
-            problem.frequency_device_min,
-            problem.frequency_device_max,
-        ),
-        (
-            sum(block.flops for block in work.blocks[cut:]),
-            problem.flops_per_cycle_server,
-            problem.pue_server * problem.kappa_server,
-            problem.frequency_server_min,
-            problem.frequency_server_max,
-        ),
-    ):
-        # d/df (price / f + weight f^2) = 0
-        clock = np.clip(np.cbrt(price / 2 / weight), low, high)
-        out += [flops / per_cycle / clock, weight * flops / per_cycle * clock**2] if flops else [0 * price, 0 * price]
-    bits = [work.input_bits, *(block.activation_bits for block in work.blocks[:-1]), 0.0][cut]
-    if not bits:
-        return *out, 0 * price, 0 * price
-    # d/dy ((price + noise (e^y - 1)) / y) = 0 is (y - 1) e^(y - 1) = (price / noise - 1) / e: Lambert's function
-    noise = problem.noise_density * problem.bandwidth / problem.gain
-    relative = np.clip(price / noise, 0, 1e250)
-    small = np.sqrt(2 * relative) - relative / 3
-    y = np.where(relative < 1e-5, small, 1 + lambertw((relative - 1) / math.e).real)
-    power = np.clip(noise * np.expm1(np.minimum(y, 500)), problem.power_min, problem.power_max)
-    seconds = bits * math.log(2) / problem.bandwidth / np.log1p(power / noise)
-    return *out, seconds, power * seconds
+    """Seconds and joules, per ratio and whatever the ratios, when a second may cost that many joules (arrays)."""
+    price, waits = np.exp(log_price), problem.waiting_power_device
+    gamma, out = problem.sparsity_gain, []
+    for (cycles, fed, weight, static, low, high), waiting in zip(sides_of(problem, cut), (0.0, waits), strict=True):
+        # d/df ((price + drawn) / f + weight f^2) = 0
+        drawn = static + waiting
+        clock = np.minimum(fed, np.clip(np.cbrt((price + drawn) / 2 / weight), low, high))
+        seconds, joules = cycles / clock, weight * cycles * clock**2
+        out += [seconds, joules + drawn * seconds] if cycles else [0 * price, 0 * price]
+    seconds, joules = 0 * price, 0 * price
+    if bits_of(problem, cut):
+        # d/dy ((price + noise (e^y - 1)) / y) = 0 is (y - 1) e^(y - 1) = (price / noise - 1) / e: Lambert's function
+        noise = problem.noise_density * problem.bandwidth / problem.gain * problem.snr_gap
+        drawn = problem.circuit_power + waits
+        relative = np.clip((price + drawn) * problem.amplifier_efficiency / noise, 0, 1e250)
+        small = np.sqrt(2 * relative) - relative / 3
+        y = np.where(relative < 1e-5, small, 1 + lambertw((relative - 1) / math.e).real)
+        useful = min(500, problem.rate_max / problem.bandwidth * math.log(2))
+        power = np.clip(noise * np.expm1(np.minimum(y, 500)), problem.power_min, problem.power_max)
+        power = np.clip(np.minimum(power, noise * math.expm1(useful)), problem.power_min, problem.power_max)
+        rate = np.minimum(problem.rate_max, problem.bandwidth * np.log1p(power / noise) / math.log(2))
+        seconds = bits_of(problem, cut) / rate
+        joules = (power / problem.amplifier_efficiency + drawn) * seconds
+    if cut < problem.workload.cuts - 1:
+        seconds, joules = seconds + problem.round_trip, joules + waits * problem.round_trip
+    seconds = seconds + (1 - gamma) * (out[0] + out[2])
+    joules = joules + (1 - gamma) * (out[1] + out[3])
+    return *(gamma * each for each in out), seconds, joules
 
 
 def largest_server_ratio(problem, cut, retained_device):
@@ -181,7 +215,10 @@ def largest_server_ratio(problem, cut, retained_device):
 def brute_force(problem, cut):
     """Best quality of a cut, -1 where there is none: nested grids, as quality is concave along the device ratio."""
     last = cut == problem.workload.cuts - 1
-    low, high = (1.0, 1.0) if cut == 0 else (problem.retained_device_min, 1.0)
+    if held(problem, cut) is None:
+        return -1.0
+    most_device, most_server = held(problem, cut)
+    low, high = (1.0, 1.0) if cut == 0 else (problem.retained_device_min, most_device)
     least = 0.0 if last else problem.retained_server_min
     best = -1.0
     for _ in range(8):
@@ -190,7 +227,7 @@ def brute_force(problem, cut):
         inside = server >= least
         if not inside.any():
             return best
-        server = np.clip(server, least, 1.0)
+        server = np.clip(server, least, most_server)
         values = np.where(inside, quality_at(problem, cut, device, server), -1.0)
         k = int(values.argmax())
         best = max(best, values[k])
@@ -202,6 +239,7 @@ def brute_force(problem, cut):
 
 def assert_optimal(problem, cut, tolerance=1e-7):
     found, expected = solve_exact(problem, cut), brute_force(problem, cut)
+    assert (found.reason == "memory") == (held(problem, cut) is None)
     if expected < 0:
         assert not found.feasible
     elif not found.feasible:  # only a knife's edge may be lost to rounding
@@ -233,6 +271,9 @@ def assert_in_budget(problem, found, slack=1e-9):
         (found.retained_server, problem.retained_server_min),
     ):
         assert low * (1 - 1e-12) <= value <= 1
+    if held(problem, found.cut) is not None:
+        for value, most in zip((found.retained_device, found.retained_server), held(problem, found.cut), strict=True):
+            assert value <= max(most, 0.0) * (1 + 1e-12)
     assert found.quality == pytest.approx(
         quality_at(problem, found.cut, found.retained_device, found.retained_server)[0], abs=1e-13
     )
@@ -269,6 +310,54 @@ def test_optimum_of_networks_with_idle_blocks_is_that_of_brute_force(quality):
         problem = random_problem(rng, quality, idle=0.35, count=int(rng.integers(2, 5)))
         for cut in range(problem.workload.cuts):
             assert_optimal(problem, cut)
+
+
+def random_physics(rng, problem):
+    """Constants beyond the paper's model, each of the size at which it matters in this problem, or at its default."""
+    cut = int(rng.integers(problem.workload.cuts))
+    device, server = sides_of(problem, cut)
+    weights = sum(block.parameters for block in problem.workload.blocks)
+    noise = problem.noise_density * problem.bandwidth / problem.gain
+    nats = math.log1p(problem.power_max / noise)
+    drawn = {
+        "static_power_device": device[2] * device[5] ** 3,
+        "static_power_server": server[2] * server[5] ** 3,
+        "waiting_power_device": min(device[2] * device[5] ** 3, server[2] * server[5] ** 3),
+        "circuit_power": problem.power_max,
+        "rate_max": problem.bandwidth * nats,
+        "round_trip": problem.delay_budget / 10,
+        "memory_bandwidth_device": problem.parameter_bits * weights * device[5] / (device[0] or 1e9),
+        "memory_bandwidth_server": problem.parameter_bits * weights * server[5] / (server[0] or 1e9),
+        "memory_capacity_device": problem.parameter_bits / 8 * weights / 3,
+        "memory_capacity_server": problem.parameter_bits / 8 * weights / 3,
+    }
+    values = {name: value * 10 ** rng.normal(-0.5, 0.7) for name, value in drawn.items()}
+    values |= {"snr_gap": 10 ** rng.uniform(0, 1.5), "amplifier_efficiency": 10 ** rng.uniform(-1.5, 0)}
+    values |= {"sparsity_gain": float(rng.choice([0.0, 0.1, 0.5, 0.9]))}
+    return {name: float(value) for name, value in values.items() if rng.random() < 0.4}
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_optimum_with_all_physics_is_that_of_brute_force(quality):
+    rng = np.random.default_rng(300 + len(quality))
+    inner = 0
+    for _ in range(24):
+        problem = random_problem(rng, quality, idle=0.2, count=int(rng.integers(1, 5)), bind=False)
+        shares = rng.choice([1.0, 0.3, 0.9], len(problem.workload.blocks))
+        blocks = tuple(
+            replace(block, prunable=math.ceil(share * block.parameters), reads=float(rng.choice([1, 20])))
+            for block, share in zip(problem.workload.blocks, shares, strict=True)
+        )
+        problem = replace(problem, workload=replace(problem.workload, blocks=blocks))
+        problem = replace(problem, **random_physics(rng, problem))
+        d = random_decision(rng, problem)
+        spent = spend(problem, *(getattr(d, name) for name in Decision.__dataclass_fields__))
+        delay, energy = (float(each or 1) * 10 ** rng.normal(0, 0.3) for each in spent)
+        problem = replace(problem, delay_budget=delay, energy_budget=energy)
+        for cut in range(problem.workload.cuts):
+            found = assert_optimal(problem, cut)
+            inner += found.feasible and found.quality < 0.999
+    assert inner >= 6
 
 
 @pytest.mark.parametrize("quality", QUALITIES)

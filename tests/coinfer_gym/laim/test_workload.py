@@ -59,6 +59,20 @@ def test_another_input_size_changes_only_the_first_upload() -> None:
     assert workload.blocks == workload_from_dict(PLAIN).blocks
 
 
+def test_other_value_bits_scale_every_upload_but_the_first() -> None:
+    workload = workload_from_dict(changed(value_bits=16)).with_value_bits(8)
+    assert workload.upload_bits.tolist() == [workload.input_bits, 160, 80, 0]
+    assert workload.value_bits == 8
+
+
+def test_prunable_weights_and_reads_are_told_per_block() -> None:
+    data = with_block(0, prunable=1, reads=3)
+    blocks = workload_from_dict(data).blocks
+    assert [block.prunable for block in blocks] == [1, 0, 5]  # all parameters where the file does not say
+    assert [block.reads for block in blocks] == [3, 1, 1]
+    assert workload_from_dict(data).to_dict() == data
+
+
 def test_plain_form_and_file_carry_everything(tmp_path: Path) -> None:
     workload = workload_from_dict(PLAIN)
     assert workload.to_dict() == PLAIN
@@ -90,6 +104,9 @@ def test_totals_and_description_may_be_left_out() -> None:
         (with_block(2, activation_bits=math.nan), "block 'c': activation_bits", "from 0 to 1e+18 bit"),
         (with_block(2, laplacian_rate=0), "block 'c': laplacian_rate", "1 / mean(|weight|)"),
         (changed(input_bits=math.inf), "workload 'three': input_bits", "bit"),
+        (changed(value_bits=7.5), "workload 'three': value_bits", "whole number of bits"),
+        (with_block(0, prunable=10**9), "block 'a': prunable", "at most its parameters"),
+        (with_block(0, prunable=-1), "block 'a': prunable", "from 0"),
         (changed(blocks=[]), "workload 'three': blocks", "at least one block"),
         (changed(blocks="all"), "workload: blocks", "list of blocks"),
         ([PLAIN], "workload", "mapping"),
