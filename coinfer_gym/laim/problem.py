@@ -642,6 +642,8 @@ def fit(cuts: Records, choice: Choice) -> Choice:
     Where no cut fits, the choice itself.
     """
     s, retained_device, retained_server, power, frequency_device, frequency_server = choice
+    if fits(cuts[s], retained_device, retained_server):
+        return choice
     for k in range(2 * cuts.shape[0]):
         near = s - (k + 1) // 2 if k % 2 == 1 else s + k // 2  # the cut itself, then one less, one more, ...
         if 0 <= near < cuts.shape[0] and min(cuts[near].retained_device_max, cuts[near].retained_server_max) > 0.0:

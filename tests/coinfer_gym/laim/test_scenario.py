@@ -386,3 +386,35 @@ def test_workload_that_is_not_there_fails_when_the_scenario_is_loaded(tmp_path):
     path = write(tmp_path / "mine.yaml", {"extends": "bert-text", "workload": "net.yaml"})
     with pytest.raises(InvalidInputError, match=r"net\.yaml.*no such file"):
         load_scenario(path)
+
+
+def test_value_bits_change_the_activations_and_not_the_raw_sample():
+    whole, byte = (load_scenario("bert-multimodal", value_bits=bits).workload.upload_bits for bits in (None, 8))
+    assert byte[0] == whole[0]
+    assert (byte[1:] == whole[1:] / 4).all()
+
+
+def test_memories_that_no_cut_fits_are_refused_with_what_would_do():
+    small = {"memory_capacity_device": 1.2e7, "memory_capacity_server": 1e6}
+    with pytest.raises(InvalidInputError, match="memory_capacity_device or memory_capacity_server.*at least") as error:
+        load_scenario("bert-multimodal", **small)
+    device, server = (float(word.strip(",.")) for word in str(error.value).split() if "e+" in word)
+    for enough in ({"memory_capacity_device": 1.001 * device}, {"memory_capacity_server": 1.001 * server}):
+        assert load_scenario("bert-multimodal", **(small | enough))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("static_power_device", -0.1),
+        ("amplifier_efficiency", 1.1),
+        ("rate_max", 0.0),
+        ("snr_gap", 0.5),
+        ("value_bits", 7.5),
+        ("parameter_bits", 7.5),
+        ("sparsity_gain", 1.5),
+    ],
+)
+def test_a_constant_that_no_world_has_is_refused(field, value):
+    with pytest.raises(InvalidInputError, match=f"{field}: got {value}"):
+        load_scenario("bert-multimodal", **{field: value})

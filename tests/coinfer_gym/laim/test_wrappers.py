@@ -36,6 +36,22 @@ SCENARIOS = [
     load_scenario("bert-multimodal", workload="resnet-152", quality="magnitude_pruning"),
     load_scenario("bert-multimodal", input_bits=1e4, quality="parallel_laplacian"),
     load_scenario("bert-multimodal", power_min=0.2, retained_server_min=1.0),
+    load_scenario(
+        "bert-multimodal",
+        static_power_device=0.02,
+        static_power_server=0.2,
+        waiting_power_device=0.005,
+        circuit_power=0.02,
+        amplifier_efficiency=0.5,
+        rate_max=4e7,
+        snr_gap=2.0,
+        round_trip=0.02,
+        memory_bandwidth_device=5e9,
+        memory_bandwidth_server=2e10,
+        memory_capacity_device=2e8,
+        memory_capacity_server=3.5e8,
+        sparsity_gain=0.9,
+    ),
 ]
 unit = st.floats(-1.0, 1.0)
 tasks = st.tuples(
