@@ -66,15 +66,7 @@ def actor_weights(algo: str, weights: Mapping[str, Any]) -> dict[str, Vector]:
 
 
 def actor_layers(algo: str, weights: Mapping[str, Vector]) -> list[Layer]:
-    """Layers from the observation, or from the LSTM, to the action.
-
-    Raises
-    ------
-    KeyError
-        If a tensor is missing.
-    ValueError
-        If the layers do not fit to one another.
-    """
+    """Layers from the observation, or from the LSTM, to the action; KeyError or ValueError if they are not whole."""
     actor = find_actor(algo)
     own = [name for name in weights if name.startswith(actor.hidden) and name.endswith(".weight")]
     names = [f"{actor.hidden}{place}" for place in sorted(int(name.split(".")[-2]) for name in own)]

@@ -35,21 +35,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 
 def training_state(model: BaseAlgorithm, elapsed: float) -> dict[str, Any]:
-    """Everything that a resumed run needs to go on as if it had never stopped.
-
-    Parameters
-    ----------
-    model : BaseAlgorithm
-        Between two rollouts.
-    elapsed : float
-        Seconds of training so far.
-
-    Returns
-    -------
-    dict
-        Parameters of networks and optimizers, counters, all random generators, running episodes, and what else the
-        algorithm carries along: a replay buffer, the memory of an LSTM, the multiplier of a Lagrangian.
-    """
+    """Everything that a run needs to go on as if it had never stopped; the model must be between two rollouts."""
     _, variables = model._get_torch_save_params()
     state = {
         "format": FORMAT,
@@ -75,10 +61,7 @@ def training_state(model: BaseAlgorithm, elapsed: float) -> dict[str, Any]:
 def restore_training(model: BaseAlgorithm, state: Mapping[str, Any]) -> float:
     """Bring a freshly built model to a `training_state`; returns the seconds trained so far.
 
-    Raises
-    ------
-    InvalidInputError
-        If the state is of another algorithm, or of networks of another shape.
+    `InvalidInputError` is raised if the state is of another algorithm, or of networks of another shape.
     """
     if state["algorithm"] != type(model).__name__:
         raise InvalidInputError("checkpoint: algorithm", state["algorithm"], f"This run is of {type(model).__name__}.")
@@ -104,22 +87,9 @@ def restore_training(model: BaseAlgorithm, state: Mapping[str, Any]) -> float:
 
 
 def start_from(model: BaseAlgorithm, algo: str, activation: str, path: str) -> None:
-    """Give a new model the actor of an agent's file: one trained before, or one cloned from a policy.
+    """Give a new model the actor of an agent's file, or of the folder of its run: one trained before, or a clone.
 
-    Parameters
-    ----------
-    model : BaseAlgorithm
-    algo : str
-        Of the model.
-    activation : str
-        Between its layers.
-    path : str
-        The file, or the folder of its run.
-
-    Raises
-    ------
-    InvalidInputError
-        If the file cannot be read, or its actor is another than the model's in names, shapes or activation.
+    `InvalidInputError` is raised if the file cannot be read, or its actor is another in names, shapes or activation.
     """
     weights, about = read_agent(path)
     if find_actor(about["algo"]) is not find_actor(algo):

@@ -28,15 +28,7 @@ _CUT_WEIGHT = 10.0  # a wrong cut costs the task, but most errors are in the few
 
 
 def fit(config: ImitationConfig, samples: Samples) -> tuple[Any, float]:
-    """Fit an actor to the decisions of a teacher.
-
-    Returns
-    -------
-    policy : stable_baselines3.common.policies.BasePolicy
-        That of the run; its critic or value network is untrained.
-    loss : float
-        Mean loss over the samples.
-    """
+    """Policy of the run, fitted to the decisions of a teacher, and its mean loss; critic and values are untrained."""
     torch.set_num_threads(config.target.threads)
     policy = _build_policy(config)
     loss = Loss(config, samples)
@@ -143,12 +135,7 @@ def budget_sensitivity(
 ) -> NDArray[np.float64]:
     """Shares of both budgets that a unit of each component of an action moves, shape (n, 6); 0 for the cut.
 
-    Parameters
-    ----------
-    scenario : Scenario
-    tasks : ndarray, shape (n, 3)
-        Gain, delay budget in s, energy budget in J.
-    actions : ndarray, shape (n, 6)
+    Each row of `tasks` is the gain, the delay budget in s and the energy budget in J.
     """
     ratio = math.log(scenario.power_min / scenario.power_max)
     tables = scenario.tables

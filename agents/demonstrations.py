@@ -27,7 +27,7 @@ from baselines.policy import Predictor
 from baselines.registry import bind, check_options, find_policy, make_policy
 from baselines.rollout import MEASURED, metrics
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import read_yaml, write_bytes, write_text
+from coinfer_gym.files import read_json, read_yaml, write_bytes, write_text
 from coinfer_gym.laim.wrappers import act_within
 
 __all__ = ["FIRST_WORLD", "ImitationConfig", "Samples", "load_config", "prepare_teacher", "record"]
@@ -45,23 +45,14 @@ class ImitationConfig(pydantic.BaseModel):
 
     Attributes
     ----------
-    title : str
-    teacher : PolicyConfig
-        Policy to clone.
-    run : dict
-        Fields of `agents.runs.RunConfig`: environment, wrappers, algorithm and networks of the clone.
-    worlds, first_world : int
-        Number of worlds to record, and the seed of the first.
     noise : float
         Standard deviation of noise on the teacher's share of time, so that it is seen in more states.
     margin : float
         Share of both budgets that the targets of an agent without `BudgetShareAction` leave unused.
-    epochs, batch_size, learning_rate
-        Of Adam; the rate falls to 0 along a cosine.
+    learning_rate : float
+        Of Adam; it falls to 0 along a cosine.
     log_std : float
         Logarithm of the standard deviation of the clone's noise, for a training that starts from it.
-    held_out_worlds : int
-        Worlds in which teacher and clone are compared.
     seed : int
         Of the networks and the order of samples.
     """
@@ -73,14 +64,14 @@ class ImitationConfig(pydantic.BaseModel):
     run: dict[str, Any]
     worlds: int = Field(ge=1, le=SELECTION_SEED - FIRST_WORLD)
     first_world: int = Field(FIRST_WORLD, ge=FIRST_WORLD, lt=SELECTION_SEED)
-    noise: float = Field(0.0, ge=0.0)
+    noise: float = Field(0.0, ge=0.0, le=10.0)
     margin: float = Field(0.005, ge=0.0, lt=1.0)
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(512, ge=1)
-    learning_rate: float = Field(1e-3, gt=0.0)
+    epochs: int = Field(20, ge=1, le=100_000)
+    batch_size: int = Field(512, ge=1, le=10**8)
+    learning_rate: float = Field(1e-3, gt=0.0, le=1.0)
     log_std: float = Field(-2.0, ge=-20.0, le=2.0)
-    held_out_worlds: int = Field(128, ge=1)
-    seed: int = Field(0, ge=0)
+    held_out_worlds: int = Field(128, ge=1, le=100_000)
+    seed: int = Field(0, ge=0, lt=SELECTION_SEED)
 
     @property
     def target(self) -> RunConfig:
@@ -141,12 +132,7 @@ class Samples:
 
 
 def load_config(source: str | Path | Mapping[str, Any]) -> ImitationConfig:
-    """Read and check a configuration.
-
-    Parameters
-    ----------
-    source : str, Path or mapping
-        Path of a YAML file, or its content.
+    """Read and check a configuration, from a YAML file or as its content.
 
     Raises
     ------
@@ -184,7 +170,7 @@ def prepare_teacher(config: ImitationConfig, folder: Path) -> ImitationConfig:
     if not path.exists():
         options = factory.tune(teacher.options, run.env, run.env_kwargs, config.seeds)
         write_text(path, json.dumps(options) + "\n")
-    options = json.loads(path.read_text(encoding="utf-8"))
+    options = read_json(path, "teacher")
     return config.model_copy(update={"teacher": PolicyConfig(policy=teacher.policy, **options)})
 
 
@@ -196,24 +182,9 @@ def _key(config: ImitationConfig) -> str:
 
 
 def record(config: ImitationConfig, folder: Path, seeds: Sequence[int], noise: float, jobs: int = 1) -> Samples:
-    """Decisions of the teacher in some worlds; worlds that the folder holds already are read instead of played.
+    """Decisions of the teacher in the worlds of some seeds; what the folder holds already is not played again.
 
-    Parameters
-    ----------
-    config : ImitationConfig
-    folder : Path
-        Its folder ``samples`` holds a file for every ten worlds.
-    seeds : sequence of int
-        Of the worlds.
-    noise : float
-        As in `ImitationConfig`.
-    jobs : int
-        Number of processes.
-
-    Raises
-    ------
-    InvalidInputError
-        If the environment cannot be made, or the teacher cannot act in it.
+    `InvalidInputError` is raised if the environment cannot be made, or the teacher cannot act in it.
     """
     place = folder / "samples" / f"{_key(config)}-{noise:g}"
     chunks = [seeds[k : k + _CHUNK] for k in range(0, len(seeds), _CHUNK)]

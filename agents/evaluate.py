@@ -55,10 +55,8 @@ def evaluate(
         As for `find_agent`.
     env_kwargs : mapping, optional
         Keywords of the environment that differ from those the agent was trained with.
-    worlds : int
-        Number of worlds.
-    seed : int
-        Seed of the first world.
+    worlds, seed : int
+        Number of worlds, and the seed of the first.
     jobs : int
         Number of processes.
 
@@ -125,22 +123,7 @@ def plain(found: Comparison) -> dict[str, Any]:
 
 
 def find_agent(path: str | Path) -> Path:
-    """File of an agent.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file, the folder of a run, or the name of a shipped agent.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    InvalidInputError
-        If there is none.
-    """
+    """File of an agent: the file itself, that in the folder of a run, or that of a shipped agent by its name."""
     for place in (Path(path), TRAINED / path):
         file = place / AGENT_FILE if place.is_dir() else place
         if file.is_file():

@@ -24,8 +24,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -43,7 +42,7 @@ from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import write_bytes
 
-__all__ = ["TOLERANCE", "Check", "build_graph", "check_graph", "export", "main"]
+__all__ = ["TOLERANCE", "build_graph", "check_graph", "export", "main"]
 
 TOLERANCE = 1e-5
 """Largest difference between actions of the graph and of the agent."""
@@ -52,32 +51,8 @@ _OPSET = 17  # of 2022: every runtime in use reads it
 _LSTM = "lstm_actor."
 
 
-class Check(NamedTuple):
-    """A graph compared with the agent that it was made from.
-
-    Attributes
-    ----------
-    difference : float
-        Largest difference in a component of an action.
-    onnx_us, numpy_us : float
-        Median time for one observation, in microseconds.
-    """
-
-    difference: float
-    onnx_us: float
-    numpy_us: float
-
-
 class _Module(nn.Module):
-    """The deterministic actor of an agent's file in torch.
-
-    Attributes
-    ----------
-    inputs : dict of Tensor
-        Examples of what it takes, by name, for a batch of one.
-    outputs : list of str
-        Names of what it returns.
-    """
+    """The deterministic actor of an agent's file in torch, with examples of its inputs and the names of its outputs."""
 
     def __init__(self, weights: Mapping[str, NDArray[np.float32]], algo: str, activation: str) -> None:
         super().__init__()
@@ -114,22 +89,7 @@ class _Module(nn.Module):
 
 
 def build_graph(path: str | Path) -> onnx.ModelProto:
-    """Deterministic actor of an agent as an ONNX model.
-
-    Parameters
-    ----------
-    path : str or Path
-        As for `agents.evaluate.find_agent`.
-
-    Returns
-    -------
-    onnx.ModelProto
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such agent, or its file is damaged.
-    """
+    """Deterministic actor of an agent, found as by `agents.evaluate.find_agent`, as an ONNX model."""
     weights, about = read_agent(find_agent(path))
     module = _Module(weights, about["algo"], about["activation"]).eval()
     states = ("hidden", "cell", "next_hidden", "next_cell")  # of shape (layers, batch, units)
@@ -155,65 +115,43 @@ def build_graph(path: str | Path) -> onnx.ModelProto:
     return model
 
 
-def check_graph(model: onnx.ModelProto, agent: Agent, observations: int = 1000, seed: int = 0) -> Check:
-    """Compare actions of a graph with the agent's, one observation after another.
+def check_graph(model: onnx.ModelProto, agent: Agent, observations: int = 1000) -> float:
+    """Largest difference in a component of an action between a graph and an unbound agent.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-    agent : Agent
-        Not bound to an environment.
-    observations : int
-        How many; they are uniform in [-1, 1].
-    seed : int
-        Of the observations and the masks of actions.
-
-    Returns
-    -------
-    Check
+    Observations are drawn uniformly from [-1, 1] and given one after another.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     shapes = {entry.name: [1 if size == "batch" else size for size in entry.shape] for entry in session.get_inputs()}
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     rows = random.uniform(-1.0, 1.0, (observations, *shapes["observation"])).astype(np.float32)
     memory = {name: np.zeros(shapes[name], np.float32) for name in ("hidden", "cell") if name in shapes}
     state: Any = None
-    differences, times = [], []
+    difference = 0.0
     for row in rows:
         masks = {}
         if "action_masks" in shapes:
             masks["action_masks"] = random.random(shapes["action_masks"]) < 0.5
             masks["action_masks"][0, random.integers(shapes["action_masks"][1])] = True
-        feed = {"observation": row} | memory | masks
-        begin = perf_counter()
-        found, *carried = session.run(None, feed)
-        middle = perf_counter()
+        found, *carried = session.run(None, {"observation": row} | memory | masks)
         expected, state = agent.predict(row[0], state=state, deterministic=True, **masks)
-        times.append((middle - begin, perf_counter() - middle))
         memory = dict(zip(memory, carried, strict=True))
-        differences.append(np.abs(found[0].astype(np.float64) - expected).max())
-    onnx_us, numpy_us = 1e6 * np.median(times, axis=0)
-    return Check(float(max(differences)), float(onnx_us), float(numpy_us))
+        difference = max(difference, float(np.abs(found[0].astype(np.float64) - expected).max()))
+    return difference
 
 
-def export(path: str | Path, out: Path) -> Check:
-    """Write the graph of an agent to a file, if it acts as the agent does.
+def export(path: str | Path, out: Path) -> float:
+    """Write the graph of an agent to a file; returns the largest difference of its actions from the agent's.
 
-    Raises
-    ------
-    InvalidInputError
-        If there is no such agent, or the graph gives other actions.
+    `InvalidInputError` is raised if there is no such agent, or the graph gives other actions.
     """
     agent = load_agent(find_agent(path))
     model = build_graph(path)
-    check = check_graph(model, agent)
-    if not check.difference <= TOLERANCE:
-        remedy = f"Actions of its graph differ by {check.difference:.1e}, more than {TOLERANCE:.0e}."
+    difference = check_graph(model, agent)
+    if not difference <= TOLERANCE:
+        remedy = f"Actions of its graph differ by {difference:.1e}, more than {TOLERANCE:.0e}."
         raise InvalidInputError("agent", str(path), remedy)
     write_bytes(out, model.SerializeToString())
-    return check
+    return difference
 
 
 @command("agents.export")
@@ -223,9 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("path", help="folder of a run, an agent's file, or the name of a shipped agent")
     parser.add_argument("--out", type=Path, default=Path("agent.onnx"), help="file to write (default: agent.onnx)")
     options = parser.parse_args(arguments)
-    check = export(options.path, options.out)
-    print(f"1,000 observations: actions of onnxruntime and NumPy differ by at most {check.difference:.1e}")
-    print(f"one observation: onnxruntime {check.onnx_us:.1f} us, NumPy {check.numpy_us:.1f} us")
+    difference = export(options.path, options.out)
+    print(f"1,000 observations: actions of onnxruntime and NumPy differ by at most {difference:.1e}")
     print(f"written to {options.out}")
     return 0
 

@@ -131,12 +131,8 @@ def load_hyperparameters(
 ) -> Hyperparameters:
     """Hyperparameters of an environment from a YAML file keyed by environment id, and `overrides` in their place.
 
-    The entry ``default`` is for every environment without an entry.
-
-    Raises
-    ------
-    InvalidInputError
-        If the file cannot be read, has no entry for the environment, or holds an unknown key or a bad value.
+    The entry ``default`` is for every environment without an entry. `InvalidInputError` is raised if the file cannot be
+    read, has no entry for the environment, or `parse_hyperparameters` refuses it.
     """
     content = read_yaml(Path(path), "hyperparameters")
     key = env_id if env_id in content else "default"
@@ -151,13 +147,8 @@ def load_hyperparameters(
 def parse_hyperparameters(entry: Mapping[str, Any], algo: str, origin: str) -> Hyperparameters:
     """Check the hyperparameters of one entry, as in the files of RL Baselines3 Zoo, and ``warmup``.
 
-    ``policy_kwargs`` is a mapping or the Zoo's string ``"dict(...)"``, which is parsed and not evaluated. `origin` is
-    the name of the file for errors.
-
-    Raises
-    ------
-    InvalidInputError
-        If a key is unknown, or a value is of a wrong kind or out of range.
+    ``policy_kwargs`` is a mapping or the Zoo's string ``"dict(...)"``, which is parsed and not evaluated. Errors begin
+    with `origin`, the name of the file; they tell unknown keys and values of a wrong kind or out of range.
     """
     find_actor(algo)
     rest = {str(name): value for name, value in entry.items()}

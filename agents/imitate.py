@@ -47,13 +47,13 @@ from agents.runs import build_env, read_config
 from baselines.checks import check_count
 from baselines.output import git_revision
 from coinfer_gym.command import command
-from coinfer_gym.files import versions, write_text
+from coinfer_gym.files import lock_folder, versions, write_text
 
 __all__ = ["imitate", "main"]
 
 
 def imitate(config: ImitationConfig, folder: Path, command: str = "", jobs: int = 1) -> dict[str, Any]:
-    """Record a teacher, fit a clone to it, and compare the two in held-out worlds.
+    """Record a teacher, fit a clone to it, compare the two in held-out worlds; returns what ``imitation.json`` holds.
 
     Parameters
     ----------
@@ -64,41 +64,34 @@ def imitate(config: ImitationConfig, folder: Path, command: str = "", jobs: int 
         Command line to write down.
     jobs : int
         Processes that record.
-
-    Returns
-    -------
-    dict
-        The content of ``imitation.json``.
-
-    Raises
-    ------
-    InvalidInputError
-        If the environment cannot be made, or the teacher cannot act in it.
     """
-    config = prepare_teacher(config, folder)
-    run = config.target
-    samples = record(config, folder, config.seeds, config.noise, jobs)
-    held_out = record(config, folder, range(TEST_SEED, TEST_SEED + config.held_out_worlds), 0.0, jobs)
-    begin = time.monotonic()
-    policy, loss = fit(config, samples)
-    seconds = time.monotonic() - begin
-    about = {"env": run.env, "env_kwargs": run.env_kwargs, "wrapper": run.wrappers, "seed": config.seed}
-    about |= {"teacher": config.teacher.model_dump()}
-    activation = run.load_hyperparameters().policy_kwargs.get("activation_fn")
-    save_agent(folder / AGENT_FILE, run.algo, policy.state_dict(), about, activation)
-    result = {
-        "title": config.title,
-        "command": command,
-        "config": config.model_dump(mode="json"),
-        "samples": {"training": len(samples), "held_out": len(held_out)},
-        "loss": {"training": loss, "held_out": Loss(config, held_out).mean(policy)},
-        "scores": _compare(config, folder, held_out),
-        "seconds": seconds,
-        "git_revision": git_revision(),
-        "versions": versions(),
-    }
-    write_text(folder / "imitation.json", json.dumps(result, indent=1) + "\n")
-    return result
+    resolved = config.target.resolve().model_dump(include={*config.run, "conf_file", "hyperparams", "wrapper"})
+    config = config.model_copy(update={"run": resolved})  # once: the file of hyperparameters may change meanwhile
+    with lock_folder(folder):
+        config = prepare_teacher(config, folder)
+        run = config.target
+        samples = record(config, folder, config.seeds, config.noise, jobs)
+        held_out = record(config, folder, range(TEST_SEED, TEST_SEED + config.held_out_worlds), 0.0, jobs)
+        begin = time.monotonic()
+        policy, loss = fit(config, samples)
+        seconds = time.monotonic() - begin
+        about = {"env": run.env, "env_kwargs": run.env_kwargs, "wrapper": run.wrappers, "seed": config.seed}
+        about |= {"teacher": config.teacher.model_dump()}
+        activation = run.load_hyperparameters().policy_kwargs.get("activation_fn")
+        save_agent(folder / AGENT_FILE, run.algo, policy.state_dict(), about, activation)
+        result = {
+            "title": config.title,
+            "command": command,
+            "config": config.model_dump(mode="json"),
+            "samples": {"training": len(samples), "held_out": len(held_out)},
+            "loss": {"training": loss, "held_out": Loss(config, held_out).mean(policy)},
+            "scores": _compare(config, folder, held_out),
+            "seconds": seconds,
+            "git_revision": git_revision(),
+            "versions": versions(),
+        }
+        write_text(folder / "imitation.json", json.dumps(result, indent=1) + "\n")
+        return result
 
 
 def _compare(config: ImitationConfig, folder: Path, held_out: Samples) -> dict[str, dict[str, float]]:

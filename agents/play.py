@@ -31,15 +31,11 @@ from coinfer_gym.files import write_bytes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LIMIT", "encode_gif", "main", "play"]
-
-LIMIT = 1_000_000
-"""Bytes of a GIF, at most."""
+__all__ = ["encode_gif", "main", "play"]
 
 _MOST_FRAMES = 100
 _FRAME_MS = 600
-_SIZES = ((960, 64), (720, 48), (480, 32))
-"""Widths in pixels and numbers of colours, tried in turn; a hundred frames of the last take about 0.4 MB."""
+_WIDTH = 720  # of a picture, in pixels
 
 
 def play(
@@ -60,19 +56,9 @@ def play(
     tasks : int
         Decisions to show.
     mode : {"rgb_array", "human"}
-        Pictures to keep, or a window.
+        Pictures to return, a hundred at most, or a window.
     say : callable
         Called with a line of text per decision.
-
-    Returns
-    -------
-    list of ndarray
-        Pictures, a hundred at most; none of a window.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such agent, or nothing is to be shown.
     """
     check_count("tasks", tasks, 1)
     check_count("seed", seed, 0)
@@ -112,31 +98,13 @@ class _Shown(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def encode_gif(frames: Sequence[NDArray[np.uint8]]) -> bytes:
-    """Pictures as a GIF that does not exceed `LIMIT`, as large as that allows.
-
-    Parameters
-    ----------
-    frames : sequence of ndarray of uint8, shape (height, width, 3)
-
-    Returns
-    -------
-    bytes
-    """
-    content = b""
-    for width, colours in _SIZES:
-        content = _encode(frames, width, colours)
-        if len(content) <= LIMIT:
-            break
-    return content
-
-
-def _encode(frames: Sequence[NDArray[np.uint8]], width: int, colours: int) -> bytes:
+    """Pictures of shape (height, width, 3) as a GIF; a hundred take about 1 MB."""
     from PIL import Image
 
-    height = round(width * frames[0].shape[0] / frames[0].shape[1])
-    pictures = [Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS) for frame in frames]
+    height = round(_WIDTH * frames[0].shape[0] / frames[0].shape[1])
+    pictures = [Image.fromarray(frame).resize((_WIDTH, height), Image.Resampling.LANCZOS) for frame in frames]
     # One palette for all, so that unchanged areas compress well; every sixteenth pixel is enough to choose it.
-    palette = Image.fromarray(np.concatenate([np.asarray(picture)[::4, ::4] for picture in pictures])).quantize(colours)
+    palette = Image.fromarray(np.concatenate([np.asarray(picture)[::4, ::4] for picture in pictures])).quantize(48)
     first, *rest = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
     buffer = io.BytesIO()
     first.save(buffer, "GIF", save_all=True, append_images=rest, duration=_FRAME_MS, loop=0, optimize=True)

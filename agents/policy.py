@@ -25,18 +25,9 @@ _LOW, _HIGH = np.array(-1.0, np.float32), np.array(1.0, np.float32)  # NumPy is 
 
 
 def load_agent(path: str | Path, seed: int = 0) -> Agent:
-    """Load a trained agent.
+    """Load a trained agent, from the folder of a run or its ``agent.safetensors``, which holds weights and no code.
 
-    Parameters
-    ----------
-    path : str or Path
-        Folder of a run, or its ``agent.safetensors``. The file holds weights and no code.
-    seed : int
-        Of the agent's own noise.
-
-    Returns
-    -------
-    Agent
+    `seed` is that of the agent's own noise.
 
     Raises
     ------
@@ -137,10 +128,8 @@ class Agent:
     def trained_for(self) -> tuple[str, dict[str, Any]]:
         """Id and keywords of the environment that the agent was trained in.
 
-        Raises
-        ------
-        InvalidInputError
-            If the agent's file does not say, or names none of this package: other ids would import their module.
+        `InvalidInputError` is raised if the agent's file does not say, or names none of this package: another id would
+        import its module.
         """
         env, keywords = (self.config.get(name) for name in ("env", "env_kwargs"))
         if not isinstance(env, str) or not isinstance(keywords, dict):
@@ -158,12 +147,8 @@ class Agent:
     def bind(self, env: gym.Env[Any, Any]) -> Self:
         """Act in this environment from now on, through the wrappers that the agent was trained in.
 
-        An environment whose actions are wrapped already is taken as it is.
-
-        Raises
-        ------
-        InvalidInputError
-            If the agent was trained with other observations or actions.
+        An environment whose actions are wrapped already is taken as it is. `InvalidInputError` is raised if the agent
+        was trained with other observations or actions.
         """
         plain = env.action_space == env.unwrapped.action_space
         wrapped = wrap(env, self.config.get("wrapper")) if plain else env
@@ -209,8 +194,7 @@ class Agent:
         Raises
         ------
         InvalidInputError
-            If observations have another length than in training, or a batch is given to an agent bound through its
-            wrappers.
+            If observations have another length than in training, or are a batch for a bound agent with wrappers.
         """
         x: Vector = np.asarray(observation, np.float32)
         single = x.ndim == 1

@@ -35,13 +35,7 @@ class RescaledAgent:
         self._slope, self._offset = np.ones(len(OBSERVATION_NAMES)), np.zeros(len(OBSERVATION_NAMES))
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
-        """Act in this environment from now on.
-
-        Raises
-        ------
-        InvalidInputError
-            If the agent's file does not say where it was trained, or the agent cannot act here.
-        """
+        """Act in this environment from now on, see `agents.policy.Agent.bind`."""
         name, keywords = self._agent.trained_for
         self._agent.bind(env)
         (low, high), (own_low, own_high) = _ranges(env), _ranges(gym.make(name, **keywords))

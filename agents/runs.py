@@ -56,14 +56,8 @@ class RunConfig(pydantic.BaseModel):
 
     Attributes
     ----------
-    algo : str
-        One of `agents.hyperparameters.ALGORITHMS`.
-    env : str
-        Environment id.
-    env_kwargs : dict
-        Keywords of the environment.
     train_kwargs : dict
-        Further keywords in training only, such as higher weights of missed budgets.
+        Further keywords of the environment in training only, such as higher weights of missed budgets.
     wrapper : list of str or of dict, or None
         Wrappers, innermost first, see `coinfer_gym.named_wrappers`. None takes ``env_wrapper`` of the
         hyperparameters, an empty list takes no wrapper.
@@ -74,19 +68,14 @@ class RunConfig(pydantic.BaseModel):
         File of hyperparameters by environment; if empty, ``configs/agents/<algo>.yml``; ``none`` for no file.
     hyperparams : dict
         Hyperparameters that replace those of the file.
-    seed : int
     out : str
         Folder of the run; if empty, made of algorithm, environment and seed.
     n_timesteps : int or None
         Decisions to train for; None takes the number of the hyperparameters.
-    max_minutes : float or None
-        Minutes after which training stops.
     eval_freq, eval_lanes : int
         Decisions between two evaluations, and episodes of each.
     test_lanes : int
         Episodes of the final comparison.
-    checkpoint_freq : int
-        Decisions between two checkpoints.
     violations : float
         Share of decisions that may miss a budget in the agent that is kept. At 1 the agent that delivers most is kept;
         a task that missed a budget delivers nothing.
@@ -158,13 +147,7 @@ class RunConfig(pydantic.BaseModel):
 
 
 def read_config(content: Mapping[str, Any], origin: str) -> RunConfig:
-    """Check a configuration; `origin` is the name of its file for errors.
-
-    Raises
-    ------
-    InvalidInputError
-        If a key, the algorithm, the environment or a wrapper is unknown, or a value is of a wrong kind or out of range.
-    """
+    """Check a configuration; errors begin with `origin`, the name of its file."""
     config = check_model(RunConfig, content, origin)
     find_actor(config.algo)
     known = [name for name in gym.registry if name.startswith("coinfer_gym/")]
@@ -180,13 +163,7 @@ def read_config_file(path: str | Path) -> RunConfig:
 
 
 def open_folder(config: RunConfig, command: Sequence[str], overwrite: bool) -> Path:
-    """Make the folder of a new run and write down what it is, and the command line that asked for it.
-
-    Raises
-    ------
-    InvalidInputError
-        If another run is there and must not be overwritten.
-    """
+    """Make the folder of a new run and write down what it is, and the command line that asked for it."""
     folder = config.folder
     noted = folder / "config.yaml"
     if noted.exists() and noted.stat().st_size:  # an empty one was left by a full disk
@@ -222,13 +199,7 @@ def build_env(config: RunConfig, lanes: int, training: bool = False, bare: bool 
 
 
 def build_model(config: RunConfig, hyperparameters: Hyperparameters) -> BaseAlgorithm:
-    """A new model over its training environment.
-
-    Raises
-    ------
-    InvalidInputError
-        If the algorithm cannot choose the environment's actions, or stable-baselines3 refuses a value.
-    """
+    """A new model over its training environment; `InvalidInputError` if a value or the actions do not suit it."""
     from agents.hyperparameters import ALGORITHMS, PENALTIES, check_actions
 
     env: VecEnv = build_env(config, hyperparameters.n_envs, training=True)

@@ -49,17 +49,7 @@ class _Choices(Checked):
 
 @dataclass(frozen=True)
 class Space:
-    """Where a hyperparameter is searched.
-
-    Attributes
-    ----------
-    path : tuple of str
-        Names down to it, such as ``("policy_kwargs", "net_arch")``.
-    distribution : BaseDistribution
-        Of Optuna.
-    schedule : str or None
-        What stands before a number to make it the start of a schedule.
-    """
+    """Where a hyperparameter is searched: names down to it, Optuna's distribution, what stands before a number."""
 
     path: tuple[str, ...]
     distribution: BaseDistribution
@@ -86,25 +76,9 @@ class Space:
 
 
 def read_spaces(search: Mapping[str, Any], origin: str, path: tuple[str, ...] = ()) -> Iterator[Space]:
-    """Spaces of a nested mapping.
+    """Spaces of a nested mapping: of a name to ``{low, high, log, schedule}``, to ``{choices}``, or to such a mapping.
 
-    Parameters
-    ----------
-    search : mapping
-        Of a name to ``{low, high, log, schedule}``, to ``{choices}``, or to such a mapping again.
-    origin : str
-        Name of the file for errors.
-    path : tuple of str
-        Names down to the mapping.
-
-    Yields
-    ------
-    Space
-
-    Raises
-    ------
-    InvalidInputError
-        If a space has an unknown key, or is none.
+    `InvalidInputError` is raised if a space has an unknown key, or is none.
     """
     for name, given in search.items():
         here = (*path, str(name))

@@ -22,15 +22,7 @@ FORMAT = 1
 
 
 def save_tensors(content: Mapping[str, Any], path: Path) -> None:
-    """Write tensors, arrays and plain values to a file, whole or not at all.
-
-    Parameters
-    ----------
-    content : mapping
-        Nested dictionaries, lists and tuples; arrays are stored with their dtype, structured ones too.
-    path : Path
-        An older file of this name is replaced only once the new one is complete.
-    """
+    """Write tensors, arrays and plain values, nested in dictionaries, lists and tuples, whole or not at all."""
     buffer = io.BytesIO()
     torch.save(_pack(dict(content)), buffer)
     write_bytes(path, buffer.getvalue())
@@ -39,20 +31,7 @@ def save_tensors(content: Mapping[str, Any], path: Path) -> None:
 def load_tensors(path: Path, remedy: str) -> dict[str, Any]:
     """Read what `save_tensors` wrote; nothing is unpickled but tensors and plain values.
 
-    Parameters
-    ----------
-    path : Path
-    remedy : str
-        What to do where the file cannot be read.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    InvalidInputError
-        If the file is missing, truncated, damaged or of another kind; it names the file and the remedy.
+    `InvalidInputError` with the `remedy` is raised if the file is missing, damaged or of another kind.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself does not verify the checksums

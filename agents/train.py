@@ -42,13 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def resumed_config(config: RunConfig, asked: Mapping[str, Any]) -> RunConfig:
-    """The run in the folder of `config`, longer if the options `asked` for say so.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no run, or another option differs from the run's.
-    """
+    """The run in the folder of `config`, longer if the options `asked` for say so; no other option may differ."""
     own = read_config_file(config.folder / "config.yaml").resolve()
     if config.algo != own.algo and "algo" in asked:
         raise _differs("algo", config.algo, own.algo)

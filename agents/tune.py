@@ -109,13 +109,7 @@ class StudyConfig(Checked):
 
 
 def load_study(path: str | Path) -> StudyConfig:
-    """Read and check the file of a study.
-
-    Raises
-    ------
-    InvalidInputError
-        If the file cannot be read, a key or a hyperparameter is unknown, or a value or a space cannot be used.
-    """
+    """Read and check the file of a study; `InvalidInputError` names what is unknown or cannot be used."""
     data = read_yaml(Path(path), "study")
     config = check_model(StudyConfig, data, str(path))
     for name in config.run:
@@ -140,20 +134,7 @@ def _merge(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tune(config: StudyConfig, folder: Path, jobs: int = 1) -> list[FrozenTrial]:
-    """Bring a study to its number of trials.
-
-    Parameters
-    ----------
-    config : StudyConfig
-    folder : Path
-        Of the study.
-    jobs : int
-        Trials that run at a time.
-
-    Returns
-    -------
-    list of FrozenTrial
-        All finished ones in their order.
+    """Bring a study to its number of trials, `jobs` at a time; returns all finished ones in their order.
 
     Raises
     ------
@@ -180,13 +161,7 @@ def tune(config: StudyConfig, folder: Path, jobs: int = 1) -> list[FrozenTrial]:
 
 
 def _open_study(config: StudyConfig, folder: Path) -> optuna.Study:
-    """The study of a folder, or a new one.
-
-    Raises
-    ------
-    InvalidInputError
-        If another study is there, or its journal is damaged.
-    """
+    """The study of a folder, or a new one; `InvalidInputError` if another one is there, or its journal is damaged."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = folder / _JOURNAL
     wanted = config.model_dump(mode="json", exclude={"title", "trials"})

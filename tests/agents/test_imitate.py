@@ -246,10 +246,11 @@ def test_end_to_end_by_the_command_line(tmp_path, capsys):
     path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
     assert main([str(path), "--out", str(out)]) == 0
     assert "clone" in capsys.readouterr().out
-    assert {entry.name for entry in out.iterdir()} == {"samples", AGENT_FILE, "imitation.json"}
+    assert {entry.name for entry in out.iterdir()} == {"samples", AGENT_FILE, "imitation.json", ".lock"}
     result = json.loads((out / "imitation.json").read_text(encoding="utf-8"))
     assert result["command"] == f"python -m agents.imitate {path} --out {out}"
     assert result["config"]["seed"] == 0
+    assert result["config"]["run"]["hyperparams"]["n_envs"] > 1  # those of the file
     assert result["config"]["teacher"] == TINY["teacher"]
     assert 0 < result["samples"]["held_out"] <= result["samples"]["training"] <= 60
     agent = load_agent(out)
@@ -268,6 +269,7 @@ def test_end_to_end_by_the_command_line(tmp_path, capsys):
     [
         ({"epoch": 3}, "config: key: got 'epoch'. Did you mean 'epochs'"),
         ({"epochs": 0}, "config: epochs: got 0. Input should be greater"),
+        ({"noise": float("inf")}, "config: noise: got inf. Input should be less"),
         ({"first_world": 7}, "config: first_world: got 7. Input should be greater"),
         ({"first_world": 999_999_999}, "config: worlds: got 3. Their seeds must stay below"),
         ({"teacher": {"policy": "stochastic_pd"}}, "policy: got 'stochastic_pd'. Did you mean 'stochastic_dp'"),

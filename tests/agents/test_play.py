@@ -1,4 +1,4 @@
-"""Watching an agent: pictures, text, and a GIF that is not too large."""
+"""Watching an agent: pictures, text, and a GIF."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ from PIL import Image
 
 from agents import play as playing
 from agents.agent_file import AGENT_FILE, save_agent
-from agents.play import LIMIT, encode_gif, main, play
+from agents.play import main, play
 from agents.policy import load_agent
 from baselines.rollout import measure
 
@@ -43,11 +43,11 @@ def test_records_a_gif(agent, tmp_path, capsys):
     out = tmp_path / "play.gif"
     assert main([str(agent), "--tasks", "4", "--seed", "3", "--out", str(out)]) == 0
     size, pictures, duration = read(out.read_bytes())
-    assert size == (960, 640)
+    assert size == (720, 480)
     assert len(pictures) == 4
     assert not np.array_equal(pictures[0], pictures[-1])
     assert duration > 0
-    assert out.stat().st_size <= LIMIT
+    assert out.stat().st_size < 100_000
     lines = capsys.readouterr().out.splitlines()
     assert "quality" in lines[0]
     assert [len(line.split()) >= 12 for line in lines[1:5]] == [True] * 4
@@ -89,15 +89,6 @@ def test_says_what_became_of_a_task(agent):
 def test_long_episodes_skip_pictures(agent, monkeypatch):
     monkeypatch.setattr(playing, "_MOST_FRAMES", 3)
     assert len(play(agent, tasks=6, say=str)) == 3
-
-
-def test_gifs_shrink_until_they_fit(agent, monkeypatch):
-    frames = play(agent, tasks=3, say=str)
-    full = len(encode_gif(frames))
-    monkeypatch.setattr(playing, "LIMIT", full - 1)
-    size, pictures, _ = read(encode_gif(frames))
-    assert size == (720, 480)
-    assert len(pictures) == 3
 
 
 def test_refuses(agent, capsys, monkeypatch):
