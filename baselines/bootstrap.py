@@ -22,27 +22,11 @@ class Estimate(NamedTuple):
 def paired_bootstrap(
     values: NDArray[np.float64], reference: int | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[Estimate, Estimate | None]:
-    """Percentile intervals of means over worlds, and of the differences to one policy.
+    """Percentile intervals of means over worlds, and of the differences to the policy `reference`, where one is given.
 
     Worlds are resampled, the same ones for every policy and metric: what a lucky draw of worlds gives to all policies
-    cancels in their differences.
-
-    Parameters
-    ----------
-    values : ndarray, shape (policies, worlds, metrics)
-        A policy that did not play all worlds has NaN behind its last one.
-    reference : int, optional
-        The policy that the others are compared with.
-    resamples : int
-        Number of resamples.
-    seed : int
-        Seed of their generator.
-
-    Returns
-    -------
-    estimate : Estimate of shape (policies, metrics)
-    difference : Estimate of shape (policies, metrics), or None
-        Policy minus reference in the worlds that both have played, where there is a reference.
+    cancels in their differences. `values` has the shape (policies, worlds, metrics), with NaN behind the last world of
+    a policy that did not play all; a difference is over the worlds that both have played.
     """
     estimate = _estimate(values, resamples, seed)
     if reference is None:

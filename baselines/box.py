@@ -20,22 +20,8 @@ Floats = NDArray[np.float64]
 class Box:
     """Bounds of mixed variables, and their map from the unit cube.
 
-    Parameters
-    ----------
-    bounds : sequence of (min, max) pairs or scipy.optimize.Bounds
-    integrality : array_like of bool, optional
-        Which variables are whole numbers.
-
-    Attributes
-    ----------
-    low, high : ndarray, shape (n,)
-        Whole where the variable is.
-    whole : ndarray of bool, shape (n,)
-
-    Raises
-    ------
-    InvalidInputError
-        If a bound is not finite, a pair is empty, or `integrality` does not match.
+    `bounds` is a sequence of pairs or `scipy.optimize.Bounds`, `integrality` says which variables are whole numbers;
+    `low` and `high`, shape (n,), are whole where `whole` is true.
     """
 
     def __init__(self, bounds: Any, integrality: ArrayLike | None = None) -> None:

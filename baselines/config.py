@@ -73,13 +73,7 @@ class CompareConfig(pydantic.BaseModel):
 
 
 def expand_data(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of an environment with the folder of recorded data filled in.
-
-    Raises
-    ------
-    InvalidInputError
-        If a file is not in that folder.
-    """
+    """Keywords of an environment with the folder of recorded data filled in, if its file is there."""
     found = dict(keywords)
     for key, value in keywords.items():
         if isinstance(value, str) and f"${{{DATA}}}" in value:
@@ -100,15 +94,10 @@ def load_config(source: str | Path | Mapping[str, Any], trust: Sequence[str] = (
     trust : sequence of str
         Modules of your own that policies may come from.
 
-    Returns
-    -------
-    CompareConfig
-
     Raises
     ------
     InvalidInputError
-        If the file cannot be read, a key is unknown, a value is out of range, there is no such policy, or a file of
-        recorded data is missing.
+        If a part of it cannot be used.
     """
     data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
     config = check_model(CompareConfig, data, "config")

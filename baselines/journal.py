@@ -23,34 +23,14 @@ _SHOWN_ONLY = ("bootstrap.py", "output.py", "report.py")  # a change there leave
 class Journal:
     """The finished worlds, one JSON object per line, each with a digest of itself.
 
-    Lines that are not whole are ignored, as an interrupted command may have left one.
-
-    Parameters
-    ----------
-    path : Path, optional
-        Where None, nothing is written.
-    metrics : collection of str
-        What the record of a world must hold.
-    fresh : bool
-        Begin with an empty file.
-
-    Attributes
-    ----------
-    worlds : dict
-        Records by digest of the policy and seed of the world.
-    tuned : dict
-        Options that were searched for, by digest of the policy.
-
-    Raises
-    ------
-    InvalidInputError
-        If a line was changed after it was written.
+    A record holds the `metrics`. Without a path nothing is written; `fresh` begins with an empty file. Lines that are
+    not whole are ignored, as an interrupted command may have left one; one that was changed is an `InvalidInputError`.
     """
 
     def __init__(self, path: Path | None, metrics: Collection[str], fresh: bool = False) -> None:
         self._path, self._metrics = path, set(metrics)
-        self.worlds: dict[tuple[str, int], dict[str, Any]] = {}
-        self.tuned: dict[str, dict[str, Any]] = {}
+        self.worlds: dict[tuple[str, int], dict[str, Any]] = {}  # records by digest of the policy and seed
+        self.tuned: dict[str, dict[str, Any]] = {}  # options that were searched for, by digest of the policy
         if path is not None:
             text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
             lines = "" if fresh or text is None else text

@@ -19,30 +19,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class QualityGrid:
-    """The optimum of P1 (Lyu et al., eq. 44) on a grid of gains, delay budgets and energy budgets.
+    """The optimum of P1 (Lyu et al., eq. 44) on a grid of n gains, m delay budgets and e energy budgets."""
 
-    Attributes
-    ----------
-    log_gains : ndarray, shape (n,)
-        Natural logarithms, increasing.
-    delays : ndarray, shape (m,)
-        Delay budgets in s.
-    energies : ndarray, shape (e,)
-        Energy budgets in J.
-    quality : ndarray, shape (n, m, e)
-        0 where the budgets cannot be met.
-    device_energy : ndarray, shape (n, m, e)
-        What the device spends in J, upload included, on computing the optimum; where there is none, at its fastest.
-    fastest : ndarray, shape (n,)
-        Least time in s that any decision takes.
-    """
-
-    log_gains: Floats
-    delays: Floats
-    energies: Floats
-    quality: Floats
+    log_gains: Floats  # increasing
+    delays: Floats  # delay budgets in s
+    energies: Floats  # energy budgets in J
+    quality: Floats  # shape (n, m, e): 0 where the budgets cannot be met
+    # shape (n, m, e): what the device spends in J, upload included; at its fastest where nothing is within
     device_energy: Floats
-    fastest: Floats
+    fastest: Floats  # least time in s that any decision takes at a gain
 
     def at(self, gain: float) -> tuple[Floats, Floats]:
         """Quality and energy of the device at a gain, each of shape (m, e)."""
@@ -62,23 +47,7 @@ def locate(axis: Floats, value: float) -> tuple[int, float]:
 
 
 def build_grid(problem: Problem, gains: ArrayLike, delays: ArrayLike, energies: ArrayLike | None = None) -> QualityGrid:
-    """Tabulate the optimum of P1 on a grid.
-
-    Parameters
-    ----------
-    problem : Problem
-        Gives everything but gain and budgets.
-    gains : array_like, shape (n,)
-        Increasing.
-    delays : array_like, shape (m,)
-        In s.
-    energies : array_like, shape (e,), optional
-        In J; the problem's own budget where not given.
-
-    Returns
-    -------
-    QualityGrid
-    """
+    """Tabulate the optimum of P1 for increasing gains, delay budgets in s and energy budgets in J, or only its own."""
     g, t = np.asarray(gains, np.float64), np.asarray(delays, np.float64)
     e = np.array([problem.energy_budget]) if energies is None else np.asarray(energies, np.float64)
     rows = solve_exact_batch(problem, g[:, None, None], t[:, None], e)

@@ -31,24 +31,7 @@ def find_policy(name: str, trust: Sequence[str] = ()) -> Callable[..., Predictor
     """The class or function that makes the policy of this name; nothing is called.
 
     A configuration file that could name any callable could run any code. It may name the `POLICIES`, policies of this
-    project such as ``agents.policy:load_agent``, and whatever is in a module that the user trusts.
-
-    Parameters
-    ----------
-    name : str
-        A key of `POLICIES`, or ``package.module:attribute``.
-    trust : sequence of str
-        Modules and packages of the user's own.
-
-    Returns
-    -------
-    callable
-        Returns a policy.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is none of this name, its module is not trusted, or it is no policy.
+    project such as ``agents.policy:load_agent``, and what is in modules that the user trusts.
     """
     if name in POLICIES:
         return POLICIES[name]
@@ -103,26 +86,7 @@ def _makes_policy(factory: Any) -> bool:
 
 
 def make_policy(name: str, options: Mapping[str, Any] | None = None, trust: Sequence[str] = ()) -> Predictor:
-    """Policy by name and options, not yet bound to an environment.
-
-    Parameters
-    ----------
-    name : str
-        As for `find_policy`.
-    options : mapping, optional
-        Its keyword arguments.
-    trust : sequence of str
-        As for `find_policy`.
-
-    Returns
-    -------
-    Predictor
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such policy, an option is unknown or missing, or what is made has no ``predict``.
-    """
+    """Policy by its name, as for `find_policy`, and its keyword arguments, not yet bound to an environment."""
     factory = find_policy(name, trust)
     options = dict(options or {})
     check_options(name, factory, options)

@@ -97,13 +97,7 @@ class ConstantAction(Policy):
         return {"action": best_constant_action(env, seeds, environment=environment).tolist()}
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
-        """Check that the environment takes the action.
-
-        Raises
-        ------
-        InvalidInputError
-            If it has another shape.
-        """
+        """Check that the environment takes an action of this shape."""
         if env.action_space.shape != self.action.shape:
             raise InvalidInputError("action", self.action.tolist(), f"The environment takes {env.action_space}.")
         return self
@@ -152,13 +146,7 @@ class MyopicExact(ProblemPolicy):
         super().__init__(env)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
-        """Act in this environment from now on.
-
-        Raises
-        ------
-        InvalidInputError
-            If the environment offers no P1, or its network does not have the cut.
-        """
+        """Act in this environment from now on, see `ProblemPolicy.bind`; its network must have the cut."""
         super().bind(env)
         if self._cut is not None:
             check_cut(self._cut, self._env.scenario.workload)
@@ -183,12 +171,7 @@ class MyopicSCA(MyopicExact):
 
     Parameters
     ----------
-    env : gymnasium.Env, optional
-    scheme : str
-        A key of `baselines.schemes.SCHEMES`.
-    cut : int, optional
-        The only cut to use; None leaves the choice.
-    quality : str, optional
+    env, scheme, cut, quality
         As for `MyopicExact`.
     starts : int
         Starting points per cut: the one of `baselines.solve_sca`, then random ones.

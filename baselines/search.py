@@ -142,20 +142,12 @@ class MyopicQuantum(MyopicExact):
 
     Parameters
     ----------
-    env : gymnasium.Env, optional
-    scheme : str
-        A key of `baselines.schemes.SCHEMES`.
-    cut : int, optional
-        The only cut to search; by default all cuts that the design allows.
+    env, scheme, cut
+        As for `baselines.rules.MyopicExact`.
     evaluations : int
         Decisions evaluated per task.
     seed : int
         Seed of the search; equal tasks get equal decisions.
-
-    Raises
-    ------
-    InvalidInputError
-        If an option is out of its range.
     """
 
     def __init__(

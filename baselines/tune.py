@@ -82,22 +82,7 @@ class TuneConfig(pydantic.BaseModel):
 
 
 def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
-    """Read and check a configuration.
-
-    Parameters
-    ----------
-    source : str, Path or mapping
-        Path of a YAML file, or its content.
-
-    Returns
-    -------
-    TuneConfig
-
-    Raises
-    ------
-    InvalidInputError
-        If the file cannot be read, a key is unknown, a value is out of range, or there is no such policy or option.
-    """
+    """Read and check a configuration: the path of a YAML file, or its content."""
     data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
     config = check_model(TuneConfig, data, "config")
     check_environment(config.environment)

@@ -72,28 +72,16 @@ class Service:
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """A world on a grid of times ``step * n``, with the coherence blocks on either side of each.
-
-    Attributes
-    ----------
-    scenario : Scenario
-    world : World
-    times : Times
-    left, right : ndarray of int, shape (n, 2)
-        Rows of the table for starts in the cell before and after a time: one block, or the two that meet in the cell.
-    blocks : ndarray of int, shape (rows,)
-        Coherence block of each row.
-    row_of_block : ndarray of int
-        Row of each coherence block; -1 where no service can start.
-    """
+    """A world on a grid of times ``step * n``, with the coherence blocks on either side of each."""
 
     scenario: Scenario
     world: World
     times: Times
+    # shape (n, 2): rows of the table for starts in the cell before a time; one block, or the two that meet there
     left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    blocks: NDArray[np.int64]
-    row_of_block: NDArray[np.int64]
+    right: NDArray[np.int64]  # the same for the cell after it
+    blocks: NDArray[np.int64]  # coherence block of each row
+    row_of_block: NDArray[np.int64]  # row of each coherence block; -1 where no service can start
 
     @property
     def alone(self) -> bool:

@@ -28,42 +28,21 @@ Rows = NDArray[np.int64]
 
 
 class Times(NamedTuple):
-    """Times in s that hold for every task of an episode.
+    """Times in s that hold for every task of an episode."""
 
-    Attributes
-    ----------
-    step : float
-        Step of the time grid.
-    budget : float
-        Delay budget.
-    deadline : float
-        Age until which a task counts as done in time: a tolerance after the delay budget.
-    patience : float
-        Age at which a task is abandoned.
-    """
-
-    step: float
-    budget: float
-    deadline: float
-    patience: float
+    step: float  # of the time grid
+    budget: float  # delay budget
+    deadline: float  # age until which a task counts as done in time: a tolerance after the budget
+    patience: float  # age at which a task is abandoned
 
 
 class Worth(NamedTuple):
-    """What a service is worth by the time that it takes.
+    """What a service is worth by the time that it takes."""
 
-    Attributes
-    ----------
-    steps : ndarray, shape (rows, n)
-        Quality of a service that takes `k` steps, raised so that it bounds the quality where it is interpolated.
-    between : ndarray, shape (rows, n)
-        The same, raised further so that values interpolated between whole steps may be interpolated again.
-    fastest : ndarray, shape (rows,)
-        Least time in s that any decision takes.
-    """
-
+    # shape (rows, n): quality of `k` steps, raised so that it bounds the quality where it is interpolated
     steps: Floats
-    between: Floats
-    fastest: Floats
+    between: Floats  # raised further, so that values interpolated between whole steps may be interpolated again
+    fastest: Floats  # least time in s that any decision takes, by row
 
 
 class _Task(NamedTuple):

@@ -30,42 +30,19 @@ _SLACK = 1e-9  # of quality: what rounding may leave of a proven bound
 
 
 class OptimumTable(NamedTuple):
-    """Best quality against the delay budget, for some gains and one energy budget; compiled code takes it as it is.
-
-    Attributes
-    ----------
-    gains : ndarray, shape (n,)
-    longest : float
-        Longest delay budget in s.
-    start : ndarray, shape (n, cuts)
-        Least delay budget that a cut can meet in s; infinite where it is beyond the longest.
-    nodes : ndarray of int, shape (n, cuts)
-        Number of nodes of a cut; they lie at ``start + (longest - start) (k / (nodes - 1))^2``, dense where it bends.
-    quality : ndarray, shape (n, cuts, nodes)
-        Qualities at the nodes.
-    fastest : ndarray, shape (n,)
-        Least time in s that any decision takes, within the energy budget or not.
-    """
+    """Best quality against the delay budget, for some gains and one energy budget; compiled code takes it as it is."""
 
     gains: Floats
-    longest: float
-    start: Floats
-    nodes: NDArray[np.int64]
-    quality: Floats
-    fastest: Floats
+    longest: float  # delay budget in s
+    start: Floats  # shape (gains, cuts): least delay budget that a cut can meet in s; infinite beyond the longest
+    nodes: NDArray[np.int64]  # of a cut, at ``start + (longest - start) (k / (nodes - 1))^2``, dense where it bends
+    quality: Floats  # shape (gains, cuts, nodes)
+    fastest: Floats  # least time in s that any decision takes, within the energy budget or not
 
     def bounds(self, delay_budget: ArrayLike) -> tuple[Floats, Floats]:
-        """Bounds of the best quality, 0 where a budget cannot be met.
+        """Bounds of the best quality within delay budgets in s, at most `longest`, each of shape (gains, budgets).
 
-        Parameters
-        ----------
-        delay_budget : array_like, shape (m,)
-            In s, at most `longest`.
-
-        Returns
-        -------
-        lower, upper : ndarray, shape (n, m)
-            Both non-decreasing in the budget; equal at the nodes of the best cut, up to rounding.
+        Both are non-decreasing in the budget, equal at the nodes of the best cut up to rounding; 0 where none is met.
         """
         budgets = np.asarray(delay_budget, np.float64).ravel()
         lower, upper = np.empty((2, len(self.gains), len(budgets)))
@@ -76,28 +53,10 @@ class OptimumTable(NamedTuple):
 def build_table(
     problem: Problem, gains: ArrayLike, longest: float, nodes: int = 32, width: float = 0.0
 ) -> OptimumTable:
-    """Tabulate the optimum of P1 for some gains.
+    """Tabulate the optimum of P1 for some gains and delay budgets up to the longest, in s.
 
-    Parameters
-    ----------
-    problem : Problem
-        Gives everything but gain and delay budget.
-    gains : array_like, shape (n,)
-    longest : float
-        Longest delay budget in s.
-    nodes : int
-        Nodes of a cut that is the best somewhere, at least 8.
-    width : float
-        Span in s over which `upper_quality` is to be interpolated: a cut gets all its nodes where that matters.
-
-    Returns
-    -------
-    OptimumTable
-
-    Raises
-    ------
-    InvalidInputError
-        If there are too few nodes, or a gain is not positive and finite.
+    A cut that is the best somewhere gets all `nodes`, and so does one that matters where `upper_quality` is
+    interpolated over the span `width` in s.
     """
     if nodes <= _COARSE:
         raise InvalidInputError("nodes", nodes, f"Give {_COARSE + 1} or more.")

@@ -126,20 +126,7 @@ class CompressionEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 def cia(problem: LayerwiseProblem, seed: int = 0, steps: int = STEPS) -> Chosen:
     """Best design of those that a DDPG agent tries while it learns, and of the one that it has settled on.
 
-    Parameters
-    ----------
-    steps : int
-        Steps that the agent learns from, some for each design.
-
-    Returns
-    -------
-    Chosen
-        The same for the same arguments on the same machine.
-
-    Raises
-    ------
-    InvalidInputError
-        If `seed` or `steps` is out of its range, stable-baselines3 is not installed, or no design is accurate enough.
+    The same for the same arguments on the same machine; `InvalidInputError` where no design is accurate enough.
     """
     seed, steps = check_count("seed", seed, 0), check_count("steps", steps, 1, 10**9)
     try:

@@ -44,20 +44,7 @@ _SPAN = (0.005, 0.995)  # quantiles of the rates between which a menu has design
 
 
 def full_power_rates(env: gym.Env[Any, Any], seeds: Iterable[int]) -> Floats:
-    """Uplink rates at full power in the blocks of some worlds.
-
-    Parameters
-    ----------
-    env : gymnasium.Env
-        Of Layerwise-v0; it is reset.
-    seeds : iterable of int
-        Of the worlds.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        In bit/s (eq. 1).
-    """
+    """Uplink rates in bit/s (eq. 1) at full power in the blocks of some worlds of Layerwise-v0, which is reset."""
     core: Any = env.unwrapped
     scenario: LayerwiseScenario = core.scenario
     gains = []
@@ -111,17 +98,7 @@ class _Prepared(ProblemPolicy):
     def tune(
         cls, options: Mapping[str, Any], environment: str, env: Mapping[str, Any], seeds: Iterable[int]
     ) -> dict[str, Any]:
-        """Options with designs for the channel of some worlds, where they leave these open.
-
-        Parameters
-        ----------
-        options : mapping
-        environment : str
-        env : mapping
-            Keywords of the environment.
-        seeds : iterable of int
-            Of worlds to measure the channel in; keep them apart from those that are played.
-        """
+        """Options with designs for the channel of the worlds of some seeds, where they leave these open."""
         if options.get(cls.option) is not None:
             return dict(options)
         made = gym.make(environment, **dict(env))
@@ -131,13 +108,7 @@ class _Prepared(ProblemPolicy):
         return {**options, cls.option: policy.prepare(core.scenario, full_power_rates(made, islice(seeds, _WORLDS)))}
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
-        """Act in this environment from now on; prepares the designs where none were given.
-
-        Raises
-        ------
-        InvalidInputError
-            If the environment is not Layerwise-v0, or given designs are none of its network.
-        """
+        """Act in this environment from now on; prepares the designs where none were given."""
         super().bind(env)
         given = self._given
         if given is None:
@@ -228,13 +199,7 @@ class LayerwiseReoptimize(ProblemPolicy):
         super().__init__(env)
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
-        """The best design found.
-
-        Raises
-        ------
-        InvalidInputError
-            If none is accurate enough.
-        """
+        """The best design found; raises `InvalidInputError` if none is accurate enough."""
         return self._framework.optimize(problem, self._seed).solution
 
 

@@ -96,13 +96,7 @@ def two_step_pruning(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
 def fpgm(problem: LayerwiseProblem, seed: int = 0, predictor: RegressionPredictor | None = None) -> Chosen:
     """One retained ratio for all layers, whose filters are chosen by their geometric median (He et al., 2019).
 
-    Parameters
-    ----------
-    problem : LayerwiseProblem
-    seed : int
-        Without effect.
-    predictor : RegressionPredictor, optional
-        Of networks pruned in this way; `fpgm_predictor` without it, or else the problem's own.
+    Without a predictor of networks pruned in this way it takes `fpgm_predictor`, or else the problem's own.
     """
     predictor = fpgm_predictor(problem) if predictor is None else predictor
     if predictor is not None:

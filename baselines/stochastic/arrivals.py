@@ -44,18 +44,7 @@ def _pass_time(calm: float, burst: float, process: Process, seconds: float) -> t
 
 @kernel
 def update_belief(belief: float, process: Process, arrivals: int, seconds: float) -> float:
-    """Bayes' rule for the probability of a burst, after some arrivals in some time.
-
-    Parameters
-    ----------
-    belief : float
-        Probability of a burst before.
-    process : Process
-    arrivals : int
-        Their number, taken to have come at even distances.
-    seconds : float
-        Time in s.
-    """
+    """Bayes' rule for the probability of a burst, after some arrivals at even distances in a time in s."""
     calm, burst = 1.0 - belief, belief
     part = seconds / (arrivals + 1)
     for k in range(arrivals + 1):

@@ -25,32 +25,17 @@ _MOST = 4096  # tasks that wait, and that come during a service
 
 
 class Axes(NamedTuple):
-    """States and choices of the process, and the limits that rule it.
+    """States and choices of the process, and the limits that rule it."""
 
-    Attributes
-    ----------
-    waits, beliefs : ndarray
-        Ages in s and probabilities of a burst.
-    queue : int
-        Numbers of waiting tasks, from 0; 1 where the queue is not looked at.
-    fractions : ndarray
-        Service times as shares of what is left of the delay budget.
-    process : Process
-    delay_budget, fastest, block : float
-        Delay budget, least service time and coherence block in s.
-    capacity : int
-        Places of the queue.
-    """
-
-    waits: Floats
-    beliefs: Floats
-    queue: int
-    fractions: Floats
+    waits: Floats  # ages in s
+    beliefs: Floats  # probabilities of a burst
+    queue: int  # numbers of waiting tasks, from 0; 1 where the queue is not looked at
+    fractions: Floats  # service times as shares of what is left of the delay budget
     process: Process
-    delay_budget: float
-    fastest: float
-    block: float
-    capacity: int
+    delay_budget: float  # in s
+    fastest: float  # least service time in s
+    block: float  # coherence block in s
+    capacity: int  # places of the queue
 
 
 class Scratch(NamedTuple):

@@ -29,61 +29,34 @@ _FINE_GAINS, _FINE_DELAYS = 64, 65
 
 @dataclass(frozen=True)
 class Fineness:
-    """How finely the process is resolved.
-
-    Attributes
-    ----------
-    gains, waits, queue, beliefs, times, levels : int
-        Levels of the gain, ages, numbers of waiting tasks, beliefs, service times, levels of the battery.
-    samples : int
-        Futures that an expectation is the mean of.
-    seed : int
-        Seed of what is sampled.
-    """
+    """How finely the process is resolved: levels of each quantity."""
 
     gains: int
-    waits: int
-    queue: int
+    waits: int  # ages
+    queue: int  # numbers of waiting tasks
     beliefs: int
-    times: int
-    levels: int
-    samples: int
-    seed: int
+    times: int  # service times
+    levels: int  # of the battery
+    samples: int  # futures that an expectation is the mean of
+    seed: int  # of what is sampled
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The solved process.
-
-    Attributes
-    ----------
-    log_gains, waits, beliefs, levels : ndarray
-        Axes of the state; the queue's is the number itself.
-    fractions : ndarray
-        Service times as shares of what is left of the delay budget.
-    energies : ndarray
-        Energy budgets in J that are chosen among.
-    ahead : ndarray, shape (waits, queue, beliefs, fractions, gains, levels)
-        Expected ``h`` after a service minus ``rho`` for the tasks it used up, with its energy still in the battery.
-    elapsed : ndarray, shape (waits, queue, beliefs, fractions)
-        Mean time in s until the next task is at the head.
-    quality : QualityGrid
-    process : Process
-    mean_quality : float
-        ``rho``: what the rule expects to deliver per task.
-    """
+    """The solved process; the axes of its state are gain, age, queue (the number itself), belief and battery."""
 
     log_gains: Floats
     waits: Floats
     beliefs: Floats
     levels: Floats
-    fractions: Floats
-    energies: Floats
+    fractions: Floats  # service times as shares of what is left of the delay budget
+    energies: Floats  # energy budgets in J that are chosen among
+    # shape (waits, queue, beliefs, fractions, gains, levels): ``h`` after a service minus ``rho`` for its tasks
     ahead: Floats
-    elapsed: Floats
+    elapsed: Floats  # shape (waits, queue, beliefs, fractions): mean time in s until the next task is at the head
     quality: QualityGrid
     process: Process
-    mean_quality: float
+    mean_quality: float  # ``rho``: what the rule expects to deliver per task
 
 
 @lru_cache(maxsize=4)

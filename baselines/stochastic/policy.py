@@ -72,10 +72,7 @@ class StochasticDP(FarsightedPolicy):
     def bind(self, env: gym.Env[Any, Any]) -> Self:
         """Act in this environment from now on; solves its process, or takes the solution from the last time.
 
-        Raises
-        ------
-        InvalidInputError
-            If the environment does not offer the task as a `Problem`, its budgets vary, or a task is always waiting.
+        The budgets must be fixed, and tasks must queue.
         """
         super().bind(env)
         scenario: Scenario = self._env.scenario
