@@ -35,6 +35,19 @@ def parallel_kernel(function: _Function) -> _Function:
     return _compile(function, parallel=True)
 
 
+def machine_code(function: _Function, *arguments: Any) -> _Function:
+    """Compiled code of a kernel for arguments of these types, without the search for it that every call takes.
+
+    It does not check what it is given: arguments of other types would be read as if they were of these.
+    """
+    if not isinstance(function, Dispatcher):
+        return function
+    types_given = tuple(function.typeof_pyval(argument) for argument in arguments)  # type: ignore[no-untyped-call]
+    function.compile(types_given)  # type: ignore[no-untyped-call]
+    code: _Function = function.get_overload(types_given)  # type: ignore[no-untyped-call]
+    return code
+
+
 def _compile(function: _Function, **options: Any) -> _Function:
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # formulas can then be stepped through in a debugger
         interpreted: _Function = np.errstate(all="ignore")(function)  # as in machine code: 1 / 0 is infinite, ...

@@ -16,7 +16,6 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import World, draw
 
-_EMPTY = np.zeros(1, np.bool_)
 _FIRST = np.zeros(1, np.int64)
 
 
@@ -118,7 +117,7 @@ class TaskEnv(gym.Env[Any, Any]):
         """
         if not self._started or self._ended:
             raise ResetNeeded("No episode is running: call reset() before step().")
-        rewards, ends = self._lanes.step(np.asarray(action)[None], _EMPTY)
+        rewards, ends = self._lanes.step(action)
         self._ended = bool(ends[0])
         info = self._info()
         self._show(info)
@@ -147,7 +146,7 @@ class TaskEnv(gym.Env[Any, Any]):
         return self._lanes.state[0]
 
     def _info(self) -> dict[str, Any]:
-        return dict(zip(self._lanes.info_names, self._lanes.infos[0].tolist(), strict=True))
+        return dict(zip(self._lanes.info_names, self._lanes.infos[0], strict=False))
 
     def _show(self, info: dict[str, Any]) -> None:
         if self.render_mode is None:

@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from coinfer_gym._compile import machine_code
 from coinfer_gym.envs import process
+from coinfer_gym.envs.actions import check_actions
 from coinfer_gym.envs.observation import OBSERVATION_NAMES
 from coinfer_gym.envs.process import LaneArrays
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.records import record_type
+from coinfer_gym.records import Records
 from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import build_world_tables
 
@@ -23,8 +25,8 @@ from coinfer_gym.world import build_world_tables
 class Steps:
     """An environment's compiled steps of all lanes, on one core and on all; both as in `coinfer_gym.laim.dynamics`."""
 
-    one_core: Callable[..., int]
-    all_cores: Callable[..., int]
+    one_core: Callable[[Records, Any, LaneArrays], int]
+    all_cores: Callable[[Records, Any, LaneArrays], int]
 
 
 class Lanes:
@@ -39,8 +41,10 @@ class Lanes:
         Components of an action, each in [-1, 1].
     info_names : tuple of str
         Keys of ``info``: `coinfer_gym.envs.process.SITUATION_NAMES`, the decision's, and `OUTCOME_NAMES`.
-    count : int
-        Number of lanes.
+    info_type : dtype
+        Record of as many float64, by which compiled code writes them.
+    count : int or None
+        Number of lanes. None is one lane whose actions are no rows: a single environment.
     parallel : bool
         Spread the lanes over all cores.
 
@@ -75,9 +79,12 @@ class Lanes:
         model: tuple[Any, ...],
         action_names: tuple[str, ...],
         info_names: tuple[str, ...],
-        count: int,
+        info_type: np.dtype[np.void],
+        count: int | None,
         parallel: bool = False,
     ) -> None:
+        self._shape = (len(action_names),) if count is None else (count, len(action_names))
+        count = 1 if count is None else count
         given: object = count  # whatever the caller gave
         if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
             raise InvalidInputError("num_envs", given, "Give a whole number of at least 1.")
@@ -92,28 +99,44 @@ class Lanes:
         self._queue = np.zeros((count, scenario.queue_capacity), np.int64)
         self.observation = np.zeros((count, len(OBSERVATION_NAMES)), np.float32)
         self.infos = np.zeros((count, len(info_names)))
-        self._info = record_type(*info_names)
-        self._link()
+        self._info_type = info_type
         self._parallel = parallel
+        self._link()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_arrays"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_arrays", "_run")}
 
     def __setstate__(self, content: dict[str, Any]) -> None:
         self.__dict__.update(content)
         self._link()
 
     def _link(self) -> None:
-        """Bundle the arrays as compiled code takes them."""
-        info = self.infos.view(self._info)[:, 0]
+        """Bundle the arrays as compiled code takes them, and find the code that takes them."""
+        count = len(self.state)
         self._arrays = LaneArrays(
-            self.state, self.arrivals, self.gains, self._queue, self.observation, self.infos, info
+            self.state,
+            self.arrivals,
+            self.gains,
+            self._queue,
+            self.observation,
+            self._view(self.infos),
+            actions=np.zeros((count, len(self.action_names))),
+            skipped=np.zeros(count, np.bool_),
+            rewards=np.zeros(count),
+            ends=np.zeros(count, np.bool_),
         )
+        step = self.steps.all_cores if self._parallel else self.steps.one_core
+        self._run = machine_code(step, self.rules, self.model, self._arrays)
+
+    def _view(self, infos: NDArray[np.float64]) -> Records:
+        """The same numbers by name."""
+        records: Records = infos.view(self._info_type)[:, 0]
+        return records
 
     def replace_infos(self, infos: NDArray[np.float64]) -> None:
         """Write infos to another array from now on, of the shape of `infos`."""
         self.infos = infos
-        self._link()
+        self._arrays = self._arrays._replace(info=self._view(infos))
 
     def reset(self, chosen: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
         """Start new episodes in place, the k-th of the `chosen` lanes in the world of ``seeds[k]``."""
@@ -135,47 +158,44 @@ class Lanes:
         return gain, delay, energy
 
     def step(
-        self, actions: NDArray[np.floating[Any]], skipped: NDArray[np.bool_], fresh_infos: bool = False
+        self, actions: object, skipped: NDArray[np.bool_] | None = None, fresh_infos: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Decide the task at hand in every lane that is not `skipped`.
 
         Parameters
         ----------
-        actions : ndarray, shape (count, len(action_names))
-            Components outside [-1, 1] are clipped and counted in ``info["clipped"]``.
-        skipped : ndarray of bool, shape (count,)
+        actions : array_like, shape (count, len(action_names))
+            Components outside [-1, 1] are clipped and counted in ``info["clipped"]``. A single environment takes one
+            row.
+        skipped : ndarray of bool, shape (count,), optional
+            Their actions are not looked at.
         fresh_infos : bool
             Write the infos of all lanes to a new array, so that one that was handed out keeps its values.
 
         Returns
         -------
         rewards : ndarray of float64, shape (count,)
+            Overwritten by the next step, as `ends` is; 0 in the skipped lanes.
         ends : ndarray of bool, shape (count,)
             Whether the lane's world has no task left.
 
         Raises
         ------
         InvalidInputError
-            If an action has another shape or a NaN.
+            If an action has another shape, a NaN, or anything but real numbers.
         """
-        try:
-            actions = np.array(actions, dtype=np.float64, order="C")
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError("action", actions, "Give numbers in [-1, 1].") from error
-        if actions.shape != (len(self.state), len(self.action_names)):
-            raise InvalidInputError(
-                "action", actions.shape, f"Give {len(self.state)} x {len(self.action_names)} numbers in [-1, 1]."
-            )
+        arrays = self._arrays
+        arrays.actions[...] = check_actions(actions, self._shape)
+        arrays.skipped[...] = False if skipped is None else skipped
+        arrays.rewards.fill(0.0)
+        arrays.ends.fill(False)
         kept = self.infos
         if fresh_infos:
             self.replace_infos(np.empty_like(self.infos))
-        rewards = np.zeros(len(self.state))
-        ends = np.zeros(len(self.state), np.bool_)
-        run = self.steps.all_cores if self._parallel else self.steps.one_core
-        bad = run(self.rules, self.model, self._arrays, skipped, actions, rewards, ends)
+        bad = self._run(self.rules, self.model, self._arrays)
         if bad >= 0:
             self.replace_infos(kept)
             lane, component = divmod(bad, len(self.action_names))
-            name = self.action_names[component]
-            raise InvalidInputError(f"action[{lane}]: {name}", math.nan, "Give a number in [-1, 1].")
-        return rewards, ends
+            place = "action" if len(self._shape) == 1 else f"action[{lane}]"
+            raise InvalidInputError(f"{place}: {self.action_names[component]}", math.nan, "Give a number in [-1, 1].")
+        return arrays.rewards, arrays.ends

@@ -97,9 +97,16 @@ class LaneArrays(NamedTuple):
     queue : ndarray of int64, shape (count, queue_capacity)
         Ring of the numbers of the waiting tasks.
     observation : ndarray of float32, shape (count, 7)
-    infos : ndarray of float64, shape (count, n)
     info : ndarray of records, shape (count,)
-        The same numbers as `infos`, by name.
+        What stands in ``info``.
+    actions : ndarray of float64, shape (count, n)
+        What the next step decides.
+    skipped : ndarray of bool, shape (count,)
+        Lanes that the next step leaves alone.
+    rewards : ndarray of float64, shape (count,)
+        Of the last step.
+    ends : ndarray of bool, shape (count,)
+        Whether the lane's world has no task left.
     """
 
     state: Records
@@ -107,8 +114,11 @@ class LaneArrays(NamedTuple):
     gains: NDArray[np.float64]
     queue: NDArray[np.int64]
     observation: NDArray[np.float32]
-    infos: NDArray[np.float64]
     info: Records
+    actions: NDArray[np.float64]
+    skipped: NDArray[np.bool_]
+    rewards: NDArray[np.float64]
+    ends: NDArray[np.bool_]
 
 
 SITUATION_NAMES = (
@@ -288,16 +298,16 @@ def write_task_view(
 
 
 @inlined_kernel
-def first_nan(actions: NDArray[np.float64], skipped: NDArray[np.bool_]) -> int:
-    """Flat index of the first NaN in a lane that is not skipped, or -1."""
-    count = 0
+def first_nan(lanes: LaneArrays) -> int:
+    """Flat index of the first NaN in the actions of lanes that are not skipped, or -1."""
+    actions, count = lanes.actions, 0
     for i in range(actions.shape[0]):  # without a branch: it is run at every step and hardly ever finds one
         for k in range(actions.shape[1]):
             count += math.isnan(actions[i, k])
     if count > 0:
         for i in range(actions.shape[0]):
             for k in range(actions.shape[1]):
-                if math.isnan(actions[i, k]) and not skipped[i]:
+                if math.isnan(actions[i, k]) and not lanes.skipped[i]:
                     flat: int = i * actions.shape[1] + k
                     return flat
     return -1
@@ -410,13 +420,12 @@ def score_service(lane: Record, finished: bool, duration: float, quality: float,
 
 
 @inlined_kernel
-def advance(lanes: LaneArrays, i: int, rules: Record, duration: float) -> bool:
-    """Let `duration` seconds pass over a service and move lane `i` to its next task; whether none is left."""
+def advance(lanes: LaneArrays, i: int, rules: Record, duration: float) -> None:
+    """Let `duration` seconds pass over a service and move lane `i` to its next task, or to its end."""
     lane = lanes.state[i]
     lane.clock += duration
     lane.served += 1
     charge(lane, rules, duration)
-    dropped, ended = next_task(lane, lanes.arrivals[i], lanes.queue[i], rules)
+    dropped, lanes.ends[i] = next_task(lane, lanes.arrivals[i], lanes.queue[i], rules)
     lanes.info[i].dropped = dropped
     _observe(lanes, i, rules)
-    return ended

@@ -134,7 +134,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             ended = ", ".join(map(str, np.flatnonzero(self._ended)[:10]))
             raise ResetNeeded(f"Episodes have ended in lanes {ended}: reset them with the option reset_mask.")
         restart = self._ended
-        rewards, truncated = self.lanes.step(actions, restart, fresh_infos=True)
+        rewards, ends = self.lanes.step(actions, restart, fresh_infos=True)
+        rewards, truncated = rewards.copy(), ends.copy()
         if restart.any():
             self._draw_worlds(np.flatnonzero(restart), {})
         self._ended = truncated.copy()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import prange
-from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
 from coinfer_gym.envs import process
@@ -12,7 +10,7 @@ from coinfer_gym.envs.process import OUTCOME_NAMES, SITUATION_NAMES, LaneArrays,
 from coinfer_gym.envs.reward import reward
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.problem import Choice, Tables, evaluate, fit, model_quality
-from coinfer_gym.records import Record, Records
+from coinfer_gym.records import Record, Records, record_type
 
 INFO_NAMES = (
     *SITUATION_NAMES,
@@ -42,6 +40,9 @@ device, upload and server, four parts are told: ``energy_static_device_j``, ``en
 ``energy_waiting_j`` of the upload, and ``energy_static_server_j``. ``limited`` is 1 where the decision did not fit the
 memories and was changed by `coinfer_gym.laim.problem.fit`; what stands in ``info`` is what was run.
 """
+
+INFO = record_type(*INFO_NAMES)
+"""The same as a record."""
 
 
 @inlined_kernel
@@ -73,26 +74,18 @@ def _serve(lane: Record, tables: Tables, rules: Record, gain: float, decision: C
     return occupied
 
 
-def _step_lane(
-    rules: Records,
-    tables: Tables,
-    lanes: LaneArrays,
-    i: int,
-    actions: NDArray[np.float64],
-    rewards: NDArray[np.float64],
-    ends: NDArray[np.bool_],
-) -> None:
-    """Decide the task at the head of lane `i` by an action, pay for it and move to the next task."""
+def _step_lane(rules: Records, tables: Tables, lanes: LaneArrays, i: int) -> None:
+    """Decide the task at the head of lane `i` by its action, pay for it and move to the next task."""
     lane, r, info = lanes.state[i], rules[0], lanes.info[i]
-    info.clipped = process.clip(actions, i)
+    info.clipped = process.clip(lanes.actions, i)
     process.inform(lane, info)
-    wanted = spaces.decode(tables.hardware, tables.cuts.shape[0], actions, i, r.log_power_ratio)
+    wanted = spaces.decode(tables.hardware, tables.cuts.shape[0], lanes.actions, i, r.log_power_ratio)
     decision = fit(tables.cuts, wanted)
     info.limited = 0.0 if decision == wanted else 1.0
     gain = process.gain_at(lanes.gains, i, lane.clock, r.block_duration)
     duration = _serve(lane, tables, r, gain, decision, info)
-    ends[i] = process.advance(lanes, i, r, duration)
-    rewards[i] = reward(info, r, 0.0, 0.0)
+    process.advance(lanes, i, r, duration)
+    lanes.rewards[i] = reward(info, r, 0.0, 0.0)
 
 
 step_lane = inlined_kernel(_step_lane)
@@ -100,40 +93,22 @@ _call_step_lane = kernel(_step_lane)  # inlined in a parallel loop, numba drops 
 
 
 @kernel
-def step_lanes(
-    rules: Records,
-    tables: Tables,
-    lanes: LaneArrays,
-    skipped: NDArray[np.bool_],
-    actions: NDArray[np.float64],
-    rewards: NDArray[np.float64],
-    ends: NDArray[np.bool_],
-) -> int:
-    """Step every lane that is not `skipped`; returns -1, or the flat index of a NaN in `actions`, nothing done."""
-    bad = first_nan(actions, skipped)
-    if bad >= 0:
-        return bad
-    for i in range(actions.shape[0]):
-        if not skipped[i]:
-            step_lane(rules, tables, lanes, i, actions, rewards, ends)
-    return -1
+def step_lanes(rules: Records, tables: Tables, lanes: LaneArrays) -> int:
+    """Step every lane that is not skipped; returns -1, or the flat index of a NaN in the actions, nothing done."""
+    bad = first_nan(lanes)
+    if bad < 0:
+        for i in range(lanes.actions.shape[0]):
+            if not lanes.skipped[i]:
+                step_lane(rules, tables, lanes, i)
+    return bad
 
 
 @parallel_kernel
-def step_lanes_parallel(
-    rules: Records,
-    tables: Tables,
-    lanes: LaneArrays,
-    skipped: NDArray[np.bool_],
-    actions: NDArray[np.float64],
-    rewards: NDArray[np.float64],
-    ends: NDArray[np.bool_],
-) -> int:
+def step_lanes_parallel(rules: Records, tables: Tables, lanes: LaneArrays) -> int:
     """`step_lanes` over all cores."""
-    bad = first_nan(actions, skipped)
-    if bad >= 0:
-        return bad
-    for i in prange(actions.shape[0]):
-        if not skipped[i]:
-            _call_step_lane(rules, tables, lanes, i, actions, rewards, ends)
-    return -1
+    bad = first_nan(lanes)
+    if bad < 0:
+        for i in prange(lanes.actions.shape[0]):
+            if not lanes.skipped[i]:
+                _call_step_lane(rules, tables, lanes, i)
+    return bad

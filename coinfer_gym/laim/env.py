@@ -42,8 +42,10 @@ class LAIMLanes(Lanes):
 
     steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
 
-    def __init__(self, scenario: Scenario, count: int, parallel: bool = False) -> None:
-        super().__init__(scenario, scenario.tables, spaces.ACTION_NAMES, dynamics.INFO_NAMES, count, parallel)
+    def __init__(self, scenario: Scenario, count: int | None, parallel: bool = False) -> None:
+        super().__init__(
+            scenario, scenario.tables, spaces.ACTION_NAMES, dynamics.INFO_NAMES, dynamics.INFO, count, parallel
+        )
         _check_budgets(scenario, self.rules)
 
 
@@ -112,7 +114,7 @@ class LAIMEnv(TaskEnv):
 
     def __init__(self, /, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
         loaded = load_scenario(scenario, **overrides)
-        super().__init__(loaded, LAIMLanes(loaded, 1), render_mode)
+        super().__init__(loaded, LAIMLanes(loaded, None), render_mode)
 
     def problem(self) -> Problem:
         """Problem P1 of the task at the head, from what the agent observes (`coinfer_gym.envs.lanes.Lanes.tasks`)."""

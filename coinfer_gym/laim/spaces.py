@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import inlined_kernel, kernel
 from coinfer_gym.envs.interval import between, component, component_of_cut, cut_of, power_of
 from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple
 from coinfer_gym.records import Records
@@ -17,7 +17,7 @@ ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency
 """Components of an action, each in [-1, 1]."""
 
 
-@kernel
+@inlined_kernel
 def decode(hardware: Records, cuts: int, actions: NDArray[Any], i: int, log_power_ratio: float) -> Choice:
     """Decision of row `i` of actions in [-1, 1]: cut, both ratios, power in W, both clocks in Hz.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -29,7 +29,7 @@ AIMS = record_type("accuracy_min", "weight_accuracy")
 SCRATCH_STRIDE = 8
 """Rows between those of two threads: cores slow each other down where they write close together in memory."""
 
-_RATIOS = len(SITUATION_NAMES)  # column of the infos before that of the first retained ratio
+_DECISION_NAMES = ("compression", "sent_values", "accuracy", "cost_accuracy", "power_w", "frequency_device_hz")
 
 
 class Scratch(NamedTuple):
@@ -64,8 +64,12 @@ def info_names(network: Network) -> tuple[str, ...]:
     accuracy.
     """
     retained = (f"retained_{group.name}" for group in network.groups)
-    decision = ("cut", *retained, "compression", "sent_values", "accuracy", "cost_accuracy")
-    return (*SITUATION_NAMES, *decision, "power_w", "frequency_device_hz", *OUTCOME_NAMES)
+    return (*SITUATION_NAMES, "cut", *retained, *_DECISION_NAMES, *OUTCOME_NAMES)
+
+
+def info_type(network: Network) -> np.dtype[np.void]:
+    """Record of the numbers of `info_names`, in which the retained ratios are one field."""
+    return record_type(*SITUATION_NAMES, "cut", ("retained", len(network.groups)), *_DECISION_NAMES, *OUTCOME_NAMES)
 
 
 def build_model(scenario: LayerwiseScenario) -> Model:
@@ -98,8 +102,8 @@ def _serve(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> f
     info.cost_accuracy = max(0.0, 1.0 - (info.accuracy + BUDGET_TOLERANCE) / accuracy_min)
     info.cut, info.compression, info.sent_values = designs[w, 0], designs[w, COMPRESSION], values
     info.power_w, info.frequency_device_hz = designs[w, POWER], designs[w, FREQUENCY]
-    for g in range(1, designs.shape[1] - 3):
-        lanes.infos[i, _RATIOS + g] = designs[w, g]
+    for g in range(info.retained.shape[0]):
+        info.retained[g] = designs[w, g + 1]
     finished, duration, pause = process.spend(
         lane, r, (t_device, tau, t_server), (e_device, e_upload, e_server), 0.0, 0.0, info
     )
@@ -111,24 +115,15 @@ def _serve(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> f
     return occupied
 
 
-def _step_lane(
-    rules: Records,
-    model: Model,
-    lanes: LaneArrays,
-    i: int,
-    w: int,
-    actions: NDArray[np.float64],
-    rewards: NDArray[np.float64],
-    ends: NDArray[np.bool_],
-) -> None:
-    """Serve the task at the head of lane `i` by an action and move to the next; row `w` of the scratch is free."""
+def _step_lane(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> None:
+    """Serve the task at the head of lane `i` by its action and move to the next; row `w` of the scratch is free."""
     r, info, cuts = rules[0], lanes.info[i], model.network.cuts.shape[0]
-    info.clipped = process.clip(actions, i)
+    info.clipped = process.clip(lanes.actions, i)
     process.inform(lanes.state[i], info)
-    spaces.decode(model.hardware, cuts, actions, i, r.log_power_ratio, model.scratch.designs, w)
+    spaces.decode(model.hardware, cuts, lanes.actions, i, r.log_power_ratio, model.scratch.designs, w)
     duration = _serve(rules, model, lanes, i, w)
-    ends[i] = process.advance(lanes, i, r, duration)
-    rewards[i] = reward(info, r, model.aims[0].weight_accuracy, info.cost_accuracy)
+    process.advance(lanes, i, r, duration)
+    lanes.rewards[i] = reward(info, r, model.aims[0].weight_accuracy, info.cost_accuracy)
 
 
 step_lane = inlined_kernel(_step_lane)
@@ -136,28 +131,19 @@ _call_step_lane = kernel(_step_lane)  # inlined in a parallel loop, numba drops 
 
 
 @kernel
-def step_lanes(
-    rules: Records,
-    model: Model,
-    lanes: LaneArrays,
-    skipped: NDArray[np.bool_],
-    actions: NDArray[np.float64],
-    rewards: NDArray[np.float64],
-    ends: NDArray[np.bool_],
-) -> int:
-    """Step every lane that is not `skipped`; returns -1, or the flat index of a NaN in `actions`, nothing done."""
-    bad = first_nan(actions, skipped)
-    if bad >= 0:
-        return bad
-    for i in range(actions.shape[0]):
-        if not skipped[i]:
-            step_lane(rules, model, lanes, i, 0, actions, rewards, ends)
-    return -1
+def step_lanes(rules: Records, model: Model, lanes: LaneArrays) -> int:
+    """Step every lane that is not skipped; returns -1, or the flat index of a NaN in the actions, nothing done."""
+    bad = first_nan(lanes)
+    if bad < 0:
+        for i in range(lanes.actions.shape[0]):
+            if not lanes.skipped[i]:
+                step_lane(rules, model, lanes, i, 0)
+    return bad
 
 
-def step_lanes_parallel(rules: Records, model: Model, *others: Any) -> int:
+def step_lanes_parallel(rules: Records, model: Model, lanes: LaneArrays) -> int:
     """`step_lanes` over all cores."""
-    return _step_in_parallel(rules, *model, *others)
+    return _step_in_parallel(rules, *model, lanes)
 
 
 @parallel_kernel
@@ -170,17 +156,12 @@ def _step_in_parallel(
     masks: LeafMasks,
     scratch: Scratch,
     lanes: LaneArrays,
-    skipped: NDArray[np.bool_],
-    actions: NDArray[np.float64],
-    rewards: NDArray[np.float64],
-    ends: NDArray[np.bool_],
 ) -> int:
-    bad = first_nan(actions, skipped)
-    if bad >= 0:
-        return bad
-    for i in prange(actions.shape[0]):
-        if not skipped[i]:
-            w = SCRATCH_STRIDE * get_thread_id()  # type: ignore[no-untyped-call]
-            model = Model(network, hardware, aims, trees, masks, scratch)
-            _call_step_lane(rules, model, lanes, i, w, actions, rewards, ends)
-    return -1
+    bad = first_nan(lanes)
+    if bad < 0:
+        for i in prange(lanes.actions.shape[0]):
+            if not lanes.skipped[i]:
+                w = SCRATCH_STRIDE * get_thread_id()  # type: ignore[no-untyped-call]
+                model = Model(network, hardware, aims, trees, masks, scratch)
+                _call_step_lane(rules, model, lanes, i, w)
+    return bad

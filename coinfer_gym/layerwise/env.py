@@ -24,9 +24,10 @@ class LayerwiseLanes(Lanes):
 
     steps = Steps(dynamics.step_lanes, dynamics.step_lanes_parallel)
 
-    def __init__(self, scenario: LayerwiseScenario, count: int, parallel: bool = False) -> None:
-        names = spaces.action_names(scenario.network), dynamics.info_names(scenario.network)
-        super().__init__(scenario, dynamics.build_model(scenario), *names, count, parallel)
+    def __init__(self, scenario: LayerwiseScenario, count: int | None, parallel: bool = False) -> None:
+        network, model = scenario.network, dynamics.build_model(scenario)
+        names = spaces.action_names(network), dynamics.info_names(network)
+        super().__init__(scenario, model, *names, dynamics.info_type(network), count, parallel)
 
 
 class LayerwiseEnv(TaskEnv):
@@ -86,7 +87,7 @@ class LayerwiseEnv(TaskEnv):
 
     def __init__(self, /, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
         loaded = load_layerwise_scenario(scenario, **overrides)
-        super().__init__(loaded, LayerwiseLanes(loaded, 1), render_mode)
+        super().__init__(loaded, LayerwiseLanes(loaded, None), render_mode)
 
     def problem(self) -> LayerwiseProblem:
         """The latency problem of the task at the head of the queue, with the gain and budgets the agent knows of."""

