@@ -35,15 +35,7 @@ _VECTOR: dict[str, str] = {}  # module of the wrapper of the same name for vecto
 def register_wrappers(module: str, names: Sequence[str], vector_module: str, vector_names: Sequence[str]) -> None:
     """Make wrappers known by name; their modules are imported when one is first used.
 
-    Parameters
-    ----------
-    module : str
-        Module of the wrappers of single environments.
-    names : sequence of str
-    vector_module : str
-        Module of the wrappers of native vector environments.
-    vector_names : sequence of str
-        Those of `names` that also have a class for vector environments.
+    `vector_names` are those of `names` that also have a class for native vector environments.
     """
     _SINGLE.update(dict.fromkeys(names, module))
     _VECTOR.update(dict.fromkeys(vector_names, vector_module))

@@ -186,8 +186,9 @@ def draw(source: WorldScenario | WorldTables, world_seed: int) -> World:
     InvalidInputError
         If the seed is out of range or a trace cannot be used.
     """
-    if not 0 <= world_seed < 2**64:
-        raise InvalidInputError("world_seed", world_seed, "Give an integer from 0 to 2^64 - 1.")
+    given: object = world_seed  # whatever the caller gave
+    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or not 0 <= given < 2**64:
+        raise InvalidInputError("world_seed", given, "Give an integer from 0 to 2^64 - 1.")
     tables = source if isinstance(source, WorldTables) else build_world_tables(source)
     record: Record = tables.record[0]
     arrivals, gains = np.empty(record.tasks), np.empty(record.blocks)

@@ -66,7 +66,7 @@ def test_different_seeds_differ():
             assert not np.any(worlds[a].gains == worlds[b].gains)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64])
+@pytest.mark.parametrize("seed", [-1, 2**64, "1", 1.0, True, None])
 def test_seeds_out_of_range_are_refused(seed):
     with pytest.raises(InvalidInputError, match="world_seed"):
         draw(scenario(), seed)
