@@ -84,7 +84,7 @@ class AccuracyPredictor:
                 f"{origin}: quality",
                 f"a fall by {-min(falls):.3g}",
                 "It must not fall where more is retained, or no optimum could be proven: see "
-                "coinfer_gym.models.regress.make_monotone.",
+                "coinfer_gym.models.tables.make_monotone.",
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.workload import Workload
 from coinfer_gym.models.blocks import raw_sample
 from coinfer_gym.models.build import workload_from_model
-from coinfer_gym.models.inputs import check_positive
+from coinfer_gym.models.inputs import check_choice, check_positive
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model
 from coinfer_gym.models.split import check_cut, split
@@ -140,8 +140,7 @@ def compare(
     """
     if not is_number(rate) or not _SLOWEST <= rate <= _FASTEST:
         raise InvalidInputError("rate", rate, f"Give a number of bit/s from {_SLOWEST:g} to {_FASTEST:g}.")
-    if precision not in VALUE_BITS:
-        raise InvalidInputError("precision", precision, f"Known are: {', '.join(VALUE_BITS)}.")
+    check_choice("precision", precision, VALUE_BITS)
     check_positive("rounds", rounds)
     torch.set_num_threads(1)
     model = _load(model_name)

@@ -15,7 +15,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, write_text
 from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor
 from coinfer_gym.laim.workload import Workload
-from coinfer_gym.models import regress
+from coinfer_gym.models import regress, tables
 
 _POINTS = 20_000
 _BASE = "minilm-squad"
@@ -83,17 +83,17 @@ def make_predictor(measured: Measurements, method: str, seed: int = 0) -> tuple[
     if not unpruned or unpruned[0] <= 0.0:
         raise InvalidInputError("rows", unpruned, f"Measure the unpruned network: its {metric} is the unit.")
     chosen = [row for row in measured.rows if row["method"] == method or _is_unpruned(row)]
-    X, names = regress.features([{**row, "method": method} for row in chosen], blocks)
-    y = regress.target(chosen, metric) / unpruned[0]
-    scores = regress.compare_regressors(X, y, names, groups=regress.design_groups(chosen), seed=seed)
+    X, names = tables.features([{**row, "method": method} for row in chosen], blocks)
+    y = tables.column(chosen, metric) / unpruned[0]
+    scores = regress.compare_regressors(X, y, names, groups=tables.design_groups(chosen), seed=seed)
     best = min(scores, key=lambda score: score.mse)
     regressor = regress.fit(best.regressor, X, y, names, seed=seed)
-    predict = regress.on_configurations(regressor, names, blocks, method=method, precision=measured.precision)
+    predict = tables.on_configurations(regressor, names, blocks, method=method, precision=measured.precision)
     grid, cuts = np.linspace(0.0, 1.0, LEVELS), range(workload.cuts)
-    table, moved = regress.make_monotone(regress.tabulate(predict, cuts, grid))
+    table, moved = tables.make_monotone(tables.tabulate(predict, cuts, grid))
     table = np.clip(table, 0.0, 1.0)
     table[:, -1, -1] = 1.0  # measured, whatever the regressor says
-    largest, mean = regress.table_error(predict, table, cuts, grid, _POINTS, seed=seed)
+    largest, mean = tables.table_error(predict, table, cuts, grid, _POINTS, seed=seed)
     errors = {
         "cross_validation": best.rmse,
         "cross_validation_95": best.error_95,

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models.inputs import check_choice
 
 VALUE_BITS = {"fp32": 32, "fp16": 16, "int8": 8}
 """Bits of one activation value at each precision."""
@@ -48,8 +49,10 @@ def pack(activations: Mapping[str, Tensor], precision: str = "fp32") -> bytes:
     InvalidInputError
         If the precision is unknown, or ``int8`` meets an infinite value.
     """
-    if precision not in VALUE_BITS:
-        raise InvalidInputError("precision", precision, nearest(str(precision), VALUE_BITS))
+    check_choice("precision", precision, VALUE_BITS)
+    given: object = activations
+    if not isinstance(given, Mapping) or not all(isinstance(value, Tensor) for value in given.values()):
+        raise InvalidInputError("activations", given, "Give a mapping of names to tensors.")
     tensors, notes = {}, {}
     for name, value in activations.items():
         tensors[name], scale = _narrow(name, value.detach().cpu(), precision)
@@ -65,6 +68,8 @@ def unpack(message: bytes) -> dict[str, Tensor]:
     InvalidInputError
         If the message is not one of `pack`, or was cut short.
     """
+    if not isinstance(message, bytes):
+        raise InvalidInputError("message", message, "Give bytes made by pack.")
     try:
         header = json.loads(message[_LENGTH_BYTES : _LENGTH_BYTES + _header_bytes(message)])
         notes = {name: note.split() for name, note in header["__metadata__"].items()}

@@ -12,8 +12,9 @@ import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.blocks import find_blocks
+from coinfer_gym.models.inputs import check_choice
 
 HEADS = {
     "causal-lm": "AutoModelForCausalLM",
@@ -58,8 +59,8 @@ def load_model(
         If there is no such network here, there is no network to fetch it over, the checkpoint is of another
         architecture, or it has no such head.
     """
-    if head is not None and head not in HEADS:
-        raise InvalidInputError("head", head, nearest(str(head), HEADS))
+    if head is not None:
+        check_choice("head", head, HEADS)
     source = _folder(str(name_or_folder))
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise InvalidInputError("model", str(name_or_folder), _remedy(source, download))

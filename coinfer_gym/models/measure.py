@@ -38,8 +38,9 @@ from coinfer_gym.models.inputs import check_choice, check_positive, check_seed
 from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.prune import METHODS, prune_split
-from coinfer_gym.models.regress import FOLDS, design_groups
+from coinfer_gym.models.regress import FOLDS
 from coinfer_gym.models.split import Activations, Halves
+from coinfer_gym.models.tables import design_groups
 
 Metrics = dict[str, np.ndarray]
 

@@ -18,8 +18,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from coinfer_gym.checks import is_number
-from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.blocks import find_blocks, raw_sample, trace_blocks, weights_by_block
+from coinfer_gym.models.inputs import check_choice, check_seed
 from coinfer_gym.models.split import Halves, check_cut, split
 
 METHODS = ("magnitude", "random")
@@ -77,13 +78,21 @@ class PrunedHalves(NamedTuple):
 
 def prunable(modules: nn.Module | Iterable[nn.Module]) -> dict[nn.Parameter, nn.Module]:
     """Prunable weights of one or several modules, each once, with their layers."""
-    roots = [modules] if isinstance(modules, nn.Module) else list(modules)
+    roots = _roots(modules)
     parts = [part for root in roots for part in root.modules()]
     lent = {id(part.weight) for part in parts if isinstance(part, nn.Embedding)}
     found: dict[nn.Parameter, nn.Module] = {}
     for part in parts:
         if isinstance(part, _LAYERS) and id(part.weight) not in lent:
             found.setdefault(cast(nn.Parameter, part.weight), part)
+    return found
+
+
+def _roots(modules: object) -> list[nn.Module]:
+    roots = list(modules) if isinstance(modules, Iterable) and not isinstance(modules, nn.Module) else [modules]
+    found = [root for root in roots if isinstance(root, nn.Module)]
+    if len(found) < len(roots):
+        raise InvalidInputError("modules", modules, "Give a torch.nn.Module, or several in a list.")
     return found
 
 
@@ -123,7 +132,7 @@ def prune(
     InvalidInputError
         If an argument is out of range, or there is nothing to prune.
     """
-    roots = [modules] if isinstance(modules, nn.Module) else list(modules)
+    roots = _roots(modules)
     return _prune(roots, prunable(roots), retained, method, scope, structured, seed)
 
 
@@ -163,6 +172,9 @@ def prune_split(
     InvalidInputError
         As in `split` and `prune`.
     """
+    if not isinstance(model, (PreTrainedModel, nn.Sequential)):
+        raise InvalidInputError("model", type(model).__name__, "Give a transformers model or a torch.nn.Sequential.")
+    check_seed(seed)
     network = copy.deepcopy(model)
     owned = weights_of_blocks(network)
     check_cut(cut, len(owned))
@@ -197,7 +209,7 @@ def _prune(
     structured: str | None,
     seed: int,
 ) -> Pruned:
-    _check(retained, method, scope, structured)
+    _check(retained, method, scope, structured, seed)
     layers = list(_layers_of_units(roots, weights, structured))
     if not layers:
         found = "heads of equal queries, keys and values" if structured == "heads" else "Linear or convolution layers"
@@ -291,10 +303,11 @@ def _by_output(layer: Any) -> Tensor:
     return weight.t() if isinstance(layer, Conv1D) else weight
 
 
-def _check(retained: object, method: str, scope: str, structured: str | None) -> None:
+def _check(retained: object, method: str, scope: str, structured: str | None, seed: int) -> None:
     if not is_number(retained) or not 0.0 <= float(retained) <= 1.0:  # type: ignore[arg-type]
         raise InvalidInputError("retained", retained, "Give a share from 0 to 1.")
-    known = (("method", method, METHODS), ("scope", scope, SCOPES), ("structured", structured, (None, *STRUCTURES)))
-    for field, value, choices in known:
-        if value not in choices:
-            raise InvalidInputError(field, value, nearest(str(value), [str(choice) for choice in choices]))
+    check_choice("method", method, METHODS)
+    check_choice("scope", scope, SCOPES)
+    if structured is not None:
+        check_choice("structured", structured, STRUCTURES)
+    check_seed(seed)

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.blocks import Sample, Trace, find_blocks, make_skeleton, raw_sample, trace_blocks
+from coinfer_gym.models.dataflow import sources_read, tensors_of
 
 HIDDEN_STATE = "hidden_state"
 """Name of the cut block's output among the activations; its size is what a workload says of the cut."""
@@ -80,7 +80,7 @@ def split(model: nn.Module, cut: int) -> Halves:
     if isinstance(model, nn.Sequential):
         check_cut(cut, len(model))
         chain = list(_twin(model))
-        return Halves(_ChainDevice(nn.Sequential(*chain[:cut])), _ChainServer(nn.Sequential(*chain[cut:])))
+        return Halves(_ChainDevice(*chain[:cut]), _ChainServer(*chain[cut:]))
     if not isinstance(model, PreTrainedModel):
         raise InvalidInputError(
             "model", type(model).__name__, "Give a model of the transformers library or a torch.nn.Sequential."
@@ -103,9 +103,9 @@ def split(model: nn.Module, cut: int) -> Halves:
 class _RawInputs(nn.Module):
     """Device half of cut 0: the inputs as they are."""
 
-    def __init__(self, required: Iterable[str]) -> None:
+    def __init__(self, required: tuple[str, ...]) -> None:
         super().__init__()
-        self.required = tuple(required)
+        self.required = required
 
     def forward(self, **inputs: Tensor) -> Activations:
         _check_inputs(inputs, self.required)
@@ -126,10 +126,10 @@ class _Whole(nn.Module):
 class _WholeDevice(nn.Module):
     """Device half of cut `J`: the whole network, its output as a dict of tensors."""
 
-    def __init__(self, network: nn.Module, required: Iterable[str]) -> None:
+    def __init__(self, network: nn.Module, required: tuple[str, ...]) -> None:
         super().__init__()
         self.network = network
-        self.required = tuple(required)
+        self.required = required
 
     def forward(self, **inputs: Tensor) -> Activations:
         _check_inputs(inputs, self.required)
@@ -147,26 +147,21 @@ class _Result(nn.Module):
         return self.output_class(**activations)
 
 
-class _ChainDevice(nn.Module):
+class _ChainDevice(nn.Sequential):
     """Device half of a plain sequence of modules."""
 
-    def __init__(self, chain: nn.Sequential) -> None:
-        super().__init__()
-        self.chain = chain
-
     def forward(self, inputs: Tensor) -> Activations:
-        return {HIDDEN_STATE: self.chain(inputs)}
+        if not isinstance(inputs, Tensor):
+            raise InvalidInputError("inputs", inputs, "Give a tensor.")
+        return {HIDDEN_STATE: super().forward(inputs)}  # type: ignore[no-untyped-call]
 
 
-class _ChainServer(nn.Module):
+class _ChainServer(nn.Sequential):
     """Server half of a plain sequence of modules."""
 
-    def __init__(self, chain: nn.Sequential) -> None:
-        super().__init__()
-        self.chain = chain
-
     def forward(self, activations: Mapping[str, Tensor]) -> Any:
-        return self.chain(activations[HIDDEN_STATE])
+        _check_activations(activations)
+        return super().forward(activations[HIDDEN_STATE])  # type: ignore[no-untyped-call]
 
 
 class _CutReachedError(Exception):
@@ -175,34 +170,22 @@ class _CutReachedError(Exception):
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a network is cut between its ends.
+    """How a network is cut between its ends."""
 
-    Attributes
-    ----------
-    block : str
-        The cut block.
-    on_device, on_server : tuple of str
-        Outermost modules that only the one side calls; those of the device have parameters or are blocks.
-    sent : dict
-        Of the modules of the device, those whose output the server reads, and which of its tensors, by number.
-    kept_inputs : dict
-        Inputs that the server does not read, and their types.
-    """
-
-    block: str
-    on_device: tuple[str, ...]
-    on_server: tuple[str, ...]
-    sent: dict[str, tuple[int, ...]]
-    kept_inputs: dict[str, torch.dtype]
+    block: str  # the cut block
+    on_device: tuple[str, ...]  # outermost modules that only the device calls, and that have parameters or are blocks
+    on_server: tuple[str, ...]  # outermost modules that only the server calls
+    sent: dict[str, tuple[int, ...]]  # modules of the device whose output the server reads, and which of its tensors
+    kept_inputs: dict[str, torch.dtype]  # inputs that the server does not read, and their types
 
 
 class _Device(nn.Module):
     """Device half of a cut between the ends: runs until the cut block has ended."""
 
-    def __init__(self, network: nn.Module, required: Iterable[str], plan: _Plan) -> None:
+    def __init__(self, network: nn.Module, required: tuple[str, ...], plan: _Plan) -> None:
         super().__init__()
         self.network = network
-        self.required = tuple(required)
+        self.required = required
         self.plan = plan
 
     def forward(self, **inputs: Tensor) -> Activations:
@@ -225,7 +208,7 @@ class _Device(nn.Module):
         raise RuntimeError(f"The forward pass ended without {self.plan.block}.")
 
     def _note(self, activations: Activations, name: str, _module: nn.Module, _arguments: Any, output: Any) -> None:
-        tensors = _tensors(output)
+        tensors = tensors_of(output)
         for leaf in self.plan.sent.get(name, ()):
             activations[_label(self.plan, name, leaf)] = tensors[leaf]
         if name == self.plan.block:
@@ -241,6 +224,7 @@ class _Server(nn.Module):
         self.plan = plan
 
     def forward(self, activations: Mapping[str, Tensor]) -> Any:
+        _check_activations(activations)
         rest = dict(activations)
         device = rest[HIDDEN_STATE].device
         for name, leaves in self.plan.sent.items():
@@ -302,7 +286,7 @@ def _plan(network: PreTrainedModel, trace: Trace, cut: int, sample: Sample) -> _
     on_device = tuple(_outermost(network, partial(_is_of_device, trace, frozenset(block_names), cut)))
     on_server = tuple(_outermost(network, partial(_is_of_server, trace, cut)))
     inputs = _trial_inputs(network, sample)
-    read = _read_by_server(network, on_device, inputs)
+    read = sources_read(network, on_device, inputs)
     block = block_names[cut - 1]
     sent = {name: tuple(sorted(leaf for other, leaf in read if other == name)) for name in on_device}
     # Where no rest of the network reads the cut block's first tensor, this is not the chain that was taken for it.
@@ -341,84 +325,6 @@ def _trial_inputs(network: PreTrainedModel, sample: Sample) -> dict[str, Tensor]
     if "input_ids" in inputs and "token_type_ids" in inspect.signature(network.forward).parameters:
         inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
     return inputs
-
-
-def _read_by_server(
-    network: nn.Module, on_device: Iterable[str], inputs: Mapping[str, Tensor]
-) -> frozenset[tuple[str, int]]:
-    """Which outputs of the device's modules, and which inputs, reach the result by a way that leaves the device out."""
-    spread = _Spread()
-    for name, value in inputs.items():
-        spread.mark(value, frozenset({(name, 0)}))
-    handles = [network.get_submodule(name).register_forward_hook(partial(_mark, spread, name)) for name in on_device]
-    try:
-        with torch.no_grad(), spread:
-            output = network(**inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return spread.of(tree_leaves(output)) | spread.looked_at
-
-
-def _mark(spread: _Spread, name: str, _module: nn.Module, _arguments: Any, output: Any) -> Any:
-    numbers = iter(range(len(_tensors(output))))
-    return tree_map_only(Tensor, lambda value: spread.fresh(value, (name, next(numbers))), output)
-
-
-_LIKE = {
-    getattr(torch.ops.aten, name)
-    for name in (
-        *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
-        *("new_zeros", "new_ones", "new_empty", "new_full"),
-    )
-}
-_LOOKS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.equal, torch.ops.aten.is_nonzero}
-
-
-class _Spread(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows through every operation which sources a tensor's values come from."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.looked_at: frozenset[tuple[str, int]] = frozenset()
-        self._sources: dict[int, frozenset[tuple[str, int]]] = {}
-        self._alive: list[Tensor] = []
-
-    def mark(self, value: Tensor, sources: frozenset[tuple[str, int]]) -> None:
-        """Set the sources of a tensor, and of all that share its memory."""
-        self._sources[value.untyped_storage()._cdata] = sources
-        # The key is an address, which another tensor must not get.
-        self._alive.append(value)
-
-    def fresh(self, value: Tensor, source: tuple[str, int]) -> Tensor:
-        """Copy of a tensor, with itself as only source."""
-        twin = value.clone()
-        self.mark(twin, frozenset({source}))
-        return twin
-
-    def of(self, values: Iterable[Any]) -> frozenset[tuple[str, int]]:
-        """Sources of several values together."""
-        found = [
-            self._sources.get(value.untyped_storage()._cdata, frozenset())
-            for value in values
-            if isinstance(value, Tensor)
-        ]
-        return frozenset().union(*found)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        sources = self.of(tree_leaves((args, kwargs)))
-        output = func(*args, **kwargs)
-        if func.overloadpacket in _LOOKS:
-            # Control flow on values: whoever runs this code needs them.
-            self.looked_at |= sources
-        elif sources and func.overloadpacket not in _LIKE:
-            changed = zip(func._schema.arguments, args, strict=False)
-            written = [value for argument, value in changed if argument.alias_info and argument.alias_info.is_write]
-            for value in tree_leaves((output, written)):
-                if isinstance(value, Tensor):
-                    self.mark(value, sources | self.of([value]))
-        return output
 
 
 def _twin(model: _Network) -> _Network:
@@ -470,10 +376,6 @@ def _label(plan: _Plan, name: str, leaf: int) -> str:
     return HIDDEN_STATE if (name, leaf) == (plan.block, 0) else f"{name}:{leaf}"
 
 
-def _tensors(output: Any) -> list[Tensor]:
-    return [value for value in tree_leaves(output) if isinstance(value, Tensor)]
-
-
 def _kind(value: Any) -> Any:
     return (value.shape, value.dtype) if isinstance(value, Tensor) else repr(value)
 
@@ -495,3 +397,8 @@ def _check_inputs(inputs: Mapping[str, Any], required: Iterable[str]) -> None:
     for name, value in inputs.items():
         if not isinstance(value, Tensor):
             raise InvalidInputError(f"inputs: {name}", value, "Only tensors go over the link: leave it out.")
+
+
+def _check_activations(activations: object) -> None:
+    if not isinstance(activations, Mapping) or not isinstance(activations.get(HIDDEN_STATE), Tensor):
+        raise InvalidInputError("activations", activations, f"Give what the device half returns, with {HIDDEN_STATE}.")

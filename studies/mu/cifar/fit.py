@@ -34,7 +34,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, read_csv, read_text, write_text
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, write_features
 from coinfer_gym.layerwise.trees import LEAF
-from coinfer_gym.models import regress
+from coinfer_gym.models import regress, tables
 from studies.mu.cifar.teacher import DistilledTrees
 
 MAX_BYTES = 300_000
@@ -81,10 +81,10 @@ def read_measurements(path: Path) -> Measurements:
             f"rows[{noisy.index(False)}]: snr_db", "", "Give it for all designs or for none: fit those apart."
         )
     columns = {
-        column: regress.target(rows, column)
+        column: tables.column(rows, column)
         for column in ("cut", *(_PREFIX + group for group in groups), "compression", "sent_values", "accuracy")
     }
-    snr_db = regress.target(rows, "snr_db") if all(noisy) else np.zeros(len(rows))
+    snr_db = tables.column(rows, "snr_db") if all(noisy) else np.zeros(len(rows))
     for column, least in (("cut", 0.0), ("sent_values", 0.0), ("accuracy", 0.0)):
         below = np.flatnonzero(columns[column] < least)
         if len(below):

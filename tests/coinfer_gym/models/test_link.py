@@ -84,6 +84,11 @@ def test_bad_input_is_named() -> None:
         pack({}, "fp61")
     with pytest.raises(InvalidInputError, match="activations: x: got inf"):
         pack({"x": torch.tensor([1.0, torch.inf])}, "int8")
+    for activations in (None, [1], {"x": 1}):
+        with pytest.raises(InvalidInputError, match=r"activations: got .* Give a mapping of names to tensors"):
+            pack(activations)
+    with pytest.raises(InvalidInputError, match=r"message: got 5. Give bytes"):
+        unpack(5)
     whole = pack({"x": torch.ones(4)})
     for message in (b"", b"12345678", whole[:-1], whole[:20]):
         with pytest.raises(InvalidInputError, match="Give a whole message made by pack"):

@@ -193,12 +193,21 @@ def test_a_plain_sequence() -> None:
         ({"method": "magnitud"}, "method"),
         ({"scope": "local"}, "scope"),
         ({"structured": "columns"}, "structured"),
+        ({"seed": -1}, "seed"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         prune(nn.Linear(2, 2), **({"retained": 0.5} | options))
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("modules", [None, "x", [1], {"a": 1}])
+def test_what_is_no_network_is_refused(modules: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"modules: got .* Give a torch.nn.Module"):
+        prune(modules, 0.5)
+    with pytest.raises(InvalidInputError, match=r"model: got .* Give a transformers model"):
+        prune_split(modules, 1, 0.5, 0.5)
 
 
 def test_nothing_to_prune_is_refused() -> None:

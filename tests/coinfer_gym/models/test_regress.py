@@ -19,21 +19,15 @@ from sklearn.metrics import mean_squared_error, r2_score
 from sklearn.model_selection import GroupKFold
 from sklearn.tree import DecisionTreeRegressor
 
-from coinfer_gym.models.regress import (
-    DEFAULTS,
-    FOLDS,
-    REGRESSORS,
-    REPEATS,
-    compare_regressors,
+from coinfer_gym.models.regress import DEFAULTS, FOLDS, REGRESSORS, REPEATS, compare_regressors, fit, judge
+from coinfer_gym.models.tables import (
+    column,
     design_groups,
     features,
-    fit,
-    judge,
     make_monotone,
     on_configurations,
     table_error,
     tabulate,
-    target,
 )
 
 BLOCKS = 6
@@ -64,7 +58,7 @@ def measured(n: int, noise: float = 0.02) -> list[dict[str, str]]:
 def data() -> tuple[Any, Any, tuple[str, ...]]:
     rows = measured(120)
     X, names = features(rows, BLOCKS)
-    return X, target(rows, "f1"), names
+    return X, column(rows, "f1"), names
 
 
 def test_features_of_an_inner_cut_and_of_the_two_ends() -> None:
@@ -278,9 +272,9 @@ def test_no_rows_no_blocks_and_no_metric() -> None:
     with pytest.raises(InvalidInputError, match=r"blocks: got 0\. Give a whole number"):
         features([ROW], 0)
     with pytest.raises(InvalidInputError, match=r"Add the column 'f1'"):
-        target([ROW], "f1")
+        column([ROW], "f1")
     with pytest.raises(InvalidInputError, match=r"rows\[0\]: f1: got ''\. Give a finite number"):
-        target([{**ROW, "f1": ""}], "f1")
+        column([{**ROW, "f1": ""}], "f1")
 
 
 def test_data_that_cannot_be_fitted() -> None:

@@ -218,3 +218,13 @@ def test_inputs_that_lack_something_or_are_no_tensors_are_refused(cut: int) -> N
         device(input_ids=torch.ones(1, 4, dtype=torch.long))
     with pytest.raises(InvalidInputError, match=r"inputs: use_cache: got True\. Only tensors"):
         device(**inputs_of(model), use_cache=True)
+
+
+def test_what_is_no_activation_is_refused() -> None:
+    servers = [split(network("BertModel"), 1).server, split(nn.Sequential(nn.Linear(2, 2)), 0).server]
+    for server in servers:
+        for activations in (None, {}, {"hidden_state": 1}):
+            with pytest.raises(InvalidInputError, match=r"activations: got .* Give what the device half returns"):
+                server(activations)
+    with pytest.raises(InvalidInputError, match=r"inputs: got 1. Give a tensor"):
+        split(nn.Sequential(nn.Linear(2, 2)), 1).device(1)
