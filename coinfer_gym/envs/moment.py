@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from coinfer_gym.budgets import excess, meets
 from coinfer_gym.envs.subjects import Depiction, Info, Subject
-from coinfer_gym.physics import from_db, transmission_rate
 from coinfer_gym.world import World
 
 _PAST = 0.65  # share of the time axis before the moment of the decision
@@ -46,8 +45,7 @@ class Moment:
         self.units = len(subject.flops)
         self.depiction = subject.depict(info) if self.decided else _UNDECIDED
         self.has_queue = scenario.arrivals != "one_at_a_time"
-        gain = from_db(info["gain_db"])
-        self.rate = transmission_rate(info["power_w"], gain, scenario.bandwidth, scenario.noise_density)
+        self.rate = subject.rate(info)
         self.delay_budget: float = info["wait_s"] + info["delay_budget_s"]
         self.energy_budget: float = info["energy_budget_j"]
         self.delays = tuple(info[f"{name}_s"] for name in ("wait", "delay_device", "delay_upload", "delay_server"))

@@ -29,6 +29,8 @@ from coinfer_gym.envs.canvas import (
 from coinfer_gym.envs.moment import Moment, digits, excess_text, is_decided
 
 _LEFT, _RIGHT = 66, 936  # of the time axis
+_BAR_LEFT, _BAR_RIGHT = 84.0, 612.0  # of the budgets
+_BAR_BUDGET = (_BAR_RIGHT - _BAR_LEFT) / 1.5
 
 
 def paint(state: Moment) -> NDArray[np.uint8]:
@@ -46,6 +48,7 @@ def paint(state: Moment) -> NDArray[np.uint8]:
     _paint_network(canvas, state, 366)
     _paint_bar(canvas, state.delays, (WAIT, DEVICE, UPLOAD, SERVER), state.delay_budget, "Delay", "s", 506)
     _paint_bar(canvas, state.energies, (DEVICE, UPLOAD, SERVER), state.energy_budget, "Energy", "J", 578)
+    _paint_overheads(canvas, state, 578)
     _paint_outcome(canvas, state, 712, 506)
     return canvas.finish()
 
@@ -235,6 +238,21 @@ def _paint_codec(canvas: Canvas, compression: float, x: float, top: float, width
         canvas.polygon(corners, colour)
 
 
+def _paint_overheads(canvas: Canvas, state: Moment, top: float) -> None:
+    """What of the energy went into neither computing nor radiating: hatched in the bar, and in words below."""
+    overheads, start = state.depiction.overheads, _BAR_LEFT
+    for stage, spent in enumerate(state.energies):
+        end = start + spent / state.energy_budget * _BAR_BUDGET
+        idle = sum(joules for _, owner, joules in overheads if owner == stage) / state.energy_budget * _BAR_BUDGET
+        left, right = max(start, min(_BAR_RIGHT, end - idle)), min(_BAR_RIGHT, end)
+        if right - left > 1.0:
+            canvas.hatch(left, top, right - left, 22.0, "#ffffff")
+        start = end
+    if overheads:
+        words = ", ".join(f"{name} {digits(joules)} J" for name, _, joules in overheads)
+        canvas.text(_BAR_LEFT, top + 53, f"hatched: {words}", 11, GREY)
+
+
 def _paint_bar(
     canvas: Canvas,
     parts: Sequence[float],
@@ -245,8 +263,8 @@ def _paint_bar(
     top: float,
 ) -> None:
     """A budget as a stacked bar that ends at one and a half times the budget; red and hatched beyond it."""
-    left, right, height = 84.0, 612.0, 22.0
-    mark = left + (right - left) / 1.5
+    left, right, height = _BAR_LEFT, _BAR_RIGHT, 22.0
+    mark = left + _BAR_BUDGET
     total = sum(parts)
     canvas.text(24, top + 16, name, 14)
     canvas.box(left, top, right - left, height, "#f1f1f1")

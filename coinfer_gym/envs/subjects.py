@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from coinfer_gym.physics import from_db, transmission_rate
 from coinfer_gym.scenario import WorldScenario
 
 Info = dict[str, Any]
@@ -30,6 +31,9 @@ class Depiction:
         Share in (0, 1] of the feature's values that the encoder sends; 1 without an encoder.
     accuracy : float, optional
         Predicted accuracy, in environments with a least accuracy.
+    overheads : tuple of (str, int, float)
+        Parts of the energy beside computing and radiating: what each is, whether the device's (0), the upload's (1) or
+        the server's (2), and its joules.
     remarks : tuple of str
         Further lines of text.
     """
@@ -40,6 +44,7 @@ class Depiction:
     upload_bits: float
     compression: float = 1.0
     accuracy: float | None = None
+    overheads: tuple[tuple[str, int, float], ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -74,6 +79,11 @@ class Subject(ABC):
     @abstractmethod
     def depict(self, info: Info) -> Depiction:
         """What to show of the decision that an ``info`` describes."""
+
+    def rate(self, info: Info) -> float:
+        """Rate of the link in bit/s at the power of the decision."""
+        s = self.scenario
+        return transmission_rate(info["power_w"], from_db(info["gain_db"]), s.bandwidth, s.noise_density)
 
 
 def side_text(kept: float | None, of: str, frequency: float) -> str:

@@ -35,6 +35,9 @@ def write_text_block(state: Moment) -> str:
         lines.append(f"cut     - of {state.units}")
     lines.append(_account("delay", state.delays, ("wait", "device", "upload", "server"), state.delay_budget, "s"))
     lines.append(_account("energy", state.energies, ("device", "upload", "server"), state.energy_budget, "J"))
+    if state.depiction.overheads:
+        parts = "  ".join(f"{name} {joules:.4f}" for name, _, joules in state.depiction.overheads)
+        lines.append(f"of it   {parts} J")
     if scenario.battery_capacity is not None:
         lines.append(f"battery {info['battery_j']:.4f} of {scenario.battery_capacity:.4f} J before the task")
     return "\n".join(lines)

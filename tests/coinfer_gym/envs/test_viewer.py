@@ -25,6 +25,7 @@ SITUATIONS = {
     "fast channel": {"block_duration": 1e-3, "doppler": 100.0},
     "long queue": {"queue_capacity": 64, "arrival_rate": 50.0, "arrivals": "poisson", "tasks": 1000},
     "capacity 1": {"queue_capacity": 1},
+    "static powers": {"static_power_device": 0.1, "static_power_server": 0.1, "circuit_power": 0.1},
     "long budget": {"delay_budget": 600.0, "energy_budget": 1e4},
 }
 
@@ -257,3 +258,24 @@ def test_text_needs_no_package(monkeypatch):
     env = make("ansi")
     env.reset(seed=0)
     assert "bert-multimodal" in env.render()
+
+
+def test_the_parts_of_the_energy_and_the_capped_rate_are_told():
+    physics = {
+        "static_power_device": 0.2,
+        "static_power_server": 2.0,
+        "waiting_power_device": 0.1,
+        "circuit_power": 0.3,
+    }
+    env = make("ansi", channel="constant", delay_budget=30.0, energy_budget=30.0, rate_max=1.5e6, **physics)
+    middle = np.array([0.0, -1.0, -1.0, 1.0, 1.0, 1.0], np.float32)
+    info = run(env, 1, policy=lambda _: middle)
+    text = env.render()
+    for name, key in (
+        ("device static", "static_device"),
+        ("circuits", "circuit"),
+        ("waiting", "waiting"),
+        ("server static", "static_server"),
+    ):
+        assert f"{name} {info[f'energy_{key}_j']:.4f}" in text
+    assert "at 1.50 Mbit/s" in text
