@@ -18,7 +18,8 @@ from coinfer_gym.files import csv_text, read_csv, versions, write_bytes, write_t
 from studies.catalogue import CATALOGUE
 
 Floats = NDArray[np.float64]
-Rows = Iterable[Sequence[Any]]
+Ints = NDArray[np.int64]
+Rows = Iterable[Sequence[Any] | Mapping[str, Any]]
 Pictures = Mapping[str, Any]
 """Matplotlib figures by the suffix of their file's name: usually one, under ``""``."""
 
@@ -32,7 +33,7 @@ class Study(NamedTuple):
     name: str  # key of `CATALOGUE`, and the stem of the files
     # makes the data, on which all the others depend. Its keyword arguments are the options of `make`.
     compute: Callable[..., Any]
-    table: Callable[[Any], Rows]  # rows of the data for the CSV file, the header first
+    table: Callable[[Any], Rows]  # rows of the CSV file: mappings, or sequences of which the first is the header
     # what the data say: ``holds``, a truth value for each statement, and anything else worth keeping
     verdict: Callable[[Any], dict[str, Any]]
     draw: Callable[[Any], Pictures]  # pictures of the data
@@ -48,13 +49,20 @@ class Study(NamedTuple):
         claims = {"claims": list(CATALOGUE[self.name].claims)}
         kept = {key: value for key, value in given.arguments.items() if isinstance(value, (int, float, str, tuple))}
         summary = plain({**claims, **judged, **self.about(data), "options": kept, "versions": versions()})
-        write_text(folder / f"{self.name}.csv", csv_text(self.table(data)))
+        write_text(folder / f"{self.name}.csv", csv_text(map(_cells, self.table(data))))
         write_text(folder / f"{self.name}.json", json.dumps(summary, indent=2) + "\n")
         with style():
             for suffix, picture in self.draw(data).items():
                 write_bytes(folder / f"{self.name}{suffix}.png", render(picture))
         holds: dict[str, bool] = judged["holds"]
         return holds
+
+
+def _cells(row: Sequence[Any] | Mapping[str, Any]) -> list[Any] | dict[str, Any]:
+    """A row with its numbers to nine digits, and nothing for NaN."""
+    if isinstance(row, Mapping):
+        return dict(zip(row, _cells(list(row.values())), strict=True))
+    return [("" if math.isnan(x) else f"{x:.9g}") if isinstance(x, float) else x for x in row]
 
 
 def read_published(name: str, folder: Path = PUBLISHED) -> tuple[dict[str, Any], list[dict[str, str]]]:
@@ -78,8 +86,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def number_text(value: float) -> str:
-    """A number for a CSV file; empty for NaN."""
-    return "" if math.isnan(value) else f"{value:.9g}"

@@ -173,8 +173,7 @@ def test_m6_points_give_the_stored_verdict_and_grids_the_stored_points():
         numbers = (float(row[name]) for name in ("flops_device", "bits_sent", "delay"))
         points.setdefault(row["network"], {}).setdefault(row["scheme"], {})[int(row["cut"])] = figure.Point(*numbers)
     assert figure.verdict(points)["holds"] == summary["holds"]
-    problem = figure.problem_at("regnet", figure.DEVICE, figure.LINKS[figure.LINK], figure.LINK)
-    for method, found in figure.compute_network(problem, QUICK[2:], 0).items():
+    for method, found in figure.compute(("regnet",), QUICK[2:], 0)["regnet"].items():
         for cut, point in found.items():
             assert point == pytest.approx(points["regnet"][method][cut], rel=1e-6)
 

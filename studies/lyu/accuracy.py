@@ -13,17 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from baselines.output import BLACK, PURPLE, SKY
 from baselines.schemes import SCHEMES
 from coinfer_gym import InvalidInputError
 from studies.drawing import label_columns, legend_below, log_ticks, mark_scenario, panels
-from studies.figure import Floats, Pictures, Study, number_text
+from studies.figure import Floats, Ints, Pictures, Study
+from studies.lyu import schemes
 from studies.lyu.designs import (
     ACCURACY,
     BOUND,
@@ -47,41 +48,40 @@ from studies.lyu.designs import (
     read_measurements,
     settings,
 )
-from studies.lyu.schemes import BUDGETS, RIVALS, Budget, find_onset
+from studies.lyu.schemes import BUDGETS, RIVALS, SPLITS, Budget, find_onset
 
 CRITERIA = {BOUND: "the bound", ACCURACY: "predicted F1", CLOSED_FORM: "the closed form"}
 """Names of the criteria by which designs are chosen."""
+
+DESIGNED_BY = {line: CRITERIA[quality] for line, (_, quality) in LINES.items()}
+"""The criterion of each line."""
+
+TITLES = {line: f"{SCHEMES[scheme].title}, by {DESIGNED_BY[line]}" for line, (scheme, _) in LINES.items()}
 
 SURE = 2.0
 """Standard errors by which a difference of F1 must exceed 0 to count as one."""
 
 _TICKS = {"delay": (0.2, 0.3, 0.5, 0.8, 1.2), "energy": (0.002, 0.005, 0.01, 0.02, 0.05)}
-_LOOKS: dict[str, dict[str, Any]] = {
-    "joint": {"color": BLACK, "linestyle": "-", "marker": "o"},
-    "fixed_power": {"color": BLUE, "linestyle": (0, (5, 2)), "marker": "s"},
-    "fixed_frequency": {"color": ORANGE, "linestyle": (0, (5, 1.5, 1, 1.5)), "marker": "D"},
-    "device_pruning": {"color": VERMILION, "linestyle": (0, (1.2, 1.2)), "marker": "^"},
-    "server_pruning": {"color": GREEN, "linestyle": (0, (8, 2.5)), "marker": "v"},
+_LOOKS = {
+    **schemes.LOOKS,
     "joint_accuracy": {"color": PURPLE, "linestyle": "-", "marker": "P"},
     "joint_closed_form": {"color": SKY, "linestyle": (0, (5, 2)), "marker": "X"},
 }
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markersize": 3.5, "markeredgewidth": 0.7}
 _DODGE = 0.012  # between lines, relative to a budget, so that the bars of errors stand side by side
-_COLUMNS = ("cut", "retained_device", "retained_server", "f1", "error", "predicted")
 
 
 class Curve(NamedTuple):
-    """One line of a panel; NaN, and cut -1, where the design is infeasible."""
+    """One line of a panel, each of shape (points,); NaN, and cut -1, where the design is infeasible."""
 
-    value: Floats  # shape (points,): budget in s or J, or the cut
-    cut: NDArray[np.int64]  # shape (points,)
-    # shape (points,)
+    value: Floats  # budget in s or J, or the cut
+    cut: Ints
     retained_device: Floats
     retained_server: Floats
-    # shape (points,): measured F1 and its standard error, relative to the unpruned network's F1
+    # measured F1 and its standard error, relative to the unpruned network's F1
     f1: Floats
     error: Floats
-    predicted: Floats  # shape (points,): what the predictor says
+    predicted: Floats  # what the predictor says
 
 
 Key = tuple[Panel, str, str]
@@ -92,7 +92,15 @@ class Data(NamedTuple):
     """Curves of one figure, and the measurements that they come from."""
 
     curves: dict[Key, Curve]
-    measured: Measurements
+    measured: Measurements | None
+
+
+class Judged(NamedTuple):
+    """A verdict that is being gathered."""
+
+    holds: dict[str, bool]
+    found: list[str]
+    measured: dict[str, Any]
 
 
 def compute(along_budgets: bool, source: Path = MEASUREMENTS) -> Data:
@@ -117,15 +125,14 @@ def join(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Cur
             predicted = replace(each.problem, quality=ACCURACY).evaluate(s).quality
             row = (each.value, s.cut, s.retained_device, s.retained_server, *pair, predicted)
         by_key.setdefault((each.panel, each.method, each.line), []).append(row)
-    along_budgets: dict[Key, Curve] = {}
-    over_cuts: dict[Key, Curve] = {}
+    parts: tuple[dict[Key, Curve], dict[Key, Curve]] = {}, {}
     for key, rows in by_key.items():
         value, cut, *others = np.array(rows).T
-        (along_budgets if key[0][0] in SPANS else over_cuts)[key] = Curve(value, cut.astype(np.int64), *others)
-    return along_budgets, over_cuts
+        parts[key[0][0] not in SPANS][key] = Curve(value, cut.astype(np.int64), *others)
+    return parts
 
 
-def margin(first: Floats, second: Floats) -> Floats:
+def margin(first: Any, second: Any) -> Any:
     """Difference of F1 that counts as none, from the standard errors of both."""
     return SURE * np.hypot(first, second)
 
@@ -138,19 +145,19 @@ def compare(first: Curve, second: Curve) -> dict[str, Any]:
     ``loss_margin`` and ``at`` are the largest loss of the first where both are feasible, its margin, and its value.
     """
     one, two = ~np.isnan(first.f1), ~np.isnan(second.f1)
-    loss, allowed = (second.f1 - first.f1)[one & two], margin(first.error, second.error)[one & two]
-    worst = int(loss.argmax()) if loss.size else -1
-    alone, lost = int((one & ~two).sum()), two & ~one
-    worse_at = [*first.value[lost].tolist(), *first.value[one & two][loss > allowed].tolist()]
+    both = one & two
+    loss, allowed, at = (second.f1 - first.f1)[both], margin(first.error, second.error)[both], first.value[both]
+    worst, alone = int(loss.argmax()) if loss.size else -1, int((one & ~two).sum())
+    worse_at = sorted([*first.value[two & ~one].tolist(), *at[loss > allowed].tolist()])
     return {
         "better": int((loss < -allowed).sum()) + alone,
         "equal": int((np.abs(loss) <= allowed).sum()),
         "worse": len(worse_at),
-        "worse_at": sorted(worse_at),
+        "worse_at": worse_at,
         "alone": alone,
         "loss": float(loss[worst]) if loss.size else 0.0,
         "loss_margin": float(allowed[worst]) if loss.size else 0.0,
-        "at": float(first.value[one & two][worst]) if loss.size else None,
+        "at": float(at[worst]) if loss.size else None,
     }
 
 
@@ -168,151 +175,107 @@ def largest_fall(curve: Curve) -> tuple[float, float]:
 
 def verdict_budgets(data: Data) -> dict[str, Any]:
     """What the lines along the budgets say about L6 to L9 in F1, and whether the bound's design is the best one."""
-    curves = data.curves
-    holds: dict[str, bool] = {}
-    found: list[str] = []
-    measured: dict[str, Any] = {}
-    for budget in BUDGETS:
-        onsets = _find_onsets(budget)
-        measured[f"{budget.name}: least budgets"] = onsets
-        of_joint, of_excluded = onsets["joint"], onsets[budget.excluded]
-        restriction = SCHEMES[budget.excluded].title
-        claim = f"L11 ({budget.tight}): at a tight {budget.name} budget {restriction} is infeasible, cut {FIXED_CUT}"
-        holds[claim] = of_joint["fixed"] < of_excluded["fixed"]
-        holds[f"L11 ({budget.tight}): there, {budget.cause}"] = of_joint["fixed"] < of_excluded["alone"]
-        amounts = ", ".join(f"{SCHEMES[name].title} {of['fixed']:.3g} {budget.unit}" for name, of in onsets.items())
-        found.append(f"Least {budget.name} budgets at cut {FIXED_CUT}: {amounts}.")
-    for method in METHODS:
-        for budget in BUDGETS:
-            parts = {key: part for key, part in curves.items() if key[0][0] == budget.name and key[1] == method}
-            _judge_budget(budget, method, parts, holds, found, measured)
-        for split in ("fixed", "free"):
-            _judge_bound(method, split, curves, holds, found, measured)
-        gaps = {
-            quality: np.concatenate(
-                [
-                    part.predicted - part.f1
-                    for key, part in curves.items()
-                    if key[1] == method and _quality(key) == quality
-                ]
-            )
-            for quality in CRITERIA
-        }
-        measured[f"{method}: predicted less measured F1, by what was designed for"] = {
-            CRITERIA[quality]: {"mean": float(np.nanmean(gap)), "rms": float(np.sqrt(np.nanmean(gap**2)))}
-            for quality, gap in gaps.items()
-        }
-    return {"holds": holds, "found": found, "measured": measured}
-
-
-def _find_onsets(budget: Budget) -> dict[str, dict[str, float]]:
-    """Least budgets at the fixed cut, by scheme; ``alone`` where the other budget is without limit."""
+    curves, judged = data.curves, Judged({}, [], {})
     problem = replace(base_problem(METHODS[0]), quality=BOUND)
-    return {
-        name: {
-            "fixed": find_onset(budget, SCHEMES[name].restrict(problem), FIXED_CUT),
-            "alone": find_onset(budget, SCHEMES[name].restrict(problem), FIXED_CUT, np.inf),
+    for budget in BUDGETS:
+        onsets = {}
+        for name in ("joint", *RIVALS):
+            posed = SCHEMES[name].restrict(problem)
+            alone = find_onset(budget, posed, FIXED_CUT, np.inf)
+            onsets[name] = {"fixed": find_onset(budget, posed, FIXED_CUT), "alone": alone}
+        judged.measured[f"{budget.name}: least budgets"] = onsets
+        for claim, holds in schemes.judge_onsets(budget, {SCENARIO: onsets}).items():
+            judged.holds[f"L11 ({claim.replace(':', '):', 1)}".replace("cut fixed", f"cut {FIXED_CUT}")] = holds
+        amounts = ", ".join(f"{SCHEMES[name].title} {of['fixed']:.3g} {budget.unit}" for name, of in onsets.items())
+        judged.found.append(f"Least {budget.name} budgets at cut {FIXED_CUT}: {amounts}.")
+    for method in METHODS:
+        own = {key: part for key, part in curves.items() if key[1] == method}
+        for budget in BUDGETS:
+            _judge_budget(budget, method, {key: part for key, part in own.items() if key[0][0] == budget.name}, judged)
+        for split in SPLITS:
+            _judge_bound(method, split, curves, judged)
+        gaps = {
+            criterion: np.concatenate(
+                [p.predicted - p.f1 for key, p in own.items() if DESIGNED_BY[key[2]] == criterion]
+            )
+            for criterion in CRITERIA.values()
         }
-        for name in ("joint", *RIVALS)
-    }
+        judged.measured[f"{method}: predicted less measured F1, by what was designed for"] = {
+            criterion: {"mean": float(np.nanmean(gap)), "rms": float(np.sqrt(np.nanmean(gap**2)))}
+            for criterion, gap in gaps.items()
+        }
+    return judged._asdict() | _about(data)
 
 
-def _quality(key: Key) -> str:
-    """What a line's designs maximise."""
-    return LINES[key[2]][1]
-
-
-def _judge_budget(
-    budget: Budget,
-    method: str,
-    curves: Mapping[Key, Curve],
-    holds: dict[str, bool],
-    found: list[str],
-    measured: dict[str, Any],
-) -> None:
+def _judge_budget(budget: Budget, method: str, curves: Mapping[Key, Curve], judged: Judged) -> None:
     """L6 or L8 along one budget for one kind of pruning, and what a tight budget leaves (L7, L9)."""
-    rise = f"L11 ({budget.rise}), {method} pruning"
-    panel = (budget.name, "fixed")
+    rise, at_cut = f"L11 ({budget.rise}), {method} pruning", f"cut {FIXED_CUT}"
+    own = {line: curves[(budget.name, "fixed"), method, line] for line in LINES}
     for line in ("joint", "joint_accuracy"):
-        criterion = CRITERIA[LINES[line][1]]
-        falls = {key: largest_fall(part) for key, part in curves.items() if _quality(key) == LINES[line][1]}
+        criterion = DESIGNED_BY[line]
+        falls = {key: largest_fall(part) for key, part in curves.items() if DESIGNED_BY[key[2]] == criterion}
         fallen = {key: fall for key, fall in falls.items() if fall[0] > fall[1]}
         claim = f"{rise}: F1 never falls as the {budget.name} budget grows, designed by {criterion}"
-        holds[claim] = not fallen
-        found += [
-            f"{rise}, cut {key[0][1]}, {_title(key[2])}: F1 falls by {fall[0]:.3f} (margin {fall[1]:.3f}) as the "
+        judged.holds[claim] = not fallen
+        judged.found.extend(
+            f"{rise}, cut {key[0][1]}, {TITLES[key[2]]}: F1 falls by {fall[0]:.3f} (margin {fall[1]:.3f}) as the "
             f"{budget.name} budget grows."
             for key, fall in fallen.items()
-        ]
-        against = {name: compare(curves[panel, method, line], curves[panel, method, name]) for name in RIVALS}
-        claim = f"{rise}: the joint design by {criterion} is at least as good as each restriction, cut {FIXED_CUT}"
-        holds[claim] = not any(part["worse"] for part in against.values())
-        found += [
-            f"{rise}, cut {FIXED_CUT}: the joint design by {criterion} is worse than {SCHEMES[name].title} in "
+        )
+        against = {name: compare(own[line], own[name]) for name in RIVALS}
+        claim = f"{rise}: the joint design by {criterion} is at least as good as each restriction, {at_cut}"
+        judged.holds[claim] = not any(part["worse"] for part in against.values())
+        judged.found.extend(
+            f"{rise}, {at_cut}: the joint design by {criterion} is worse than {SCHEMES[name].title} in "
             f"{part['worse']} points, by at most {part['loss']:.3f} (margin {part['loss_margin']:.3f}, at "
             f"{part['at']:.3g} {budget.unit})."
             for name, part in against.items()
             if part["worse"]
-        ]
-        measured[f"{rise}: the joint design by {criterion} against"] = against
-    excluded = np.isnan(curves[panel, method, budget.excluded].f1)
+        )
+        judged.measured[f"{rise}: the joint design by {criterion} against"] = against
+    excluded = np.isnan(own[budget.excluded].f1)
     if excluded.any():
-        texts = [
-            f"{np.nan_to_num(curves[panel, method, line].f1)[excluded].max():.3f} by {CRITERIA[LINES[line][1]]}"
-            for line in JOINT
-        ]
-        found.append(
+        texts = [f"{np.nan_to_num(own[line].f1)[excluded].max():.3f} by {DESIGNED_BY[line]}" for line in JOINT]
+        judged.found.append(
             f"L11 ({budget.tight}), {method} pruning: at the {int(excluded.sum())} of {excluded.size} budgets where "
             f"{SCHEMES[budget.excluded].title} is infeasible, the joint design's F1 is at most {', '.join(texts)}."
         )
 
 
-def _judge_bound(
-    method: str,
-    split: str,
-    curves: Mapping[Key, Curve],
-    holds: dict[str, bool],
-    found: list[str],
-    measured: dict[str, Any],
-) -> None:
+def _judge_bound(method: str, split: str, curves: Mapping[Key, Curve], judged: Judged) -> None:
     """Whether the design by the bound is as accurate as those by other criteria, over both budgets."""
     where = f"cut {FIXED_CUT}" if split == "fixed" else "cut free"
     against: dict[str, Any] = {}
-    for budget in BUDGETS:
-        bound, *others = (curves[(budget.name, split), method, line] for line in JOINT)
-        for line, other in zip(JOINT[1:], others, strict=True):
-            part = compare(bound, other)
-            against[f"{budget.name}: {CRITERIA[LINES[line][1]]}"] = part
-            places = ", ".join(f"{value:.3g}" for value in part["worse_at"])
-            found.append(
-                f"{method} pruning, {where}, along the {budget.name}: the design by the bound is better than that by "
-                f"{CRITERIA[LINES[line][1]]} in {part['better']}, equal in {part['equal']}, worse in {part['worse']} "
-                f"points{f' (at {places} {budget.unit})' if places else ''}; largest loss {part['loss']:.3f} (margin "
-                f"{part['loss_margin']:.3f})."
-            )
+    for budget, line in product(BUDGETS, JOINT[1:]):
+        part = compare(*(curves[(budget.name, split), method, each] for each in (JOINT[0], line)))
+        against[f"{budget.name}: {DESIGNED_BY[line]}"] = part
+        places = ", ".join(f"{value:.3g}" for value in part["worse_at"])
+        judged.found.append(
+            f"{method} pruning, {where}, along the {budget.name}: the design by the bound is better than that by "
+            f"{DESIGNED_BY[line]} in {part['better']}, equal in {part['equal']}, worse in {part['worse']} "
+            f"points{f' (at {places} {budget.unit})' if places else ''}; largest loss {part['loss']:.3f} (margin "
+            f"{part['loss_margin']:.3f})."
+        )
     claim = f"L11 (bound), {method} pruning: minimising the bound maximises F1, {where}"
-    holds[claim] = not any(part["worse"] for part in against.values())
-    measured[f"{claim}; the design by the bound against"] = against
-
-
-def _title(line: str) -> str:
-    """A line's name in legends."""
-    scheme, quality = LINES[line]
-    return f"{SCHEMES[scheme].title}, by {CRITERIA[quality]}"
+    judged.holds[claim] = not any(part["worse"] for part in against.values())
+    judged.measured[f"{claim}; the design by the bound against"] = against
 
 
 def verdict_cuts(data: Data) -> dict[str, Any]:
     """What the cuts say about L10 in F1."""
     measured = {key: judge_cuts(part) for key, part in data.curves.items()}
-    own = cut_panel("multimodal", CUT_BUDGETS[0])
     holds = {
         f"L11 (L10), {method} pruning: an inner cut beats both ends in F1, raw sample larger than an embedding, the "
-        f"scenario's budgets, designed by {CRITERIA[LINES[line][1]]}": part["best"] == "inner"
+        f"scenario's budgets, designed by {DESIGNED_BY[line]}": part["best"] == "inner"
         for (panel, method, line), part in measured.items()
-        if panel == own
+        if panel == cut_panel("multimodal", CUT_BUDGETS[0])
     }
-    found = [f"{_name(key)}: {_describe(part)}" for key, part in measured.items()]
-    return {"holds": holds, "found": found, "measured": {_name(key): part for key, part in measured.items()}}
+    by_name = {
+        f"{panel[0]}, {panel[1]}, {method} pruning, by {DESIGNED_BY[line]}": part
+        for (panel, method, line), part in measured.items()
+    }
+    found = [f"{name}: {_describe(part)}" for name, part in by_name.items()]
+    return {"holds": holds, "found": found, "measured": by_name, **_about(data)}
 
 
 def judge_cuts(curve: Curve) -> dict[str, Any]:
@@ -322,9 +285,8 @@ def judge_cuts(curve: Curve) -> dict[str, Any]:
     """
     f1, error = np.nan_to_num(curve.f1), np.nan_to_num(curve.error)
     inner = int(f1[1:-1].argmax()) + 1
-    end = 0 if f1[0] >= f1[-1] else len(f1) - 1
+    end, name = (0, "on_server") if f1[0] >= f1[-1] else (-1, "on_device")
     lead, allowed = float(f1[inner] - f1[end]), float(margin(error[inner], error[end]))
-    name = "on_server" if end == 0 else "on_device"
     return {
         "on_server": float(curve.f1[0]),
         "best_inner_cut": inner,
@@ -346,42 +308,49 @@ def _describe(part: Mapping[str, Any]) -> str:
     )
 
 
-def _name(key: Key) -> str:
-    (prompt, pair), method, line = key
-    return f"{prompt}, {pair}, {method} pruning, by {CRITERIA[LINES[line][1]]}"
+def _about(data: Data) -> dict[str, Any]:
+    """Limits and settings of both verdicts."""
+    source = data.measured
+    measured = source and {
+        "questions": source.samples,
+        "f1_of_the_unpruned_network": source.unpruned,
+        "its_standard_error": source.unpruned_error,
+    }
+    settings = {
+        "scenario": SCENARIO,
+        "gain": "mean of the scenario, no fading",
+        **(measured or {}),
+        "errors": "of differences as if both had answered different questions: more than the true ones",
+        "fixed_cut": FIXED_CUT,
+        "relative_budgets": SPANS,
+        "relative_budgets_of_cuts": list(CUT_BUDGETS),
+    }
+    return {"limits": {"standard_errors": SURE}, "settings": settings}
 
 
 def table(data: Data) -> list[list[Any]]:
     """All points, the header first."""
-    rows: list[list[Any]] = [["along", "panel", "method", "scheme", "designed_by", "value", *_COLUMNS]]
+    rows: list[list[Any]] = [["along", "panel", "method", "scheme", "designed_by", *Curve._fields]]
     for (panel, method, line), curve in data.curves.items():
-        for k, value in enumerate(curve.value):
-            numbers = (number_text(float(getattr(curve, name)[k])) for name in _COLUMNS[1:])
-            cut = "" if curve.cut[k] < 0 else int(curve.cut[k])
-            rows.append([*panel, method, *LINES[line], number_text(value), cut, *numbers])
+        for value, cut, *numbers in zip(*curve, strict=True):
+            rows.append([*panel, method, *LINES[line], value, cut if cut >= 0 else "", *numbers])
     return rows
 
 
 def draw_budgets(data: Data) -> Pictures:
     """A row per kind of pruning, a column per budget and cut, fixed or free."""
-    columns = [(budget, split) for budget in BUDGETS for split in ("fixed", "free")]
+    columns = list(product(BUDGETS, SPLITS))
     title = "Designs in F1 on SQuAD along the budgets (after Lyu et al., Figs. 4 and 5)"
     shape = (len(METHODS), len(columns))
     figure, axes = panels(title, (15.0, 7.6), *shape, {"hspace": 0.03}, sharey=True, sharex="col")
     for method, row in zip(METHODS, axes, strict=True):
         for axis, (budget, split) in zip(row, columns, strict=True):
-            parts = {
-                line: part
-                for (panel, own, line), part in data.curves.items()
-                if (panel, own) == ((budget.name, split), method)
-            }
+            panel = (budget.name, split)
+            parts = {key[2]: part for key, part in data.curves.items() if key[:2] == (panel, method)}
             for place, (line, part) in enumerate(parts.items()):
                 shift = 1.0 + _DODGE * (place - (len(parts) - 1) / 2.0)
                 _plot(axis, part.value * shift, part, line, predicted=line in JOINT)
-            never = [SCHEMES[LINES[line][0]].title for line, part in parts.items() if np.isnan(part.f1).all()]
-            if never:
-                text = f"infeasible: {', '.join(never)}"
-                axis.text(0.02, 0.98, text, transform=axis.transAxes, va="top", fontsize=7.5)
+            schemes.note_infeasible(axis, [LINES[line][0] for line, p in parts.items() if np.isnan(p.f1).all()])
             log_ticks(axis, _TICKS[budget.name])
             mark = mark_scenario(axis, getattr(base_problem(method), budget.field))
     for top, bottom, (budget, split) in zip(axes[0], axes[-1], columns, strict=True):
@@ -420,7 +389,7 @@ def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Sequence[Any] =
             axis.set_ylim(-0.03, 1.18)
     thin: dict[str, Any] = {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o"}
     bar: dict[str, Any] = {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9}
-    handles = [Line2D([], [], label=_title(line), markersize=4.5, **_LOOKS[line]) for line in lines]
+    handles = [Line2D([], [], label=TITLES[line], markersize=4.5, **_LOOKS[line]) for line in lines]
     handles.append(Line2D([], [], label="dotted: predicted", **thin, **_HOLLOW))
     handles.append(Line2D([], [], label="bar: one standard error, unpaired", **bar))
     legend_below(figure, [*handles, *marks], 4)
@@ -428,29 +397,12 @@ def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Sequence[Any] =
 
 def _plot(axis: Any, x: Floats, curve: Curve, line: str, *, predicted: bool) -> None:
     """One line with its errors, and its prediction."""
-    look = _LOOKS[line]
-    axis.errorbar(x, curve.f1, curve.error, linewidth=1.4, elinewidth=0.8, markersize=4.5, **look)
+    axis.errorbar(x, curve.f1, curve.error, linewidth=1.4, elinewidth=0.8, markersize=4.5, **_LOOKS[line])
     if predicted:
-        axis.plot(x, curve.predicted, "o:", color=look["color"], linewidth=0.6, **_HOLLOW)
-
-
-def about(data: Data) -> dict[str, Any]:
-    """Limits of the verdict and settings."""
-    settings = {
-        "scenario": SCENARIO,
-        "gain": "mean of the scenario, no fading",
-        "questions": data.measured.samples,
-        "f1_of_the_unpruned_network": data.measured.unpruned,
-        "its_standard_error": data.measured.unpruned_error,
-        "errors": "of differences as if both had answered different questions: more than the true ones",
-        "fixed_cut": FIXED_CUT,
-        "relative_budgets": SPANS,
-        "relative_budgets_of_cuts": list(CUT_BUDGETS),
-    }
-    return {"limits": {"standard_errors": SURE}, "settings": settings}
+        axis.plot(x, curve.predicted, "o:", color=_LOOKS[line]["color"], linewidth=0.6, **_HOLLOW)
 
 
 STUDIES = (
-    Study("accuracy_budgets", partial(compute, True), table, verdict_budgets, draw_budgets, about),
-    Study("accuracy_cuts", partial(compute, False), table, verdict_cuts, draw_cuts, about),
+    Study("accuracy_budgets", partial(compute, True), table, verdict_budgets, draw_budgets),
+    Study("accuracy_cuts", partial(compute, False), table, verdict_cuts, draw_cuts),
 )

@@ -19,10 +19,7 @@ from torch import Tensor, nn
 from coinfer_gym.errors import InvalidInputError, nearest
 from studies.mu.cifar.data import read_jpegs
 
-WIDTHS = {
-    "FCDNN-8": (256, 128, 64, 32),
-    "FCDNN-16": (256, 224, 192, 160, 128, 96, 64, 32),
-}
+WIDTHS = {"FCDNN-8": (256, 128, 64, 32), "FCDNN-16": (256, 224, 192, 160, 128, 96, 64, 32)}
 """Outputs of the encoder's layers; the decoder mirrors them."""
 
 

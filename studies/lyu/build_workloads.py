@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,12 @@ from coinfer_gym.models.build import workload_from_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "coinfer_gym" / "laim" / "workloads"
 
+_BART_BASE: dict[str, Any] = {
+    f"{side}_{name}": number
+    for side in ("encoder", "decoder")
+    for name, number in {"layers": 6, "attention_heads": 12, "ffn_dim": 3072}.items()
+} | {"d_model": 768}
+_IMAGES = {"auto_class": AutoModelForImageClassification, "image_size": 224}
 _HEADER = """\
 # Made by: python -m studies.lyu.build_workloads (change that script, not this file).
 # flops: 2 per multiply-add of every matrix product and convolution. activation_bits: 32 per value.
@@ -34,90 +40,53 @@ _HEADER = """\
 """
 
 
-def bert_base() -> Workload:
-    """BERT-base with its pooler, as `BertModel` has it."""
-    return workload_from_config(
+def _with_classes(config: PreTrainedConfig) -> PreTrainedConfig:
+    config.num_labels = 1000
+    return config
+
+
+BUILDS: dict[str, tuple[PreTrainedConfig, dict[str, Any], str]] = {
+    "bert-base": (
         BertConfig(),
-        name="bert-base",
-        description=(
-            "BERT-base (encoder and pooler), 128 tokens: 109.48 M parameters and 22.35 GFLOPs. The FLOPs are 21.743 G "
-            "of the encoder's linear layers, 0.604 G of its attention products and 0.001 G of the pooler. "
-            "Lyu et al. state 109.48 M and 21.77 GFLOPs: that is 2 x 85.05 M x 128 tokens, all encoder parameters "
-            "(biases and norms too) without attention products and pooler, 2.6 % below this count."
-        ),
-    )
-
-
-def bart_base() -> Workload:
-    """BART-base; only its encoder is cut."""
-    return workload_from_config(
-        BartConfig(
-            d_model=768,
-            encoder_layers=6,
-            decoder_layers=6,
-            encoder_attention_heads=12,
-            decoder_attention_heads=12,
-            encoder_ffn_dim=3072,
-            decoder_ffn_dim=3072,
-        ),
-        name="bart-base",
-        description=(
-            "BART-base without its output head, which shares the parameters of the embedding; "
-            "128 tokens into the encoder and 128 into the decoder, one pass: 139.42 M parameters and 26.27 GFLOPs "
-            "(25.367 G of linear layers, 0.906 G of attention products; the head would add 9.882 G). Only the encoder "
-            "is cut: the decoder belongs to the last block. Lyu et al. state 139.42 M and 6.44 GFLOPs but no token "
-            "count. Encoder and decoder each apply 49.55 M linear weights to a token they read, and 2 x 49.55 M x 65 "
-            "= 6.44 G: 65 tokens on both sides together (such as 64 in, 1 out) at 2 FLOPs per multiply-add, or 65 on "
-            "each side at 1, without attention products. Their hidden size of 1024 is BART-large's; 139.42 M is what "
-            "768 gives, and 768 is taken here."
-        ),
-    )
-
-
-def gpt2() -> Workload:
-    """GPT-2, the smallest."""
-    return workload_from_config(
+        {},
+        "BERT-base (encoder and pooler), 128 tokens: 109.48 M parameters and 22.35 GFLOPs. The FLOPs are 21.743 G "
+        "of the encoder's linear layers, 0.604 G of its attention products and 0.001 G of the pooler. "
+        "Lyu et al. state 109.48 M and 21.77 GFLOPs: that is 2 x 85.05 M x 128 tokens, all encoder parameters "
+        "(biases and norms too) without attention products and pooler, 2.6 % below this count.",
+    ),
+    "bart-base": (
+        BartConfig(**_BART_BASE),
+        {},
+        "BART-base without its output head, which shares the parameters of the embedding; "
+        "128 tokens into the encoder and 128 into the decoder, one pass: 139.42 M parameters and 26.27 GFLOPs "
+        "(25.367 G of linear layers, 0.906 G of attention products; the head would add 9.882 G). Only the encoder "
+        "is cut: the decoder belongs to the last block. Lyu et al. state 139.42 M and 6.44 GFLOPs but no token "
+        "count. Encoder and decoder each apply 49.55 M linear weights to a token they read, and 2 x 49.55 M x 65 "
+        "= 6.44 G: 65 tokens on both sides together (such as 64 in, 1 out) at 2 FLOPs per multiply-add, or 65 on "
+        "each side at 1, without attention products. Their hidden size of 1024 is BART-large's; 139.42 M is what "
+        "768 gives, and 768 is taken here.",
+    ),
+    "gpt2": (
         GPT2Config(),
-        name="gpt2",
-        description=(
-            "GPT-2 (small) without its output head, which shares the parameters of the embedding; "
-            "128 tokens read in one pass: 124.44 M parameters and 22.35 GFLOPs. Attention is counted in full, as it is "
-            "computed, not halved for the causal mask."
-        ),
-    )
-
-
-def vit_base() -> Workload:
-    """ViT-B/16 with a classifier of 1000 classes."""
-    return workload_from_config(
-        _with_classes(ViTConfig(), 1000),
-        auto_class=AutoModelForImageClassification,
-        name="vit-base",
-        image_size=224,
-        description=(
-            "ViT-B/16 with its classifier of 1000 classes, an image of 224 x 224: 86.57 M parameters and 35.13 GFLOPs "
-            "(17.56 G multiply-adds)."
-        ),
-    )
-
-
-def resnet_152() -> Workload:
-    """ResNet-152 with a classifier of 1000 classes; a block is a residual layer."""
-    return workload_from_config(
-        _with_classes(
-            ResNetConfig(depths=[3, 8, 36, 3], hidden_sizes=[256, 512, 1024, 2048], layer_type="bottleneck"), 1000
-        ),
-        auto_class=AutoModelForImageClassification,
-        name="resnet-152",
-        image_size=224,
-        description=(
-            "ResNet-152 with its classifier of 1000 classes, an image of 224 x 224: 60.19 M parameters and 23.03 "
-            "GFLOPs (11.51 G multiply-adds). Its 50 residual layers are the blocks."
-        ),
-    )
-
-
-BUILDERS: tuple[Callable[[], Workload], ...] = (bert_base, bart_base, gpt2, vit_base, resnet_152)
+        {},
+        "GPT-2 (small) without its output head, which shares the parameters of the embedding; "
+        "128 tokens read in one pass: 124.44 M parameters and 22.35 GFLOPs. Attention is counted in full, as it is "
+        "computed, not halved for the causal mask.",
+    ),
+    "vit-base": (
+        _with_classes(ViTConfig()),
+        _IMAGES,
+        "ViT-B/16 with its classifier of 1000 classes, an image of 224 x 224: 86.57 M parameters and 35.13 GFLOPs "
+        "(17.56 G multiply-adds).",
+    ),
+    "resnet-152": (
+        _with_classes(ResNetConfig(depths=[3, 8, 36, 3], hidden_sizes=[256, 512, 1024, 2048], layer_type="bottleneck")),
+        _IMAGES,
+        "ResNet-152 with its classifier of 1000 classes, an image of 224 x 224: 60.19 M parameters and 23.03 "
+        "GFLOPs (11.51 G multiply-adds). Its 50 residual layers are the blocks.",
+    ),
+}
+"""Configuration, keywords of the builder, and description of every workload."""
 
 
 def to_yaml(workload: Workload) -> str:
@@ -143,8 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are (default: the package's)")
     options = parser.parse_args(arguments)
     differing = 0
-    for build in BUILDERS:
-        workload = build()
+    for name, (config, keywords, description) in BUILDS.items():
+        workload = workload_from_config(config, name=name, description=description, **keywords)
         path = options.folder / f"{workload.name}.yaml"
         text = to_yaml(workload)
         if path.is_file() and path.read_text(encoding="utf-8") == text:
@@ -156,11 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_text(path, text)
             print(f"wrote {path}")
     return 1 if options.check and differing else 0
-
-
-def _with_classes(config: PreTrainedConfig, classes: int) -> PreTrainedConfig:
-    config.num_labels = classes
-    return config
 
 
 def _readable(value: Any) -> Any:

@@ -8,8 +8,6 @@ and lets it answer the same questions each time. It needs the extra ``models`` a
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import shlex
 import sys
@@ -23,22 +21,18 @@ import numpy as np
 from baselines.schemes import SCHEMES
 from coinfer_gym import InvalidInputError, Problem, Solution, load_scenario, load_workload, solve_exact
 from coinfer_gym.command import command
-from coinfer_gym.files import machine, versions, write_text
+from coinfer_gym.files import machine, read_csv, versions, write_text
 from coinfer_gym.laim.predictor import load_predictor
+from studies.lyu.schemes import RIVALS
 
 SCENARIO = "minilm-squad"
-
 MEASUREMENTS = Path(__file__).parent / "measurements" / "minilm-squad-designs.csv"
-
 OUT = Path("runs/measurements") / MEASUREMENTS.name
-
 METHODS = ("magnitude", "random")
-
 FIXED_CUT = 3
 """The middle of the six blocks."""
 
 POINTS = 6
-
 SPANS = {"delay": (0.2, 1.6), "energy": (0.1, 4.0)}
 """Ends of the budgets, relative to the scenario's: from next to nothing kept to nearly all of it."""
 
@@ -47,16 +41,11 @@ BOUND, ACCURACY, CLOSED_FORM = "rate_distortion", "accuracy", "magnitude_pruning
 pruning is linear in the retained share, like the logarithm of the bound, and leads to nearly its designs."""
 
 LINES = {
-    "joint": ("joint", BOUND),
-    "fixed_power": ("fixed_power", BOUND),
-    "fixed_frequency": ("fixed_frequency", BOUND),
-    "device_pruning": ("device_pruning", BOUND),
-    "server_pruning": ("server_pruning", BOUND),
+    **{scheme: (scheme, BOUND) for scheme in ("joint", *RIVALS)},
     "joint_accuracy": ("joint", ACCURACY),
     "joint_closed_form": ("joint", CLOSED_FORM),
 }
 """Scheme and quality of each line."""
-
 JOINT = ("joint", "joint_accuracy", "joint_closed_form")
 
 CUT_BUDGETS = ((1.0, 1.0), (0.4, 0.4))
@@ -121,10 +110,7 @@ class Measurements(NamedTuple):
         if setting in self.f1:
             return self.f1[setting]
         for other, value in self.f1.items():
-            apart = max(
-                abs(other.retained_device - setting.retained_device),
-                abs(other.retained_server - setting.retained_server),
-            )
+            apart = np.abs(np.subtract(other[1:3], setting[1:3])).max()
             if (other.cut, other.method) == (setting.cut, setting.method) and apart <= _SAME:
                 return value
         return None
@@ -183,22 +169,21 @@ def read_measurements(source: Path) -> Measurements:
     """Measured F1, of the rows with most questions."""
     if not source.is_file():
         raise InvalidInputError("measurements", str(source), f"There is no such file. {REMEDY}")
-    rows = list(csv.DictReader(io.StringIO(source.read_text(encoding="utf-8"))))
     try:
+        rows = read_csv(source)
         samples = max((int(row["samples"]) for row in rows), default=0)
         found = {
-            Setting(
-                int(row["cut"]), float(row["retained_device"]), float(row["retained_server"]), row["method"]
-            ): np.array([float(row["f1"]), float(row["f1_error"])])
+            Setting(int(row["cut"]), float(row["retained_device"]), float(row["retained_server"]), row["method"]): (
+                float(row["f1"]),
+                float(row["f1_error"]),
+            )
             for row in rows
             if (int(row["samples"]), row["precision"], int(row["seed"])) == (samples, "fp16", 0)
         }
-    except (KeyError, ValueError, TypeError) as error:
+        whole, error_of_whole = found[UNPRUNED]
+        shares = {setting: (f1 / whole, error / whole) for setting, (f1, error) in found.items()}
+    except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise InvalidInputError("measurements", str(source), f"No measurements: {error!r}. {REMEDY}") from error
-    if UNPRUNED not in found or not found[UNPRUNED][0] > 0.0:
-        raise InvalidInputError("measurements", str(source), f"No F1 of the unpruned network. {REMEDY}")
-    whole, error_of_whole = (float(value) for value in found[UNPRUNED])
-    shares = {setting: (float(pair[0]) / whole, float(pair[1]) / whole) for setting, pair in found.items()}
     return Measurements(shares, whole, error_of_whole, samples)
 
 
@@ -214,26 +199,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--publish", action="store_true", help="write to the stored file, which the figures read")
     options = parser.parse_args(arguments)
     options.output = MEASUREMENTS if options.publish else options.output
-    rows = _measure(options)
-    print(f"{rows} configurations are measured: {options.output}")
-    return 0
-
-
-def _measure(options: argparse.Namespace) -> int:
-    """Measure, and note beside the results what made them; returns the number of rows."""
     from coinfer_gym.models.measure import Configuration, measure
 
     needed = settings(designs())
     print(f"{len(needed)} configurations", flush=True)
-    rows = measure(
-        "squad",
-        options.model,
-        options.data,
-        [Configuration(*each, "fp16") for each in needed],
-        options.output,
-        samples=options.samples,
-        jobs=options.jobs,
-    )
+    configurations = [Configuration(*each, "fp16") for each in needed]
+    given = {"samples": options.samples, "jobs": options.jobs}
+    rows = measure("squad", options.model, options.data, configurations, options.output, **given)
     words = ["--model", Path(options.model).name, "--data", options.data.name, "--samples", str(options.samples)]
     made_by = {
         "command": shlex.join(["python", "-m", "studies.lyu.designs", *words]),
@@ -244,7 +216,8 @@ def _measure(options: argparse.Namespace) -> int:
         "machine": machine(),
     }
     write_text(options.output.with_suffix(".json"), json.dumps(made_by, indent=1) + "\n")
-    return len(rows)
+    print(f"{len(rows)} configurations are measured: {options.output}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -52,10 +52,7 @@ def networks() -> tuple[Network, ...]:
     """The MiniLM and the four auto-encoders; loaded and trained once."""
     # The quick reasons to fail come first: training takes minutes.
     found = [minilm(paragraphs())]
-    images = {
-        "digits": read_digits(),
-        "CIFAR-10": read_cifar10_grey(data_folder() / TRAIN, CIFAR10_IMAGES),
-    }
+    images = {"digits": read_digits(), "CIFAR-10": read_cifar10_grey(data_folder() / TRAIN, CIFAR10_IMAGES)}
     found += [autoencoder(name, data, images[data], TRAINING[data]) for data in images for name in WIDTHS]
     return tuple(found)
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from baselines.sca import solve_sca
-from coinfer_gym import Problem, load_scenario
-from coinfer_gym.laim.problem import Solution
+from coinfer_gym import Problem, Solution, load_scenario
 from studies.figure import Floats
 
 NETWORKS = {"BERT": "bert-multimodal", "BART": "bart-multimodal"}
@@ -32,6 +31,7 @@ QUALITY_TITLES = {
 }
 """The qualities that the figures compute, and their names there."""
 
+GAIN = "mean of the scenario, no fading; nothing is random"
 TOLERANCE = 1e-9
 """Difference of quality that counts as rounding: the exact optimum agrees with the conic one to about that."""
 
@@ -46,6 +46,11 @@ def base_problem(network: str, quality: str, prompt: str = "multimodal") -> Prob
     return replace(problem, workload=problem.workload.with_input_bits(bits))
 
 
+def prompt_bits(network: str = "BERT") -> dict[str, float]:
+    """Bits of the raw sample by prompt."""
+    return {prompt: base_problem(network, "rate_distortion", prompt).workload.input_bits for prompt in PROMPTS}
+
+
 def zero_distortion(problem: Problem) -> float:
     """Distortion of keeping nothing."""
     return math.exp(float(problem.tables.quality["log_distortion_zero"][0]))
@@ -58,10 +63,7 @@ def feasible_values(problem: Problem, rows: NDArray[np.void]) -> tuple[Floats, F
 
 
 def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tuple[Floats, Floats]:
-    """Quality and relative distortion that successive convex approximation finds for problems, each at its cut.
-
-    The distortion is relative to keeping nothing. Both are NaN where nothing is feasible.
-    """
+    """The same of what successive convex approximation (SCA) finds for problems, each at its cut."""
     run: Iterable[Solution] = Parallel(n_jobs=jobs, return_as="generator")(delayed(solve_sca)(*task) for task in tasks)
     bar = tqdm(run, desc=title, total=len(tasks), unit="cut", disable=None)
     values = [(s.quality, s.distortion) if s.feasible else (np.nan, np.nan) for s in bar]
@@ -70,7 +72,7 @@ def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tupl
 
 
 def sca_difference(exact: Floats, sca: Floats) -> dict[str, Any]:
-    """Difference of successive convex approximation (SCA) to the exact optimum; above it, the excess by rounding."""
+    """Difference of the SCA to the exact optimum; above it, the excess by rounding."""
     both = ~np.isnan(exact) & ~np.isnan(sca)
     left, above = (exact - sca)[both], (sca - exact)[both]
     return {
@@ -81,15 +83,18 @@ def sca_difference(exact: Floats, sca: Floats) -> dict[str, Any]:
     }
 
 
-def group_coinciding(values: Mapping[str, Floats]) -> dict[str, list[str]]:
-    """Names whose values are the same up to `TOLERANCE`, under the first of them: each group is drawn once."""
-    groups: dict[str, list[str]] = {}
+def group_coinciding(parts: Mapping[Any, Any], names: Sequence[str], place: int, field: str) -> dict[str, str]:
+    """Titles of qualities, those whose values are the same up to `TOLERANCE` together: each group is drawn once.
+
+    The quality of a part is its key's member `place`, its values are its `field`.
+    """
+    values = {
+        name: np.concatenate([getattr(part, field) for key, part in parts.items() if key[place] == name])
+        for name in names
+    }
+    groups: dict[str, str] = {}
     for name, value in values.items():
         alike = (first for first in groups if np.allclose(values[first], value, 0.0, TOLERANCE, equal_nan=True))
-        groups.setdefault(next(alike, name), []).append(name)
+        first, title = next(alike, name), QUALITY_TITLES[name]
+        groups[first] = f"{groups[first]}\n= {title}" if first in groups else title
     return groups
-
-
-def group_title(names: Sequence[str]) -> str:
-    """Names of the qualities of a panel."""
-    return "\n= ".join(QUALITY_TITLES[name] for name in names)

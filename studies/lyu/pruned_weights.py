@@ -23,7 +23,7 @@ from coinfer_gym.laim.distortion import (
 )
 from coinfer_gym.models.prune import prunable, prune
 from studies.drawing import legend_below, panels
-from studies.figure import Floats, Pictures, Study, number_text
+from studies.figure import Floats, Pictures, Study
 from studies.lyu.laplacian import fit_weights
 from studies.lyu.networks import Network, blocks_of, networks
 
@@ -72,19 +72,7 @@ def measure(network: Network, ratios: Sequence[float] = RATIOS) -> Measured:
     model = network.model
     fits = [fit_weights(list(prunable(block))) for block in blocks_of(model)]
     blocks = np.array([[fit.values, fit.laplacian_rate] for fit in fits])
-    total, scale = float(blocks[:, 0].sum()), float((blocks[:, 0] / blocks[:, 1]).sum())
-    log_zero = log_distortion_zero(blocks[:, 0], blocks[:, 1])
-    rows = [
-        [
-            rate_distortion_bound(log_zero, BITS * ratio * total, total),
-            parallel_distortion(BITS * ratio * total, blocks, 0, len(blocks)),
-            magnitude_distortion(ratio, scale),
-            threshold_distortion(ratio, blocks, 0, len(blocks)),
-            random_distortion(ratio, scale),
-        ]
-        for ratio in ratios
-    ]
-    bound, parallel, *closed = np.array(rows).T
+    bound, parallel, *closed = _predict(blocks, ratios)
     measured = np.array([[_prune(model, name, ratio).sum() for ratio in ratios] for name in PRUNINGS])
     by_block = np.array([_prune(model, "magnitude by block", ratio) for ratio in ENTROPY_RATIOS]) / blocks[:, 0]
     return Measured(
@@ -97,6 +85,23 @@ def measure(network: Network, ratios: Sequence[float] = RATIOS) -> Measured:
         parallel,
         by_block,
     )
+
+
+def _predict(blocks: Floats, ratios: Sequence[float] | Floats) -> Floats:
+    """Theorem IV.1, Proposition IV.1 and the closed forms in the order of `PRUNINGS`, shape (5, ratios)."""
+    total, scale = float(blocks[:, 0].sum()), float((blocks[:, 0] / blocks[:, 1]).sum())
+    log_zero = log_distortion_zero(blocks[:, 0], blocks[:, 1])
+    rows = [
+        [
+            rate_distortion_bound(log_zero, BITS * ratio * total, total),
+            parallel_distortion(BITS * ratio * total, blocks, 0, len(blocks)),
+            magnitude_distortion(ratio, scale),
+            threshold_distortion(ratio, blocks, 0, len(blocks)),
+            random_distortion(ratio, scale),
+        ]
+        for ratio in ratios
+    ]
+    return np.array(rows).T
 
 
 def _prune(model: Any, name: str, ratio: float) -> Floats:
@@ -133,8 +138,7 @@ def pairs_in_order(entropies: Floats, distortions: Floats) -> float:
 def breaks_below(bits: float) -> float:
     """Retained ratio below which pruned Laplacian weights fall under the bound when only ``b rho N`` bits count.
 
-    For small ratios ``1 - rho + rho ln rho < 2^(-b rho)`` as soon as ``rho < e 2^-b``: which weights are kept is
-    itself information, `N` times the binary entropy of `rho`, and the paper's rate leaves it out.
+    ``1 - rho + rho ln rho < 2^(-b rho)`` for ``rho < e 2^-b``: the paper's rate leaves out which weights are kept.
     """
     return math.e * math.exp2(-bits)
 
@@ -173,11 +177,24 @@ def verdict(parts: Mapping[str, Measured]) -> dict[str, Any]:
         f"are kept. Below a ratio of e 2^-b, {breaks_below(BITS):.1e} ({breaks_below(8):.1e} with 8 bits), pruning "
         "seems to beat the bound; it does so close to ratio 1, too, where kept weights count as exact."
     )
-    return {"holds": holds, "not_reproduced": missed, "found": found, "pairs_in_order": order, "measured": measured}
+    return {
+        "holds": holds,
+        "not_reproduced": missed,
+        "found": found,
+        "pairs_in_order": order,
+        "measured": measured,
+        "limits": {"rounding": _ROUNDING, "closed_form": _CLOSE},
+        "settings": {"bits": BITS},
+    }
+
+
+def _nothing(part: Measured) -> float:
+    """Distortion of keeping nothing."""
+    return float(part.distortion["random"][0] / (1.0 - part.ratio[0]))
 
 
 def _measure(part: Measured) -> dict[str, Any]:
-    nothing = part.distortion["random"][0] / (1.0 - part.ratio[0])
+    nothing = _nothing(part)
     inner = (part.ratio > 0.0) & (part.ratio < 1.0)
     half = int(np.abs(part.ratio - 0.5).argmin())
     bound = np.maximum(part.bound, part.parallel)
@@ -205,9 +222,8 @@ def table(parts: Mapping[str, Measured]) -> list[list[Any]]:
     rows: list[list[Any]] = [["network", "pruning", "retained", "distortion", "closed_form", "bound", "parallel_bound"]]
     for title, part in parts.items():
         for name in PRUNINGS:
-            columns = (part.distortion[name], part.closed[name], part.bound, part.parallel)
-            for k, ratio in enumerate(part.ratio):
-                rows.append([title, name, f"{ratio:g}", *(number_text(column[k]) for column in columns)])
+            columns = (part.ratio, part.distortion[name], part.closed[name], part.bound, part.parallel)
+            rows += [[title, name, *row] for row in zip(*columns, strict=True)]
     return rows
 
 
@@ -241,33 +257,21 @@ def draw(parts: Mapping[str, Measured]) -> Pictures:
     return {"": figure}
 
 
-def about(parts: Mapping[str, Measured]) -> dict[str, Any]:
-    """Limits of the verdict and settings."""
-    return {"limits": {"rounding": _ROUNDING, "closed_form": _CLOSE}, "settings": {"bits": BITS}}
-
-
 def _panels(axes: Any, part: Measured) -> None:
     """Both panels of one network."""
     above, below = axes
-    nothing = float(part.distortion["random"][0] / (1.0 - part.ratio[0]))
+    nothing = _nothing(part)
     fine = np.linspace(0.0, 0.99, 100)
-    total, scale = float(part.blocks[:, 0].sum()), float((part.blocks[:, 0] / part.blocks[:, 1]).sum())
-    lines = (
-        [magnitude_distortion(ratio, scale) for ratio in fine],
-        [threshold_distortion(ratio, part.blocks, 0, len(part.blocks)) for ratio in fine],
-        [random_distortion(ratio, scale) for ratio in fine],
-    )
+    _, bound, *lines = _predict(part.blocks, fine) / nothing
     for (name, value), line, colour in zip(part.distortion.items(), lines, _COLOURS, strict=True):
-        above.plot(fine, np.array(line) / nothing, color=colour, linewidth=1.2, label=name)
+        above.plot(fine, line, color=colour, linewidth=1.2, label=name)
         above.plot(part.ratio, value / nothing, "o", color=colour, markersize=3.5)
         below.plot(part.ratio, value / part.closed[name], "o-", color=colour, markersize=3.5, linewidth=1.0)
-    bound = [parallel_distortion(BITS * ratio * total, part.blocks, 0, len(part.blocks)) for ratio in fine]
-    above.plot(
-        fine, np.array(bound) / nothing, color=GREY, linestyle=(0, (5, 2)), label=f"bound, {BITS} bits per weight"
-    )
+    label = f"bound, {BITS} bits per weight"
+    above.plot(fine, bound, color=GREY, linestyle=(0, (5, 2)), label=label)
     above.set_yscale("log")
     above.set_ylim(1e-4, 2.0)
     below.axhline(1.0, color=GREY, linewidth=0.9)
 
 
-STUDIES = (Study("pruned_weights", compute, table, verdict, draw, about),)
+STUDIES = (Study("pruned_weights", compute, table, verdict, draw),)

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from baselines.output import BLACK, GREY, ORANGE
 from coinfer_gym import solve_exact_batch
 from studies.drawing import label_columns, legend_below, panels
-from studies.figure import Floats, Pictures, Study, number_text
-from studies.lyu.problems import PROMPTS, QUALITY_TITLES, TOLERANCE, base_problem, feasible_values
+from studies.figure import Floats, Ints, Pictures, Study
+from studies.lyu.problems import PROMPTS, QUALITY_TITLES, TOLERANCE, base_problem, feasible_values, prompt_bits
 
 NETWORK = "BERT"
 NAMES = ("rate_distortion", "magnitude_pruning")
@@ -34,7 +33,7 @@ class Regimes(NamedTuple):
     # the axes, in dB and s
     gain_db: Floats
     delay_budget: Floats
-    cut: NDArray[np.int64]  # best cut; -1 if none is feasible
+    cut: Ints  # best cut; -1 if none is feasible
     # quality of the best cut and of both ends, NaN where infeasible
     quality: Floats
     on_server: Floats
@@ -63,12 +62,8 @@ def compute(names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dic
     return maps
 
 
-def kinds(regimes: Regimes) -> NDArray[np.int64]:
-    """Which of `KINDS` each point of a map is.
-
-    An end counts as best unless an inner cut is better by more than rounding. Unpruned is a kind of its own, since
-    several cuts then share the optimum.
-    """
+def kinds(regimes: Regimes) -> Ints:
+    """Which of `KINDS` each point of a map is: an end unless an inner cut is better by more than rounding."""
     server, device = (np.nan_to_num(part, nan=-1.0) for part in (regimes.on_server, regimes.on_device))
     quality = np.nan_to_num(regimes.quality, nan=-1.0)
     inner = quality > np.maximum(server, device) + TOLERANCE
@@ -91,8 +86,21 @@ def verdict(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
         "L10 (map): that region is smaller for text-only prompts": all(value > 0.0 for value in more.values()),
     }
     by_title = {f"{prompt}, {QUALITY_TITLES[name]}": part for (prompt, name), part in measured.items()}
-    found = [f"{title}: {_describe(part)}" for title, part in by_title.items()]
-    return {"holds": holds, "found": found, "measured": by_title}
+    base = base_problem(NETWORK, "rate_distortion")
+    return {
+        "holds": holds,
+        "found": [f"{title}: {_describe(part)}" for title, part in by_title.items()],
+        "measured": by_title,
+        "limits": {"quality": TOLERANCE},
+        "settings": {
+            "network": NETWORK,
+            "prompts": prompt_bits(NETWORK),
+            "gain_db": GAINS_DB,
+            "delay_budget": DELAYS,
+            "energy_budget": base.energy_budget,
+            "shape": next(iter(maps.values())).cut.shape[::-1],
+        },
+    }
 
 
 def _measure(regimes: Regimes) -> dict[str, Any]:
@@ -126,15 +134,12 @@ def _describe(part: Mapping[str, Any]) -> str:
 
 def table(maps: Mapping[Key, Regimes]) -> list[list[Any]]:
     """All points, the header first."""
-    rows: list[list[Any]] = [
-        ["prompt", "quality_name", "gain_db", "delay_budget", "cut", "quality", "on_server", "on_device"]
-    ]
+    columns = ("cut", "quality", "on_server", "on_device")
+    rows: list[list[Any]] = [["prompt", "quality_name", "gain_db", "delay_budget", *columns]]
     for key, regimes in maps.items():
-        for (i, j), cut in np.ndenumerate(regimes.cut):
-            values = (regimes.quality[i, j], regimes.on_server[i, j], regimes.on_device[i, j])
-            numbers = ("" if math.isnan(value) else f"{value:.6g}" for value in values)
-            place = (number_text(float(regimes.gain_db[j])), f"{regimes.delay_budget[i]:.6g}")
-            rows.append([*key, *place, cut if cut >= 0 else "", *numbers])
+        for i, j in np.ndindex(regimes.cut.shape):
+            cut, *values = (getattr(regimes, name)[i, j] for name in columns)
+            rows.append([*key, regimes.gain_db[j], regimes.delay_budget[i], cut if cut >= 0 else "", *values])
     return rows
 
 
@@ -174,20 +179,6 @@ def draw(maps: Mapping[Key, Regimes]) -> Pictures:
     return {"": figure}
 
 
-def about(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
-    """Limits of the verdict and settings."""
-    base = base_problem(NETWORK, "rate_distortion")
-    settings = {
-        "network": NETWORK,
-        "prompts": {prompt: base_problem(NETWORK, "rate_distortion", prompt).workload.input_bits for prompt in PROMPTS},
-        "gain_db": GAINS_DB,
-        "delay_budget": DELAYS,
-        "energy_budget": base.energy_budget,
-        "shape": next(iter(maps.values())).cut.shape[::-1],
-    }
-    return {"limits": {"quality": TOLERANCE}, "settings": settings}
-
-
 def _panel(axis: Any, regimes: Regimes, colours: Any, scale: Any) -> Any:
     """One map; the colours of its cuts are returned as an image for the colour bar."""
     x, y = regimes.gain_db, regimes.delay_budget
@@ -205,4 +196,4 @@ def _panel(axis: Any, regimes: Regimes, colours: Any, scale: Any) -> Any:
     return image
 
 
-STUDIES = (Study("regimes", compute, table, verdict, draw, about),)
+STUDIES = (Study("regimes", compute, table, verdict, draw),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,20 +69,18 @@ def lead(fit: WeightFit) -> float:
 
 def verdict(fits: Mapping[str, Fits]) -> dict[str, Any]:
     """What the fits say about claim L1."""
-    large = {title: part for title, part in fits.items() if part.pretrained}
-    holds: dict[str, bool] = {}
-    if large:
-        holds = {
-            "L1: pre-trained network without its embeddings: the Laplacian is more likely, and nearer by KS": all(
-                part.pruned.laplacian_is_better and part.pruned.laplacian.ks < part.pruned.gaussian.ks
-                for part in large.values()
-            ),
-            "L1: the same in every block": all(
-                block.laplacian_is_better and block.laplacian.ks < block.gaussian.ks
-                for part in large.values()
-                for block in part.pruned_blocks
-            ),
-        }
+    large = [part for part in fits.values() if part.pretrained]
+    spoken_of = {
+        "pre-trained network without its embeddings: the Laplacian is more likely, and nearer by KS": [
+            part.pruned for part in large
+        ],
+        "the same in every block": [block for part in large for block in part.pruned_blocks],
+    }
+    holds = {
+        f"L1: {claim}": all(fit.laplacian_is_better and fit.laplacian.ks < fit.gaussian.ks for fit in parts)
+        for claim, parts in spoken_of.items()
+        if parts
+    }
     missed, found = [], []
     for title, part in fits.items():
         single = [fit for block in part.matrices for fit in block.values()]
@@ -109,25 +108,12 @@ def verdict(fits: Mapping[str, Fits]) -> dict[str, Any]:
 
 
 def _numbers(fit: WeightFit) -> dict[str, Any]:
-    return {
-        "values": fit.values,
-        "mean": fit.mean,
-        "excess_kurtosis": fit.excess_kurtosis,
-        "laplacian_rate": fit.laplacian_rate,
-        "gaussian_deviation": fit.gaussian_deviation,
-        "entropy_bits": fit.entropy_bits,
-        "laplacian": fit.laplacian.__dict__,
-        "gaussian": fit.gaussian.__dict__,
-        "lead_nats_a_weight": lead(fit),
-    }
+    return {**asdict(fit), "lead_nats_a_weight": lead(fit)}
 
 
-def table(fits: Mapping[str, Fits]) -> list[list[Any]]:
-    """Every fit, the header first."""
-    goodness = ("log_likelihood", "ks", "aic")
-    columns = [f"{name}_{part}" for name in ("laplacian", "gaussian") for part in goodness]
-    first = ("values", "mean", "excess_kurtosis", "laplacian_rate", "gaussian_deviation", "entropy_bits")
-    rows: list[list[Any]] = [["network", "part", *first, *columns]]
+def table(fits: Mapping[str, Fits]) -> list[dict[str, Any]]:
+    """Every fit."""
+    rows = []
     for title, part in fits.items():
         everything = {
             "whole": part.whole,
@@ -137,9 +123,10 @@ def table(fits: Mapping[str, Fits]) -> list[list[Any]]:
             **{name: fit for block in part.matrices for name, fit in block.items()},
         }
         for name, fit in everything.items():
-            numbers = [getattr(fit, key) for key in first]
-            numbers += [getattr(each, key) for each in (fit.laplacian, fit.gaussian) for key in goodness]
-            rows.append([title, name, *(f"{number:.9g}" for number in numbers)])
+            row = asdict(fit)
+            pair = {kind: row.pop(kind) for kind in ("laplacian", "gaussian")}
+            goodness = {f"{kind}_{key}": value for kind, of in pair.items() for key, value in of.items()}
+            rows.append({"network": title, "part": name, **row, **goodness})
     return rows
 
 

@@ -16,8 +16,8 @@ from baselines.output import BLACK, BLUE, GREY, ORANGE, VERMILION
 from coinfer_gym import InvalidInputError
 from coinfer_gym.files import read_csv
 from studies.drawing import log_ticks, panels
-from studies.figure import Pictures, Study, number_text, require
-from studies.mu.schemes import NETWORKS, Floats
+from studies.figure import Floats, Pictures, Study, require
+from studies.mu.schemes import NETWORKS
 
 MEASUREMENTS = Path(__file__).parent / "measurements"
 SUFFIX = "l1"
@@ -41,10 +41,7 @@ TABLE_IV = {
     "Linear": (5.14e-5, 0.700, -3.73e3, -3.67e3),
 }
 
-POINTS = {
-    "conv2": ((0.26, 0.02), (0.11, 0.05)),
-    "fc1": ((0.065, 0.02), (0.002, 0.07)),
-}
+POINTS = {"conv2": ((0.26, 0.02), (0.11, 0.05)), "fc1": ((0.065, 0.02), (0.002, 0.07))}
 """Share that is left and accuracy lost, by curve, as the paper's Sec. I says."""
 
 MARGIN = 0.01
@@ -52,10 +49,7 @@ MARGIN = 0.01
 
 _TUNINGS = {"": ("short tuning", BLUE, "--"), "_long": ("longer tuning", VERMILION, "-")}
 _TICKS = {"conv2": (0.05, 0.1, 0.2, 0.5, 1.0), "fc1": (0.001, 0.01, 0.1, 0.5)}
-_AXES = {
-    "conv2": "share of conv2's parameters left",
-    "fc1": "share of fc1's feature sent",
-}
+_AXES = {"conv2": "share of conv2's parameters left", "fc1": "share of fc1's feature sent"}
 
 Scores = dict[str, dict[str, dict[str, float]]]
 """Values by name: by kind of scoring, and by regressor."""
@@ -188,7 +182,9 @@ def verdict(data: Data) -> dict[str, Any]:
             )
         )
     scores = {network: part.scores for network, part in predictions.items()}
-    return {"holds": holds, "found": found, "measured": {"losses": losses, "scores": scores}}
+    settings = {"designs": {network: len(part.measured) for network, part in predictions.items()}}
+    about = {"limits": {"accuracy": MARGIN, "adjusted_r2": BAR}, "settings": settings}
+    return {"holds": holds, "found": found, "measured": {"losses": losses, "scores": scores}, **about}
 
 
 def rank(scores: Mapping[str, Mapping[str, float]], field: str) -> list[str]:
@@ -199,19 +195,15 @@ def rank(scores: Mapping[str, Mapping[str, float]], field: str) -> list[str]:
 
 def table(data: Data) -> list[list[Any]]:
     """Scores, predictions and curves, the header first."""
-    predictions, curves = data
     rows: list[list[Any]] = [["what", "of", "name", "x", "y"]]
-    for network, part in predictions.items():
+    for network, part in data.predictions.items():
         for scored, scores in part.scores.items():
             for regressor, values in scores.items():
-                rows += [[f"{scored} {field}", network, regressor, "", f"{values[field]:.9g}"] for field in FIELDS]
-        for measured, predicted in zip(part.measured, part.predicted, strict=True):
-            rows.append(
-                ["measured and predicted accuracy", network, part.regressor, f"{measured:.9g}", f"{predicted:.9g}"]
-            )
-    for name, curve in curves.items():
-        for share, loss in zip(curve.share, curve.loss, strict=True):
-            rows.append(["share left and accuracy lost", "alexnet", name, number_text(share), number_text(loss)])
+                rows += [[f"{scored} {field}", network, regressor, "", values[field]] for field in FIELDS]
+        pairs = zip(part.measured, part.predicted, strict=True)
+        rows += [["measured and predicted accuracy", network, part.regressor, *pair] for pair in pairs]
+    for name, curve in data.curves.items():
+        rows += [["share left and accuracy lost", "alexnet", name, *point] for point in zip(*curve, strict=True)]
     return rows
 
 
@@ -277,10 +269,4 @@ def _texts(values: Mapping[str, float]) -> list[str]:
     return [f"{mse:.2e}", f"{r2:.3f}", f"{aic:.0f}", f"{bic:.0f}"]
 
 
-def about(data: Data) -> dict[str, Any]:
-    """Limits of the verdict and settings."""
-    settings = {"designs": {network: len(part.measured) for network, part in data.predictions.items()}}
-    return {"limits": {"accuracy": MARGIN, "adjusted_r2": BAR}, "settings": settings}
-
-
-STUDIES = (Study("layerwise_accuracy", compute, table, verdict, draw, about),)
+STUDIES = (Study("layerwise_accuracy", compute, table, verdict, draw),)

@@ -23,9 +23,8 @@ from coinfer_gym import InvalidInputError
 from coinfer_gym.command import command
 from coinfer_gym.files import csv_text, read_csv, write_text
 from coinfer_gym.layerwise.optimum import solve_exact
-from coinfer_gym.layerwise.problem import LayerwiseProblem
 from studies.drawing import legend_below, panels
-from studies.figure import Pictures, Study, number_text, require
+from studies.figure import Pictures, Study, require
 from studies.mu.accuracy import MARGIN, MEASUREMENTS
 from studies.mu.schemes import LINKS, NETWORKS, OWN, choose, problem_at
 
@@ -65,7 +64,12 @@ def choose_designs(network: str, devices: Sequence[str] = DEVICES, seed: int = 0
     places = [(device, method) for device in devices for method in (*METHODS, OPTIMUM)]
     for device, method in tqdm(places, desc=network, unit="design", disable=None):
         problem = problem_at(network, device, LINKS[LINK], LINK)
-        row, accuracy, delay = _choose(problem, method, seed)
+        if method == OPTIMUM:
+            best = solve_exact(problem)
+            row, accuracy, delay = tuple(problem.row(best).tolist()), best.accuracy, best.delay
+        else:
+            choice = choose(problem, method, seed)
+            row, accuracy, delay = choice.design, choice.accuracy, choice.delay
         if min(row[1:-2]) >= 1.0:
             continue
         criterion = "geometric_median" if method == "FPGM" else "l1"
@@ -75,19 +79,7 @@ def choose_designs(network: str, devices: Sequence[str] = DEVICES, seed: int = 0
         else:
             found[key] = [name, name, int(row[0]), *row[1:-2], criterion, accuracy, delay]
     retained = [f"retained_{group.name}" for group in problem.network.groups]
-    return [
-        ["curve", "chosen_by", "cut", *retained, "compression", "criterion", "predicted", "delay"],
-        *found.values(),
-    ]
-
-
-def _choose(problem: LayerwiseProblem, method: str, seed: int) -> tuple[tuple[float, ...], float, float]:
-    """Design row, predicted accuracy and delay."""
-    if method == OPTIMUM:
-        best = solve_exact(problem)
-        return tuple(problem.row(best).tolist()), best.accuracy, best.delay
-    choice = choose(problem, method, seed)
-    return choice.design, choice.accuracy, choice.delay
+    return [["curve", "chosen_by", "cut", *retained, "compression", "criterion", "predicted", "delay"], *found.values()]
 
 
 def read(folder: Path, network: str) -> Confirmed:
@@ -131,16 +123,17 @@ def verdict(confirmed: Mapping[str, Confirmed]) -> dict[str, Any]:
                 f"{int(reached.sum())} of {len(error)} designs have the least accuracy, within {100 * MARGIN:g} point."
             )
             measured[f"{network}, {how}"] = {"mean": float(error.mean()), "rms": spread, "reached": int(reached.sum())}
-    return {"holds": holds, "found": found, "measured": measured}
+    settings = {"designs": {network: len(part.names) for network, part in confirmed.items()}}
+    about = {"limits": {"accuracy": MARGIN}, "settings": settings}
+    return {"holds": holds, "found": found, "measured": measured, **about}
 
 
 def table(confirmed: Mapping[str, Confirmed]) -> list[list[Any]]:
     """All designs, the header first."""
     rows: list[list[Any]] = [["network", "design", "least", "predicted", *TUNINGS.values()]]
     for network, part in confirmed.items():
-        for k, name in enumerate(part.names):
-            values = (part.least, part.predicted[k], *(part.measured[tuning][k] for tuning in TUNINGS))
-            rows.append([network, name, *map(number_text, values)])
+        for name, *numbers in zip(part.names, part.predicted, *part.measured.values(), strict=True):
+            rows.append([network, name, part.least, *numbers])
     return rows
 
 
@@ -164,13 +157,7 @@ def draw(confirmed: Mapping[str, Confirmed]) -> Pictures:
     return {"": figure}
 
 
-def about(confirmed: Mapping[str, Confirmed]) -> dict[str, Any]:
-    """Limits of the verdict and settings."""
-    settings = {"designs": {network: len(part.names) for network, part in confirmed.items()}}
-    return {"limits": {"accuracy": MARGIN}, "settings": settings}
-
-
-STUDIES = (Study("layerwise_confirmed", compute, table, verdict, draw, about),)
+STUDIES = (Study("layerwise_confirmed", compute, table, verdict, draw),)
 
 
 @command("studies.mu.confirmed")

@@ -30,7 +30,7 @@ from coinfer_gym.layerwise.predictor import (
 from coinfer_gym.layerwise.problem import LayerwiseProblem, sent_channels
 from coinfer_gym.physics import from_db
 from studies.drawing import legend_below, panels
-from studies.figure import Pictures, Study, number_text
+from studies.figure import Floats, Pictures, Study
 from studies.mu.rates import SAME, judge
 from studies.mu.schemes import (
     DEVICES,
@@ -39,7 +39,6 @@ from studies.mu.schemes import (
     OWN,
     UNPRUNED,
     Choice,
-    Floats,
     accurate,
     choose,
     choose_at,
@@ -110,10 +109,8 @@ def compute(
 ) -> Data:
     """What every scheme chooses; the predictor of the noisy channel is the shipped one when left out."""
     noisy = predictor or shipped_predictor()
-    choices = {
-        title: choose_all(snrs_db, reference_db, evaluations, noisy, seed, first_cut)
-        for title, first_cut in FIRST_CUTS.items()
-    }
+    problems = [problems_at(snr_db, reference_db, noisy) for snr_db in snrs_db]
+    choices = {title: _choose_all(problems, evaluations, seed, first) for title, first in FIRST_CUTS.items()}
     return Data(tuple(snrs_db), choices)
 
 
@@ -135,58 +132,47 @@ def problems_at(
     return digital, replace(digital, predictor=predictor, snr_db=snr_db)
 
 
-def choose_all(
-    snrs_db: Sequence[float],
-    reference_db: float,
-    evaluations: int,
-    predictor: RegressionPredictor,
-    seed: int = 0,
-    first_cut: int = 0,
+def _choose_all(
+    problems: Sequence[tuple[LayerwiseProblem, LayerwiseProblem]], evaluations: int, seed: int, first_cut: int
 ) -> Choices:
     """What every scheme chooses at every ratio."""
     found: Choices = {method: [] for method in SCHEMES}
-    for snr_db in tqdm(snrs_db, desc=f"noise, cuts from {first_cut}", unit="SNR", disable=None):
-        digital, analog = problems_at(snr_db, reference_db, predictor)
-        bits = {
+    for digital, analog in tqdm(problems, desc=f"noise, cuts from {first_cut}", unit="SNR", disable=None):
+        plain = {
             method: _choose_plain(digital, method, first_cut, evaluations, seed)
             for method in SCHEMES
             if method not in _WITHOUT
         }
+        coded = {method: _choose_coded(analog, method, evaluations, seed) for method in _WITHOUT}
         for method, choices in found.items():
-            if method in _WITHOUT:
-                coded, plain = _choose_coded(analog, method, evaluations, seed), bits[_WITHOUT[method]]
-                choices.append(coded if coded.delay < plain.delay else plain)
-            else:
-                choices.append(bits[method])
+            without = plain[_WITHOUT.get(method, method)]
+            choices.append(coded[method] if method in coded and coded[method].delay < without.delay else without)
     return found
+
+
+def _choice(problem: LayerwiseProblem, row: Floats, evaluations: int, accuracy: float | None = None) -> Choice:
+    outcome = problem.evaluate(row[None])
+    accuracy = float(outcome.accuracy[0]) if accuracy is None else accuracy
+    return Choice(float(outcome.delay[0]), int(row[0]), accuracy, evaluations, math.nan, tuple(row.tolist()))
 
 
 def _choose_plain(problem: LayerwiseProblem, method: str, first_cut: int, evaluations: int, seed: int) -> Choice:
     """The fastest accurate design without a codec from a cut on."""
     if method in ("All_Local", "All_Server"):
         return choose(problem, method, seed)
-    unpruned = without_accuracy(problem)
-    rows = [
-        choose_at(unpruned if method in UNPRUNED else problem, method, cut, evaluations, seed)
-        for cut in range(first_cut, problem.network.cuts)
-    ]
-    found = [row for row in rows if row is not None]
-    if not found:  # the unpruned network is always accurate enough
-        return _choose_plain(problem, "Neurosurgeon", first_cut, evaluations, seed)
-    row = min(found, key=lambda row: float(problem.evaluate(row[None]).delay[0]))
-    outcome = problem.evaluate(row[None])
-    accuracy = problem.predictor.unpruned if method in UNPRUNED else float(outcome.accuracy[0])
-    numbers = float(outcome.delay[0]), int(row[0]), accuracy
-    choice = Choice(*numbers, evaluations, math.nan, tuple(row.tolist()))
-    if method in UNPRUNED:
-        return choice
-    plain = _choose_plain(problem, "Neurosurgeon", first_cut, evaluations, seed)
-    return min(choice, plain, key=lambda each: each.delay)
+    as_it_is = method in UNPRUNED
+    posed = without_accuracy(problem) if as_it_is else problem
+    rows = [choose_at(posed, method, cut, evaluations, seed) for cut in range(first_cut, problem.network.cuts)]
+    unpruned = problem.predictor.unpruned if as_it_is else None
+    choices = [_choice(problem, row, evaluations, unpruned) for row in rows if row is not None]
+    if not as_it_is:  # the unpruned network is always accurate enough
+        choices.append(_choose_plain(problem, "Neurosurgeon", first_cut, evaluations, seed))
+    return min(choices, key=lambda each: each.delay)
 
 
 def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed: int) -> Choice:
     """The fastest accurate design with a codec over all inner cuts; one of infinite delay if there is none."""
-    best = Choice(math.inf, -1, math.nan, 0, math.nan, ())
+    choices = [Choice(math.inf, -1, math.nan, 0, math.nan, ())]
     for cut in range(1, problem.network.cuts - 1):
         place = int(problem.network.tables.cuts["group"][cut])
         if not place:
@@ -199,11 +185,8 @@ def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed
             fewer = [sent_channels(share, channels) < channels for share in rows[:, -3]]
             row = accurate(problem, select_best(problem, rows[fewer]))
         if row is not None:
-            outcome = problem.evaluate(row[None])
-            if outcome.delay[0] < best.delay:
-                numbers = float(outcome.delay[0]), cut, float(outcome.accuracy[0])
-                best = Choice(*numbers, evaluations, math.nan, tuple(row.tolist()))
-    return best
+            choices.append(_choice(problem, row, evaluations))
+    return min(choices, key=lambda each: each.delay)
 
 
 def verdict(data: Data) -> dict[str, Any]:
@@ -216,9 +199,8 @@ def verdict(data: Data) -> dict[str, Any]:
         server = values["All_Server"] if FIRST_CUTS[title] == 0 else values.pop("All_Server")
         part = judge(values, snrs_db)
         second, worst = ratio_range(part["second"]), ratio_range(part["worst"])
-        coded = [
-            snr for snr, choice in zip(snrs_db, by_method[OWN], strict=True) if choice.design and _has_codec(choice)
-        ]
+        own = zip(snrs_db, by_method[OWN], strict=True)
+        coded = [snr for snr, choice in own if choice.design and choice.design[-3] < 1.0]
         holds |= {
             f"M7 ({title}): the proposed scheme has the lowest delay at every SNR": second[0] >= 1.0 - SAME,
             f"M7 ({title}): it leads the second best by the paper's least at every SNR": second[0]
@@ -232,11 +214,10 @@ def verdict(data: Data) -> dict[str, Any]:
             f"M7 ({title}): the proposed scheme uses a codec at {coded} dB.",
         ]
         measured[title] = part | {"paper": PAPER, "with_codec_at": coded}
-    return {"holds": holds, "found": found, "measured": measured}
-
-
-def _has_codec(choice: Choice) -> bool:
-    return choice.design[-3] < 1.0
+    digital, analog = problems_at(snrs_db[0], REFERENCE_DB, shipped_predictor())
+    used = predictors_used({"without a codec": digital, "with a codec": analog})
+    settings = {"bandwidth": digital.bandwidth, "predictors": used}
+    return {"holds": holds, "found": found, "measured": measured, "limits": {"same": SAME}, "settings": settings}
 
 
 def table(data: Data) -> list[list[Any]]:
@@ -245,9 +226,8 @@ def table(data: Data) -> list[list[Any]]:
     for title, by_method in data.choices.items():
         for method, parts in by_method.items():
             for snr_db, choice in zip(data.snrs_db, parts, strict=True):
-                share = number_text(choice.design[-3]) if choice.design else ""
-                numbers = number_text(choice.delay), choice.cut, share, number_text(choice.accuracy)
-                rows.append([title, method, snr_db, *numbers])
+                share = choice.design[-3] if choice.design else ""
+                rows.append([title, method, snr_db, choice.delay, choice.cut, share, choice.accuracy])
     return rows
 
 
@@ -266,11 +246,4 @@ def draw(data: Data) -> Pictures:
     return {"": figure}
 
 
-def about(data: Data) -> dict[str, Any]:
-    """Limits of the verdict and settings."""
-    digital, analog = problems_at(data.snrs_db[0], REFERENCE_DB, shipped_predictor())
-    used = predictors_used({"without a codec": digital, "with a codec": analog})
-    return {"limits": {"same": SAME}, "settings": {"bandwidth": digital.bandwidth, "predictors": used}}
-
-
-STUDIES = (Study("layerwise_noise", compute, table, verdict, draw, about),)
+STUDIES = (Study("layerwise_noise", compute, table, verdict, draw),)

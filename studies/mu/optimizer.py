@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from baselines.layerwise.framework import (
@@ -31,11 +30,10 @@ from baselines.search import OPTIMIZERS
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from coinfer_gym.layerwise.optimum import solve_exact
-from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from studies.drawing import legend_below, panels
-from studies.figure import Pictures, Study, number_text
-from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, NETWORKS, Floats, predictors_used, problem_at
+from studies.figure import Floats, Ints, Pictures, Study
+from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, NETWORKS, linear_predictor, predictors_used, problem_at
 from studies.mu.search import SLACK, exponent
 
 SCENARIOS = tuple(
@@ -98,8 +96,8 @@ class Compared(NamedTuple):
 class Growth(NamedTuple):
     """What Algorithm 1 costs to its last scale."""
 
-    variables: NDArray[np.int64]  # shape (sizes,)
-    evaluations: NDArray[np.int64]  # shape (sizes, repeats)
+    variables: Ints  # shape (sizes,)
+    evaluations: Ints  # shape (sizes, repeats)
     seconds: Floats  # shape (sizes, repeats): of the processor
 
 
@@ -127,8 +125,7 @@ def compute(
 
 
 def _problem(key: Key) -> LayerwiseProblem:
-    network, device, link = key
-    return problem_at(network, device, LINKS[link], link)
+    return problem_at(*key[:2], LINKS[key[2]], key[2])
 
 
 def compare(
@@ -179,12 +176,8 @@ def chain(length: int) -> Network:
 def chain_problem(base: LayerwiseProblem, length: int) -> LayerwiseProblem:
     """The problem of a chain, each of whose ratios costs accuracy linearly: half of all pruning is allowed."""
     network = chain(length)
-    names = feature_names([group.name for group in network.groups], noisy=False)
     loss = _CHAIN["loss"]
-    coefficients = np.zeros(len(names))
-    coefficients[:length] = loss / length
-    none = np.empty(0, np.int64), np.empty(0)
-    predictor = RegressionPredictor("chain", network.name, 1.0, names, "Linear", {}, 1.0 - loss, coefficients, *none)
+    predictor = linear_predictor(network, 1.0 - loss, np.full(length, loss / length))
     return replace(base, network=network, predictor=predictor, accuracy_min=1.0 - 0.5 * loss)
 
 
@@ -241,10 +234,6 @@ def verdict(data: Data) -> dict[str, Any]:
         f"Branch and bound proves the best known to be within {range_of(gaps.values())} of the optimum "
         f"({len(gaps)} of {len(compared)} scenarios have a proof)."
     )
-    return {"holds": holds, "found": found, "measured": _measured(compared, exponents)}
-
-
-def _measured(compared: Mapping[Key, Compared], exponents: Mapping[str, float]) -> dict[str, Any]:
     scenarios = {
         "-".join(key): {
             "best": part.best,
@@ -256,7 +245,14 @@ def _measured(compared: Mapping[Key, Compared], exponents: Mapping[str, float]) 
         }
         for key, part in compared.items()
     }
-    return {"exponents": dict(exponents), "scenarios": scenarios}
+    used = predictors_used({key[0]: _problem(key) for key in data.compared})
+    return {
+        "holds": holds,
+        "found": found,
+        "measured": {"exponents": exponents, "scenarios": scenarios},
+        "limits": {"delay": TOLERANCE, "exponent": 1.0 + SLACK},
+        "settings": {"times_more": TIMES_MORE, "chain": _CHAIN, "predictors": used},
+    }
 
 
 def range_of(values: Any) -> str:
@@ -271,14 +267,11 @@ def table(data: Data) -> list[list[Any]]:
     compared, grown = data
     for key, part in compared.items():
         name = "-".join(key)
-        for optimizer, each in part.searches.items():
-            numbers = number_text(each.delay), each.evaluations, f"{each.seconds:.3g}"
-            rows.append(["search", name, "", optimizer, *numbers])
-        rows.append(["best known", name, "", "", number_text(part.best), "", ""])
-        rows.append(["bound", name, "", "branch and bound", number_text(part.bound), part.nodes, f"{part.seconds:.3g}"])
-    for variables, counts, times in zip(grown.variables, grown.evaluations, grown.seconds, strict=True):
-        for count, seconds in zip(counts, times, strict=True):
-            rows.append(["cost", "chain", variables, PRINTED, "", count, f"{seconds:.4g}"])
+        rows += [["search", name, "", optimizer, *each] for optimizer, each in part.searches.items()]
+        rows.append(["best known", name, "", "", part.best, "", ""])
+        rows.append(["bound", name, "", "branch and bound", part.bound, part.nodes, part.seconds])
+    for variables, *costs in zip(*grown, strict=True):
+        rows += [["cost", "chain", variables, PRINTED, "", *cost] for cost in zip(*costs, strict=True)]
     return rows
 
 
@@ -291,10 +284,10 @@ def draw(data: Data) -> Pictures:
     left, right = axes[0]
     _draw_searches(left, data.compared)
     _draw_growth(right, data.grown)
-    handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6, label=_legend(name))
-        for name, (colour, marker) in _LOOKS.items()
-    ]
+    handles = []
+    for name, (colour, marker) in _LOOKS.items():
+        label = f"{name}, {TIMES_MORE}x evaluations" if name in RIVALS else name
+        handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6, label=label))
     handles.append(Line2D([], [], color=BLACK, linewidth=1.6, label="proven bound"))
     legend_below(figure, handles, 4, fontsize=8.5)
     return {"": figure}
@@ -331,15 +324,4 @@ def _draw_growth(axis: Any, grown: Growth) -> None:
     axis.legend(frameon=False, fontsize=8.5)
 
 
-def _legend(name: str) -> str:
-    return f"{name}, {TIMES_MORE}x evaluations" if name in RIVALS else name
-
-
-def about(data: Data) -> dict[str, Any]:
-    """Limits of the verdict and settings."""
-    used = predictors_used({key[0]: _problem(key) for key in data.compared})
-    settings = {"times_more": TIMES_MORE, "chain": _CHAIN, "predictors": used}
-    return {"limits": {"delay": TOLERANCE, "exponent": 1.0 + SLACK}, "settings": settings}
-
-
-STUDIES = (Study("layerwise_optimizer", compute, table, verdict, draw, about),)
+STUDIES = (Study("layerwise_optimizer", compute, table, verdict, draw),)

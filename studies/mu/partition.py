@@ -17,7 +17,7 @@ from baselines.layerwise.framework import ParametersGenerator, select_best
 from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network, load_network
 from studies.drawing import legend_below, panels
-from studies.figure import Pictures, Study, number_text
+from studies.figure import Pictures, Study
 from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, problem_at, range_text, ratio_range, without_accuracy
 
 SCHEMES = {
@@ -62,10 +62,7 @@ def wide_alexnet() -> Network:
     channels = {"conv1": 64, "conv2": 192, "conv3": 384, "conv4": 256, "conv5": 256}
 
     def convolution(name: str, inputs: str | int, side: int, kernel: int) -> Block:
-        layers = (
-            Layer("conv", inputs, name, side, side, kernel),
-            Layer("relu", name, name, side, side),
-        )
+        layers = (Layer("conv", inputs, name, side, side, kernel), Layer("relu", name, name, side, side))
         return Block(name, layers, name, side**2)
 
     def pooling(name: str, of: str, side: int) -> Block:
@@ -134,25 +131,23 @@ def verdict(times: Mapping[Key, Times]) -> dict[str, Any]:
         measured[name] = {
             part: {"least": values[0], "largest": values[1], "paper": PAPER[part]} for part, values in ranges.items()
         } | {"cuts": cuts}
-    return {"holds": holds, "found": found, "measured": measured}
+    about = {"limits": {"agrees": AGREES}, "settings": {"rates": LINKS}}
+    return {"holds": holds, "found": found, "measured": measured, **about}
 
 
 def ratios(times: Mapping[Key, Times], name: str) -> dict[str, list[float]]:
     """Least and largest ratio of each statement of the paper, of one network."""
 
-    def over(scheme: str, device: str, links: tuple[str, ...]) -> list[float]:
-        parts = (times[name, device, link].delays for link in links)
-        return [part[scheme] / part["Partition"] for part in parts]
+    def over(schemes: tuple[str, ...], device: str, links: tuple[str, ...]) -> list[float]:
+        parts = [times[name, device, link].delays for link in links]
+        return [part[scheme] / part["Partition"] for scheme in schemes for part in parts]
 
-    every = tuple(LINKS)
+    both, (first, *rest) = ("All_Local", "All_Server"), LINKS
     found = {
-        "rpi3b, 3G: over both": [*over("All_Local", "rpi3b", ("3g",)), *over("All_Server", "rpi3b", ("3g",))],
-        "rpi3b, other links: over All_Local": over("All_Local", "rpi3b", every[1:]),
-        "rpi4b, other links: over both": [
-            *over("All_Local", "rpi4b", every[1:]),
-            *over("All_Server", "rpi4b", every[1:]),
-        ],
-        "tk1: over All_Server": over("All_Server", "tk1", every),
+        "rpi3b, 3G: over both": over(both, "rpi3b", (first,)),
+        "rpi3b, other links: over All_Local": over(both[:1], "rpi3b", tuple(rest)),
+        "rpi4b, other links: over both": over(both, "rpi4b", tuple(rest)),
+        "tk1: over All_Server": over(both[1:], "tk1", tuple(LINKS)),
     }
     return {part: ratio_range(values) for part, values in found.items()}
 
@@ -162,7 +157,7 @@ def table(times: Mapping[Key, Times]) -> list[list[Any]]:
     rows: list[list[Any]] = [["first_convolution", "device", "link", "scheme", "cut", "delay"]]
     for (name, device, link), each in times.items():
         for scheme, delay in each.delays.items():
-            rows.append([_TEXT[name], device, link, scheme, each.cuts[scheme], number_text(delay)])
+            rows.append([_TEXT[name], device, link, scheme, each.cuts[scheme], delay])
     return rows
 
 
@@ -189,9 +184,4 @@ def draw(times: Mapping[Key, Times]) -> Pictures:
     return {"": figure}
 
 
-def about(times: Mapping[Key, Times]) -> dict[str, Any]:
-    """Limits of the verdict and settings."""
-    return {"limits": {"agrees": AGREES}, "settings": {"rates": LINKS}}
-
-
-STUDIES = (Study("layerwise_partition", compute, table, verdict, draw, about),)
+STUDIES = (Study("layerwise_partition", compute, table, verdict, draw),)

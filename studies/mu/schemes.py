@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from baselines.layerwise.framework import Chosen, Framework, ParametersGenerator, complete, run_and_mutate, select_best
+from baselines.layerwise.framework import Framework, ParametersGenerator, complete, run_and_mutate, select_best
 from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from coinfer_gym import InvalidInputError
@@ -23,8 +22,7 @@ from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from coinfer_gym.layerwise.scenario import load_layerwise_scenario
 from coinfer_gym.physics import snr_of_rate
-
-Floats = NDArray[np.float64]
+from studies.figure import Floats
 
 NETWORKS = {"alexnet": "AlexNet", "regnet": "RegNetX-400MF"}
 DEVICES = {"rpi3b": "Raspberry Pi 3B+", "rpi4b": "Raspberry Pi 4B", "tk1": "Jetson TK1"}
@@ -75,12 +73,16 @@ def problem_at(network: str, device: str, rate: float, link: str = "4g") -> Laye
 def without_accuracy(problem: LayerwiseProblem, network: Network | None = None) -> LayerwiseProblem:
     """The problem of a network, its own or another, whose accuracy plays no part: it is predicted as 1."""
     network = problem.network if network is None else network
-    features = feature_names([group.name for group in network.groups], noisy=False)
-    none = np.empty(0, np.int64), np.empty(0)
-    constant = RegressionPredictor(
-        "constant", network.name, 1.0, features, "constant", {}, 1.0, np.zeros(len(features)), *none
-    )
+    constant = linear_predictor(network, 1.0, np.zeros(0))
     return replace(problem, network=network, predictor=constant, accuracy_min=0.0, snr_db=None)
+
+
+def linear_predictor(network: Network, base: float, slopes: Floats) -> RegressionPredictor:
+    """A predictor whose accuracy rises with the retained ratios at given slopes, and does not with anything else."""
+    features = feature_names([group.name for group in network.groups], noisy=False)
+    coefficients = np.concatenate([slopes, np.zeros(len(features) - len(slopes))])
+    none = np.empty(0, np.int64), np.empty(0)
+    return RegressionPredictor("made up", network.name, 1.0, features, "Linear", {}, base, coefficients, *none)
 
 
 def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
@@ -90,15 +92,18 @@ def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
     others may fall back on it if the predictor allows nothing better.
     """
     problem = _as_pruned(problem, method)
-    if method in UNPRUNED:
-        return _choice(problem, RIVALS[method](without_accuracy(problem), seed), problem.predictor.unpruned)
+    as_it_is = method in UNPRUNED
     try:
-        found = RIVALS[method](problem, seed)
-        choice = _choice(problem, found, found.solution.accuracy)
+        found = RIVALS[method](without_accuracy(problem) if as_it_is else problem, seed)
+        solution, row = found.solution, tuple(problem.row(found.solution).tolist())
+        accuracy = problem.predictor.unpruned if as_it_is else solution.accuracy
+        choice = Choice(solution.delay, solution.cut, accuracy, found.evaluations, found.seconds, row)
     except InvalidInputError as error:
         if error.field != "accuracy_min":
             raise
         choice = Choice(math.nan, -1, math.nan, 0, math.nan, ())
+    if as_it_is:
+        return choice
     unpruned = choose(problem, "Neurosurgeon", seed)
     if choice.delay <= unpruned.delay:
         return choice
@@ -109,12 +114,6 @@ def _as_pruned(problem: LayerwiseProblem, method: str) -> LayerwiseProblem:
     """The problem with the predictor of networks that are pruned as by the scheme, if there is one."""
     own = fpgm_predictor(problem) if method == "FPGM" else None
     return problem if own is None else replace(problem, predictor=own)
-
-
-def _choice(problem: LayerwiseProblem, found: Chosen, accuracy: float) -> Choice:
-    solution = found.solution
-    row = tuple(problem.row(solution).tolist())
-    return Choice(solution.delay, solution.cut, accuracy, found.evaluations, found.seconds, row)
 
 
 class Store:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERM
 from baselines.quantum import Box, minimize_quantum
 from baselines.search import OPTIMIZERS, P1Search, SearchProblem
 from studies.drawing import legend_below, panels
-from studies.figure import Floats, Pictures, Study
+from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu.sca_convergence import SCENARIO, draw_problems
 
 QUALITIES = ("rate_distortion", "magnitude_pruning")
@@ -92,13 +93,11 @@ _COLOURS = dict(zip(FUNCTIONS, (BLACK, VERMILION, BLUE, GREEN), strict=True))
 
 
 class Growth(NamedTuple):
-    """What runs of Algorithm 1 to their last scale cost, by number of variables."""
+    """What runs of Algorithm 1 to their last scale cost, each of shape (sizes, repeats)."""
 
-    evaluations: NDArray[np.int64]  # shape (sizes, repeats)
-    time: Floats  # shape (sizes, repeats): of the processor, in s: the shortest of some runs that are the same
-    # shape (sizes, repeats): the function's value at the end, 0 being its minimum, as a share of that of a point drawn
-    # at random
-    left: Floats
+    evaluations: Ints
+    time: Floats  # of the processor, in s: the shortest of some runs that are the same
+    left: Floats  # the value at the end, 0 being the minimum, as a share of that of a point drawn at random
 
 
 def shifted(name: str, dimension: int, seed: int) -> SearchProblem:
@@ -108,7 +107,7 @@ def shifted(name: str, dimension: int, seed: int) -> SearchProblem:
     return SearchProblem(lambda x: function(x - minimum), Box([(-half, half)] * dimension))
 
 
-def best_so_far(result: OptimizeResult, grid: NDArray[np.int64], nothing: float) -> Floats:
+def best_so_far(result: OptimizeResult, grid: Ints, nothing: float) -> Floats:
     """Value of the best after each number of evaluations; `nothing` before the first."""
     times, levels = result.history
     last = np.searchsorted(times, grid, side="right")
@@ -116,39 +115,27 @@ def best_so_far(result: OptimizeResult, grid: NDArray[np.int64], nothing: float)
     return curve
 
 
-def p1_gaps(
-    quality: str, count: int, evaluations: int, grid: NDArray[np.int64], seed: int, tick: Callable[[], object]
-) -> dict[str, Floats]:
-    """Gap of each optimizer to the exact optimum of P1, shape (problems, grid)."""
-    curves: dict[str, list[Floats]] = {name: [] for name in OPTIMIZERS}
-    for i, (problem, optimum) in enumerate(draw_problems(quality, count, seed)):
-        for name, optimizer in OPTIMIZERS.items():
-            result = optimizer(P1Search(problem), evaluations, seed + i)
-            curves[name].append(optimum.quality + best_so_far(result, grid, 0.0))
-            tick()
-    return {name: np.stack(rows) for name, rows in curves.items()}
+Search = tuple[Callable[[], SearchProblem], float, int]
+"""What makes a problem, its optimum, and the seed of the search."""
 
 
-def function_gaps(
-    function: str,
-    dimension: int,
-    repeats: int,
+def gaps(
+    searches: Sequence[Search],
+    names: Sequence[str],
     evaluations: int,
-    grid: NDArray[np.int64],
-    seed: int,
-    tick: Callable[[], object],
+    grid: Ints,
+    nothing: float,
+    bar: Any,
 ) -> dict[str, Floats]:
-    """Value of each optimizer on a standard function, shape (repeats, grid)."""
-    curves: dict[str, Floats] = {}
-    for name, optimizer in OPTIMIZERS.items():
-        if name == "quantum_penalty":
-            continue
-        results = []
-        for i in range(repeats):
-            results.append(optimizer(shifted(function, dimension, seed + i), evaluations, seed + i))
-            tick()
-        curves[name] = np.stack([best_so_far(result, grid, np.inf) for result in results])
-    return curves
+    """Gap of each optimizer, shape (searches, grid)."""
+    found: dict[str, Floats] = {}
+    for name in names:
+        curves = []
+        for make, optimum, seed in searches:
+            curves.append(optimum + best_so_far(OPTIMIZERS[name](make(), evaluations, seed), grid, nothing))
+            bar.update()
+        found[name] = np.stack(curves)
+    return found
 
 
 def growth(function: str, sizes: Sequence[int], repeats: int, seed: int) -> Growth:
@@ -178,7 +165,7 @@ def exponent(sizes: Sequence[int], cost: NDArray[Any]) -> float:
 class Data(NamedTuple):
     """Searches and costs."""
 
-    grid: NDArray[np.int64]  # numbers of evaluations at which the curves are read
+    grid: Ints  # numbers of evaluations at which the curves are read
     p1: dict[str, dict[str, Floats]]  # shape (problems, grid): gaps on P1, by quality and optimizer
     # shape (repeats, grid): values on standard functions, by dimension and function, and by optimizer
     standard: dict[tuple[int, str], dict[str, Floats]]
@@ -197,16 +184,20 @@ def compute(
 ) -> Data:
     """Search P1 and standard functions, and measure the cost of Algorithm 1, each `repeats` times."""
     grid = np.unique(np.geomspace(min(10, evaluations), evaluations, 80).astype(np.int64))
-    searches = len(OPTIMIZERS) * len(names) * count
-    searches += (len(OPTIMIZERS) - 1) * len(FUNCTIONS) * len(dimensions) * repeats
+    unconstrained = [name for name in OPTIMIZERS if name != "quantum_penalty"]
+    searches = len(OPTIMIZERS) * len(names) * count + len(unconstrained) * len(FUNCTIONS) * len(dimensions) * repeats
     with tqdm(total=searches, unit="search", disable=None) as bar:
-        tick = partial(bar.update, 1)
-        p1 = {name: p1_gaps(name, count, evaluations, grid, seed, tick) for name in names}
-        standard = {
-            (dimension, name): function_gaps(name, dimension, repeats, evaluations, grid, seed, tick)
-            for dimension in dimensions
-            for name in FUNCTIONS
-        }
+        p1 = {}
+        for name in names:
+            problems = enumerate(draw_problems(name, count, seed))
+            posed: list[Search] = [
+                (partial(P1Search, problem), best.quality, seed + i) for i, (problem, best) in problems
+            ]
+            p1[name] = gaps(posed, list(OPTIMIZERS), evaluations, grid, 0.0, bar)
+        standard = {}
+        for dimension, name in product(dimensions, FUNCTIONS):
+            posed = [(partial(shifted, name, dimension, seed + i), 0.0, seed + i) for i in range(repeats)]
+            standard[dimension, name] = gaps(posed, unconstrained, evaluations, grid, np.inf, bar)
     for name in FUNCTIONS:
         growth(name, sizes[:1], 1, seed)  # compiles
     costs = {name: growth(name, sizes, repeats, seed) for name in FUNCTIONS}
@@ -216,8 +207,7 @@ def compute(
 def verdict(data: Data) -> dict[str, Any]:
     """What the runs say about claim M8: growth is linear if its exponent is at most ``1 + SLACK``.
 
-    The cost is that of a run to its last scale. With more variables runs also end farther from the optimum: that is
-    no part of the claim, and is reported beside it.
+    With more variables runs also end farther from the optimum: no part of the claim, reported beside it.
     """
     _, p1, standard, sizes, costs = data
     exponents = {
@@ -240,19 +230,20 @@ def verdict(data: Data) -> dict[str, Any]:
             }
             for name, g in costs.items()
         },
-        "final_gap_quartiles": {
-            quality: {name: np.quantile(curve[:, -1], QUARTILES).tolist() for name, curve in curves.items()}
-            for quality, curves in p1.items()
-        },
+        "final_gap_quartiles": {quality: _final(curves) for quality, curves in p1.items()},
         "final_value_quartiles": {
-            f"{function}, {dimension} variables": {
-                name: np.quantile(curve[:, -1], QUARTILES).tolist() for name, curve in curves.items()
-            }
-            for (dimension, function), curves in standard.items()
+            f"{function}, {dimension} variables": _final(curves) for (dimension, function), curves in standard.items()
         },
         "lowest_gap": lowest,
     }
-    return {"holds": holds, "measured": measured}
+    made_with = {name: metadata.version(name) for name in _PACKAGES}
+    limits = {"exponent": 1.0 + SLACK, "above_optimum": ABOVE}
+    settings = {"scenario": SCENARIO, "optimizers made with": made_with}
+    return {"holds": holds, "measured": measured, "limits": limits, "settings": settings}
+
+
+def _final(curves: Mapping[str, Floats]) -> dict[str, list[float]]:
+    return {name: np.quantile(curve[:, -1], QUARTILES).tolist() for name, curve in curves.items()}
 
 
 def table(data: Data) -> list[list[Any]]:
@@ -263,12 +254,12 @@ def table(data: Data) -> list[list[Any]]:
     everything += [("value", function, dimension, curves) for (dimension, function), curves in standard.items()]
     for what, name, variables, curves in everything:
         for optimizer, curve in curves.items():
-            for at, parts in zip(grid, np.quantile(curve, QUARTILES, axis=0).T, strict=True):
-                rows.append([what, name, variables, optimizer, at, *(f"{part:.6e}" for part in parts)])
+            parts = np.quantile(curve, QUARTILES, axis=0)
+            rows += [[what, name, variables, optimizer, *row] for row in zip(grid, *parts, strict=True)]
     for name, g in costs.items():
         for what, values in (("evaluations", g.evaluations), ("seconds", g.time), ("share left", g.left)):
             for size, parts in zip(sizes, np.quantile(values, QUARTILES, axis=1).T, strict=True):
-                rows.append([f"{what} to finish", name, size, "quantum", "", *(f"{part:.6e}" for part in parts)])
+                rows.append([f"{what} to finish", name, size, "quantum", "", *parts])
     return rows
 
 
@@ -298,14 +289,7 @@ def draw(data: Data) -> Pictures:
     return {"": figure}
 
 
-def about(data: Data) -> dict[str, Any]:
-    """Limits of the verdict and settings."""
-    made_with = {name: metadata.version(name) for name in _PACKAGES}
-    limits = {"exponent": 1.0 + SLACK, "above_optimum": ABOVE}
-    return {"limits": limits, "settings": {"scenario": SCENARIO, "optimizers made with": made_with}}
-
-
-def _curves(axis: Any, grid: NDArray[np.int64], curves: Mapping[str, Floats]) -> None:
+def _curves(axis: Any, grid: Ints, curves: Mapping[str, Floats]) -> None:
     """Medians with their quartiles; values below rounding are drawn on the floor."""
     for name, curve in curves.items():
         title, colour, line = TITLES[name]
@@ -341,4 +325,4 @@ def _growth(axis: Any, sizes: Sequence[int], costs: Mapping[str, Growth], part: 
     axis.legend(loc="upper left", frameon=False, fontsize=8)
 
 
-STUDIES = (Study("search", compute, table, verdict, draw, about),)
+STUDIES = (Study("search", compute, table, verdict, draw),)

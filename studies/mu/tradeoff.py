@@ -7,15 +7,14 @@ device and the last one no communication. CIA chooses its cut itself and has no 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from coinfer_gym.layerwise.problem import LayerwiseProblem
 from studies.drawing import legend_below, panels
-from studies.figure import Pictures, Study, number_text
+from studies.figure import Pictures, Study
 from studies.mu.schemes import DEVICES, LINKS, LOOKS, NETWORKS, OWN, choose_at, predictors_used, problem_at
 
 DEVICE, LINK = "rpi3b", "4g"
@@ -45,31 +44,22 @@ def compute(
     seed: int = 0,
 ) -> Points:
     """Each scheme's fastest design at every inner cut of every network."""
-    return {network: compute_network(problem(network), methods, evaluations, seed) for network in networks}
-
-
-def problem(network: str) -> LayerwiseProblem:
-    """The scenario of the figure."""
-    return problem_at(network, DEVICE, LINKS[LINK], LINK)
-
-
-def compute_network(
-    problem: LayerwiseProblem, methods: Sequence[str], evaluations: int, seed: int = 0
-) -> dict[str, dict[int, Point]]:
-    """Each scheme's fastest design at every inner cut, by scheme and cut."""
-    throughput = problem.flops_per_cycle_device * problem.frequency_device_max
-    found: dict[str, dict[int, Point]] = {method: {} for method in methods}
-    for cut in tqdm(range(1, problem.network.cuts - 1), desc=problem.network.name, unit="cut", disable=None):
-        for method, points in found.items():
-            row = choose_at(problem, method, cut, evaluations, seed)
-            if row is not None:
-                outcome = problem.evaluate(row[None])
-                flops, bits = outcome.delay_device[0] * throughput, outcome.delay_upload[0] * problem.rate
-                points[cut] = Point(float(flops), float(bits), float(outcome.delay[0]))
+    found: Points = {}
+    for network in networks:
+        problem = problem_at(network, DEVICE, LINKS[LINK], LINK)
+        throughput = problem.flops_per_cycle_device * problem.frequency_device_max
+        found[network] = {method: {} for method in methods}
+        for cut in tqdm(range(1, problem.network.cuts - 1), desc=network, unit="cut", disable=None):
+            for method, points in found[network].items():
+                row = choose_at(problem, method, cut, evaluations, seed)
+                if row is not None:
+                    outcome = problem.evaluate(row[None])
+                    flops, bits = outcome.delay_device[0] * throughput, outcome.delay_upload[0] * problem.rate
+                    points[cut] = Point(float(flops), float(bits), float(outcome.delay[0]))
     return found
 
 
-def verdict(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> dict[str, Any]:
+def verdict(points: Points) -> dict[str, Any]:
     """What the points say about claim M6.
 
     ``measured`` gives shares of the other scheme's points at the same cuts: where the proposed scheme needs no more of
@@ -97,7 +87,9 @@ def verdict(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> dict[str
             + "."
         )
         measured[NETWORKS[network]] = {"all": every, **shares}
-    return {"holds": holds, "found": found, "measured": measured}
+    used = predictors_used({network: problem_at(network, DEVICE, LINKS[LINK], LINK) for network in points})
+    settings = {"device": DEVICES[DEVICE], "rate": LINKS[LINK], "predictors": used}
+    return {"holds": holds, "found": found, "measured": measured, "settings": settings}
 
 
 def compare(pairs: Sequence[tuple[Point, Point]]) -> dict[str, Any]:
@@ -113,12 +105,12 @@ def compare(pairs: Sequence[tuple[Point, Point]]) -> dict[str, Any]:
     }
 
 
-def table(points: Mapping[str, Mapping[str, Mapping[int, Point]]]) -> list[list[Any]]:
+def table(points: Points) -> list[list[Any]]:
     """All points, the header first."""
     rows: list[list[Any]] = [["network", "scheme", "cut", "flops_device", "bits_sent", "delay"]]
     for network, parts in points.items():
         for method, cuts in parts.items():
-            rows += [[network, method, cut, *map(number_text, point)] for cut, point in cuts.items()]
+            rows += [[network, method, cut, *point] for cut, point in cuts.items()]
     return rows
 
 
@@ -142,10 +134,4 @@ def draw(points: Points) -> Pictures:
     return {"": figure}
 
 
-def about(points: Points) -> dict[str, Any]:
-    """Settings."""
-    used = predictors_used({network: problem(network) for network in points})
-    return {"settings": {"device": DEVICES[DEVICE], "rate": LINKS[LINK], "predictors": used}}
-
-
-STUDIES = (Study("layerwise_tradeoff", compute, table, verdict, draw, about),)
+STUDIES = (Study("layerwise_tradeoff", compute, table, verdict, draw),)

@@ -41,7 +41,7 @@ SOME = Study(
 
 def test_frame_writes_table_verdict_and_pictures(tmp_path):
     summary, rows = make_and_read(SOME, tmp_path / "new", ("", "_again"), factor=3.0)
-    assert [row["value"] for row in rows] == ["3.0", "6.0"]
+    assert [row["value"] for row in rows] == ["3", "6"]
     assert summary["holds"] == {"a": True, "b": False}
     assert summary["worst"] is None  # strict JSON has no infinity
     assert (summary["claims"], summary["settings"]) == (["L10"], {"count": 2})

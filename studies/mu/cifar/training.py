@@ -52,11 +52,7 @@ class Recipe:
 
 
 def tune(
-    network: nn.Module,
-    images: Images,
-    recipe: Recipe,
-    momentum: Sequence[Tensor] | None = None,
-    first: int = 0,
+    network: nn.Module, images: Images, recipe: Recipe, momentum: Sequence[Tensor] | None = None, first: int = 0
 ) -> Iterator[float]:
     """Train a network in place; yields the loss of every update.
 

@@ -134,7 +134,7 @@ def test_noise(tmp_path, monkeypatch):
     digital, analog = layerwise_noise.problems_at(10.0, 10.0, noisy)
     assert digital.rate == pytest.approx(11.22e6, rel=1e-9)
     assert analog.rate == digital.rate
-    for cuts, snr_db in product(layerwise_noise.FIRST_CUTS, ("0.0", "50.0")):
+    for cuts, snr_db in product(layerwise_noise.FIRST_CUTS, ("0", "50")):
         there = [row for row in rows if (row["cuts"], row["snr_db"]) == (cuts, snr_db)]
         delays = {row["scheme"]: float(row["delay"]) for row in there}
         assert delays["Proposed"] <= delays["Prune_Partition"] <= 1.01 * delays["Neurosurgeon"]
