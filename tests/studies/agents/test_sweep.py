@@ -245,7 +245,7 @@ def test_ray_that_is_missing_is_told(finished, monkeypatch, capsys, tmp_path):
 
 @pytest.mark.slow
 def test_the_same_on_a_ray_cluster(copy, capsys):
-    ray = pytest.importorskip("ray", reason="optional: pip install ray")
+    ray = pytest.importorskip("ray", reason="Linux only")
     killed = copy / "out" / "PPO" / "seed_10000"
     first = table(killed / "evaluation.csv")
     (killed / "results.json").unlink()
