@@ -125,8 +125,8 @@ def plain(found: Comparison) -> dict[str, Any]:
 def find_agent(path: str | Path) -> Path:
     """File of an agent: the file itself, that in the folder of a run, or that of a shipped agent by its name."""
     for place in (Path(path), TRAINED / path):
-        file = place / AGENT_FILE if place.is_dir() else place
-        if file.is_file():
+        file = place / AGENT_FILE if os.path.isdir(place) else place
+        if os.path.isfile(file):  # also False for a name that is too long
             return file
     shipped = sorted(file.parent.name for file in TRAINED.glob(f"[!.]*/{AGENT_FILE}"))
     hint = nearest(str(path), shipped) if shipped else "No agent is shipped."

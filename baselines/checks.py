@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
 
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.files import read_yaml
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 
 
-def check_model(kind: type[_Model], content: Mapping[str, Any], origin: str) -> _Model:
-    """The content of a file as a checked model; the field of an error begins with `origin`."""
+class Checked(pydantic.BaseModel):
+    """Part of a configuration: a key that it does not know is an error."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+def check_model(kind: type[_Model], source: str | Path | Mapping[str, Any], origin: str) -> _Model:
+    """A YAML file, given by its path or content, as a checked model; the field of an error begins with `origin`."""
+    content = source if isinstance(source, Mapping) else read_yaml(Path(source), origin)
     for key in content:
         if key not in kind.model_fields:
             raise InvalidInputError(f"{origin}: key", key, nearest(str(key), kind.model_fields))

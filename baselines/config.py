@@ -10,11 +10,10 @@ from typing import Any
 import pydantic
 from pydantic import Field
 
-from baselines.checks import check_model
+from baselines.checks import Checked, check_model
 from baselines.registry import check_environment, find_policy
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import read_yaml
 
 __all__ = ["DATA", "TUNING_OFFSET", "CompareConfig", "PolicyConfig", "expand_data", "load_config"]
 
@@ -47,10 +46,8 @@ class PolicyConfig(pydantic.BaseModel):
         return {"policy": self.policy, **worlds, **self.options}
 
 
-class CompareConfig(pydantic.BaseModel):
+class CompareConfig(Checked):
     """A configuration of a comparison; `load_config` reads and checks one."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     title: str = "Comparison"
     environment: str = LAIM
@@ -99,8 +96,7 @@ def load_config(source: str | Path | Mapping[str, Any], trust: Sequence[str] = (
     InvalidInputError
         If a part of it cannot be used.
     """
-    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
-    config = check_model(CompareConfig, data, "config")
+    config = check_model(CompareConfig, source, "config")
     check_environment(config.environment, trust)
     for entry in config.policies.values():
         _check_path(entry)

@@ -35,11 +35,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 
-from baselines.checks import check_model
+from baselines.checks import Checked, check_model
 from baselines.compare import ROOT, compare
 from baselines.family import family_of, scenario_of
 from baselines.registry import check_environment, check_options, find_policy
@@ -47,7 +46,7 @@ from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
 from coinfer_gym.command import command
 from coinfer_gym.errors import nearest
-from coinfer_gym.files import lock_folder, read_yaml, write_text
+from coinfer_gym.files import lock_folder, write_text
 
 __all__ = ["Rule", "TuneConfig", "improve", "load_config", "tune"]
 
@@ -57,20 +56,16 @@ FIRST_SEED = 10_000_000
 """Least seed of a world that is tuned on."""
 
 
-class Rule(pydantic.BaseModel):
+class Rule(Checked):
     """A policy, the options that are fixed, and the values to try of the others."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     policy: str
     options: dict[str, Any] = Field(default_factory=dict)
     search: dict[str, list[Any]] = Field(min_length=1)
 
 
-class TuneConfig(pydantic.BaseModel):
+class TuneConfig(Checked):
     """A configuration; `load_config` reads and checks one."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     title: str
     environment: str = LAIM
@@ -83,8 +78,7 @@ class TuneConfig(pydantic.BaseModel):
 
 def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
     """Read and check a configuration: the path of a YAML file, or its content."""
-    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
-    config = check_model(TuneConfig, data, "config")
+    config = check_model(TuneConfig, source, "config")
     check_environment(config.environment)
     known = family_of(scenario_of(gym.make(config.environment, **config.env))).metrics
     if config.metric not in known:

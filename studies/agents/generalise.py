@@ -38,7 +38,6 @@ from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
-import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 from rich.console import Console
@@ -49,12 +48,12 @@ from agents.evaluate import find_agent
 from agents.rescaled import RescaledAgent
 from baselines import compare
 from baselines.bootstrap import Estimate, paired_bootstrap
-from baselines.checks import check_model
+from baselines.checks import Checked, check_model
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, git_revision, render, style
 from baselines.rules import LAIM
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import csv_text, lock_folder, read_yaml, versions, write_bytes, write_text
+from coinfer_gym.files import csv_text, lock_folder, versions, write_bytes, write_text
 from studies.agents.bounds import clairvoyant_bounds
 from studies.drawing import legend_below, panels
 
@@ -68,11 +67,7 @@ _MARKERS = "sDv^"
 _Name = Annotated[float | str, Field(union_mode="left_to_right")]  # JSON has no numbers as keys
 
 
-class _Checked(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-class Axis(_Checked):
+class Axis(Checked):
     """One way in which the world changes."""
 
     points: dict[_Name, dict[str, Any]] = Field(min_length=1)
@@ -80,7 +75,7 @@ class Axis(_Checked):
     log: bool = False
 
 
-class GeneraliseConfig(_Checked):
+class GeneraliseConfig(Checked):
     """What a configuration file says; `load_config` reads and checks one."""
 
     title: str
@@ -134,8 +129,7 @@ def _text(name: float | str) -> str:
 
 def load_config(source: str | Path | Mapping[str, Any]) -> GeneraliseConfig:
     """Read and check a configuration: the path of a YAML file, or its content."""
-    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
-    config = check_model(GeneraliseConfig, data, "config")
+    config = check_model(GeneraliseConfig, source, "config")
     if config.target not in config.policies:
         raise InvalidInputError("config: target", config.target, nearest(config.target, config.policies))
     for label in config.policies:

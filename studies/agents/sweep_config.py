@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydantic
 from pydantic import Field
 
 from agents.agent_file import read_agent
@@ -14,7 +13,7 @@ from agents.evaluate import METRICS as PLAYED
 from agents.held_out import SELECTION_SEED
 from agents.runs import RunConfig, read_config
 from baselines import compare
-from baselines.checks import check_model
+from baselines.checks import Checked, check_model
 from baselines.compare import CompareConfig, PolicyConfig
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError, nearest
@@ -33,18 +32,14 @@ _MOST_RUNS = 900  # seeds of tuning and of held-out worlds come after them
 _OF_THE_SWEEP = ("env", "env_kwargs", "seed", "out")
 
 
-class _Checked(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-class Evaluation(_Checked):
+class Evaluation(Checked):
     """The frozen worlds."""
 
     worlds: int = Field(200, ge=2, le=_STRIDE)
     seed: int = Field(0, ge=0)
 
 
-class SweepConfig(_Checked):
+class SweepConfig(Checked):
     """What the file of a sweep says; `load_sweep` reads and checks one."""
 
     title: str
