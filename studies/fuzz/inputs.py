@@ -140,7 +140,8 @@ def draw_field(rng: Rng, python: bool = False) -> tuple[str, str, str, Any, bool
     """Environment, scenario, a field of it and a value, and whether the value must be refused."""
     environment, model, base = choose(rng, SCENARIOS)
     name, field = choose(rng, list(model.model_fields.items()))
-    numeric = any(part in str(field.annotation) for part in ("float", "int"))
+    kind = str(field.annotation)
+    numeric = any(part in kind for part in ("float", "int")) and "tuple" not in kind
     return environment, base, field.alias or name, *draw_value(rng, numeric, python)
 
 
