@@ -43,6 +43,14 @@ def check_actions(
     return _blank(array, ignored)
 
 
+def clip_action(given: object, components: int) -> NDArray[np.float64]:
+    """One action as numbers in [-1, 1], without NaN; errors as of `check_actions`."""
+    action = check_actions(given, (components,))
+    if np.isnan(action).any():
+        raise InvalidInputError("action", given, _numbers((components,)))
+    return np.clip(action.astype(np.float64), -1.0, 1.0)
+
+
 def check_choices(
     given: object, shape: tuple[int, ...], count: int, ignored: NDArray[np.bool_] | None = None, field: str = "action"
 ) -> NDArray[Any]:

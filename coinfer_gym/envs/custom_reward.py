@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from coinfer_gym.envs.vector import last_infos
+from coinfer_gym.errors import InvalidInputError
 
 __all__ = ["CustomReward", "CustomVectorReward"]
 
@@ -36,6 +37,7 @@ class CustomReward(gym.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any], function: Callable[[dict[str, Any]], Any]) -> None:
+        _check_function(function)
         super().__init__(env)
         self._function = function
 
@@ -60,6 +62,7 @@ class CustomVectorReward(VectorWrapper):
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], function: Callable[[dict[str, Any]], Any]) -> None:
+        _check_function(function)
         super().__init__(env)
         self._function = function
         self._ended = np.zeros(self.num_envs, np.bool_)
@@ -76,3 +79,8 @@ class CustomVectorReward(VectorWrapper):
         if self.env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
             self._ended = terminated | truncated
         return observations, rewards, terminated, truncated, infos
+
+
+def _check_function(function: object) -> None:
+    if not callable(function):
+        raise InvalidInputError("function", function, "Give a function of the info that returns the reward.")

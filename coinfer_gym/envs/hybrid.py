@@ -9,11 +9,12 @@ import numpy as np
 from gymnasium import spaces as gym_spaces
 from numpy.typing import NDArray
 
+from coinfer_gym.envs.actions import check_actions, check_choices
 from coinfer_gym.envs.base import TaskEnv
 from coinfer_gym.envs.interval import component_of_cut
 from coinfer_gym.errors import InvalidInputError
 
-__all__ = ["HybridActions", "check_actions"]
+__all__ = ["HybridActions", "check_space"]
 
 Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
@@ -44,14 +45,14 @@ class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.Recor
 
     def __init__(self, env: gym.Env[Observation, Action], kind: str = "dict") -> None:
         gym.utils.RecordConstructorArgs.__init__(self, kind=kind)
-        super().__init__(env)
         if kind not in ("dict", "tuple"):
             raise InvalidInputError("kind", kind, "Give 'dict' or 'tuple'.")
         self._kind = kind
         self._cuts = _count_cuts(env, type(self).__name__)
-        components = env.unwrapped.action_space.shape or ()
+        super().__init__(env)
+        self._controls = ((env.unwrapped.action_space.shape or ())[0] - 1,)
         cut = gym_spaces.Discrete(self._cuts)
-        controls = gym_spaces.Box(-1.0, 1.0, (components[0] - 1,), np.float32)
+        controls = gym_spaces.Box(-1.0, 1.0, self._controls, np.float32)
         self.action_space = (
             gym_spaces.Dict(cut=cut, controls=controls) if kind == "dict" else gym_spaces.Tuple((cut, controls))
         )
@@ -62,24 +63,28 @@ class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.Recor
         Raises
         ------
         InvalidInputError
-            If the cut is not one of ``0..J``.
+            If the cut is not one of ``0..J``, or the controls are not as many real numbers as there are.
         """
-        cut, controls = (action["cut"], action["controls"]) if self._kind == "dict" else action
-        if int(cut) != cut or not 0 <= cut < self._cuts:
-            raise InvalidInputError("action: cut", cut, f"Give a whole number from 0 to {self._cuts - 1}.")
-        middle = component_of_cut(int(cut), self._cuts)
-        return np.concatenate(([middle], np.ravel(controls)), dtype=np.float32)
+        try:
+            cut, controls = (action["cut"], action["controls"]) if self._kind == "dict" else action
+        except (TypeError, ValueError, LookupError) as error:
+            form = "{'cut': ..., 'controls': ...}" if self._kind == "dict" else "(cut, controls)"
+            raise InvalidInputError("action", action, f"Give {form}.") from error
+        chosen = int(check_choices(cut, (), self._cuts, field="action: cut"))
+        numbers = check_actions(controls, self._controls, field="action: controls")
+        return np.concatenate(([component_of_cut(chosen, self._cuts)], numbers), dtype=np.float32)
 
 
 def _count_cuts(env: gym.Env[Any, Any], wrapper: str) -> int:
     """Number of cuts of an environment of this package, if no wrapper has changed its actions."""
-    if not isinstance(env.unwrapped, TaskEnv):
+    inner = getattr(env, "unwrapped", None)
+    if not isinstance(inner, TaskEnv):
         raise InvalidInputError(f"{wrapper}: env", env, "Wrap an environment of coinfer_gym.")
-    check_actions(env, wrapper)
-    return env.unwrapped.scenario.cuts
+    check_space(env, wrapper)
+    return inner.scenario.cuts
 
 
-def check_actions(env: gym.Env[Any, Any], wrapper: str) -> None:
+def check_space(env: gym.Env[Any, Any], wrapper: str) -> None:
     """Raise `InvalidInputError` if a wrapper has changed the action space."""
     if env.action_space != env.unwrapped.action_space:
         raise InvalidInputError(f"{wrapper}: env", env, "Apply it before a wrapper that changes the action space.")

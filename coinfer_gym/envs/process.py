@@ -143,6 +143,7 @@ OUTCOME_NAMES = (
     "energy_server_j",
     "quality",
     "delivered",
+    "cost",
     "cost_delay",
     "cost_energy",
     "violated",
@@ -417,6 +418,7 @@ def score_service(lane: Record, finished: bool, duration: float, quality: float,
     info.violated = 0.0 if in_budgets else 1.0
     info.cost_delay = excess(age, lane.delay_budget)
     info.cost_energy = excess(info.energy_j, lane.energy_budget)
+    info.cost = info.cost_delay + info.cost_energy
 
 
 @inlined_kernel

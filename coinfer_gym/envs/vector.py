@@ -144,6 +144,11 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             final = self._finish(truncated)
         return self.lanes.observation.copy(), rewards, self._none.copy(), truncated, self._infos(self._all) | final
 
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """Lanes whose episode has ended, shape (num_envs,): the next step looks at no action of theirs."""
+        return self._ended
+
     def _finish(self, ended: NDArray[np.bool_]) -> Infos:
         """Reset the ended lanes at once, keeping their last observation and info."""
         observations = np.full(self.num_envs, None, dtype=object)

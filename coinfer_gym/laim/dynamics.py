@@ -27,13 +27,13 @@ INFO_NAMES = (
     "energy_static_server_j",
     *OUTCOME_NAMES,
 )
-"""Keys of ``info``, all floats: the task that was decided and what became of it; zeros for a decision not yet made.
+"""Keys of ``info``, all float64: the task that was decided and what became of it; zeros for a decision not yet made.
 
 ``delay_budget_s`` and ``energy_budget_j`` are what was left for the task when its service started; ``delivered`` is
-the quality of a task that met both budgets, else 0; ``cost_*`` are relative excesses, ``dropped`` counts tasks lost
-since the last decision, ``clipped`` components of the action that lay outside [-1, 1]. ``abandoned`` is 1 where the
-task was given up in service, at the end of patience or battery. ``battery_j`` is 0 on mains power. At reset ``dropped``
-counts tasks lost before the first decision; no reward pays for them.
+the quality of a task that met both budgets, else 0; ``cost_*`` are relative excesses and ``cost`` is their sum;
+``dropped`` counts tasks lost since the last decision, ``clipped`` components of the action that lay outside [-1, 1].
+``abandoned`` is 1 where the task was given up in service, at the end of patience or battery. ``battery_j`` is 0 on
+mains power. At reset ``dropped`` counts tasks lost before the first decision; no reward pays for them.
 
 ``delay_upload_s`` includes the round trip, ``energy_upload_j`` what the device draws while it waits. Of the energies of
 device, upload and server, four parts are told: ``energy_static_device_j``, ``energy_circuit_j`` and

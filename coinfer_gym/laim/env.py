@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from coinfer_gym.envs.actions import clip_action
 from coinfer_gym.envs.base import TaskEnv
 from coinfer_gym.envs.lanes import Lanes, Steps
 from coinfer_gym.envs.vector import TaskVectorEnv
@@ -130,9 +131,7 @@ class LAIMEnv(TaskEnv):
     def decision(self, action: NDArray[np.float32]) -> Decision:
         """Decision for an action, in SI units."""
         hardware = self.scenario.tables.hardware
-        clipped = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
-        if clipped.shape != (1, 6) or np.isnan(clipped).any():
-            raise InvalidInputError("action", action, "Give 6 numbers in [-1, 1].")
+        clipped = clip_action(action, len(spaces.ACTION_NAMES))[None]
         ratio = float(self._lanes.rules["log_power_ratio"][0])
         values = spaces.decode(hardware, self.scenario.cuts, clipped, 0, ratio)
         return Decision(*values)

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces as gym_spaces
-from gymnasium.vector import VectorActionWrapper
+from gymnasium.vector import VectorActionWrapper, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
+from coinfer_gym.envs.actions import check_actions, check_choices
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.env import LAIMVectorEnv
@@ -24,6 +25,7 @@ from coinfer_gym.laim.wrappers import (
     shares_space,
     tabulate_decisions,
 )
+from coinfer_gym.records import Records
 
 __all__ = ["DiscreteActions", "BudgetShareAction", "KeepBudgets"]
 
@@ -39,8 +41,8 @@ class DiscreteActions(VectorActionWrapper):
         frequency_levels: Sequence[float] = FREQUENCY_LEVELS,
         cuts: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(env)
         self._laim = _laim(env, type(self).__name__)
+        super().__init__(env)
         scenario = self._laim.scenario
         self._table = tabulate_decisions(scenario, retained_levels, power_levels, frequency_levels, cuts)
         self._actions = spaces.encode_rows(scenario.tables, self._table)
@@ -55,9 +57,7 @@ class DiscreteActions(VectorActionWrapper):
         InvalidInputError
             If there is no such row.
         """
-        chosen = np.asarray(actions)
-        if chosen.dtype.kind not in "iu" or not ((chosen >= 0) & (chosen < len(self._table))).all():
-            raise InvalidInputError("action", actions, f"Give whole numbers from 0 to {len(self._table) - 1}.")
+        chosen = check_choices(actions, (self.num_envs,), len(self._table), self._laim.ended)
         rows: NDArray[np.float32] = self._actions[chosen]
         return rows
 
@@ -78,64 +78,87 @@ class BudgetShareAction(VectorActionWrapper):
     """`coinfer_gym.laim.wrappers.BudgetShareAction` in every lane."""
 
     def __init__(self, env: Any, energy: bool | None = None) -> None:
-        super().__init__(env)
         self._laim = _laim(env, type(self).__name__)
+        super().__init__(env)
         self._problem = self._laim.scenario.problem(1.0)
         self.single_action_space = shares_space(self._laim.scenario, energy)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """The exact optima within the shares as actions of LAIM-v0."""
-        return act_within(self._problem, np.array(self._laim.lanes.tasks()), np.asarray(actions, np.float64))
+        shares = check_actions(actions, self.action_space.shape or (), self._laim.ended)
+        return act_within(self._problem, np.array(self._laim.lanes.tasks()), shares)
 
 
-class KeepBudgets(VectorActionWrapper):
-    """`coinfer_gym.laim.wrappers.KeepBudgets` in every lane; ``infos`` do not report which actions were replaced."""
+class KeepBudgets(VectorWrapper):
+    """`coinfer_gym.laim.wrappers.KeepBudgets` in every lane."""
 
     def __init__(self, env: Any) -> None:
-        super().__init__(env)
         self._laim = _laim(env, type(self).__name__)
+        super().__init__(env)
 
-    def actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Actions that replace the given ones."""
-        given = np.asarray(actions, np.float32)
-        if given.shape != self.action_space.shape or np.isnan(given).any():
-            return given  # for the environment to refuse
-        kept = np.clip(given, -1.0, 1.0)
-        lanes = self._laim.lanes
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Draw new worlds; ``infos["kept"]`` is 0.0."""
+        observations, infos = self.env.reset(seed=seed, options=options)
+        return observations, infos | {"kept": np.zeros(self.num_envs), "_kept": infos["_clipped"]}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Decide the tasks at the head of the queues within their budgets, where that is possible."""
+        given = check_actions(actions, self.action_space.shape or (), self._laim.ended)
+        kept, replaced = self._keep(given)
+        observations, rewards, terminated, truncated, infos = self.env.step(kept)
+        clipped = np.count_nonzero(np.abs(given) > 1.0, axis=1).astype(np.float64)
+        final = {}
+        if "final_info" in infos:
+            final = {"final_info": _report(infos["final_info"], replaced, clipped)}
+            replaced = replaced & ~infos["_final_info"]
+        return observations, rewards, terminated, truncated, _report(infos, replaced, clipped) | final
+
+    def _keep(self, given: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Actions that replace the given ones, and in which lanes they differ; NaN is for the environment to refuse."""
+        replaced = np.zeros(self.num_envs, np.bool_)
+        if np.isnan(given).any():
+            return given, replaced
+        lanes, tables = self._laim.lanes, self._laim.scenario.tables
         ratio = float(lanes.rules["log_power_ratio"][0])
-        tables = self._laim.scenario.tables
-        _keep(tables.hardware, tables.cuts, ratio, *lanes.tasks(), kept.astype(np.float64), kept)
-        return kept
+        wanted, nearest = np.clip(given.astype(np.float64), -1.0, 1.0), np.zeros(given.shape, np.float32)
+        _find_nearest(tables.hardware, tables.cuts, ratio, *lanes.tasks(), wanted, nearest, replaced)
+        replaced &= ~self._laim.ended
+        return np.where(replaced[:, None], nearest, given), replaced
+
+
+def _report(infos: dict[str, Any], replaced: NDArray[np.bool_], clipped: NDArray[np.float64]) -> dict[str, Any]:
+    """Infos with ``kept``, and ``clipped`` of the agent's own actions: those that replace them have none."""
+    own = np.where(replaced, clipped, infos["clipped"])
+    return infos | {"kept": replaced.astype(np.float64), "_kept": infos["_clipped"], "clipped": own}
 
 
 @kernel
-def _keep(
-    hardware: NDArray[np.void],
-    cuts: NDArray[np.void],
+def _find_nearest(
+    hardware: Records,
+    cuts: Records,
     log_power_ratio: float,
     gain: NDArray[np.float64],
     delay_budget: NDArray[np.float64],
     energy_budget: NDArray[np.float64],
     wanted: NDArray[np.float64],
-    kept: NDArray[np.float32],
+    nearest: NDArray[np.float32],
+    replaced: NDArray[np.bool_],
 ) -> None:
-    """Replace the rows of `kept` that miss a budget."""
+    """Fill the rows of `nearest` whose wanted action misses a budget, and mark them."""
     for i in range(wanted.shape[0]):
         decision = spaces.decode(hardware, cuts.shape[0], wanted, i, log_power_ratio)
-        changed, nearest = keep_decision(hardware, cuts, gain[i], delay_budget[i], energy_budget[i], decision)
-        if not changed:
-            continue
-        place = kept[i, 0]
-        spaces.write_action(hardware, cuts.shape[0], nearest, kept, i)
-        if nearest[0] == decision[0]:
-            kept[i, 0] = place
+        replaced[i], kept = keep_decision(hardware, cuts, gain[i], delay_budget[i], energy_budget[i], decision)
+        spaces.write_action(hardware, cuts.shape[0], kept, nearest, i)
+        if kept[0] == decision[0]:  # not even its place within the cut's bin moves
+            nearest[i, 0] = wanted[i, 0]
 
 
 def _laim(env: Any, wrapper: str) -> LAIMVectorEnv:
     """The native environment inside all wrappers, if none of them has changed its actions."""
-    if not isinstance(env.unwrapped, LAIMVectorEnv):
+    inner = getattr(env, "unwrapped", None)
+    if not isinstance(inner, LAIMVectorEnv):
         raise InvalidInputError(f"{wrapper}: env", env, "This wrapper works with LAIM-v0's native vector environment.")
-    if env.single_action_space != env.unwrapped.single_action_space:
+    if env.single_action_space != inner.single_action_space:
         raise InvalidInputError(f"{wrapper}: env", env, "Apply it before a wrapper that changes the action space.")
-    return env.unwrapped
+    return inner

@@ -16,7 +16,9 @@ import numpy as np
 from gymnasium import spaces as gym_spaces
 from numpy.typing import NDArray
 
-from coinfer_gym.envs.hybrid import check_actions
+from coinfer_gym.checks import is_number
+from coinfer_gym.envs.actions import check_actions, check_choices
+from coinfer_gym.envs.hybrid import check_space
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.env import LAIMEnv
@@ -86,6 +88,9 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
         frequency_levels: Sequence[float] = FREQUENCY_LEVELS,
         cuts: Sequence[int] | None = None,
     ) -> None:
+        self._laim = _laim(env, type(self).__name__)
+        scenario = self._laim.scenario
+        self._table = tabulate_decisions(scenario, retained_levels, power_levels, frequency_levels, cuts)
         gym.utils.RecordConstructorArgs.__init__(
             self,
             retained_levels=[list(_pair(level)) for level in retained_levels],
@@ -94,9 +99,6 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
             cuts=None if cuts is None else list(cuts),
         )
         super().__init__(env)
-        self._laim = _laim(env, type(self).__name__)
-        scenario = self._laim.scenario
-        self._table = tabulate_decisions(scenario, retained_levels, power_levels, frequency_levels, cuts)
         self._actions = spaces.encode_rows(scenario.tables, self._table)
         self.action_space = gym_spaces.Discrete(len(self._table))
 
@@ -108,9 +110,7 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
         InvalidInputError
             If there is no such row.
         """
-        if not self.action_space.contains(action):
-            raise InvalidInputError("action", action, f"Give a whole number from 0 to {len(self._table) - 1}.")
-        row: Action = self._actions[action]
+        row: Action = self._actions[int(check_choices(action, (), len(self._table)))]
         return row
 
     def decision(self, action: int) -> Decision:
@@ -154,25 +154,26 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
     """
 
     def __init__(self, env: Environment) -> None:
+        self._laim = _laim(env, type(self).__name__)
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._laim = _laim(env, type(self).__name__)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Draw a new world; ``info["kept"]`` is 0.0."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return observation, info | {"kept": 0.0}
+        return observation, info | {"kept": np.float64(0.0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Decide the task at the head of the queue within its budgets, where that is possible."""
-        kept = self.keep(action)
+        given = check_actions(action, (len(spaces.ACTION_NAMES),))
+        kept = self.keep(given)
         observation, reward, terminated, truncated, info = self.env.step(kept)
-        if kept is action:
-            return observation, reward, terminated, truncated, info | {"kept": 0.0}
-        clipped = float(np.count_nonzero(np.abs(action) > 1.0))  # the one that replaces it has none
-        return observation, reward, terminated, truncated, info | {"kept": 1.0, "clipped": clipped}
+        if kept is given:
+            return observation, reward, terminated, truncated, info | {"kept": np.float64(0.0)}
+        clipped = np.float64(np.count_nonzero(np.abs(given) > 1.0))  # the one that replaces it has none
+        return observation, reward, terminated, truncated, info | {"kept": np.float64(1.0), "clipped": clipped}
 
     def keep(self, action: Action) -> Action:
         """Action that replaces `action`; the same object if nothing changes.
@@ -180,13 +181,18 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
         Parameters
         ----------
         action : ndarray, shape (6,)
-            A malformed action is returned as it is; the environment refuses it.
+            One with a NaN is returned as it is; the environment refuses it.
 
         Returns
         -------
         ndarray of float32, shape (6,)
+
+        Raises
+        ------
+        InvalidInputError
+            If the action is not six real numbers.
         """
-        if np.shape(action) != (len(spaces.ACTION_NAMES),) or np.isnan(action).any():
+        if np.isnan(check_actions(action, (len(spaces.ACTION_NAMES),))).any():
             return action
         problem = self._laim.problem()
         wanted = self._laim.decision(action)
@@ -227,11 +233,12 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
     """
 
     def __init__(self, env: Environment, energy: bool | None = None) -> None:
+        self._laim = _laim(env, type(self).__name__)
+        space = shares_space(self._laim.scenario, energy)
         gym.utils.RecordConstructorArgs.__init__(self, energy=energy)
         super().__init__(env)
-        self._laim = _laim(env, type(self).__name__)
         self._problem = self._laim.scenario.problem(1.0)
-        self.action_space = shares_space(self._laim.scenario, energy)
+        self.action_space = space
 
     def action(self, action: Action) -> Action:
         """The exact optimum within the shares as an action of LAIM-v0.
@@ -243,12 +250,15 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
         """
         problem = self._laim.problem()
         task = (problem.gain, problem.delay_budget, problem.energy_budget)
-        row: Action = act_within(self._problem, np.array([task]).T, np.asarray(action, np.float64)[None])[0]
+        shares = check_actions(action, self.action_space.shape or ())
+        row: Action = act_within(self._problem, np.array([task]).T, shares[None])[0]
         return row
 
 
 def shares_space(scenario: Scenario, energy: bool | None) -> Any:
     """Action space of `BudgetShareAction`."""
+    if energy is not None and not isinstance(energy, bool):
+        raise InvalidInputError("energy", energy, "Give True, False or None.")
     with_energy = scenario.battery_capacity is not None if energy is None else energy
     return gym_spaces.Box(-1.0, 1.0, (2 if with_energy else 1,), np.float32)
 
@@ -305,57 +315,64 @@ class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordCo
     """
 
     def __init__(self, env: gym.Env[Observation, Any]) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self)
-        super().__init__(env)
         # The tables of P1 are built once and reused for every task.
         self._problem = _unwrap(env, type(self).__name__).scenario.problem(1.0)
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Draw a new world; no regret yet."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return observation, info | {"optimal_quality": 0.0, "regret": 0.0}
+        return observation, info | {"optimal_quality": np.float64(0.0), "regret": np.float64(0.0)}
 
     def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment and solve the decided task exactly."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         best = self._optimal_quality(info)
-        regret = max(0.0, best - info["delivered"])
+        regret = np.float64(max(0.0, best - info["delivered"]))
         return observation, reward, terminated, truncated, info | {"optimal_quality": best, "regret": regret}
 
-    def _optimal_quality(self, info: dict[str, Any]) -> float:
+    def _optimal_quality(self, info: dict[str, Any]) -> np.float64:
         gain = from_db(info["gain_db"])
         solution = solve_exact_batch(
             self._problem, gain, info["delay_budget_s"], info["energy_budget_j"], parallel=False
         )
-        return float(solution["quality"]) if solution["reason"] == 0 else 0.0
+        return np.float64(solution["quality"] if solution["reason"] == 0 else 0.0)
 
 
 def _unwrap(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
     """The environment inside all wrappers, if it is LAIM-v0."""
-    if not isinstance(env.unwrapped, LAIMEnv):
+    inner = getattr(env, "unwrapped", None)
+    if not isinstance(inner, LAIMEnv):
         raise InvalidInputError(f"{wrapper}: env", env, "This wrapper works with LAIM-v0 only.")
-    return env.unwrapped
+    return inner
 
 
 def _laim(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
     """The environment inside all wrappers, if it is LAIM-v0 and none of them has changed its actions."""
     laim = _unwrap(env, wrapper)
-    check_actions(env, wrapper)
+    check_space(env, wrapper)
     return laim
 
 
 def _pair(level: float | Sequence[float]) -> tuple[float, float]:
     """Ratios of device and server of one retained level."""
-    values = np.ravel(np.asarray(level, np.float64)).tolist()
-    if len(values) not in (1, 2):
+    values: Any = [level] if is_number(level) else level
+    if not _is_list(values) or len(values) not in (1, 2) or not all(is_number(value) for value in values):
         raise InvalidInputError("retained_levels", level, "Give one number for both sides, or a pair (device, server).")
-    return values[0], values[-1]
+    return float(values[0]), float(values[-1])
+
+
+def _is_list(given: object) -> bool:
+    if isinstance(given, np.ndarray):
+        return given.ndim > 0
+    return isinstance(given, Sequence) and not isinstance(given, (str, bytes))
 
 
 def _check_levels(name: str, levels: Sequence[float]) -> None:
-    if not levels or not all(0.0 < level <= 1.0 for level in levels):
+    if not _is_list(levels) or not len(levels) or not all(is_number(level) and 0.0 < level <= 1.0 for level in levels):
         raise InvalidInputError(name, levels, "Give at least one number, each in (0, 1].")
 
 
@@ -367,13 +384,15 @@ def tabulate_decisions(
     cuts: Sequence[int] | None = None,
 ) -> NDArray[np.void]:
     """Decisions of `DiscreteActions` as records of `coinfer_gym.laim.safety.DECISION`; its parameters and errors."""
+    if not _is_list(retained_levels):
+        raise InvalidInputError("retained_levels", retained_levels, "Give a list of numbers or of pairs.")
     ratios = [_pair(level) for level in retained_levels]
     every_cut = range(scenario.cuts)
-    chosen = list(every_cut if cuts is None else cuts)
+    chosen = every_cut if cuts is None else cuts
     _check_levels("retained_levels", [ratio for pair in ratios for ratio in pair])
     _check_levels("power_levels", power_levels)
     _check_levels("frequency_levels", frequency_levels)
-    if not chosen or not set(chosen) <= set(every_cut):
+    if not _is_list(chosen) or not len(chosen) or not all(is_number(cut) and cut in every_cut for cut in chosen):
         raise InvalidInputError("cuts", cuts, f"Give some of the cuts 0 to {every_cut[-1]}.")
     kappa_device = scenario.pue_device * scenario.kappa_device
     kappa_server = scenario.pue_server * scenario.kappa_server

@@ -56,7 +56,7 @@ class Model(NamedTuple):
 
 
 def info_names(network: Network) -> tuple[str, ...]:
-    """Keys of ``info``, all floats: those of LAIM-v0, with another decision and accuracy.
+    """Keys of ``info``, all float64: those of LAIM-v0, with another decision and accuracy.
 
     The decision is the cut, a retained ratio per group, the compression, the power and the clock. ``sent_values`` is
     the number of values sent, ``accuracy`` the predicted accuracy and ``cost_accuracy`` its relative shortfall.
@@ -109,6 +109,7 @@ def _serve(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> f
     )
     left = max(0.0, 1.0 - (lane.wait + duration) / lane.delay_budget) if finished else 0.0
     process.score_service(lane, finished, duration, left, info)
+    info.cost += info.cost_accuracy
     if info.cost_accuracy > 0.0:
         info.delivered, info.violated = 0.0, 1.0
     occupied: float = duration + pause

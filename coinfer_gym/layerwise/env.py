@@ -8,10 +8,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from coinfer_gym.envs.actions import clip_action
 from coinfer_gym.envs.base import TaskEnv
 from coinfer_gym.envs.lanes import Lanes, Steps
 from coinfer_gym.envs.vector import TaskVectorEnv
-from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise import dynamics, spaces
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
 from coinfer_gym.layerwise.scenario import LayerwiseScenario, load_layerwise_scenario
@@ -103,9 +103,7 @@ class LayerwiseEnv(TaskEnv):
 
     def decision(self, action: NDArray[np.float32]) -> LayerwiseDecision:
         """Decision of an action, in SI units."""
-        row = np.clip(np.asarray(action, np.float64), -1.0, 1.0)[None]
-        if row.shape[1:] != self.action_space.shape or np.isnan(row).any():
-            raise InvalidInputError("action", action, f"Give {len(self._lanes.action_names)} numbers in [-1, 1].")
+        row = clip_action(action, len(self._lanes.action_names))[None]
         problem = self.scenario.problem(1.0)
         ratio = float(self._lanes.rules["log_power_ratio"][0])
         design = np.empty_like(row)

@@ -257,7 +257,7 @@ class Simulator:
         info["limited"] = float(decision != wanted)
         info |= {"quality": quality, "delivered": quality if met else 0.0, "violated": float(not met)}
         info["abandoned"] = float(not finished)
-        info |= {"cost_delay": late, "cost_energy": costly, "dropped": self.dropped}
+        info |= {"cost": late + costly, "cost_delay": late, "cost_energy": costly, "dropped": self.dropped}
         info["clipped"] = sum(not -1.0 <= x <= 1.0 for x in action)
         return self.observation(), reward, self.head is None, info
 

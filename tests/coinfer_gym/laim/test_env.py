@@ -23,8 +23,10 @@ from gymnasium.utils.env_checker import check_env
 
 import coinfer_gym
 from coinfer_gym import Decision, InvalidInputError, load_scenario, shipped_scenarios, solve_exact, solve_exact_batch
+from coinfer_gym.laim import vector_wrappers
 from coinfer_gym.laim.dynamics import INFO_NAMES
 from coinfer_gym.laim.env import LAIMEnv, LAIMVectorEnv
+from coinfer_gym.laim.wrappers import KeepBudgets
 from coinfer_gym.world import draw, gain_db_range
 
 LAIM = "coinfer_gym/LAIM-v0"
@@ -279,12 +281,43 @@ def test_nan_is_an_error_that_leaves_the_episode_as_it_was(component):
     assert plain(steps(env, 10, seed=0)) == plain(steps(twin, 10, seed=0))
 
 
-@pytest.mark.parametrize("action", [np.zeros(5), np.zeros((1, 6)), None])
-def test_an_action_of_another_shape_is_an_error(action):
+BAD_ACTIONS = {
+    "another length": np.zeros(5),
+    "another dimension": np.zeros((1, 6)),
+    "nothing": None,
+    "text": ["0.5"] * 6,
+    "complex": np.zeros(6, complex),
+    "masked": np.ma.masked_array(np.zeros(6), [True, *[False] * 5]),
+    "dates": np.zeros(6, "datetime64[s]"),
+    "durations": np.zeros(6, "timedelta64[s]"),
+    "records": np.zeros(6, [("a", float)]),
+    "ragged": [[0.0], *[[0.0, 1.0]] * 5],
+    "objects": [object()] * 6,
+    "truths": [True] * 6,
+}
+
+
+@pytest.mark.parametrize("action", BAD_ACTIONS.values(), ids=BAD_ACTIONS)
+def test_an_action_of_anything_but_six_real_numbers_is_one_error(action):
+    env, lane = make(), gym.make_vec("coinfer_gym/LAIM-v0", 1, vectorization_mode="vector_entry_point")
+    env.reset(seed=0)
+    lane.reset(seed=0)
+    for take in (env.step, env.decision, KeepBudgets(env).step):
+        with pytest.raises(InvalidInputError, match=r"^[^\n]*action[^\n]*Give 6 real numbers") as caught:
+            take(action)
+        assert len(str(caught.value)) < 400
+    for batch in (lane, vector_wrappers.KeepBudgets(lane)):
+        with pytest.raises(InvalidInputError, match=r"^[^\n]*action[^\n]*Give 1 x 6 real numbers"):
+            batch.step(action[None] if isinstance(action, np.ndarray) else action and [action])
+
+
+def test_a_tensor_with_a_gradient_is_one_error():
+    torch = pytest.importorskip("torch")
     env = make()
     env.reset(seed=0)
-    with pytest.raises(InvalidInputError, match="action"):
-        env.step(action)
+    env.step(torch.zeros(6))
+    with pytest.raises(InvalidInputError, match="Give 6 real numbers"):
+        env.step(torch.zeros(6, requires_grad=True))
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))

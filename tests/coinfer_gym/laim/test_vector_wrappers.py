@@ -52,17 +52,62 @@ def test_lane_equals_the_single_environment(names, world):
     over = np.zeros(LANES, bool)
     for _ in range(STEPS):
         actions = lanes.action_space.sample()
+        if actions.dtype.kind == "f":
+            actions = 1.2 * actions  # some beyond the ends, which are counted
         observations, rewards, _, truncated, infos = lanes.step(actions)
         for i, env in enumerate(singles):
             if over[i]:  # the vector environment has used this step to reset
-                observation, _ = env.reset()
+                observation, info = env.reset()
                 reward, ended = 0.0, False
             else:
                 observation, reward, _, ended, info = env.step(actions[i])
-                assert infos["delivered"][i] == info["delivered"]
+            assert {name: infos[name][i] for name in info} == info
             np.testing.assert_array_equal(observations[i], observation)
             assert (rewards[i], truncated[i]) == (reward, ended)
             over[i] = ended
+
+
+@pytest.mark.parametrize("names", STACKS.values(), ids=STACKS)
+def test_nobody_looks_at_the_action_of_a_lane_that_has_ended(names):
+    """NaN there switched `KeepBudgets` off in all lanes."""
+    one, two = (vector(names, tasks=4) for _ in range(2))
+    one.action_space.seed(0)
+    first = np.arange(LANES) == 0  # whose episode ends later than those of the others
+    for env in (one, two):
+        env.reset(seed=SEED)
+        env.step(one.action_space.sample() * 0)
+        env.reset(options={"reset_mask": first})
+    met = 0
+    for _ in range(12):
+        actions = one.action_space.sample()
+        over = one.unwrapped.ended
+        met += over.any() and not over.all()
+        marked = actions.copy()
+        marked[over] = np.nan if actions.dtype.kind == "f" else -1
+        ours, theirs = one.step(actions), two.step(marked)
+        for mine, other in zip(ours[:4], theirs[:4], strict=True):
+            np.testing.assert_array_equal(mine, other)
+        np.testing.assert_equal(ours[4], theirs[4])
+    assert met > 0
+
+
+def test_what_kept_tells_of_an_episode_that_ends_stands_in_its_last_info():
+    lanes = vector(["KeepBudgets"], tasks=3, autoreset_mode="SameStep")
+    singles = [single(["KeepBudgets"], tasks=3) for _ in range(LANES)]
+    _, infos = lanes.reset(seed=SEED)
+    assert infos["kept"].tolist() == [0.0] * LANES
+    for i, env in enumerate(singles):
+        env.reset(seed=SEED + i)
+    for _ in range(9):
+        actions = np.full((LANES, 6), 1.1, np.float32)
+        *_, ended, infos = lanes.step(actions)
+        for i, env in enumerate(singles):
+            *_, over, info = env.step(actions[i])
+            told = infos["final_info"] if ended[i] else infos
+            assert {name: told[name][i] for name in info} == info
+            assert over == ended[i]
+            if over:
+                assert {name: infos[name][i] for name in info} == env.reset()[1]
 
 
 def test_masks_are_those_of_the_single_environments():

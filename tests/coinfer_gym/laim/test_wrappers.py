@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import pickle
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coinfer_gym import Decision, InvalidInputError, load_scenario, solve_exact, solve_exact_batch
+from coinfer_gym.envs.custom_reward import CustomReward
 from coinfer_gym.envs.hybrid import HybridActions
-from coinfer_gym.laim import spaces
+from coinfer_gym.laim import spaces, vector_wrappers
 from coinfer_gym.laim.safety import DECISION, decisions_that_meet, keep_budgets
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets, Regret
 
@@ -194,6 +196,13 @@ def test_discrete_values_stay_in_bounds():
         {"power_levels": [1.5]},
         {"frequency_levels": [float("nan")]},
         {"cuts": [13]},
+        {"cuts": 1},
+        {"cuts": ["1"]},
+        {"retained_levels": 0.5},
+        {"retained_levels": ["0.5"]},
+        {"retained_levels": [[0.1, None]]},
+        {"power_levels": "half"},
+        {"frequency_levels": [True]},
     ],
 )
 def test_discrete_levels_are_checked(arguments):
@@ -279,8 +288,31 @@ def test_hybrid_kinds_and_cuts_are_checked():
         HybridActions(make(), kind="list")
     env = make("dict")
     env.reset(seed=0)
-    with pytest.raises(InvalidInputError, match="cut"):
-        env.step({"cut": 13, "controls": np.zeros(5, np.float32)})
+    controls = np.zeros(5, np.float32)
+    for cut in (13, -1, 1.0, "1", None, [1, 2]):
+        with pytest.raises(InvalidInputError, match="cut"):
+            env.step({"cut": cut, "controls": controls})
+    for action in (None, 3, (1, controls), {"cut": 1}):
+        with pytest.raises(InvalidInputError, match=r"action: got .* Give \{'cut'"):
+            env.step(action)
+    for wrong in (controls[:4], None, ["a"] * 5, controls[None]):
+        with pytest.raises(InvalidInputError, match=r"controls: got .* Give 5 real numbers"):
+            env.step({"cut": 1, "controls": wrong})
+
+
+@pytest.mark.parametrize(
+    "wrapper", [*WRAPPERS.values(), *map(partial(getattr, vector_wrappers), vector_wrappers.__all__)]
+)
+def test_what_is_no_environment_is_refused_in_one_line(wrapper):
+    with pytest.raises(InvalidInputError, match=r"^\w+: env: got 3\. [^\n]*$"):
+        wrapper(3)
+
+
+def test_options_of_wrappers_are_checked():
+    with pytest.raises(InvalidInputError, match="energy: got 'yes'"):
+        BudgetShareAction(make(), energy="yes")
+    with pytest.raises(InvalidInputError, match="function: got 3"):
+        CustomReward(make(), 3)
 
 
 # --- KeepBudgets

@@ -347,7 +347,7 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
             expected |= {"quality": 0.0, "abandoned": 1.0, "cost_delay": s.patience - 1.0}
             late, costly = s.patience - 1.0, max(0.0, info["energy_j"] / s.energy_budget - 1.0)
         met = late == 0.0 and costly == 0.0 and shortfall == 0.0 and not expected["abandoned"]
-        expected |= {"cost_delay": late, "cost_energy": costly}
+        expected |= {"cost_delay": late, "cost_energy": costly, "cost": late + costly + shortfall}
         expected |= {"violated": float(not met), "delivered": expected["quality"] if met else 0.0}
         assert {name: info[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=2e-6)
         lost = info["dropped"] + info["abandoned"]
