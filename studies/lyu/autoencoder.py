@@ -115,9 +115,8 @@ def theorem_constant(network: nn.Sequential) -> float:
 def layer_bound(network: nn.Sequential, pruned: nn.Sequential, norm: str = "frobenius") -> float:
     """Bound on the output distortion before Theorem III.1 takes one constant for all layers.
 
-    ``sum_l prod_(i<l) ||W_i|| ||W_l - W_hat_l|| prod_(i>l) max(||W_i||, ||W_hat_i||)``. In the Frobenius norm, which
-    pruning cannot raise, the maximum is the unpruned layer's, as in the paper; the spectral norm is never larger, and
-    the bound holds with it for the same reason.
+    ``sum_l prod_(i<l) ||W_i|| ||W_l - W_hat_l|| prod_(i>l) max(||W_i||, ||W_hat_i||)``, in the paper's Frobenius
+    norm or in the spectral one, which is never larger.
     """
     order = "fro" if norm == "frobenius" else 2
 

@@ -99,8 +99,11 @@ def read_predictions(folder: Path, network: str) -> Predictions:
     measured = fit.read_measurements(path)
     scores = read_scores(stored)
     regressor = rank(scores["cross_validation"], "adjusted_r2")[0]
-    noisy = measured.names[-1] == "snr_db"
-    best = DistilledTrees(network, measured.unpruned, noisy) if regressor == EXTRA else regress.DEFAULTS[regressor](0)
+    best = (
+        DistilledTrees(network, measured.unpruned, measured.noisy)
+        if regressor == EXTRA
+        else regress.DEFAULTS[regressor](0)
+    )
     # The first of the shuffles that the scores are means of.
     folds = GroupKFold(regress.FOLDS, shuffle=True, random_state=0)
     rows = np.arange(len(measured.accuracy))

@@ -16,11 +16,10 @@ _LEAST_POWER = 1e-12
 
 
 class Noise(nn.Module):
-    """Channel with additive white Gaussian noise at a finite ratio of signal to noise in dB.
+    """Channel with additive white Gaussian noise, drawn from torch's default generator, at a finite ratio in dB.
 
-    Every image's feature is sent with mean power 1 a value, and noise of variance ``10**(-snr_db / 10)`` is added to
-    it. The receiver knows the power that was taken out, one number an image, and puts it back. The noise comes from
-    torch's default generator, which the caller seeds.
+    Every image's feature is sent with mean power 1 a value. The receiver knows the power that was taken out, one number
+    an image, and puts it back.
     """
 
     def __init__(self, snr_db: float) -> None:
@@ -38,22 +37,10 @@ class Noise(nn.Module):
 
 
 class Codec(nn.Module):
-    """Linear encoder of the device, and decoder of the server with ReLU.
+    """Linear encoder of the device, and decoder of the server with ReLU; of `sent` channels or neurons.
 
-    On maps both are convolutions of one pixel, on vectors fully connected layers.
-
-    Parameters
-    ----------
-    components : Tensor, shape (channels, channels)
-        Orthonormal directions in the space of channels or neurons, one a row, the most important first.
-    mean : Tensor, shape (channels,)
-        Of the feature.
-    sent : int
-        Channels or neurons of the encoded feature, in 1..channels.
-    maps : bool
-        Whether the feature is one of maps, ``(images, channels, rows, columns)``, or vectors, ``(images, channels)``.
-    snr_db : float, optional
-        Of noise on the encoded feature, as `Noise` adds it; no noise without it.
+    On maps both are convolutions of one pixel, on vectors fully connected layers. `components` are orthonormal
+    directions in the space of channels, one a row, the most important first, and `mean` is that of the feature.
     """
 
     def __init__(self, components: Tensor, mean: Tensor, sent: int, *, maps: bool, snr_db: float | None = None) -> None:
@@ -110,11 +97,7 @@ class CoInference(nn.Module):
 
 @torch.no_grad()
 def principal_components(network: Chain, cut: int, images: Images) -> tuple[Tensor, Tensor]:
-    """Principal directions of the feature at a cut over its channels, shape (channels, channels), and its mean.
-
-    The directions are orthonormal, one a row, that of the largest variance first. The network is left in the mode for
-    evaluation.
-    """
+    """Principal directions of the feature at a cut over its channels, one a row, the largest first, and its mean."""
     network.eval()
     count = min(PRINCIPAL_IMAGES, len(images.labels))
     chosen = torch.arange(count) * len(images.labels) // count

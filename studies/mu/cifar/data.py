@@ -47,11 +47,10 @@ def read_cifar10(path: Path, count: int | None = None) -> Images:
 
 
 def read_jpegs(path: Path, mode: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Decode all images of an archive, or `count` evenly spread over it, which may be sorted by class.
+    """Pixels and labels of all images of an archive, or of `count` evenly spread over it, as it may be sorted by class.
 
-    The NumPy archive holds ``jpeg``, uint8, the files one after the other, ``offsets``, int64 of shape (n+1,), where
-    each begins, and ``labels``, uint8 of shape (n,). `mode` is ``RGB``, or ``L`` for grey by the luma of ITU-R 601.
-    Returned are uint8 pixels of shape (count, 32, 32, 3) or (count, 32, 32), and labels of shape (count,).
+    The NumPy archive holds ``jpeg``, the files one after the other, ``offsets``, shape (n+1,), where each begins, and
+    ``labels``, shape (n,). `mode` is ``RGB``, or ``L`` for grey by the luma of ITU-R 601.
     """
     if not path.is_file():
         raise InvalidInputError("data", str(path), f"There is no such file: let {DATA} name the folder of {TRAIN}.")

@@ -19,29 +19,25 @@ from studies.mu.cifar.networks import GROUPS, Chain
 Score = Callable[[Tensor], Tensor]
 
 
-def _check_ratios(name: str, retained: Sequence[float]) -> None:
-    names = [group.name for group in GROUPS[name]]
-    if len(retained) != len(names):
-        raise InvalidInputError("retained", retained, f"Give {len(names)} ratios: {', '.join(names)}.")
-    for group, ratio in zip(names, retained, strict=True):
-        if not 0.0 < ratio <= 1.0:
-            raise InvalidInputError(f"retained[{group}]", ratio, "Give a ratio in (0, 1].")
-
-
 def prune_filters(network: Chain, retained: Sequence[float], criterion: str = "l1") -> Chain:
     """Copy of a network without some of its filters and neurons, at retained ratios of its groups in (0, 1].
 
-    Of each layer those filters stay that have the largest L1 norm of weights (``l1``, without bias and norm, Li et al.
-    2017), or the largest sum of Euclidean distances to the others (``geometric_median``, He et al. 2019). In RegNet the
-    residual channels of a stage are ranked by the scores summed over all layers that write them. Inside a block whole
-    groups of the grouped convolution stay, ranked by the summed scores of the first two convolutions.
+    Those filters stay that have the largest L1 norm of weights (``l1``, Li et al. 2017), or the largest sum of
+    distances to the others (``geometric_median``, He et al. 2019). In RegNet the residual channels of a stage are
+    ranked by the scores summed over all layers that write them, and inside a block whole groups stay.
     """
     if criterion not in CRITERIA:
         raise InvalidInputError("criterion", criterion, nearest(criterion, CRITERIA))
-    _check_ratios(network.name, retained)
+    groups = GROUPS[network.name]
+    if len(retained) != len(groups):
+        names = ", ".join(group.name for group in groups)
+        raise InvalidInputError("retained", retained, f"Give {len(groups)} ratios: {names}.")
+    for group, ratio in zip(groups, retained, strict=True):
+        if not 0.0 < ratio <= 1.0:
+            raise InvalidInputError(f"retained[{group.name}]", ratio, "Give a ratio in (0, 1].")
     kept = {
         group.name: int(kept_channels(ratio, group.channels, group.step))
-        for group, ratio in zip(GROUPS[network.name], retained, strict=True)
+        for group, ratio in zip(groups, retained, strict=True)
     }
     pruned = copy.deepcopy(network)
     prune = _prune_alexnet if network.name == "alexnet" else _prune_regnet

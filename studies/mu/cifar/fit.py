@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +55,11 @@ class Measurements(NamedTuple):
     names: tuple[str, ...]  # of the features
     features: Array  # shape (n, d): as `write_features` writes them
     accuracy: Array  # shape (n,)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the last feature is the ratio of signal to noise."""
+        return self.names[-1] == "snr_db"
 
 
 def read_measurements(path: Path) -> Measurements:
@@ -110,14 +116,16 @@ def read_measurements(path: Path) -> Measurements:
 def make_predictor(
     measured: Measurements, name: str, seed: int = 0, made_by: str = ""
 ) -> tuple[RegressionPredictor, list[dict[str, Any]]]:
-    """Predictor of the best regressor that can be shipped, and all scores: Table IV's six, and `DistilledTrees`.
+    """Predictor of the regressor that is best in cross-validation and can be shipped, and all scores.
 
-    The best has the largest adjusted R2 in cross-validation. In-sample scores, on the designs that a regressor was
-    fitted to, are listed too; ``scored`` tells them apart. The scores of Mu et al. (Table IV) cannot be in-sample: they
-    rank a decision tree last, which makes no in-sample error at scikit-learn's settings.
+    The scores of Mu et al. (Table IV) cannot be in-sample: they rank a decision tree last, which makes no such error.
     """
     X, y, names = measured.features, measured.accuracy, measured.names
-    makers: dict[str, Callable[[int], regress.Regressor]] = {**regress.DEFAULTS, "DistilledTrees": _taught(measured)}
+    taught = (measured.network, measured.unpruned, measured.noisy)
+    makers: dict[str, Callable[[int], regress.Regressor]] = {
+        **regress.DEFAULTS,
+        "DistilledTrees": partial(DistilledTrees, *taught),
+    }
     crossed = regress.compare_regressors(X, y, names, seed=seed, makers=makers)
     fitted = {each: regress.fit(each, X, y, names, seed=seed, makers=makers) for each in makers}
     in_sample = [regress.judge(each, y, regressor.predict(X), len(names)) for each, regressor in fitted.items()]
@@ -146,12 +154,8 @@ def make_predictor(
     return predictor, [{"scored": how, **asdict(score)} for how, scores in scored for score in scores]
 
 
-def _taught(measured: Measurements) -> Callable[[int], DistilledTrees]:
-    return lambda seed: DistilledTrees(measured.network, measured.unpruned, measured.names[-1] == "snr_db", seed)
-
-
 def _describe(regressor: str, measured: Measurements, passed_over: Sequence[str]) -> str:
-    noise = ", on a noisy channel" if measured.names[-1] == "snr_db" else ""
+    noise = ", on a noisy channel" if measured.noisy else ""
     text = f"{regressor} regressor on {len(measured.accuracy)} designs of {measured.network}{noise}."
     if passed_over:
         text += f" {' and '.join(passed_over)} scored better, but cannot be shipped."

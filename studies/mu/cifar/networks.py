@@ -37,15 +37,7 @@ identity shortcut of its first block ties the stem to stage 1."""
 
 
 class Chain(nn.Module):
-    """A network as a chain of units.
-
-    Attributes
-    ----------
-    name : str
-        One of `NAMES`.
-    units : nn.ModuleDict
-        In order, by name. Cut ``c`` leaves the first ``c`` of them to the device.
-    """
+    """A network as a chain of units: cut ``c`` leaves the first ``c`` of them to the device."""
 
     def __init__(self, name: str, units: Iterable[tuple[str, nn.Module]]) -> None:
         super().__init__()

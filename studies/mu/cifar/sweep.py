@@ -67,13 +67,7 @@ class Source:
 
 
 def draw_design(network: Network, number: int, *, noise: bool = False, criterion: str = "l1", seed: int = 0) -> Design:
-    """A random design, which depends on its number and the seed alone.
-
-    A severity is uniform in [0, 1]. Retained ratios are uniform from 1 down to that share of the way to 0.1, 30 % of
-    them 1. The cut is uniform; the compression is uniform in its logarithm, down to that share of the way to one
-    channel of the unpruned feature, and 1 for 30 % of the designs. With noise only inner cuts are drawn, and the ratio
-    of signal to noise is uniform in 0..50 dB.
-    """
+    """A random design, which depends on its number and the seed alone; with noise only inner cuts are drawn."""
     generator = np.random.default_rng([seed, number])
     groups, blocks = len(network.groups), len(network.blocks)
     # Each design has its own severity: designs that lose little are the ones that get chosen, and must not be rare.
@@ -111,11 +105,7 @@ def uniform_designs(network: Chain, count: int, criterion: str = "l1") -> list[W
 
 
 def chosen_designs(network: Chain, path: Path) -> list[Work]:
-    """Given designs, each to be measured with the usual tuning and with a longer one.
-
-    The CSV file has the columns ``curve`` (the name of a design), ``cut``, ``retained_<group>`` of every group,
-    ``compression`` and ``criterion``; others are ignored.
-    """
+    """Designs of a CSV file of `studies.mu.confirmed`, each to be measured with the usual tuning and a longer one."""
     if not path.is_file():
         raise InvalidInputError("designs", str(path), "There is no such file.")
     points = []
@@ -143,9 +133,7 @@ def _twice(points: Sequence[tuple[str, Design]]) -> list[Work]:
 def sweep(source: Source, work: Sequence[Work], output: Path, *, jobs: int = 1) -> list[dict[str, Any]]:
     """Measure designs whose numbers are not in the file yet, and write every result as soon as it is known.
 
-    Returns all rows of the file by number: ``curve`` if it has one, ``design``, ``cut``, ``retained_<group>``,
-    ``compression``, ``sent_channels`` and ``sent_values`` of one image (0 if nothing is sent), ``snr_db`` (empty
-    without noise), ``accuracy`` on all test images, and ``seconds`` of processor time.
+    Returns all rows of the file by number; ``sent_values`` are those of one image, ``seconds`` of the processor.
     """
     rows = _read_rows(output, work, _network(source.weights).name)
     done = {int(row["design"]) for row in rows}
@@ -222,28 +210,6 @@ def _images(path: Path) -> Images:
     return read_cifar10(path)
 
 
-def _settings(options: argparse.Namespace, source: Source) -> dict[str, Any]:
-    """Settings that all rows of a file share."""
-    return {
-        "network": _network(source.weights).name,
-        "weights": hashlib.sha256((source.weights / WEIGHTS).read_bytes()).hexdigest(),
-        "designs": _kind(options),
-        "criterion": options.criterion,
-        "seed": options.seed,
-        "tuning": asdict(source.tuning),
-        "train_images": len(_images(source.data / TRAIN).labels),
-        "test_images": len(_images(source.data / TEST).labels),
-    }
-
-
-def _kind(options: argparse.Namespace) -> str:
-    if options.designs:
-        return f"chosen, sha256 {hashlib.sha256(options.designs.read_bytes()).hexdigest()}"
-    if options.uniform:  # the steps depend on how many they are: a larger count cannot add to a smaller one
-        return f"uniform, {options.count} steps"
-    return "layers" if options.layers else "noise" if options.noise else "random"
-
-
 def _description_before(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Description of earlier rows; empty if there is none."""
     if not path.is_file():
@@ -262,17 +228,19 @@ def _description_before(path: Path, settings: Mapping[str, Any]) -> dict[str, An
     return before
 
 
-def _plan(options: argparse.Namespace, network: Chain) -> list[Work]:
-    """Designs that the command line asks for."""
+def _plan(options: argparse.Namespace, network: Chain) -> tuple[str, list[Work]]:
+    """Kind of the designs that the command line asks for, and these."""
     if options.designs:
-        return chosen_designs(network, options.designs)
+        work = chosen_designs(network, options.designs)
+        return f"chosen, sha256 {hashlib.sha256(options.designs.read_bytes()).hexdigest()}", work
     if options.layers:
-        return layer_designs(network, options.criterion)
-    if options.uniform:
-        return uniform_designs(network, options.count, options.criterion)
+        return "layers", layer_designs(network, options.criterion)
+    if options.uniform:  # the steps depend on how many they are: a larger count cannot add to a smaller one
+        return f"uniform, {options.count} steps", uniform_designs(network, options.count, options.criterion)
     drawn = {"noise": options.noise, "criterion": options.criterion, "seed": options.seed}
     table = load_network_table(network.name)
-    return [Work(number, draw_design(table, number, **drawn)) for number in range(options.count)]
+    designs = [Work(number, draw_design(table, number, **drawn)) for number in range(options.count)]
+    return "noise" if options.noise else "random", designs
 
 
 @command("studies.mu.cifar.sweep", "interrupted; the same command goes on where it stopped")
@@ -317,9 +285,18 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     source = Source(options.weights, options.data, tuning)
     network = _network(source.weights)
     torch.set_num_threads(1)
-    work = _plan(options, network)
+    kind, work = _plan(options, network)
     description = options.output.with_suffix(".json")
-    settings = _settings(options, source)
+    settings = {  # that all rows of a file share
+        "network": network.name,
+        "weights": hashlib.sha256((source.weights / WEIGHTS).read_bytes()).hexdigest(),
+        "designs": kind,
+        "criterion": options.criterion,
+        "seed": options.seed,
+        "tuning": asdict(source.tuning),
+        "train_images": len(_images(source.data / TRAIN).labels),
+        "test_images": len(_images(source.data / TEST).labels),
+    }
     before = _description_before(description, settings)
     if not before and options.output.is_file():
         raise InvalidInputError("output", str(options.output), f"There is no {description.name} of it: give another.")

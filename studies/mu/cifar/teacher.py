@@ -41,23 +41,8 @@ class DistilledTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Boosted trees of depth 3, fitted to the predictions of a Gaussian process and monotone in what is kept and sent.
 
     An optimizer finds every error of a predictor: without the constraint it would end where few designs were measured
-    and the trees are too optimistic by chance.
-
-    Parameters
-    ----------
-    network : str
-        Name of the network.
-    unpruned : float, optional
-        Accuracy of the network as it is, which every cut has without pruning, codec and noise.
-    noisy : bool
-        Whether the last feature is the ratio of signal to noise.
-    seed : int
-        Of the lessons.
-
-    Attributes
-    ----------
-    student_ : HistGradientBoostingRegressor
-        The trees.
+    and the trees are too optimistic by chance. `unpruned` is the accuracy of the network as it is, `noisy` whether the
+    last feature is the ratio of signal to noise, and `seed` that of the lessons. The trees are ``student_``.
     """
 
     def __init__(self, network: str, unpruned: float | None = None, noisy: bool = False, seed: int = 0) -> None:
