@@ -29,43 +29,19 @@ class Sample:
 
 @dataclass
 class Trace:
-    """What one forward pass showed.
+    """What one forward pass showed."""
 
-    Attributes
-    ----------
-    passed : list of str
-        Blocks in the order in which they ended; then, one entry each, `flops_so_far` of the whole model and the
-        number of `values` in the block's output.
-    first_turn, last_turn : dict
-        How many blocks had ended when a module, by its name, was called first, and when its last call ended; the end
-        of a block itself not counted.
-    flops : int
-        FLOPs of the whole pass.
-    """
-
-    passed: list[str] = field(default_factory=list)
-    flops_so_far: list[int] = field(default_factory=list)
-    values: list[int] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)  # blocks in the order in which they ended, and then for each:
+    flops_so_far: list[int] = field(default_factory=list)  # of the whole model
+    values: list[int] = field(default_factory=list)  # number of them in the block's output
+    # How many blocks had ended when a module was called first, and when its last call ended (a block's own end aside).
     first_turn: dict[str, int] = field(default_factory=dict)
     last_turn: dict[str, int] = field(default_factory=dict)
-    flops: int = 0
+    flops: int = 0  # of the whole pass
 
 
 def raw_sample(model: PreTrainedModel, tokens: int, image_size: int | tuple[int, int] | None) -> Sample:
-    """Raw sample that the model takes.
-
-    Parameters
-    ----------
-    model : PreTrainedModel
-        Text or image model.
-    tokens : int
-        Length of the text in tokens; ignored for image models.
-    image_size : int or (int, int), optional
-        Side, or height and width, of the image in pixels; the configuration's, else 224, when left out.
-
-    Returns
-    -------
-    Sample
+    """Raw sample that the model takes; the arguments are those of `coinfer_gym.models.build.workload_from_model`.
 
     Raises
     ------
@@ -155,10 +131,7 @@ def _members(name: str, module: nn.Module) -> list[str]:
 def trace_blocks(model: PreTrainedModel, block_names: Sequence[str], sample: Sample) -> Trace:
     """Follow one forward pass through a copy of the model without values.
 
-    Raises
-    ------
-    InvalidInputError
-        If the forward pass fails, or the blocks do not run once each in order.
+    InvalidInputError if the pass fails, or the blocks do not run once each in order.
     """
     skeleton = make_skeleton(model)
     counter = FlopCounterMode(display=False)

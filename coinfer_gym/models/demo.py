@@ -66,27 +66,15 @@ class Delays:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One cut, measured and modelled.
-
-    Attributes
-    ----------
-    cut : int
-        The cut.
-    payload_bits, message_bits : int
-        What went over the link, without and with names, shapes and scales.
-    measured, modelled : Delays
-        The least over the rounds, since what other processes add is no part of the network, and the model's. The
-        measured total holds packing and unpacking too.
-    deviation : float
-        Largest difference of the answer to that of the uncut network; 0 in fp32.
-    """
+    """One cut, measured and modelled."""
 
     cut: int
-    payload_bits: int
-    message_bits: int
-    measured: Delays
+    payload_bits: int  # what went over the link, without names, shapes and scales
+    message_bits: int  # with them
+    measured: Delays  # the least of all rounds, as what other processes add is no part of the network; the total holds
+    # packing and unpacking too
     modelled: Delays
-    deviation: float
+    deviation: float  # largest difference of the answer to that of the uncut network; 0 in fp32
 
 
 def send_shaped(link: socket.socket, data: bytes, rate: float) -> None:

@@ -29,24 +29,18 @@ from coinfer_gym.models.inputs import check_positive, check_recipe
 from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.squad import Question, Window, answer_spans, collate, make_windows, read_squad
 
+_HELP = {
+    "epochs": "number of passes over the data",
+    "batch": "number of windows per update",
+    "learning_rate": "peak rate of AdamW, reached after a tenth of the updates; it then falls linearly to 0",
+    "weight_decay": "weight decay of matrices; biases and norms have none",
+    "seed": "seed of the head's first weights, the order of the data and dropout",
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a span head is trained.
-
-    Attributes
-    ----------
-    epochs : int
-        Passes over the data.
-    batch : int
-        Windows an update.
-    learning_rate : float
-        Peak of AdamW's rate, which rises over the first tenth of the updates and then falls linearly to 0.
-    weight_decay : float
-        Of matrices; biases and norms have none.
-    seed : int
-        Of the head's first weights, the order of the data and dropout.
-    """
+    """How a span head is trained; the command's ``--help`` says what each field is."""
 
     epochs: int = 4
     batch: int = 16
@@ -56,15 +50,6 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_recipe(self, ("epochs", "batch"))
-
-
-_HELP = {
-    "epochs": "number of passes over the data",
-    "batch": "number of windows per update",
-    "learning_rate": "peak learning rate of AdamW",
-    "weight_decay": "weight decay of matrices; biases and norms have none",
-    "seed": "seed of the head's first weights, the order of the data and dropout",
-}
 
 
 def span_loss(starts: Tensor, ends: Tensor, spans: Sequence[Sequence[tuple[int, int]]]) -> Tensor:

@@ -23,49 +23,21 @@ _BASE = "minilm-squad"
 
 @dataclass(frozen=True)
 class Measurements:
-    """Measured configurations of one network.
+    """Measured configurations of one network."""
 
-    Attributes
-    ----------
-    workload : Workload
-        The network; its name is that of the predictor and the scenario.
-    metric : str
-        Column that is predicted.
-    rows : sequence of mappings
-        Those of `coinfer_gym.models.measure.measure`.
-    methods : sequence of str
-        Kinds of pruning, one predictor each; the scenario takes the first.
-    precision : str
-        Of the activation that the predictors assume.
-    """
-
-    workload: Workload
-    metric: str
-    rows: Sequence[Mapping[str, Any]]
-    methods: Sequence[str]
-    precision: str
+    workload: Workload  # the network; its name is that of the predictor and the scenario
+    metric: str  # column that is predicted
+    rows: Sequence[Mapping[str, Any]]  # those of `coinfer_gym.models.measure.measure`, all on the same samples
+    methods: Sequence[str]  # kinds of pruning, one predictor each; the scenario takes the first
+    precision: str  # of the activation that the predictors assume
 
 
 def make_predictor(measured: Measurements, method: str, seed: int = 0) -> tuple[AccuracyPredictor, list[regress.Score]]:
-    """Predictor of one kind of pruning: the table of the regressor that errs least in cross-validation.
+    """Predictor of one kind of pruning, the table of the regressor that errs least; and the scores of all regressors.
 
-    Parameters
-    ----------
-    measured : Measurements
-        All on the same samples.
-    method : {"magnitude", "random"}
-        Of pruning.
-    seed : int
-        Of cross-validation and regressors.
-
-    Returns
-    -------
-    predictor : AccuracyPredictor
-        Its errors: ``cross_validation`` and ``cross_validation_95``, root mean square and 95 % quantile between
-        regressor and measurements left out; ``monotone``, what making the table monotone moved at most; ``table_mean``
-        and ``table_largest``, between table and regressor.
-    scores : list of Score
-        Of all regressors, of the metric as a share of the unpruned network's.
+    Its errors: ``cross_validation`` and ``cross_validation_95``, root mean square and 95 % quantile between regressor
+    and measurements left out; ``monotone``, what making the table monotone moved at most; ``table_mean`` and
+    ``table_largest``, between table and regressor. The seed is that of cross-validation and regressors.
 
     Raises
     ------
@@ -121,13 +93,7 @@ def make_predictor(measured: Measurements, method: str, seed: int = 0) -> tuple[
 def write_scenario(measured: Measurements, folder: Path, seed: int = 0) -> str:
     """Write predictors, the regressors' scores, the workload and a scenario; returns a text that shows the scores.
 
-    Parameters
-    ----------
-    measured : Measurements
-    folder : Path
-        Where; the scenario ``scenario.yaml`` is for ``gym.make("coinfer_gym/LAIM-v0", scenario=...)``.
-    seed : int
-        Of cross-validation and regressors.
+    ``scenario.yaml`` in the folder is for ``gym.make("coinfer_gym/LAIM-v0", scenario=...)``.
     """
     lines, table = [], []
     for method in measured.methods:

@@ -9,40 +9,34 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
 import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby, product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, lock_folder, machine, read_csv, read_json, versions, write_text
-from coinfer_gym.models import retrieval, squad, summaries
 from coinfer_gym.models.build import workload_from_model
 from coinfer_gym.models.fit import Measurements, write_scenario
-from coinfer_gym.models.inputs import check_choice, check_positive, check_seed
-from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
-from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.inputs import check_positive, check_seed
+from coinfer_gym.models.link import VALUE_BITS
 from coinfer_gym.models.prune import METHODS, prune_split
 from coinfer_gym.models.regress import FOLDS
-from coinfer_gym.models.split import Activations, Halves
+from coinfer_gym.models.split import Activations
 from coinfer_gym.models.tables import design_groups
-
-Metrics = dict[str, np.ndarray]
+from coinfer_gym.models.tasks import METRICS, TASKS, Link, Task, load_task
 
 GRID = {"magnitude": (0.4, 0.6, 0.8, 1.0), "random": (0.7, 0.85, 0.95, 1.0)}
 """Retained ratios of the grid: random pruning does its damage sooner."""
@@ -53,168 +47,19 @@ SHARED = 3
 
 @dataclass(frozen=True)
 class Configuration:
-    """One thing to measure.
+    """One thing to measure."""
 
-    Attributes
-    ----------
-    cut : int
-        Blocks on the device.
-    retained_device, retained_server : float
-        Retained ratios; 1 for a side without blocks.
-    method : {"magnitude", "random"}
-        Of pruning.
-    precision : {"fp32", "fp16", "int8"}
-        Of the activation on the link.
-    seed : int
-        Of random pruning.
-    """
-
-    cut: int
+    cut: int  # blocks on the device
     retained_device: float
-    retained_server: float
-    method: str
-    precision: str
-    seed: int = 0
+    retained_server: float  # 1 for a side without blocks
+    method: str  # of pruning: "magnitude" or "random"
+    precision: str  # of the activation on the link: "fp32", "fp16" or "int8"
+    seed: int = 0  # of random pruning
 
     @property
     def on_device(self) -> tuple[int, float, str, int]:
         """What the device's computation depends on."""
         return self.cut, self.retained_device, self.method, self.seed
-
-
-class Link:
-    """A cut network as one function of its inputs, with the link between the halves.
-
-    Parameters
-    ----------
-    halves : Halves
-        The network.
-    precision : str
-        Of the link.
-    computed : dict
-        What the device has computed, by input: filled here, and given to networks with the same device half.
-
-    Attributes
-    ----------
-    bits : list of int
-        Payload of every sample that was sent.
-    """
-
-    def __init__(self, halves: Halves, precision: str, computed: dict[bytes, Activations]) -> None:
-        self.halves = halves
-        self.precision = precision
-        self.bits: list[int] = []
-        self._computed = computed
-
-    def __call__(self, inputs: dict[str, Tensor]) -> Any:
-        """Output of the server half."""
-        tokens = inputs["input_ids"]
-        key = repr(tuple(tokens.shape)).encode() + tokens.numpy().tobytes()
-        if key not in self._computed:
-            self._computed[key] = self.halves.device(**inputs)
-        message = pack(self._computed[key], self.precision)
-        self.bits.append(payload_bits(message))
-        return self.halves.server(unpack(message))
-
-
-class Task(Protocol):
-    """What a network is measured at.
-
-    Attributes
-    ----------
-    model : PreTrainedModel
-        The network, whole.
-    samples : int
-        How many there are.
-    groups : sequence of str
-        What each sample is about: samples of the same group are not independent.
-    tokens : int
-        Mean length of a sample, for the workload.
-    """
-
-    model: PreTrainedModel
-    samples: int
-    groups: Sequence[str]
-    tokens: int
-
-    def measure(self, link: Link) -> Metrics:
-        """Metrics, one entry a sample, the main one first."""
-
-
-class SquadTask:
-    """Answers to questions: F1 and exact match."""
-
-    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
-        self.model = load_model(model_name, head="question-answering")
-        self.questions = _subset(squad.read_squad(data), samples, seed)
-        self.samples = len(self.questions)
-        self.groups: Sequence[str] = [question.context for question in self.questions]
-        self.windows = squad.make_windows(load_tokenizer(model_name), self.questions)
-        self.tokens = round(float(np.mean([len(window.tokens) for window in self.windows])))
-
-    def measure(self, link: Link) -> Metrics:
-        """F1 and exact match of every question."""
-
-        def logits(inputs: dict[str, Tensor]) -> squad.Logits:
-            output = link(inputs)
-            return output.start_logits, output.end_logits
-
-        scores = squad.score(squad.predict(logits, self.windows, self.questions), self.questions)
-        return {"f1": scores.f1, "exact_match": scores.exact_match}
-
-
-class RetrievalTask:
-    """Each question's own paragraph among all: recall at 1 and reciprocal rank."""
-
-    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
-        self.model = load_model(model_name)
-        self.tokenizer = load_tokenizer(model_name)
-        self.questions = _subset(squad.read_squad(data), samples, seed)
-        self.samples = len(self.questions)
-        self.groups: Sequence[str] = [question.context for question in self.questions]
-        texts, _ = retrieval.paragraphs(self.questions)
-        self.tokens = mean_tokens(self.tokenizer, texts, retrieval.MOST_TOKENS)
-
-    def measure(self, link: Link) -> Metrics:
-        """Reciprocal rank and recall at 1 of every question; the texts go over the link one at a time."""
-        found = retrieval.score(lambda inputs: link(inputs).last_hidden_state, self.tokenizer, self.questions)
-        return {"reciprocal_rank": found.reciprocal_rank, "recall_at_1": found.recall}
-
-
-class SummariesTask:
-    """Summaries of articles: ROUGE, the mean of 1, 2 and L first."""
-
-    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
-        self.model = load_model(model_name, head="seq2seq-lm")
-        self.tokenizer = load_tokenizer(model_name)
-        self.articles = _subset(summaries.read_articles(data), samples, seed)
-        self.samples = len(self.articles)
-        self.groups: Sequence[str] = [article.key for article in self.articles]
-        longest = getattr(self.model.config, "max_position_embeddings", None)
-        self.tokens = mean_tokens(self.tokenizer, [each.article for each in self.articles], longest)
-
-    def measure(self, link: Link) -> Metrics:
-        """ROUGE of every summary."""
-        texts = summaries.summarise(link.halves, self.tokenizer, self.articles, precision=link.precision)
-        rouge = summaries.score(texts, self.articles)
-        return {"rouge": rouge.average, "rouge1": rouge.rouge1, "rouge2": rouge.rouge2, "rougeL": rouge.rougeL}
-
-
-TASKS: dict[str, Callable[[str, Path, int, int], Task]] = {
-    "squad": SquadTask,
-    "retrieval": RetrievalTask,
-    "summaries": SummariesTask,
-}
-"""Tasks by name: made from a network's name, the data, the number of samples (0 takes all) and a seed."""
-
-METRICS = {"squad": "f1", "retrieval": "reciprocal_rank", "summaries": "rouge"}
-"""Main metric of each task, which is predicted."""
-
-
-def mean_tokens(tokenizer: Any, texts: Sequence[str], most: int | None) -> int:
-    """Mean length of texts as a network takes them: of each at most so many tokens."""
-    encoded = tokenizer(list(texts), truncation=most is not None, max_length=most)["input_ids"]
-    return round(float(np.mean([len(tokens) for tokens in encoded])))
 
 
 def grid_design(cuts: int, methods: Sequence[str], precision: str = "fp16") -> list[Configuration]:
@@ -349,13 +194,6 @@ def _measure_group(
     return rows
 
 
-@functools.cache
-def load_task(task_name: str, model_name: str, data: Path, samples: int, seed: int) -> Task:
-    """Task by its name, once a process; the arguments are those of `measure`."""
-    check_choice("task", task_name, TASKS)
-    return TASKS[task_name](model_name, data, samples, seed)
-
-
 def _read_rows(path: Path, metric: str) -> list[dict[str, Any]]:
     try:
         rows = read_csv(path) if path.is_file() else []
@@ -367,14 +205,6 @@ def _read_rows(path: Path, metric: str) -> list[dict[str, Any]]:
             "output", str(path), f"The file holds no measurements of this command, give another: {error!r}"
         ) from error
     return rows
-
-
-def _subset(items: Sequence[Any], samples: int, seed: int) -> list[Any]:
-    """A fixed random subset in the order of the data, or all of it."""
-    if samples == 0 or samples >= len(items):
-        return list(items)
-    chosen = np.random.default_rng(seed).choice(len(items), samples, replace=False)
-    return [items[number] for number in sorted(chosen)]
 
 
 def _share(kept: int, total: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -40,32 +40,13 @@ _PROJECTIONS = (
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was done.
-
-    Attributes
-    ----------
-    kept, total : int
-        Units kept and there before: weights, rows or heads.
-    weights_kept, weights_total : int
-        The same in weights.
-    distortion : float
-        How far the weights moved, ``||w - w_hat||_1`` (Lyu et al., eq. 20).
-    """
+    """What was done: units (weights, rows or heads) kept of how many, the same in weights, and ``||w - w_hat||_1``."""
 
     kept: int
     total: int
     weights_kept: int
     weights_total: int
-    distortion: float
-
-    def __add__(self, other: Pruned) -> Pruned:
-        return Pruned(
-            self.kept + other.kept,
-            self.total + other.total,
-            self.weights_kept + other.weights_kept,
-            self.weights_total + other.weights_total,
-            self.distortion + other.distortion,
-        )
+    distortion: float  # how far the weights moved: Lyu et al., eq. 20
 
 
 class PrunedHalves(NamedTuple):
@@ -217,8 +198,8 @@ def _prune(
     # Not torch's generator: weights drawn with the same seed would be correlated with what is dropped.
     generator = np.random.default_rng(seed)
     groups = [layers] if scope == "global" else [[layer] for layer in layers]
-    reports = [_prune_group(group, retained, method, generator) for group in groups]
-    return sum(reports[1:], reports[0])
+    reports = [astuple(_prune_group(group, retained, method, generator)) for group in groups]
+    return Pruned(*map(sum, zip(*reports, strict=True)))
 
 
 @torch.no_grad()

@@ -27,13 +27,8 @@ Encode = Callable[[dict[str, Tensor]], Tensor]
 class Retrieval:
     """How well paragraphs were found, one entry a question.
 
-    Attributes
-    ----------
-    recall : ndarray, shape (questions,)
-        Recall at 1: 1 where the question's own paragraph is the most similar one, else 0; a share where it is so
-        together with others.
-    reciprocal_rank : ndarray, shape (questions,)
-        1 over the rank of the question's own paragraph, in (0, 1]; the mean over questions is the MRR.
+    `recall` is 1 where the question's own paragraph is the most similar one, else 0 (a share where others are as
+    similar); `reciprocal_rank` is 1 over the rank of its own paragraph, and its mean over questions the MRR.
     """
 
     recall: np.ndarray
@@ -41,20 +36,7 @@ class Retrieval:
 
 
 def paragraphs(questions: Sequence[Question]) -> tuple[list[str], np.ndarray]:
-    """Paragraphs that questions are about.
-
-    Parameters
-    ----------
-    questions : sequence of Question
-        Of `coinfer_gym.models.squad.read_squad`.
-
-    Returns
-    -------
-    texts : list of str
-        Each paragraph once, in the order of the questions.
-    owners : ndarray of int, shape (questions,)
-        Number of each question's own paragraph.
-    """
+    """Paragraphs that questions are about, each once and in order, and the number of each question's own one."""
     numbers: dict[str, int] = {}
     owners = [numbers.setdefault(each.context, len(numbers)) for each in questions]
     return list(numbers), np.array(owners)
@@ -62,7 +44,7 @@ def paragraphs(questions: Sequence[Question]) -> tuple[list[str], np.ndarray]:
 
 @torch.no_grad()
 def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
-    """Embeddings of texts, one at a time as a link would carry them.
+    """Embeddings of texts, rows of length 1, one text at a time as a link would carry them.
 
     Parameters
     ----------
@@ -73,11 +55,6 @@ def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
         That of the network.
     texts : sequence of str
         Of each at most the first 256 tokens count.
-
-    Returns
-    -------
-    Tensor, shape (texts, width)
-        Rows of length 1.
 
     Raises
     ------
@@ -95,21 +72,10 @@ def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
 
 
 def rank(similarity: np.ndarray, owners: np.ndarray) -> Retrieval:
-    """Ranks of the questions' own paragraphs.
+    """Ranks of the questions' own paragraphs, from similarities of shape (questions, paragraphs).
 
     Paragraphs that are just as similar as the own one count as if their order were drawn: both scores are its
     expectations. So a network that embeds every text alike, as one without weights does, is at chance.
-
-    Parameters
-    ----------
-    similarity : ndarray, shape (questions, paragraphs)
-        The larger the better.
-    owners : ndarray of int, shape (questions,)
-        Number of each question's own paragraph.
-
-    Returns
-    -------
-    Retrieval
     """
     own = similarity[np.arange(len(owners)), owners][:, None]
     better = (similarity > own).sum(1)
@@ -120,24 +86,7 @@ def rank(similarity: np.ndarray, owners: np.ndarray) -> Retrieval:
 
 
 def score(encode: Encode, tokenizer: Any, questions: Sequence[Question]) -> Retrieval:
-    """Find each question's own paragraph among those of all the questions, by the cosine of their embeddings.
-
-    Parameters
-    ----------
-    encode, tokenizer
-        As in `embed`.
-    questions : sequence of Question
-        Of `coinfer_gym.models.squad.read_squad`.
-
-    Returns
-    -------
-    Retrieval
-
-    Raises
-    ------
-    InvalidInputError
-        As in `embed`.
-    """
+    """Find each question's own paragraph among those of all the questions, by the cosine of their embeddings."""
     texts, owners = paragraphs(questions)
     found = embed(encode, tokenizer, texts)
     asked = embed(encode, tokenizer, [each.question.strip() for each in questions])

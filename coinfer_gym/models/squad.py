@@ -27,17 +27,7 @@ Logits = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Question:
-    """One question about a paragraph.
-
-    Attributes
-    ----------
-    key : str
-        Its identifier in the data set.
-    question, context : str
-        The two texts.
-    answers : tuple of str
-        What the annotators answered, each a piece of the context.
-    """
+    """One question about a paragraph; what the annotators answered are pieces of the context."""
 
     key: str
     question: str
@@ -47,24 +37,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Window:
-    """A question and as much of its paragraph as a network takes at once.
+    """A question and as much of its paragraph as a network takes at once."""
 
-    Attributes
-    ----------
-    owner : int
-        Number of the question.
-    tokens : tuple of int
-        Token ids.
-    types : tuple of int or None
-        For each 0 in the question and 1 in the paragraph; None where the network tells them apart by itself.
-    offsets : tuple of (int, int)
-        First character of each token in the paragraph and the one after its last; (0, 0) outside the paragraph.
-    """
-
-    owner: int
+    owner: int  # number of the question
     tokens: tuple[int, ...]
-    types: tuple[int, ...] | None
-    offsets: tuple[tuple[int, int], ...]
+    types: tuple[int, ...] | None  # 0 in the question, 1 in the paragraph; None where the network needs none
+    offsets: tuple[tuple[int, int], ...]  # each token's first character in the paragraph and the one after its last
 
 
 @dataclass(frozen=True)
@@ -144,20 +122,10 @@ def score(predictions: Sequence[str], questions: Sequence[Question]) -> Scores:
 
 
 def make_windows(tokenizer: Any, questions: Sequence[Question]) -> list[Window]:
-    """Tokenise questions with their paragraphs, long paragraphs in overlapping windows.
+    """Tokenise questions with their paragraphs, long paragraphs in windows that share 128 tokens of the paragraph.
 
-    Parameters
-    ----------
-    tokenizer : PreTrainedTokenizerFast
-        It must give offsets.
-    questions : sequence of Question
-        What to tokenise.
-
-    Returns
-    -------
-    list of Window
-        At least one a question, of at most 384 tokens, or as many as the network has positions; neighbours share 128
-        tokens of the paragraph.
+    There is at least one window a question, of at most 384 tokens, or as many as the network has positions. The
+    tokenizer must give offsets.
     """
     typed = "token_type_ids" in tokenizer.model_input_names
     encoded = tokenizer(
@@ -222,19 +190,8 @@ def predict(
 ) -> list[str]:
     """Answers of a network: the best span of each question over its windows, which come one at a time.
 
-    Parameters
-    ----------
-    network : callable
-        From inputs to logits of first and last tokens, each of shape (1, tokens).
-    windows : sequence of Window
-        All windows.
-    questions : sequence of Question
-        Whom the windows belong to.
-
-    Returns
-    -------
-    list of str
-        One answer a question, a piece of its paragraph of at most 30 tokens.
+    The network gives the logits of first and last tokens, each of shape (1, tokens). An answer is a piece of its
+    paragraph of at most 30 tokens.
     """
     best: list[tuple[float, str]] = [(-math.inf, "")] * len(questions)
     for window in windows:

@@ -24,15 +24,7 @@ _MEASURES = ("rouge1", "rouge2", "rougeL")
 
 @dataclass(frozen=True)
 class Article:
-    """An article and its reference summary.
-
-    Attributes
-    ----------
-    key : str
-        Its identifier in the data set.
-    article, highlights : str
-        The two texts. In the sample the highlights are one line: the bullets, tokenised, joined by `` . ``.
-    """
+    """An article and its reference summary: in the sample one line, its bullets joined by `` . ``."""
 
     key: str
     article: str
@@ -43,12 +35,8 @@ class Article:
 class Rouge:
     """F-measures of ROUGE in [0, 1], one entry an article.
 
-    Attributes
-    ----------
-    rouge1, rouge2 : ndarray, shape (articles,)
-        Of shared words and pairs of neighbouring words.
-    rougeL : ndarray, shape (articles,)
-        Of the longest common subsequence of words, the summary as a whole taken for one sequence.
+    Of shared words, of shared pairs of neighbouring words, and of the longest common subsequence of words, the summary
+    as a whole taken for one sequence.
     """
 
     rouge1: np.ndarray
@@ -65,17 +53,7 @@ class Rouge:
 def read_articles(path: str | Path, split: str = "eval") -> list[Article]:
     """Articles of one part of a file of JSON lines with the keys ``id``, ``article``, ``highlights`` and ``split``.
 
-    Parameters
-    ----------
-    path : str or Path
-        JSON lines, or gzip of them.
-    split : str
-        The part, such as ``"eval"`` or ``"train"``.
-
-    Returns
-    -------
-    list of Article
-        In the order of the file.
+    The file may be gzipped.
 
     Raises
     ------
@@ -109,11 +87,12 @@ def _parse(raw: bytes) -> list[tuple[str, Article]]:
 def write_tokens(
     halves: Halves, inputs: dict[str, Tensor], *, precision: str = "fp32", most_tokens: int = 142
 ) -> Tensor:
-    """Tokens of the summary of one article, the likeliest at every step (greedy decoding).
+    """Tokens of the summary of one article, the likeliest at every step (greedy decoding), of shape (1, tokens).
 
     The device runs the first blocks of the encoder, its activation goes over the link as bytes, the server runs the
     rest of the encoder once and then the decoder token by token, from nothing but what it received. Where the cut
-    leaves nothing to the server, the device decodes as well and sends the tokens, which the link does not round.
+    leaves nothing to the server, the device decodes as well and sends the tokens, which the link does not round. In
+    fp32 the tokens are those of ``generate`` of the uncut network, with its start token.
 
     Parameters
     ----------
@@ -125,11 +104,6 @@ def write_tokens(
         Of the link, as in `coinfer_gym.models.link.pack`.
     most_tokens : int
         The summary ends here at the latest; what else the checkpoint asks for (a least length, no repetitions) holds.
-
-    Returns
-    -------
-    Tensor of int, shape (1, tokens of the summary)
-        With the decoder's start token. In fp32 that of ``generate`` of the uncut network.
 
     Raises
     ------
@@ -163,24 +137,8 @@ def summarise(
 ) -> list[str]:
     """Summaries of articles by a cut network, one article at a time as the link would carry them.
 
-    Parameters
-    ----------
-    halves, precision, most_tokens
-        As in `write_tokens`; the default is the most that BART was given for this data set.
-    tokenizer : PreTrainedTokenizer
-        That of the network.
-    articles : sequence of Article
-        Of `read_articles`; of each at most as many tokens count as the network has positions.
-
-    Returns
-    -------
-    list of str
-        One summary an article.
-
-    Raises
-    ------
-    InvalidInputError
-        As in `write_tokens`.
+    The arguments are those of `write_tokens`; 142 is the most that BART was given for this data set. Of an article at
+    most as many tokens count as the network has positions.
     """
     longest = getattr(_decoding(halves).network.config, "max_position_embeddings", None)
     summaries = []
@@ -198,17 +156,6 @@ def score(predictions: Sequence[str], articles: Sequence[Article]) -> Rouge:
     By the package ``rouge-score`` with Porter's stems; only letters and digits count. ROUGE-L takes a summary as one
     sequence of words: the highlights come on one line, which does not tell the bullets from sentences. Published
     figures for this data set mostly join the best subsequences of single sentences (ROUGE-Lsum), which gives more.
-
-    Parameters
-    ----------
-    predictions : sequence of str
-        One summary an article.
-    articles : sequence of Article
-        The references.
-
-    Returns
-    -------
-    Rouge
     """
     scorer = RougeScorer(_MEASURES, use_stemmer=True)
     results = [

@@ -25,16 +25,15 @@ from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
 from coinfer_gym.models.measure import (  # noqa: E402
     SHARED,
     Configuration,
-    Link,
     clustered_error,
     grid_design,
-    load_task,
     main,
     measure,
     random_design,
 )
 from coinfer_gym.models.prune import METHODS  # noqa: E402
 from coinfer_gym.models.split import split  # noqa: E402
+from coinfer_gym.models.tasks import Link, load_task  # noqa: E402
 from tests.coinfer_gym.models.tiny import fit_few, word_tokenizer  # noqa: E402
 
 WIDTH, INNER, TOKENS = 32, 64, 18

@@ -1,0 +1,147 @@
+"""What a cut network is measured at: answers to questions, paragraphs found, summaries."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from coinfer_gym.models import retrieval, squad, summaries
+from coinfer_gym.models.inputs import check_choice
+from coinfer_gym.models.link import pack, payload_bits, unpack
+from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.split import Activations, Halves
+
+Metrics = dict[str, np.ndarray]
+
+
+class Link:
+    """A cut network as one function of its inputs, with the link between the halves.
+
+    What the device has `computed`, by input, is filled here, and given to networks with the same device half. `bits`
+    lists the payload of every sample that was sent.
+    """
+
+    def __init__(self, halves: Halves, precision: str, computed: dict[bytes, Activations]) -> None:
+        self.halves = halves
+        self.precision = precision
+        self.bits: list[int] = []
+        self._computed = computed
+
+    def __call__(self, inputs: dict[str, Tensor]) -> Any:
+        """Output of the server half."""
+        tokens = inputs["input_ids"]
+        key = repr(tuple(tokens.shape)).encode() + tokens.numpy().tobytes()
+        if key not in self._computed:
+            self._computed[key] = self.halves.device(**inputs)
+        message = pack(self._computed[key], self.precision)
+        self.bits.append(payload_bits(message))
+        return self.halves.server(unpack(message))
+
+
+class Task(Protocol):
+    """What a network is measured at."""
+
+    model: PreTrainedModel  # the network, whole
+    samples: int
+    groups: Sequence[str]  # what each sample is about: samples of the same group are not independent
+    tokens: int  # mean length of a sample, for the workload
+
+    def measure(self, link: Link) -> Metrics:
+        """Metrics, one entry a sample, the main one first."""
+
+
+class SquadTask:
+    """Answers to questions: F1 and exact match."""
+
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+        self.model = load_model(model_name, head="question-answering")
+        self.questions = _subset(squad.read_squad(data), samples, seed)
+        self.samples = len(self.questions)
+        self.groups: Sequence[str] = [question.context for question in self.questions]
+        self.windows = squad.make_windows(load_tokenizer(model_name), self.questions)
+        self.tokens = round(float(np.mean([len(window.tokens) for window in self.windows])))
+
+    def measure(self, link: Link) -> Metrics:
+        """F1 and exact match of every question."""
+
+        def logits(inputs: dict[str, Tensor]) -> squad.Logits:
+            output = link(inputs)
+            return output.start_logits, output.end_logits
+
+        scores = squad.score(squad.predict(logits, self.windows, self.questions), self.questions)
+        return {"f1": scores.f1, "exact_match": scores.exact_match}
+
+
+class RetrievalTask:
+    """Each question's own paragraph among all: recall at 1 and reciprocal rank."""
+
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+        self.model = load_model(model_name)
+        self.tokenizer = load_tokenizer(model_name)
+        self.questions = _subset(squad.read_squad(data), samples, seed)
+        self.samples = len(self.questions)
+        self.groups: Sequence[str] = [question.context for question in self.questions]
+        texts, _ = retrieval.paragraphs(self.questions)
+        self.tokens = mean_tokens(self.tokenizer, texts, retrieval.MOST_TOKENS)
+
+    def measure(self, link: Link) -> Metrics:
+        """Reciprocal rank and recall at 1 of every question; the texts go over the link one at a time."""
+        found = retrieval.score(lambda inputs: link(inputs).last_hidden_state, self.tokenizer, self.questions)
+        return {"reciprocal_rank": found.reciprocal_rank, "recall_at_1": found.recall}
+
+
+class SummariesTask:
+    """Summaries of articles: ROUGE, the mean of 1, 2 and L first."""
+
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+        self.model = load_model(model_name, head="seq2seq-lm")
+        self.tokenizer = load_tokenizer(model_name)
+        self.articles = _subset(summaries.read_articles(data), samples, seed)
+        self.samples = len(self.articles)
+        self.groups: Sequence[str] = [article.key for article in self.articles]
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        self.tokens = mean_tokens(self.tokenizer, [each.article for each in self.articles], longest)
+
+    def measure(self, link: Link) -> Metrics:
+        """ROUGE of every summary."""
+        texts = summaries.summarise(link.halves, self.tokenizer, self.articles, precision=link.precision)
+        rouge = summaries.score(texts, self.articles)
+        return {"rouge": rouge.average, "rouge1": rouge.rouge1, "rouge2": rouge.rouge2, "rougeL": rouge.rougeL}
+
+
+TASKS: dict[str, Callable[[str, Path, int, int], Task]] = {
+    "squad": SquadTask,
+    "retrieval": RetrievalTask,
+    "summaries": SummariesTask,
+}
+"""Tasks by name: made from a network's name, the data, the number of samples (0 takes all) and a seed."""
+
+METRICS = {"squad": "f1", "retrieval": "reciprocal_rank", "summaries": "rouge"}
+"""Main metric of each task, which is predicted."""
+
+
+def mean_tokens(tokenizer: Any, texts: Sequence[str], most: int | None) -> int:
+    """Mean length of texts as a network takes them: of each at most so many tokens."""
+    encoded = tokenizer(list(texts), truncation=most is not None, max_length=most)["input_ids"]
+    return round(float(np.mean([len(tokens) for tokens in encoded])))
+
+
+@functools.cache
+def load_task(task_name: str, model_name: str, data: Path, samples: int, seed: int) -> Task:
+    """Task by its name, once a process; the arguments are those of `measure`."""
+    check_choice("task", task_name, TASKS)
+    return TASKS[task_name](model_name, data, samples, seed)
+
+
+def _subset(items: Sequence[Any], samples: int, seed: int) -> list[Any]:
+    """A fixed random subset in the order of the data, or all of it."""
+    if samples == 0 or samples >= len(items):
+        return list(items)
+    chosen = np.random.default_rng(seed).choice(len(items), samples, replace=False)
+    return [items[number] for number in sorted(chosen)]
