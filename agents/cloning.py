@@ -15,7 +15,7 @@ from agents.hyperparameters import ALGORITHMS
 from agents.runs import build_env
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim import spaces
-from coinfer_gym.laim.problem import evaluate
+from coinfer_gym.laim.outcome import evaluate
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.laim.wrappers import act_within
 

@@ -38,7 +38,8 @@ from numpy.typing import NDArray
 
 from baselines.fixed_cut import FixedCut, Side, Structure, best, closest, fix_cut, repair
 from baselines.objective import Objective, quality_of
-from coinfer_gym.laim.problem import Decision, Problem, Solution
+from coinfer_gym.laim.decision import Decision, Solution
+from coinfer_gym.laim.problem import Problem
 
 _atoms: Any = cp.atoms  # functions that carry no types
 

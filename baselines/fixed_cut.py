@@ -15,7 +15,9 @@ from scipy.optimize import brentq
 
 from baselines.objective import objective_form
 from coinfer_gym.laim.costs import controls_at, settings_of, span_of
-from coinfer_gym.laim.problem import CONTROLS, Decision, Problem, Solution, check_cut, evaluate
+from coinfer_gym.laim.decision import CONTROLS, Decision, Solution, check_cut
+from coinfer_gym.laim.outcome import evaluate
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.pricing import END
 
 SLOWEST = 1e6

@@ -21,7 +21,8 @@ import numpy as np
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import distortion as dst
-from coinfer_gym.laim.problem import Problem, Solution
+from coinfer_gym.laim.decision import Solution
+from coinfer_gym.laim.problem import Problem
 
 _atoms: Any = cp.atoms  # functions that carry no types
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym import Problem, solve_exact_batch
 from coinfer_gym._compile import kernel
-from coinfer_gym.laim.problem import evaluate
+from coinfer_gym.laim.outcome import evaluate
 
 __all__ = ["QualityGrid", "build_grid", "fastest_delay", "locate"]
 

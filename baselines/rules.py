@@ -17,7 +17,8 @@ from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
 from coinfer_gym.envs.base import unit_box
 from coinfer_gym.errors import nearest
-from coinfer_gym.laim.problem import QUALITIES, check_cut
+from coinfer_gym.laim.decision import check_cut
+from coinfer_gym.laim.outcome import QUALITIES
 from coinfer_gym.laim.spaces import ACTION_NAMES
 
 __all__ = ["LAIM", "ConstantAction", "MyopicExact", "MyopicSCA", "RandomPolicy", "best_constant_action"]

@@ -21,7 +21,8 @@ from baselines.conic import number, solve_compiled, within_budget
 from baselines.fixed_cut import FixedCut, Side, Structure, best, closest, fix_cut, least_load, repair
 from baselines.objective import Objective, own_scale_quality
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.laim.problem import CONTROLS, Decision, Problem, Solution
+from coinfer_gym.laim.decision import CONTROLS, Decision, Solution
+from coinfer_gym.laim.problem import Problem
 
 _atoms: Any = cp.atoms  # functions that carry no types
 

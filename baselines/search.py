@@ -27,7 +27,8 @@ from baselines.quantum import MESSAGES, Box, minimize_quantum
 from baselines.rules import MyopicExact
 from coinfer_gym import Decision, Problem, Solution
 from coinfer_gym._compile import kernel
-from coinfer_gym.laim.problem import CONTROLS, Tables, check_cut, evaluate, model_quality
+from coinfer_gym.laim.decision import CONTROLS, check_cut
+from coinfer_gym.laim.outcome import Tables, evaluate, model_quality
 
 __all__ = ["OPTIMIZERS", "P1Search", "MyopicQuantum", "SearchProblem", "solve_quantum"]
 

@@ -14,7 +14,7 @@ from benchmarks.measure import interleave
 from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.distortion import QUALITIES
-from coinfer_gym.laim.problem import model_quality
+from coinfer_gym.laim.outcome import model_quality
 from coinfer_gym.physics import from_db
 
 _MANY = 100_000

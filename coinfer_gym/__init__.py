@@ -4,8 +4,9 @@ from gymnasium.envs.registration import register, registry
 
 from coinfer_gym._version import __version__
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.decision import Decision, Solution
 from coinfer_gym.laim.optimum import solve_exact, solve_exact_batch
-from coinfer_gym.laim.problem import Decision, Problem, Solution
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.scenario import Scenario, load_scenario, shipped_scenarios
 from coinfer_gym.laim.workload import Block, Workload, load_workload, shipped_workloads
 from coinfer_gym.named_wrappers import register_wrappers

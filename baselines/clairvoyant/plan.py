@@ -26,7 +26,8 @@ from coinfer_gym import Problem, Solution, solve_exact
 from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
 from coinfer_gym.envs.process import STATE, TINIEST, build_rules
 from coinfer_gym.envs.queue import charge, next_task
-from coinfer_gym.laim.problem import as_tuple, evaluate
+from coinfer_gym.laim.decision import as_tuple
+from coinfer_gym.laim.outcome import evaluate
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.world import World, build_world_tables
 

@@ -30,7 +30,7 @@ from coinfer_gym.laim.costs import (
     price_of_device,
     price_of_server,
 )
-from coinfer_gym.laim.problem import Tables, model_quality
+from coinfer_gym.laim.outcome import Tables, model_quality
 from coinfer_gym.pricing import END, ROUNDING, Span
 from coinfer_gym.records import Record, Records
 

@@ -9,7 +9,7 @@ from coinfer_gym.envs import process
 from coinfer_gym.envs.process import OUTCOME_NAMES, SITUATION_NAMES, LaneArrays, first_nan
 from coinfer_gym.envs.reward import reward
 from coinfer_gym.laim import spaces
-from coinfer_gym.laim.problem import Choice, Tables, evaluate, fit, model_quality
+from coinfer_gym.laim.outcome import Choice, Tables, evaluate, fit, model_quality
 from coinfer_gym.records import Record, Records, record_type
 
 INFO_NAMES = (
@@ -38,7 +38,7 @@ mains power. At reset ``dropped`` counts tasks lost before the first decision; n
 ``delay_upload_s`` includes the round trip, ``energy_upload_j`` what the device draws while it waits. Of the energies of
 device, upload and server, four parts are told: ``energy_static_device_j``, ``energy_circuit_j`` and
 ``energy_waiting_j`` of the upload, and ``energy_static_server_j``. ``limited`` is 1 where the decision did not fit the
-memories and was changed by `coinfer_gym.laim.problem.fit`; what stands in ``info`` is what was run.
+memories and was changed by `coinfer_gym.laim.outcome.fit`; what stands in ``info`` is what was run.
 """
 
 INFO = record_type(*INFO_NAMES)

@@ -15,8 +15,10 @@ from coinfer_gym.envs.lanes import Lanes, Steps
 from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import dynamics, spaces
+from coinfer_gym.laim.decision import Decision, check_decision
 from coinfer_gym.laim.optimum import solve_exact
-from coinfer_gym.laim.problem import Decision, Problem, check_decision, evaluate
+from coinfer_gym.laim.outcome import evaluate
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.scenario import Scenario, load_scenario
 from coinfer_gym.laim.stages import fits
 from coinfer_gym.records import Records

@@ -6,7 +6,7 @@ import math
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.costs import costs_at, delay_of, energy_of, price_at_budget
-from coinfer_gym.laim.problem import Tables
+from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.pricing import HUGE, Span
 from coinfer_gym.records import Record, Records
 

@@ -18,18 +18,11 @@ from coinfer_gym._compile import kernel, parallel_kernel
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.costs import Controls, controls_at, costs_at, delay_of, settings_of, span_of
 from coinfer_gym.laim.cut_search import bound_cut, is_linear, solve_cut
+from coinfer_gym.laim.decision import Solution, check_cut
 from coinfer_gym.laim.frontier import TOLERANCE, solve_rising
 from coinfer_gym.laim.infeasible import explain
-from coinfer_gym.laim.problem import (
-    ACCURACY,
-    Problem,
-    Solution,
-    Tables,
-    check_cut,
-    evaluate,
-    model_distortion,
-    model_quality,
-)
+from coinfer_gym.laim.outcome import ACCURACY, Tables, evaluate, model_distortion, model_quality
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.pricing import clock_price
 from coinfer_gym.records import Records, record_type
 

@@ -34,7 +34,8 @@ from coinfer_gym.laim.costs import (
     settings_of,
     span_of,
 )
-from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple, evaluate, fit
+from coinfer_gym.laim.decision import Decision, as_tuple
+from coinfer_gym.laim.outcome import Choice, Tables, evaluate, fit
 from coinfer_gym.pricing import Span
 from coinfer_gym.records import Record, Records, record_type
 
@@ -43,7 +44,7 @@ __all__ = ["DECISION", "decisions_that_meet", "keep_budgets"]
 DECISION = record_type(
     "retained_device", "retained_server", "power", "frequency_device", "frequency_server", cut=np.int64
 )
-"""One `coinfer_gym.laim.problem.Decision` in a batch."""
+"""One `coinfer_gym.laim.decision.Decision` in a batch."""
 
 _WIDTH = 1e-12  # of a bracket of ln(price) that needs no further search
 _CLOSE = 1e-10  # relative distance from a budget that needs none either: far below the rounding of float32 actions
@@ -186,7 +187,7 @@ def keep_decision(
     Parameters
     ----------
     hardware, cuts : ndarray
-        As in `coinfer_gym.laim.problem.Tables`.
+        As in `coinfer_gym.laim.outcome.Tables`.
     gain, delay_budget, energy_budget : float
         As in `keep_budgets`.
     decision : Choice

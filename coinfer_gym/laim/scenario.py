@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import shipped_names
+from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.predictor import AccuracyPredictor, load_predictor
-from coinfer_gym.laim.problem import UNLIMITED, Problem, Tables, build_tables, check_quality
+from coinfer_gym.laim.problem import UNLIMITED, Problem, build_tables, check_quality
 from coinfer_gym.laim.workload import Workload, load_workload
 from coinfer_gym.scenario import WorldScenario, check_bounds, number, read_extended, read_model
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel
 from coinfer_gym.envs.interval import between, component, component_of_cut, cut_of, power_of
-from coinfer_gym.laim.problem import Choice, Decision, Tables, as_tuple
+from coinfer_gym.laim.decision import Decision, as_tuple
+from coinfer_gym.laim.outcome import Choice, Tables
 from coinfer_gym.records import Records
 
 ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency_device", "frequency_server")

@@ -21,9 +21,10 @@ from coinfer_gym.envs.actions import check_actions, check_choices
 from coinfer_gym.envs.hybrid import check_space
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import spaces
+from coinfer_gym.laim.decision import Decision
 from coinfer_gym.laim.env import LAIMEnv
 from coinfer_gym.laim.optimum import solve_exact_batch, solve_within
-from coinfer_gym.laim.problem import Decision, Problem
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.safety import DECISION, decisions_that_meet, keep_budgets
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.physics import from_db

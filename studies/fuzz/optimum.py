@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from coinfer_gym import solve_exact, solve_exact_batch
+from coinfer_gym.laim.decision import Solution
 from coinfer_gym.laim.frontier import TOLERANCE
+from coinfer_gym.laim.outcome import QUALITIES
 from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor
-from coinfer_gym.laim.problem import QUALITIES, Problem, Solution
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.workload import Block, Workload
 
 DESIGNS = 300

@@ -23,8 +23,8 @@ from baselines.output import BLUE, GREY, VERMILION
 from baselines.sca import BROKEN, compile_surrogate, next_iterate, solve_sca
 from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
 from coinfer_gym.budgets import BUDGET_TOLERANCE
+from coinfer_gym.laim.decision import Solution
 from coinfer_gym.laim.distortion import QUALITIES
-from coinfer_gym.laim.problem import Solution
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
 

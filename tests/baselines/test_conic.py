@@ -12,9 +12,9 @@ from baselines.conic import INFEASIBLE, compile_form
 from baselines.fixed_cut import fix_cut
 from coinfer_gym import load_scenario, shipped_scenarios
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.decision import CONTROLS, Decision
 from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
 from coinfer_gym.laim.optimum import solve_exact
-from coinfer_gym.laim.problem import CONTROLS, Decision
 from studies.fuzz.certificate import random_problem
 from tests.baselines.small_problem import PHYSICS, small_problem
 

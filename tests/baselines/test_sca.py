@@ -12,8 +12,8 @@ from baselines.fixed_cut import fix_cut, least_load
 from baselines.objective import own_scale_quality
 from baselines.sca import METHODS, NO_START, _expand_link, bound_as_paper, bound_as_products, compile_surrogate
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.decision import Decision
 from coinfer_gym.laim.distortion import QUALITIES
-from coinfer_gym.laim.problem import Decision
 from studies.fuzz.certificate import random_problem
 from tests.baselines.small_problem import PHYSICS, small_problem
 

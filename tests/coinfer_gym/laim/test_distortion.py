@@ -10,7 +10,8 @@ from scipy.integrate import dblquad, quad
 from scipy.optimize import brentq, minimize
 
 from coinfer_gym.laim import distortion as dst
-from coinfer_gym.laim.problem import Problem, model_distortion, model_quality
+from coinfer_gym.laim.outcome import model_distortion, model_quality
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.workload import Block, Workload
 
 few = settings(max_examples=30, deadline=None)

@@ -9,10 +9,12 @@ from scipy.optimize import minimize
 from scipy.special import lambertw
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.decision import Decision, Solution
 from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
 from coinfer_gym.laim.optimum import SOLUTION, solve_exact, solve_exact_batch
+from coinfer_gym.laim.outcome import model_quality
 from coinfer_gym.laim.predictor import AccuracyPredictor
-from coinfer_gym.laim.problem import Decision, Problem, Solution, model_quality
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.workload import Block, Workload
 
 CONTROLS = ("power", "frequency_device", "frequency_server")

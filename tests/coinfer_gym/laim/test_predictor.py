@@ -13,8 +13,8 @@ from coinfer_gym import load_scenario, solve_exact
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.frontier import TOLERANCE, along_line
 from coinfer_gym.laim.optimum import solve_exact_batch
+from coinfer_gym.laim.outcome import model_distortion
 from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor, interpolate, load_predictor, shipped_predictors
-from coinfer_gym.laim.problem import model_distortion
 from tests.coinfer_gym.laim.test_optimum import assert_in_budget, largest_server_ratio, random_problem
 
 GRID = np.linspace(0.0, 1.0, LEVELS)

@@ -10,8 +10,9 @@ import pytest
 from coinfer_gym import load_scenario, solve_exact
 from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.laim.decision import CONTROLS, Decision, Solution, check_cut
 from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
-from coinfer_gym.laim.problem import CONTROLS, HARDWARE, Decision, Problem, Solution, check_cut
+from coinfer_gym.laim.problem import HARDWARE, Problem
 from coinfer_gym.laim.workload import Block, Workload
 
 WORKLOAD = Workload(

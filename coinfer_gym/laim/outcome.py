@@ -1,0 +1,242 @@
+"""Delay, energy and quality of a decision of P1 (Lyu et al., Secs. II and IV), as compiled code sees them."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coinfer_gym import physics
+from coinfer_gym._compile import kernel
+from coinfer_gym.budgets import meets
+from coinfer_gym.laim import distortion as dst
+from coinfer_gym.laim.predictor import LEVELS, interpolate
+from coinfer_gym.laim.stages import fits, link_gain, run_device, run_server, send
+from coinfer_gym.records import Records, record_type
+
+ACCURACY = len(dst.QUALITIES)
+
+QUALITIES = {**dst.QUALITIES, "accuracy": ACCURACY}
+"""Name of each quality and its code in compiled functions: the formulas of Sec. IV, and an accuracy predictor."""
+
+QUALITY = record_type("log_distortion_zero", "prunable", kind=np.int64, log_scale=np.int64)
+"""Which quality is meant, and its constants that hold for every cut."""
+
+CUT = record_type(
+    "flops_device",
+    "flops_server",
+    "upload_bits",
+    "round_trip",
+    "prunable_device",
+    "prunable_server",
+    "scale_device",
+    "scale_server",
+    "distortion_full",
+    "frequency_device_fed",
+    "frequency_server_fed",
+    "retained_device_max",
+    "retained_server_max",
+    "bytes_device",
+    "bytes_server",
+    predicted=(np.float64, (LEVELS, LEVELS)),
+)
+"""One cut: sums over its two sides, and what follows from them.
+
+`scale` is ``sum N_j / lambda_j`` over prunable weights, `distortion_full` the distortion with all ratios 1, `predicted`
+the predictor's table, if there is a predictor. `round_trip` is 0 at the last cut. `frequency_*_fed` is the highest
+clock in Hz that the memory keeps fed with weights, `retained_*_max` the highest ratio that the memory holds (below the
+least ratio where it cannot hold that), `bytes_*` what the least ratio takes.
+"""
+
+
+class Tables(NamedTuple):
+    """The constants of a problem as compiled code reads them; gain and budgets are separate.
+
+    Attributes
+    ----------
+    hardware : ndarray of `HARDWARE`, shape (1,)
+    quality : ndarray of `QUALITY`, shape (1,)
+    cuts : ndarray of `CUT`, shape (J + 1,)
+    blocks : ndarray of float64, shape (J, 2)
+        Prunable weights and Laplacian rate of each block.
+    """
+
+    hardware: Records
+    quality: Records
+    cuts: Records
+    blocks: NDArray[np.float64]
+
+
+class Choice(NamedTuple):
+    """A `coinfer_gym.laim.decision.Decision` as compiled code takes it."""
+
+    cut: int
+    retained_device: float
+    retained_server: float
+    power: float
+    frequency_device: float
+    frequency_server: float
+
+
+@kernel
+def evaluate(
+    hardware: Records,
+    cuts: Records,
+    s: int,
+    gain: float,
+    retained_device: float,
+    retained_server: float,
+    power: float,
+    frequency_device: float,
+    frequency_server: float,
+) -> tuple[float, float, float, float, float, float]:
+    """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision.
+
+    Lyu et al., eq. 2 (rate), eqs. 4 and 5 (device), eqs. 6 and 7 (upload), eqs. 8 and 9 (server), and the terms of
+    `coinfer_gym.laim.stages`. To the upload count the round trip, and all that the device draws for radio and waiting.
+    """
+    h, cut = hardware[0], cuts[s]
+    share_device = physics.executed_share(retained_device, h.sparsity_gain)
+    share_server = physics.executed_share(retained_server, h.sparsity_gain)
+    delay_device, energy_device = run_device(h, cut, share_device, frequency_device)
+    delay_server, energy_server = run_server(h, cut, share_server, frequency_server)
+    delay_upload, energy_upload = 0.0, 0.0
+    if cut.upload_bits > 0.0:
+        rate = physics.transmission_rate(power, link_gain(h, gain), h.bandwidth, h.noise_density)
+        delay_upload, energy_upload = send(h, cut, power, rate)
+    delay_upload += cut.round_trip
+    energy_upload += physics.energy_at(h.waiting_power_device, delay_upload + delay_server)
+    return delay_device, delay_upload, delay_server, energy_device, energy_upload, energy_server
+
+
+@kernel
+def fit(cuts: Records, choice: Choice) -> Choice:
+    """The nearest choice that both memories hold: first the nearest cut whose least ratios fit, then lower ratios.
+
+    Where no cut fits, the choice itself.
+    """
+    s, retained_device, retained_server, power, frequency_device, frequency_server = choice
+    if fits(cuts[s], retained_device, retained_server):
+        return choice
+    for k in range(2 * cuts.shape[0]):
+        near = s - (k + 1) // 2 if k % 2 == 1 else s + k // 2  # the cut itself, then one less, one more, ...
+        if 0 <= near < cuts.shape[0] and min(cuts[near].retained_device_max, cuts[near].retained_server_max) > 0.0:
+            cut = cuts[near]
+            retained_device = min(retained_device, cut.retained_device_max)
+            retained_server = min(retained_server, cut.retained_server_max)
+            return Choice(near, retained_device, retained_server, power, frequency_device, frequency_server)
+    return choice
+
+
+@kernel
+def model_distortion(
+    hardware: Records,
+    quality: Records,
+    cuts: Records,
+    blocks: NDArray[np.float64],
+    s: int,
+    retained_device: float,
+    retained_server: float,
+) -> float:
+    """Distortion of the model cut at `s` and pruned to the two ratios, by the chosen quality (Sec. IV).
+
+    Of a predictor it is the share of the accuracy that is lost.
+    """
+    q, cut, bits = quality[0], cuts[s], hardware[0].parameter_bits
+    rate_device = bits * retained_device * cut.prunable_device
+    rate_server = bits * retained_server * cut.prunable_server
+    last = blocks.shape[0]
+    if q.kind == ACCURACY:
+        lost: float = 1.0 - interpolate(cut.predicted, retained_device, retained_server)
+        return lost
+    if q.kind == dst.RATE_DISTORTION:
+        return dst.rate_distortion_bound(q.log_distortion_zero, rate_device + rate_server, q.prunable)
+    if q.kind == dst.PARALLEL_JOINT:
+        return dst.parallel_distortion(rate_device + rate_server, blocks, 0, last)
+    if q.kind == dst.PARALLEL:
+        device = dst.parallel_distortion(rate_device, blocks, 0, s)
+        return device + dst.parallel_distortion(rate_server, blocks, s, last)
+    if q.kind == dst.MAGNITUDE:
+        device = dst.magnitude_distortion(retained_device, cut.scale_device)
+        return device + dst.magnitude_distortion(retained_server, cut.scale_server)
+    if q.kind == dst.MAGNITUDE_THRESHOLD:
+        device = dst.threshold_distortion(retained_device, blocks, 0, s)
+        return device + dst.threshold_distortion(retained_server, blocks, s, last)
+    device = dst.random_distortion(retained_device, cut.scale_device)
+    return device + dst.random_distortion(retained_server, cut.scale_server)
+
+
+@kernel
+def model_quality(
+    hardware: Records,
+    quality: Records,
+    cuts: Records,
+    blocks: NDArray[np.float64],
+    s: int,
+    retained_device: float,
+    retained_server: float,
+) -> float:
+    """Distortion normalised to a quality: 0 where nothing is kept, 1 where everything is.
+
+    On the log scale ``ln(D_0 / D) / ln(D_0 / D_1)``, on the linear scale ``(D_0 - D) / (D_0 - D_1)`` with `D_0` the
+    distortion of keeping nothing and `D_1` that of keeping everything.
+    """
+    q, cut = quality[0], cuts[s]
+    if q.kind == ACCURACY:
+        predicted: float = interpolate(cut.predicted, retained_device, retained_server)
+        return predicted
+    if q.kind == dst.RATE_DISTORTION and q.log_scale:  # the logarithm of eq. 41: the retained share of weights
+        share: float = (retained_device * cut.prunable_device + retained_server * cut.prunable_server) / q.prunable
+        return share
+    value = model_distortion(hardware, quality, cuts, blocks, s, retained_device, retained_server)
+    if q.log_scale:
+        level: float = (q.log_distortion_zero - math.log(value)) / (
+            q.log_distortion_zero - math.log(cut.distortion_full)
+        )
+        return level
+    zero, full = math.exp(q.log_distortion_zero), cut.distortion_full
+    part: float = (zero - value) / (zero - full)
+    return part
+
+
+@kernel
+def evaluate_rows(
+    hardware: Records,
+    quality: Records,
+    cuts: Records,
+    blocks: NDArray[np.float64],
+    task: tuple[float, float, float],
+    chosen: NDArray[np.int64],
+    controls: NDArray[np.float64],
+    results: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    feasible: NDArray[np.bool_],
+) -> None:
+    """Quality, distortion, delay and energy of many decisions of one task, and whether both budgets are met.
+
+    Parameters
+    ----------
+    task : tuple of float
+        Gain, delay budget in s and energy budget in J.
+    chosen : ndarray, shape (n,)
+        Cuts.
+    controls : ndarray, shape (n, 5)
+        In the order of `coinfer_gym.laim.decision.CONTROLS`.
+    results : tuple of four ndarray, shape (n,)
+        Filled with quality, distortion, delay in s and energy in J.
+    feasible : ndarray of bool, shape (n,)
+        Filled.
+    """
+    gain, delay_budget, energy_budget = task
+    qualities, distortions, delays, energies = results
+    for i in range(chosen.shape[0]):
+        s, device, server, power = chosen[i], controls[i, 0], controls[i, 1], controls[i, 2]
+        t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
+            hardware, cuts, s, gain, device, server, power, controls[i, 3], controls[i, 4]
+        )
+        qualities[i] = model_quality(hardware, quality, cuts, blocks, s, device, server)
+        distortions[i] = model_distortion(hardware, quality, cuts, blocks, s, device, server)
+        delays[i], energies[i] = t_device + tau + t_server, e_device + e_upload + e_server
+        in_budgets = meets(delays[i], delay_budget) and meets(energies[i], energy_budget)
+        feasible[i] = in_budgets and fits(cuts[s], device, server)
