@@ -18,6 +18,7 @@ from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
 from coinfer_gym.budgets import excess, meets
 from coinfer_gym.envs.observation import budget_levels, write_observation
 from coinfer_gym.envs.queue import charge, next_task
+from coinfer_gym.physics import from_db
 from coinfer_gym.records import Record, Records, record_type
 from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import (
@@ -282,6 +283,9 @@ def reset_lanes_parallel(
         reset_lane(rules, world, lanes, chosen[k], seeds[k])
 
 
+_from_db = kernel(from_db)
+
+
 @kernel
 def write_task_view(
     rules: Records,
@@ -293,7 +297,7 @@ def write_task_view(
     """Write what an agent knows of the task at hand in every lane: the observed gain, and what both budgets leave."""
     for i in range(lanes.state.shape[0]):
         lane = lanes.state[i]
-        gain[i] = 10.0 ** (observed_gain_db(lane, lanes.gains, i, rules[0]) / 10.0)
+        gain[i] = _from_db(observed_gain_db(lane, lanes.gains, i, rules[0]))
         delay[i] = lane.delay_budget - lane.wait
         energy[i] = min(lane.energy_budget, max(lane.battery, TINIEST))
 
