@@ -226,8 +226,9 @@ def draw_agent(rng: Rng, folder: Path) -> Try:
         content = save(weights, {"agent": json.dumps(metadata)})
     elif kind == "weights":
         name, value = choose(rng, sorted(weights)), choose(rng, (math.nan, math.inf, 1e38))
-        weights[name] = weights[name].T.copy() if rng.random() < 0.3 else np.full_like(weights[name], value)
-        text, changed = f"{name} transposed or all {value}", True
+        turned = weights[name].ndim > 1 and rng.random() < 0.3
+        weights[name] = weights[name].T.copy() if turned else np.full_like(weights[name], value)
+        text, changed = f"{name} {'transposed' if turned else f'all {value}'}", True
         content = save(weights, {"agent": json.dumps(metadata)})
     else:
         at = int(rng.integers(len(content)))
