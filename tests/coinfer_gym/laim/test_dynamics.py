@@ -375,7 +375,11 @@ def random_scenario(rng, traces, **fixed):
         fields |= {"energy_budget": 2.0} | random_physics(rng)
         if "energy_budget_range" in fields:
             fields["energy_budget_range"] = (0.5, 10.0)
-    return load_scenario("bert-multimodal", **(fields | traces | fixed))
+    fields |= fixed
+    for switch, path in (("channel", "channel_trace"), ("arrivals", "arrival_trace")):
+        if fields[switch] == "trace":
+            fields[path] = traces[path]
+    return load_scenario("bert-multimodal", **fields)
 
 
 def random_physics(rng):
