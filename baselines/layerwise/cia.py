@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.checks import check_count
-from baselines.layerwise.framework import (
+from baselines.layerwise.designs import (
     DELAY_CALCULATOR,
-    Chosen,
     DesignSearch,
     ParametersGenerator,
     assess,
     check_accuracy,
     select_best,
 )
+from baselines.layerwise.framework import Chosen
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.family import COLUMNS, Column, Columns, Family
-from baselines.layerwise.framework import ParametersGenerator, select_best
+from baselines.layerwise.designs import ParametersGenerator, select_best
 from baselines.layerwise.policies import (
     LayerwiseExact,
     LayerwiseMenu,

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from baselines.checks import check_count
-from baselines.layerwise.framework import Framework, ParametersGenerator, run_algorithm_1, select_best
+from baselines.layerwise.designs import ParametersGenerator, select_best
+from baselines.layerwise.framework import Framework, run_algorithm_1
 from baselines.layerwise.rivals import RIVALS
 from baselines.policy import ProblemPolicy
 from coinfer_gym.checks import is_number

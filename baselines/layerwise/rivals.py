@@ -15,14 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.layerwise.cia import cia
-from baselines.layerwise.framework import (
-    Chosen,
-    Framework,
-    ParametersGenerator,
-    check_accuracy,
-    search_each_cut,
-    select_best,
-)
+from baselines.layerwise.designs import ParametersGenerator, check_accuracy, select_best
+from baselines.layerwise.framework import Chosen, Framework, search_each_cut
 from coinfer_gym.layerwise.predictor import (
     RegressionPredictor,
     load_regression_predictor,

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from baselines.layerwise.framework import ParametersGenerator, select_best
+from baselines.layerwise.designs import ParametersGenerator, select_best
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.predictor import (
     RegressionPredictor,

@@ -15,18 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from baselines.layerwise.framework import (
-    DELAY_CALCULATOR,
-    DesignSearch,
-    Framework,
-    Optimizer,
-    ParametersGenerator,
-    run_algorithm_1,
-    search_each_cut,
-)
+from baselines.layerwise.designs import DELAY_CALCULATOR, DesignSearch, ParametersGenerator
+from baselines.layerwise.framework import Framework, Optimizer, run_algorithm_1, search_each_cut
 from baselines.layerwise.rivals import EVALUATIONS as EACH_CUT_EVALUATIONS
+from baselines.optimizers import OPTIMIZERS
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
-from baselines.search import OPTIMIZERS
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from coinfer_gym.layerwise.optimum import solve_exact

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from baselines.layerwise.framework import ParametersGenerator, select_best
+from baselines.layerwise.designs import ParametersGenerator, select_best
 from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network, load_network
 from studies.drawing import legend_below, panels

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines.layerwise.framework import Framework, ParametersGenerator, complete, run_and_mutate, select_best
+from baselines.layerwise.designs import ParametersGenerator, complete, select_best
+from baselines.layerwise.framework import Framework, run_and_mutate
 from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from coinfer_gym import InvalidInputError

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 from tqdm import tqdm
 
+from baselines.optimizers import OPTIMIZERS, SearchProblem
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from baselines.quantum import Box, minimize_quantum
-from baselines.search import OPTIMIZERS, P1Search, SearchProblem
+from baselines.search import P1Search
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu.sca_convergence import SCENARIO, draw_problems

@@ -7,7 +7,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from baselines.search import NOT_FOUND, OPEN_END, OPTIMIZERS, MyopicQuantum, P1Search, SearchProblem, solve_quantum
+from baselines.optimizers import OPTIMIZERS, SearchProblem
+from baselines.search import NOT_FOUND, OPEN_END, MyopicQuantum, P1Search, solve_quantum
 from coinfer_gym import Decision, InvalidInputError, solve_exact
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from studies.fuzz.certificate import random_problem

@@ -6,18 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from baselines.layerwise.framework import (
+from baselines.layerwise.designs import (
     CODEC_SHARE,
     DELAY_CALCULATOR,
     ENERGY_CALCULATOR,
     DesignSearch,
-    Framework,
     ParametersGenerator,
     complete,
-    search_each_cut,
     select_best,
 )
-from baselines.search import OPTIMIZERS
+from baselines.layerwise.framework import Framework, search_each_cut
+from baselines.optimizers import OPTIMIZERS
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.optimum import solve_exact
 from tests.baselines.layerwise.synthetic import synthetic_problem

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from baselines.search import OPTIMIZERS, P1Search
+from baselines.optimizers import OPTIMIZERS
+from baselines.search import P1Search
 from studies.lyu.sca_convergence import draw_problems
 from studies.mu import search as figure
 from tests.studies.made import failures, make_and_read

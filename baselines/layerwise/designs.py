@@ -1,0 +1,231 @@
+"""Designs of a network as points that a search can move in (Mu et al., Sec. V): what is decided, and what is judged.
+
+Power and clock are no variables: at a given design the fastest ones within the energy budget are known
+(`coinfer_gym.layerwise.optimum.solve_rows`); without a budget, as in the paper, these are the largest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.box import Box
+from baselines.optimizers import SearchProblem
+from coinfer_gym.budgets import BUDGET_TOLERANCE
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.optimum import solve_rows
+from coinfer_gym.layerwise.problem import LayerwiseProblem, LayerwiseSolution, Outcomes
+
+__all__ = ["DELAY_CALCULATOR", "ENERGY_CALCULATOR", "Calculator", "DesignSearch", "ParametersGenerator", "select_best"]
+
+Floats = NDArray[np.float64]
+
+CODEC_SHARE = 0.9
+"""Part of the unit range in which the feature is compressed; in the rest there is no codec."""
+
+_CEILING = 1e6
+"""More seconds, and more joules, than any task takes."""
+
+
+class Calculator(NamedTuple):
+    """What of a design's outcomes is minimised, and what is limited by a budget.
+
+    Attributes
+    ----------
+    objective : callable
+        From `Outcomes` to an array of shape (n,).
+    limited : tuple of str
+        Those of ``delay`` and ``energy`` that the problem's budgets limit. A minimised one need not be among them:
+        where its least value exceeds the budget, nothing meets it.
+    """
+
+    objective: Callable[[Outcomes], Floats]
+    limited: tuple[str, ...]
+
+
+DELAY_CALCULATOR = Calculator(attrgetter("delay"), ("energy",))
+ENERGY_CALCULATOR = Calculator(attrgetter("energy"), ("delay",))
+
+
+class ParametersGenerator:
+    """Designs from points of mixed variables, and points from designs.
+
+    The mapping factor brings every variable to [0, 1]: a retained ratio linearly from the least one, the compression
+    by its logarithm from one channel of the widest group, since ratios of sizes matter; `CODEC_SHARE` of its range is
+    with a codec. The cut is a whole number and the first of the variables, where there is more than one.
+
+    Parameters
+    ----------
+    problem : LayerwiseProblem
+    cuts : tuple of int, optional
+        First and last cut; all of them where None. Mu et al., eq. 7, leaves out cut 0, the image sent as it is.
+    prune, compress : bool
+        Whether ratios and compression are free; fixed at 1 where not.
+
+    Attributes
+    ----------
+    box : Box
+        Bounds of the free variables.
+    cuts : range
+
+    Raises
+    ------
+    InvalidInputError
+        If the network does not have the cuts, or nothing is left free.
+    """
+
+    def __init__(
+        self,
+        problem: LayerwiseProblem,
+        *,
+        cuts: tuple[int, int] | None = None,
+        prune: bool = True,
+        compress: bool = True,
+    ) -> None:
+        last = problem.network.cuts - 1
+        first_cut, last_cut = (0, last) if cuts is None else cuts
+        if not 0 <= first_cut <= last_cut <= last:
+            raise InvalidInputError("cuts", cuts, f"Give a first and a last one of 0 to {last}.")
+        if not (prune or compress or first_cut < last_cut):
+            raise InvalidInputError("cuts", cuts, "Leave the cut, the ratios or the compression free.")
+        self._groups = len(problem.network.groups)
+        self._prune, self._compress = prune, compress
+        self._retained_min = problem.retained_min
+        self._channels = [group.channels for group in problem.network.groups]
+        self._log_least = -math.log(max(self._channels))
+        self._groups_sent = problem.network.tables.cuts["group"]
+        self.cuts = range(first_cut, last_cut + 1)
+        whole = [True] * (len(self.cuts) > 1) + [False] * (self._groups * prune + compress)
+        self.box = Box([(first_cut, last_cut) if each else (0.0, 1.0) for each in whole], whole)
+
+    def designs(self, points: Floats) -> Floats:
+        """Designs of points: shape (S, G + 4) for (n, S); power and clock are NaN."""
+        designs = self._unpruned(points.shape[1])
+        designs[:, 0] = points[0] if len(self.cuts) > 1 else self.cuts[0]
+        if self._prune:
+            first = int(len(self.cuts) > 1)
+            places = points[first : first + self._groups].T
+            designs[:, 1:-3] = self._retained_min + places * (1.0 - self._retained_min)
+        if self._compress:
+            shares = np.exp(self._log_least * (1.0 - points[-1] / CODEC_SHARE))
+            designs[:, -3] = np.where(points[-1] < CODEC_SHARE, shares, 1.0)
+        return designs
+
+    def points(self, designs: Floats) -> Floats:
+        """Points, shape (n, S), of designs, shape (S, G + 4), as far as its variables go."""
+        columns = []
+        if len(self.cuts) > 1:
+            columns.append(designs[:, :1])
+        if self._prune:
+            columns.append((designs[:, 1:-3] - self._retained_min) / (1.0 - self._retained_min))
+        if self._compress:
+            shares = designs[:, -3:-2]
+            places = CODEC_SHARE * (1.0 - np.log(shares) / self._log_least)
+            columns.append(np.where(shares < 1.0, places, 1.0))
+        return np.concatenate(columns, axis=1).T
+
+    def unpruned(self) -> Floats:
+        """The network as it is at each cut, shape (C, G + 4); power and clock are NaN."""
+        designs = self._unpruned(len(self.cuts))
+        designs[:, 0] = self.cuts
+        return designs
+
+    def compressed(self) -> Floats:
+        """The unpruned network at each cut with every codec, or with none; shape (n, G + 4), as `unpruned`."""
+        designs = []
+        for cut in self.cuts:
+            group = int(self._groups_sent[cut])
+            channels = self._channels[group - 1] if group and self._compress else 1
+            designs.append(self._unpruned(channels))
+            designs[-1][:, 0], designs[-1][:, -3] = cut, np.arange(1, channels + 1) / channels
+        return np.concatenate(designs)
+
+    def _unpruned(self, count: int) -> Floats:
+        designs = np.ones((count, self._groups + 4))
+        designs[:, -2:] = math.nan
+        return designs
+
+
+class DesignSearch(SearchProblem):
+    """A problem as a search over the points of a generator; `looked_at` counts the designs evaluated for `start`."""
+
+    def __init__(self, problem: LayerwiseProblem, generator: ParametersGenerator, calculator: Calculator) -> None:
+        super().__init__(self._objective, generator.box, self._excess, _CEILING)
+        self._problem, self._generator, self._calculator = problem, generator, calculator
+        self.looked_at = 0
+
+    @cached_property
+    def start(self) -> Floats:
+        """Points, shape (C, n), of the unpruned network at each cut with its best codec, the best cut first."""
+        rows = complete(self._problem, self._generator.compressed())
+        self.looked_at += len(rows)
+        values, excesses = assess(self._problem, rows, self._calculator)
+        rows = rows[np.lexsort((values, excesses))]
+        _, first = np.unique(rows[:, 0], return_index=True)
+        return self._generator.points(rows[np.sort(first)]).T
+
+    def rows(self, points: Floats) -> Floats:
+        """Designs that points, shape (n, S), stand for, with power and clock; shape (S, G + 4)."""
+        return complete(self._problem, self._generator.designs(points))
+
+    def _objective(self, points: Floats) -> Floats:
+        return assess(self._problem, self.rows(points), self._calculator)[0]
+
+    def _excess(self, points: Floats) -> Floats:
+        return assess(self._problem, self.rows(points), self._calculator)[1]
+
+
+def complete(problem: LayerwiseProblem, rows: Floats) -> Floats:
+    """The rows with the fastest power and clock within the energy budget."""
+    if math.isinf(problem.energy_budget):
+        rows[:, -2:] = problem.power_max, problem.frequency_device_max
+        return rows
+    return solve_rows(problem, rows)
+
+
+def assess(problem: LayerwiseProblem, rows: Floats, calculator: Calculator) -> tuple[Floats, Floats]:
+    """Objective of complete designs, and how far each misses the limits; 0 within them.
+
+    Accurate designs over a budget miss by less than 1, others by 1 and the accuracy missing: what misses by least is
+    accurate if anything is. A budget's excess up to `coinfer_gym.budgets.BUDGET_TOLERANCE` counts as rounding.
+    """
+    outcomes = problem.evaluate(rows)
+    excesses = np.zeros(len(rows))
+    for name in calculator.limited:
+        budget = getattr(problem, f"{name}_budget")
+        if budget < math.inf:
+            spent = getattr(outcomes, name)
+            over = np.where(spent > budget * (1.0 + BUDGET_TOLERANCE), 1.0 - budget / spent, 0.0)
+            excesses = np.maximum(excesses, over)
+    missing = problem.accuracy_min - outcomes.accuracy
+    return calculator.objective(outcomes), np.where(missing > 0.0, 1.0 + missing, excesses)
+
+
+def select_best(
+    problem: LayerwiseProblem, designs: Floats, calculator: Calculator = DELAY_CALCULATOR
+) -> NDArray[np.float64]:
+    """Best row within the limits of some designs, shape (n, G + 4), whose power and clock it sets; the first of equals.
+
+    If none is within the limits, the one with the smallest excess.
+    """
+    rows = complete(problem, designs)
+    values, excesses = assess(problem, rows, calculator)
+    best = np.lexsort((values, excesses))[0]
+    return np.asarray(rows[best])
+
+
+def check_accuracy(problem: LayerwiseProblem, name: str, solution: LayerwiseSolution) -> LayerwiseSolution:
+    """The solution; raises `InvalidInputError` if it is not accurate enough."""
+    if solution.accuracy < problem.accuracy_min:
+        raise InvalidInputError(
+            "accuracy_min",
+            problem.accuracy_min,
+            f"{name} found no design that is predicted to reach it; the best one found has {solution.accuracy:.4f}.",
+        )
+    return solution
