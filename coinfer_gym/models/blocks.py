@@ -66,7 +66,7 @@ def raw_sample(model: PreTrainedModel, tokens: int, image_size: int | tuple[int,
 
 
 def _text_sample(model: PreTrainedModel, tokens: int) -> Sample:
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = most_tokens(model)
     # Without values an index beyond the position table goes unnoticed, so it is looked for here.
     if longest is not None and 0 < longest < tokens:
         raise InvalidInputError("tokens", tokens, f"{type(model).__name__} takes at most {longest}.")
@@ -74,6 +74,16 @@ def _text_sample(model: PreTrainedModel, tokens: int) -> Sample:
     vocabulary = max((table.num_embeddings for table in model.modules() if isinstance(table, nn.Embedding)), default=0)
     bits_per_token = 16 if vocabulary <= 2**16 else 32
     return Sample({"input_ids": _token_ids(tokens)}, tokens * bits_per_token, f"{tokens} tokens")
+
+
+def most_tokens(model: PreTrainedModel) -> int | None:
+    """Longest text that the model's table of positions takes; None where there is none."""
+    longest: int | None = getattr(model.config, "max_position_embeddings", None)
+    for name, table in model.named_modules():
+        # RoBERTa and its kin count from the entry after the padding's.
+        if isinstance(table, nn.Embedding) and name.endswith("position_embeddings") and table.padding_idx is not None:
+            longest = table.num_embeddings - table.padding_idx - 1
+    return longest
 
 
 def _image_sample(model: PreTrainedModel, image_size: int | tuple[int, int] | None) -> Sample:

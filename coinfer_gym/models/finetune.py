@@ -210,6 +210,7 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # the head's first weights
         model = load_model(model_name, head="question-answering", untrained_head=True, download=download)
+    model.float()  # type: ignore[no-untyped-call]  # AdamW's steps vanish in 16 bits
     made_by = {
         "model": model_name,
         "data": data.name,

@@ -55,7 +55,8 @@ def pack(activations: Mapping[str, Tensor], precision: str = "fp32") -> bytes:
         raise InvalidInputError("activations", given, "Give a mapping of names to tensors.")
     tensors, notes = {}, {}
     for name, value in activations.items():
-        tensors[name], scale = _narrow(name, value.detach().cpu(), precision)
+        # A copy: safetensors takes no tensors that share memory, as outputs that are views of one another do.
+        tensors[name], scale = _narrow(name, value.detach().cpu().clone(), precision)
         notes[name] = f"{str(value.dtype).removeprefix('torch.')} {scale.hex()}"
     return save(tensors, metadata=notes)
 

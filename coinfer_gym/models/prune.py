@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.blocks import find_blocks, raw_sample, trace_blocks, weights_by_block
 from coinfer_gym.models.inputs import check_choice, check_seed
-from coinfer_gym.models.split import Halves, check_cut, split
+from coinfer_gym.models.split import LENT, Halves, check_cut, split
 
 METHODS = ("magnitude", "random")
 SCOPES = ("global", "layerwise")
@@ -62,10 +62,16 @@ def prunable(modules: nn.Module | Iterable[nn.Module]) -> dict[nn.Parameter, nn.
     roots = _roots(modules)
     parts = [part for root in roots for part in root.modules()]
     lent = {id(part.weight) for part in parts if isinstance(part, nn.Embedding)}
+    lent |= {id(weight) for part in parts for weight in vars(part).get(LENT, ())}
     found: dict[nn.Parameter, nn.Module] = {}
     for part in parts:
         if isinstance(part, _LAYERS) and id(part.weight) not in lent:
-            found.setdefault(cast(nn.Parameter, part.weight), part)
+            if not isinstance(part.weight, nn.Parameter):
+                remedy = (
+                    "Its weight is computed from others (as by weight_norm or torch.nn.utils.prune): make it plain."
+                )
+                raise InvalidInputError("modules", type(part).__name__, remedy)
+            found.setdefault(part.weight, part)
     return found
 
 

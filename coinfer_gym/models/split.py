@@ -26,6 +26,9 @@ from coinfer_gym.models.dataflow import sources_read, tensors_of
 HIDDEN_STATE = "hidden_state"
 """Name of the cut block's output among the activations; its size is what a workload says of the cut."""
 
+LENT = "_lent"
+"""Name under which a half keeps the weights of all embeddings: a head of the other half may be tied to one."""
+
 _SHAPE = ".shape"
 _TRIAL_TOKENS = 8
 
@@ -230,6 +233,7 @@ class _Server(nn.Module):
         for name, leaves in self.plan.sent.items():
             stand_in = self.network.get_submodule(name)
             assert isinstance(stand_in, _StandIn)
+            stand_in.place = device
             stand_in.received = {leaf: rest.pop(_label(self.plan, name, leaf)) for leaf in leaves}
         for name, dtype in self.plan.kept_inputs.items():
             if name + _SHAPE in rest:
@@ -249,6 +253,7 @@ class _StandIn(nn.Module):
         # In a tuple, so that the twin's valueless parameters are none of this module's.
         self._twin = (twin,)
         self._answers: dict[tuple[Any, ...], Any] = {}
+        self.place = torch.device("cpu")
         self.received: dict[int, Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -267,7 +272,9 @@ class _StandIn(nn.Module):
         return tree_unflatten(values, form)
 
     def _answer(self, args: Any, kwargs: Any) -> Any:
-        device = next(value.device for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor))
+        # Positions that are computed need no tensor, only a shape.
+        devices = (value.device for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor))
+        device = next(devices, self.place)
         with torch.no_grad():
             answer = self._twin[0](*_to(args, "meta"), **_to(kwargs, "meta"))
         return tree_flatten(tree_map_only(Tensor, partial(torch.zeros_like, device=device), answer))
@@ -275,6 +282,8 @@ class _StandIn(nn.Module):
 
 def _halves(network: PreTrainedModel, required: tuple[str, ...], plan: _Plan) -> Halves:
     skeleton = make_skeleton(network)
+    # In a tuple, so that they are no parameters of the half.
+    vars(network)[LENT] = tuple(part.weight for part in network.modules() if isinstance(part, nn.Embedding))
     front, back = _twin(network), network
     _replace(front, {name: _StandIn(skeleton.get_submodule(name)) for name in plan.on_server})
     _replace(back, {name: _StandIn(skeleton.get_submodule(name)) for name in plan.on_device})

@@ -318,6 +318,13 @@ def test_bad_arguments_are_named(options: dict[str, Any], field: str, remedy: st
     assert remedy in caught.value.remedy
 
 
+def test_positions_that_begin_after_the_padding_are_fewer() -> None:
+    config = transformers.RobertaConfig(**SMALL_TEXT, vocab_size=500, max_position_embeddings=20)
+    assert workload_from_config(config, tokens=18).cuts
+    with pytest.raises(InvalidInputError, match="RobertaModel takes at most 18"):
+        workload_from_config(config, tokens=19)
+
+
 @pytest.mark.parametrize(
     ("config", "remedy"),
     [

@@ -262,6 +262,15 @@ def test_a_killed_or_full_command_goes_on_and_leaves_the_files_of_an_unbroken_on
     assert "nothing is done again" not in capsys.readouterr().out
 
 
+def test_a_16_bit_checkpoint_is_trained_in_32_bits(network: Path, data: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    load_model(network).to(torch.bfloat16).save_pretrained(half)
+    load_tokenizer(network).save_pretrained(half)
+    given = {"--model": half, "--data": data, "--output": tmp_path / "tuned", "--epochs": 1}
+    assert main([str(word) for pair in given.items() for word in pair]) == 0
+    assert load_model(tmp_path / "tuned", head="question-answering").dtype == torch.float32
+
+
 def test_a_network_from_elsewhere_is_not_overwritten(
     network: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

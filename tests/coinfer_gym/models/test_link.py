@@ -74,6 +74,12 @@ def test_zeros_nothing_and_turned_tensors_come_back(precision: str) -> None:
     assert all(torch.equal(back[name], value) for name, value in sent.items())
 
 
+def test_outputs_that_share_memory_come_back() -> None:
+    whole = torch.rand(2, 3)
+    back = unpack(pack({"hidden": whole, "pooled": whole[:, 0]}))
+    assert torch.equal(back["pooled"], whole[:, 0])
+
+
 def test_what_16_bits_cannot_hold_becomes_the_largest() -> None:
     back = unpack(pack({"x": torch.tensor([1e6, -1e6])}, "fp16"))["x"]
     assert back.tolist() == [65_504.0, -65_504.0]

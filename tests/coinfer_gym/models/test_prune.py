@@ -15,8 +15,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from torch import nn  # noqa: E402
+from torch.nn.utils.prune import l1_unstructured  # noqa: E402
 
 from coinfer_gym.models.prune import prunable, prune, prune_split  # noqa: E402
+from coinfer_gym.models.split import split  # noqa: E402
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 
@@ -208,6 +210,27 @@ def test_what_is_no_network_is_refused(modules: Any) -> None:
         prune(modules, 0.5)
     with pytest.raises(InvalidInputError, match=r"model: got .* Give a transformers model"):
         prune_split(modules, 1, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "reparametrise",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        lambda layer: l1_unstructured(layer, "weight", 0.5),
+    ],
+)
+def test_a_weight_that_is_computed_from_others_is_refused(reparametrise: Any) -> None:
+    with pytest.raises(InvalidInputError, match="Its weight is computed from others"):
+        prune(reparametrise(nn.Linear(4, 4)), 0.5)
+
+
+def test_pruning_a_half_leaves_the_embedding_of_the_other() -> None:
+    model = gpt2()
+    before = model.transformer.wte.weight.clone()
+    for half in split(model, 1):
+        prune(half, 0.1)
+    assert torch.equal(model.transformer.wte.weight, before)
 
 
 def test_nothing_to_prune_is_refused() -> None:

@@ -55,6 +55,8 @@ PLAIN: dict[str, Callable[[], Any]] = {
 SHARING: dict[str, Callable[[], Any]] = {
     "GPT2LMHeadModel": lambda: transformers.GPT2Config(**GPT2, **VOCABULARY),
     "BartForConditionalGeneration": lambda: transformers.BartConfig(**BART, **VOCABULARY),
+    # Its positions are computed from a shape, without any tensor.
+    "MarianModel": lambda: transformers.MarianConfig(**BART, **VOCABULARY, pad_token_id=0, decoder_start_token_id=0),
     "T5ForConditionalGeneration": lambda: transformers.T5Config(
         d_model=24, d_kv=12, d_ff=40, num_layers=3, num_heads=2, **VOCABULARY
     ),
