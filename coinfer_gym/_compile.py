@@ -90,6 +90,12 @@ class _IndexFile(IndexDataCacheFile):
         except (AttributeError, ImportError):  # a named tuple has moved since
             return {}
 
+    def _load_data(self, name: str) -> Any:
+        try:
+            return super()._load_data(name)  # type: ignore[no-untyped-call]
+        except (AttributeError, ImportError) as error:
+            raise FileNotFoundError(name) from error  # which numba takes as a reason to compile anew
+
 
 def fingerprint(function: Callable[..., Any]) -> str:
     """Digest of a function's code, of all compiled functions that it calls, and of the constants that they read.

@@ -90,6 +90,36 @@ def test_index_on_disk_that_names_a_class_which_is_gone_is_compiled_anew(tmp_pat
         assert result.stdout.split() == ["3.0", hits]
 
 
+RETURNED = """
+from typing import NamedTuple
+from coinfer_gym._compile import kernel
+
+class {name}(NamedTuple):
+    first: float
+    second: float
+
+Pair = {name}
+
+@kernel
+def both(x):
+    return Pair(x, 2.0 * x)
+
+print(both(1.0).second, sum(both.stats.cache_hits.values()))
+"""
+
+
+def test_code_on_disk_that_returns_a_class_which_is_gone_is_compiled_anew(tmp_path):
+    (tmp_path / "use.py").write_text("import pair")
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    for name, hits in (("Old", "0"), ("New", "0"), ("New", "1")):
+        (tmp_path / "pair.py").write_text(RETURNED.format(name=name))
+        result = subprocess.run(
+            [sys.executable, "use.py"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=True
+        )
+        assert result.stdout.split() == ["2.0", hits]
+
+
 def test_without_a_folder_to_write_code_is_compiled_anew_with_one_warning(tmp_path):
     code = f"""
 import sys, warnings
