@@ -23,6 +23,8 @@ POLICIES: dict[str, type[Policy]] = {"random": RandomPolicy, "constant": Constan
 for _module in FAMILIES.values():
     POLICIES |= importlib.import_module(_module).FAMILY.policies
 
+_TRUSTED = "'baselines.compare' runs modules of yours that you trust: --trust"
+
 PROJECT = ("baselines", "agents")
 """Packages of this project from which a configuration file may name a policy by ``package.module:attribute``."""
 
@@ -41,7 +43,7 @@ def find_policy(name: str, trust: Sequence[str] = ()) -> Callable[..., Predictor
         raise InvalidInputError("policy", name, f"{nearest(name, POLICIES)} {hint}")
     trusted = is_trusted(module_name, trust)
     if not (trusted or module_name.split(".")[0] in PROJECT):
-        remedy = f"Only policies of this project are known. If you trust your module, add: --trust {module_name}"
+        remedy = f"Only policies of this project are known. {_TRUSTED} {module_name}"
         raise InvalidInputError("policy", name, remedy)
     try:
         module = importlib.import_module(module_name)
@@ -66,7 +68,7 @@ def check_environment(name: str, trust: Sequence[str] = ()) -> None:
     if colon and is_trusted(module, trust):
         return
     if colon and module != "coinfer_gym":
-        remedy = f"Only environments of this project are known. If you trust this module, add: --trust {module}"
+        remedy = f"Only environments of this project are known. {_TRUSTED} {module}"
         raise InvalidInputError("environment", name, remedy)
     ours = [entry for entry in gym.registry if entry.startswith("coinfer_gym/")]
     if known not in ours:

@@ -23,6 +23,7 @@ from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT, CompareConfig
 from baselines.output import BLACK, BLUE, GREEN, GREY, GRID, PURPLE, VERMILION
 from coinfer_gym import InvalidInputError
+from coinfer_gym.files import lock_folder
 from studies.agents.bounds import clairvoyant_bounds
 from studies.drawing import legend_below, panels, write_labels
 from studies.figure import Pictures, Study, require
@@ -97,7 +98,8 @@ def compute(
         )
     except (KeyError, TypeError, ValueError, pydantic.ValidationError) as error:
         raise InvalidInputError("summary", str(summary), f"It is no summary. Run '{COMMAND}' anew.") from error
-    lower, upper = clairvoyant_bounds(config, work, jobs or os.cpu_count() or 1)
+    with lock_folder(work):
+        lower, upper = clairvoyant_bounds(config, work, jobs or os.cpu_count() or 1)
     estimate, _ = paired_bootstrap(upper[None, :, None])
     mean, low, high = (float(part[0, 0]) for part in estimate)
     env: Any = gym.make(config.environment, **config.env)

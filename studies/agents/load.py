@@ -26,6 +26,7 @@ from baselines.compare import ROOT, compare, load_config
 from baselines.farsighted import mean_arrival_rate
 from baselines.output import BLACK, BLUE, GREEN, GRID, ORANGE, PURPLE, VERMILION
 from coinfer_gym import InvalidInputError, load_scenario
+from coinfer_gym.files import lock_folder
 from studies.agents.bounds import clairvoyant_bounds
 from studies.drawing import legend_below, log_ticks, panels
 from studies.figure import Pictures, Study
@@ -127,7 +128,8 @@ def compute(
     """
     processes = jobs or os.cpu_count() or 1
     options: dict[str, Any] = {"rates": rates, "worlds": worlds, "tasks": tasks, "seed": seed, "jobs": processes}
-    return {kind: sweep(kind, work, **options) for kind in tqdm(TUNED, unit="kind of arrivals", disable=None)}
+    with lock_folder(work):
+        return {kind: sweep(kind, work, **options) for kind in tqdm(TUNED, unit="kind of arrivals", disable=None)}
 
 
 def estimates(swept: Sweep, reference: str) -> tuple[Estimate, Estimate]:
