@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 
+from baselines.journal import digest_files
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import read_json
 from studies.agents.sweep import read_rows
 from studies.agents.sweep_config import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, selection_worlds
 
@@ -135,7 +136,9 @@ def read_sweep(folder: Path) -> Evidence:
 
 def _is_finished(run: Run) -> bool:
     folder = run.config.folder
-    return all((folder / name).exists() for name in ("results.json", "evaluations.csv", "evaluation.csv"))
+    return all(
+        (folder / name).exists() for name in ("results.json", "evaluations.csv", "evaluation.csv", "evaluation.json")
+    )
 
 
 def _read_reference(path: Path) -> dict[str, dict[int, list[float]]]:
@@ -161,6 +164,8 @@ def _read_scores(runs: Sequence[Run], worlds: range) -> Scores:
     for run in runs:
         path = run.config.folder / "evaluation.csv"
         rows = read_rows(path)
+        if read_json(path.with_suffix(".json"), "file").get("table") != digest_files([str(path)]):
+            raise InvalidInputError("file", str(path), f"It was changed after it was written. {_SWEEP_AGAIN}")
         if [int(_number(row, "world", path)) for row in rows] != list(worlds):
             raise InvalidInputError("file", str(path), f"Its worlds are others. {_SWEEP_AGAIN}")
         tables.append([[_number(row, name, path) for name in METRICS] for row in rows])
@@ -188,8 +193,8 @@ def _read_curves(runs: Sequence[Run], target: float) -> Curves:
 
 def _read_seconds(path: Path) -> float:
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return float(read_json(path, "file")["seconds"])
+    except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError("file", str(path), "It is damaged: delete it and sweep again.") from error
 
 
@@ -200,14 +205,16 @@ def _text(row: Mapping[str, str], name: str, path: Path) -> str:
 
 
 def _number(row: Mapping[str, str], name: str, path: Path) -> float:
-    """Number of a cell; NaN where it is empty."""
+    """Number of a cell, at least 0; NaN where it is empty."""
     text = _text(row, name, path)
     try:
-        return float(text) if text else math.nan
-    except ValueError as error:
-        raise InvalidInputError(
-            f"{path}: {name}", text, "It must be a number: delete the file and sweep again."
-        ) from error
+        value = float(text or "nan")
+    except ValueError:
+        value = -1.0
+    if text and not 0.0 <= value < math.inf:
+        remedy = "It must be a number of at least 0: delete the file and sweep again."
+        raise InvalidInputError(f"{path}: {name}", text, remedy)
+    return value
 
 
 def bootstrap(scores: Floats, measure: Measure, draw: Draw, seed: int = 0) -> tuple[Any, Any, Any]:

@@ -10,6 +10,7 @@ import yaml
 from rliable.metrics import aggregate_iqm, probability_of_improvement
 
 from agents.held_out import SELECTION_SEED
+from baselines.journal import digest_files
 from coinfer_gym import InvalidInputError
 from coinfer_gym.files import csv_text
 from studies.agents.evidence import _efficiency_rows, bootstrap, improvement, main, read_sweep
@@ -60,6 +61,8 @@ def make_sweep(folder, scores=None, content=CONTENT, violated=None):
         share = (violated or {}).get(run.label, 0.02)
         rows = [(world, value, share, 0.01) for world, value in zip(config.frozen, earned, strict=True)]
         write(own / "evaluation.csv", ("world", *METRICS), rows)
+        note = {"key": "", "table": digest_files([str(own / "evaluation.csv")])}
+        (own / "evaluation.json").write_text(json.dumps(note), encoding="utf-8")
         rows = [(0, 0.1), (400, 0.37), (600, 0.385), (1000, 0.4 if k else 0.39)]
         write(own / "evaluations.csv", ("timesteps", "delivered"), rows)
         (own / "results.json").write_text(json.dumps({"seconds": 50.0}), encoding="utf-8")
@@ -231,9 +234,14 @@ def spoil_reference(folder):
     path.write_text(path.read_text(encoding="utf-8")[:200].rsplit("\n", 1)[0], encoding="utf-8")
 
 
-def spoil_number(folder):
+def spoil_digit(folder):
     path = next(folder.glob("PPO/*/evaluation.csv"))
-    path.write_text(path.read_text(encoding="utf-8").replace("0.02", "x"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("0.02", "0.03"), encoding="utf-8")
+
+
+def spoil_number(folder):
+    path = folder / "reference.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("0.0,0.0", "-5,NaN"), encoding="utf-8")
 
 
 def spoil_column(folder):
@@ -245,7 +253,8 @@ def spoil_column(folder):
     ("spoil", "hint"),
     [
         (spoil_reference, r"reference\.csv.*has not played all worlds"),
-        (spoil_number, r"evaluation\.csv.*must be a number"),
+        (spoil_number, r"reference\.csv: violated: got '-5'.*must be a number"),
+        (spoil_digit, r"evaluation\.csv.*was changed"),
         (spoil_column, r"evaluations\.csv.*no column 'delivered'"),
     ],
 )
