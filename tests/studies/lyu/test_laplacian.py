@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.laim.distortion import parallel_distortion
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -67,7 +66,7 @@ def test_entropy_is_vasiceks(count: int) -> None:
     assert entropy_bits(torch.from_numpy(values)) == pytest.approx(expected)
 
 
-def test_blocks_rates_are_those_of_the_workload_and_feed_its_parallel_bound() -> None:
+def test_blocks_rates_are_those_of_the_workload() -> None:
     model = bert()
     for number, layer in enumerate(model.encoder.layer):
         for weight in layer.parameters():
@@ -76,16 +75,6 @@ def test_blocks_rates_are_those_of_the_workload_and_feed_its_parallel_bound() ->
     rates = [fit.laplacian_rate for fit in fits]
     np.testing.assert_allclose(workload.laplacian_rates, rates, rtol=1e-6)
     assert rates[0] > 1.5 * rates[2]
-    sizes = np.array([block.parameters for block in workload.blocks], dtype=np.float64)
-    # Water-filling by bisection on the level, from the fits alone.
-    bits, scales = 1.5 * sizes.sum(), 1.0 / np.array(rates)
-    low, high = 1e-9, scales.max()
-    for _ in range(200):
-        water = math.sqrt(low * high)
-        spent = (sizes * np.log2(np.maximum(scales / water, 1.0))).sum()
-        low, high = (water, high) if spent > bits else (low, water)
-    blocks = np.column_stack([sizes, workload.laplacian_rates])
-    assert parallel_distortion(bits, blocks, 0, 3) == pytest.approx((sizes * np.minimum(water, scales)).sum(), rel=1e-6)
 
 
 def test_matrices_of_a_sequence_are_its_members() -> None:
