@@ -21,6 +21,7 @@ from coinfer_gym.laim.outcome import evaluate
 from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.scenario import Scenario, load_scenario
 from coinfer_gym.laim.stages import fits
+from coinfer_gym.physics import from_db
 from coinfer_gym.records import Records
 
 DEFAULT_SCENARIO = "bert-multimodal"
@@ -188,7 +189,7 @@ def _check_budgets(scenario: Scenario, rules: Records) -> None:
     """Raise `InvalidInputError` if no decision meets the largest budgets even in the best channel."""
     delay_budget = max(scenario.delay_budget_range or (scenario.delay_budget,))
     energy_budget = max(scenario.energy_budget_range or (scenario.energy_budget,))
-    gain = 10.0 ** (float(rules["gain_db_high"][0]) / 10.0)
+    gain = from_db(float(rules["gain_db_high"][0]))
     if _is_easy(scenario, gain, delay_budget, energy_budget):
         return
     best = solve_exact(scenario.problem(gain, delay_budget, energy_budget))
