@@ -34,6 +34,17 @@ WORLDS = {
         "csi_noise_db": 3.0,
         "arrivals": "periodic",
     },
+    "physics": {
+        "static_power_device": 0.1,
+        "waiting_power_device": 0.05,
+        "battery_capacity": 2.0,
+        "round_trip": 0.05,
+        "memory_bandwidth_device": 3e9,
+        "memory_capacity_server": 2.5e8,
+        "sparsity_gain": 0.8,
+        "energy_budget": 0.5,
+        "tasks": 20,
+    },
 }
 
 worlds = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS.keys())
