@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import gymnasium as gym
 import joblib
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from agents.held_out import SELECTION_SEED
 from agents.runs import RunConfig, read_config
-from baselines.checks import check_model
+from baselines.checks import NUMBER, check_model
 from baselines.compare import CompareConfig, PolicyConfig, policy_key
 from baselines.policy import Predictor
 from baselines.registry import bind, check_options, find_policy, make_policy
@@ -62,16 +62,16 @@ class ImitationConfig(pydantic.BaseModel):
     title: str
     teacher: PolicyConfig
     run: dict[str, Any]
-    worlds: int = Field(ge=1, le=SELECTION_SEED - FIRST_WORLD)
-    first_world: int = Field(FIRST_WORLD, ge=FIRST_WORLD, lt=SELECTION_SEED)
-    noise: float = Field(0.0, ge=0.0, le=10.0)
-    margin: float = Field(0.005, ge=0.0, lt=1.0)
-    epochs: int = Field(20, ge=1, le=100_000)
-    batch_size: int = Field(512, ge=1, le=10**8)
-    learning_rate: float = Field(1e-3, gt=0.0, le=1.0)
-    log_std: float = Field(-2.0, ge=-20.0, le=2.0)
-    held_out_worlds: int = Field(128, ge=1, le=100_000)
-    seed: int = Field(0, ge=0, lt=SELECTION_SEED)
+    worlds: Annotated[int, NUMBER] = Field(ge=1, le=SELECTION_SEED - FIRST_WORLD)
+    first_world: Annotated[int, NUMBER] = Field(FIRST_WORLD, ge=FIRST_WORLD, lt=SELECTION_SEED)
+    noise: Annotated[float, NUMBER] = Field(0.0, ge=0.0, le=10.0)
+    margin: Annotated[float, NUMBER] = Field(0.005, ge=0.0, lt=1.0)
+    epochs: Annotated[int, NUMBER] = Field(20, ge=1, le=100_000)
+    batch_size: Annotated[int, NUMBER] = Field(512, ge=1, le=10**8)
+    learning_rate: Annotated[float, NUMBER] = Field(1e-3, gt=0.0, le=1.0)
+    log_std: Annotated[float, NUMBER] = Field(-2.0, ge=-20.0, le=2.0)
+    held_out_worlds: Annotated[int, NUMBER] = Field(128, ge=1, le=100_000)
+    seed: Annotated[int, NUMBER] = Field(0, ge=0, lt=SELECTION_SEED)
 
     @property
     def target(self) -> RunConfig:

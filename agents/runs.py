@@ -17,7 +17,7 @@ from pydantic import Field
 from agents.actors import find_actor
 from agents.agent_file import AGENT_FILE
 from agents.held_out import SELECTION_SEED
-from baselines.checks import check_model
+from baselines.checks import NUMBER, check_model
 from baselines.family import Family, family_of, scenario_of
 from baselines.output import git_revision
 from coinfer_gym.errors import InvalidInputError
@@ -39,16 +39,8 @@ _OWN_FILES = ("config.yaml", "origin.yaml", "evaluations.csv", AGENT_FILE, "resu
 _OWN_FOLDERS = ("checkpoints", "tensorboard")
 
 
-def _no_truth(value: Any) -> Any:
-    """True and False are no numbers, although Python counts with them."""
-    if isinstance(value, bool):
-        raise ValueError("Give a number")
-    return value
-
-
-_Number = pydantic.BeforeValidator(_no_truth)
-_Decisions = Annotated[int, _Number, Field(ge=1, le=10**12)]
-_Lanes = Annotated[int, _Number, Field(ge=1, le=100_000)]
+_Decisions = Annotated[int, NUMBER, Field(ge=1, le=10**12)]
+_Lanes = Annotated[int, NUMBER, Field(ge=1, le=100_000)]
 
 
 class RunConfig(pydantic.BaseModel):
@@ -93,16 +85,16 @@ class RunConfig(pydantic.BaseModel):
     start: str = ""
     conf_file: str = ""
     hyperparams: dict[str, Any] = {}
-    seed: Annotated[int, _Number] = Field(default=0, ge=0, lt=SELECTION_SEED)
+    seed: Annotated[int, NUMBER] = Field(default=0, ge=0, lt=SELECTION_SEED)
     out: str = ""
     n_timesteps: _Decisions | None = None
-    max_minutes: Annotated[float, _Number] | None = Field(default=None, gt=0.0, le=1e7)
+    max_minutes: Annotated[float, NUMBER] | None = Field(default=None, gt=0.0, le=1e7)
     eval_freq: _Decisions = 50_000
     eval_lanes: _Lanes = 64
     test_lanes: _Lanes = 128
     checkpoint_freq: _Decisions = 100_000
-    violations: Annotated[float, _Number] = Field(default=1.0, ge=0.0, le=1.0)
-    threads: Annotated[int, _Number] = Field(default=1, ge=1, le=1024)
+    violations: Annotated[float, NUMBER] = Field(default=1.0, ge=0.0, le=1.0)
+    threads: Annotated[int, NUMBER] = Field(default=1, ge=1, le=1024)
 
     @property
     def folder(self) -> Path:

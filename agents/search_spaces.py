@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import Field
 
-from baselines.checks import check_model
+from baselines.checks import NUMBER, check_model
 from coinfer_gym.errors import InvalidInputError
 
 __all__ = ["Checked", "Space", "read_spaces"]
@@ -23,11 +23,14 @@ class Checked(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
+_End = Annotated[int | float, NUMBER, Field(ge=-1e15, le=1e15)]
+
+
 class _Interval(Checked):
     """Numbers from `low` to `high`, whole ones where both are."""
 
-    low: int | float
-    high: int | float
+    low: _End
+    high: _End
     log: bool = False
     schedule: Literal["lin"] | None = None
 

@@ -36,7 +36,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import joblib
 import numba
@@ -56,7 +56,7 @@ from agents.held_out import SELECTION_SEED
 from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_env, build_model, read_config
 from agents.search_spaces import Checked, Space, read_spaces
-from baselines.checks import check_count, check_model
+from baselines.checks import NUMBER, check_count, check_model
 from baselines.output import git_revision
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
@@ -82,8 +82,8 @@ class StudyConfig(Checked):
 
     title: str
     run: dict[str, Any]
-    trials: int = Field(ge=1, le=100_000)
-    seeds: int = Field(1, ge=1, le=100)
+    trials: Annotated[int, NUMBER] = Field(ge=1, le=100_000)
+    seeds: Annotated[int, NUMBER] = Field(1, ge=1, le=100)
     search: dict[str, Any] = Field(min_length=1)
 
     @property

@@ -16,6 +16,16 @@ from coinfer_gym.files import read_yaml
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 
 
+def _refuse_text(value: Any) -> Any:
+    if isinstance(value, (bool, str)):
+        raise ValueError("Give a number")
+    return value
+
+
+NUMBER = pydantic.BeforeValidator(_refuse_text)
+"""Annotation of a field of a model that refuses true, false and text, which pydantic would count with."""
+
+
 class Checked(pydantic.BaseModel):
     """Part of a configuration: a key that it does not know is an error."""
 

@@ -399,6 +399,7 @@ def test_mistakes_end_with_one_line(tmp_path, monkeypatch, capsys, arguments, hi
         ("start: true", "start"),
         ("out: 3", "out"),
         ("seed: true", "seed"),
+        ("seed: '1_000'", "seed"),
         (f"seed: 1{'0' * 400}", "seed"),
         ("max_minutes: .inf", "max_minutes"),
         ("violations: .nan", "violations"),
