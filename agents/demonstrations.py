@@ -14,20 +14,19 @@ from typing import Annotated, Any, Self
 import gymnasium as gym
 import joblib
 import numpy as np
-import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 from tqdm import tqdm
 
 from agents.held_out import SELECTION_SEED
 from agents.runs import RunConfig, read_config
-from baselines.checks import NUMBER, check_model
+from baselines.checks import NUMBER, Checked, check_model
 from baselines.compare import CompareConfig, PolicyConfig, policy_key
 from baselines.policy import Predictor
 from baselines.registry import bind, check_options, find_policy, make_policy
 from baselines.rollout import MEASURED, metrics
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import read_json, read_yaml, write_bytes, write_text
+from coinfer_gym.files import read_json, write_bytes, write_text
 from coinfer_gym.laim.wrappers import act_within
 
 __all__ = ["FIRST_WORLD", "ImitationConfig", "Samples", "load_config", "prepare_teacher", "record"]
@@ -40,7 +39,7 @@ _CHUNK = 10  # worlds per file
 _OUTCOMES = MEASURED[:-1]  # without the reward
 
 
-class ImitationConfig(pydantic.BaseModel):
+class ImitationConfig(Checked):
     """A configuration of `agents.imitate`; `load_config` reads and checks one.
 
     Attributes
@@ -56,8 +55,6 @@ class ImitationConfig(pydantic.BaseModel):
     seed : int
         Of the networks and the order of samples.
     """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     title: str
     teacher: PolicyConfig
@@ -140,8 +137,7 @@ def load_config(source: str | Path | Mapping[str, Any]) -> ImitationConfig:
         If the file cannot be read, a key is unknown, a value is out of range, or the teacher is unknown or cannot be
         cloned into such an agent.
     """
-    data = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source), "config")
-    config = check_model(ImitationConfig, data, "config")
+    config = check_model(ImitationConfig, source, "config")
     teacher = config.teacher
     check_options(teacher.policy, find_policy(teacher.policy), teacher.options)
     if config.noise > 0.0 and teacher.policy == "clairvoyant":

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
-import pydantic
 import yaml
 from pydantic import Field
 
 from agents.actors import find_actor
 from agents.agent_file import AGENT_FILE
 from agents.held_out import SELECTION_SEED
-from baselines.checks import NUMBER, check_model
+from baselines.checks import NUMBER, Checked, check_model
 from baselines.family import Family, family_of, scenario_of
 from baselines.output import git_revision
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import read_yaml, versions, write_text
+from coinfer_gym.files import versions, write_text
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers
 
 if TYPE_CHECKING:  # torch and stable-baselines3 take seconds to import: a wrong name is told before
@@ -43,7 +42,7 @@ _Decisions = Annotated[int, NUMBER, Field(ge=1, le=10**12)]
 _Lanes = Annotated[int, NUMBER, Field(ge=1, le=100_000)]
 
 
-class RunConfig(pydantic.BaseModel):
+class RunConfig(Checked):
     """Everything that a run is rebuilt from; the fields are the options of ``python -m agents.train``.
 
     Attributes
@@ -75,16 +74,14 @@ class RunConfig(pydantic.BaseModel):
         Of the networks and of the environment; small networks are no faster with two.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
     algo: str = "sac"
     env: str = "coinfer_gym/LAIM-v0"
-    env_kwargs: dict[str, Any] = {}
-    train_kwargs: dict[str, Any] = {}
+    env_kwargs: dict[str, Any] = Field(default_factory=dict)
+    train_kwargs: dict[str, Any] = Field(default_factory=dict)
     wrapper: list[str | dict[str, dict[str, Any] | None]] | None = None
     start: str = ""
     conf_file: str = ""
-    hyperparams: dict[str, Any] = {}
+    hyperparams: dict[str, Any] = Field(default_factory=dict)
     seed: Annotated[int, NUMBER] = Field(default=0, ge=0, lt=SELECTION_SEED)
     out: str = ""
     n_timesteps: _Decisions | None = None
@@ -138,9 +135,9 @@ class RunConfig(pydantic.BaseModel):
         return self.resolve().model_dump()
 
 
-def read_config(content: Mapping[str, Any], origin: str) -> RunConfig:
-    """Check a configuration; errors begin with `origin`, the name of its file."""
-    config = check_model(RunConfig, content, origin)
+def read_config(source: str | Path | Mapping[str, Any], origin: str) -> RunConfig:
+    """Check a configuration, given as a YAML file or its content; errors begin with `origin`."""
+    config = check_model(RunConfig, source, origin)
     find_actor(config.algo)
     known = [name for name in gym.registry if name.startswith("coinfer_gym/")]
     if config.env not in known:
@@ -151,7 +148,7 @@ def read_config(content: Mapping[str, Any], origin: str) -> RunConfig:
 
 def read_config_file(path: str | Path) -> RunConfig:
     """Configuration of a YAML file."""
-    return read_config(read_yaml(Path(path), "config"), str(path))
+    return read_config(path, str(path))
 
 
 def open_folder(config: RunConfig, command: Sequence[str], overwrite: bool) -> Path:

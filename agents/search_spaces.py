@@ -7,20 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import pydantic
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import Field
 
-from baselines.checks import NUMBER, check_model
+from baselines.checks import NUMBER, Checked, check_model
 from coinfer_gym.errors import InvalidInputError
 
-__all__ = ["Checked", "Space", "read_spaces"]
-
-
-class Checked(pydantic.BaseModel):
-    """A part of a file that refuses unknown keys."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+__all__ = ["Space", "read_spaces"]
 
 
 _End = Annotated[int | float, NUMBER, Field(ge=-1e15, le=1e15)]

@@ -55,12 +55,12 @@ from agents.callbacks import EvaluationCallback, WarmupCallback
 from agents.held_out import SELECTION_SEED
 from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_env, build_model, read_config
-from agents.search_spaces import Checked, Space, read_spaces
-from baselines.checks import NUMBER, check_count, check_model
+from agents.search_spaces import Space, read_spaces
+from baselines.checks import NUMBER, Checked, check_count, check_model
 from baselines.output import git_revision
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import csv_text, lock_folder, read_yaml, write_bytes, write_text
+from coinfer_gym.files import csv_text, lock_folder, write_bytes, write_text
 
 __all__ = ["StudyConfig", "load_study", "main", "tune"]
 
@@ -110,8 +110,7 @@ class StudyConfig(Checked):
 
 def load_study(path: str | Path) -> StudyConfig:
     """Read and check the file of a study; `InvalidInputError` names what is unknown or cannot be used."""
-    data = read_yaml(Path(path), "study")
-    config = check_model(StudyConfig, data, str(path))
+    config = check_model(StudyConfig, path, str(path))
     for name in config.run:
         if name not in _OF_THE_RUN:
             raise InvalidInputError(f"{path}: run: key", name, nearest(str(name), _OF_THE_RUN))
