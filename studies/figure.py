@@ -34,11 +34,9 @@ class Study(NamedTuple):
     # makes the data, on which all the others depend. Its keyword arguments are the options of `make`.
     compute: Callable[..., Any]
     table: Callable[[Any], Rows]  # rows of the CSV file: mappings, or sequences of which the first is the header
-    # what the data say: ``holds``, a truth value for each statement, and anything else worth keeping
+    # what the data say: ``holds``, a truth value for each statement, and anything else for the reader of the JSON file
     verdict: Callable[[Any], dict[str, Any]]
     draw: Callable[[Any], Pictures]  # pictures of the data
-    # limits of the verdict and settings of the data, for the reader of the JSON file
-    about: Callable[[Any], dict[str, Any]] = lambda data: {}
 
     def make(self, folder: Path, **options: Any) -> dict[str, bool]:
         """Compute the figure and write ``NAME.csv``, ``NAME.json`` and ``NAME.png``; returns what holds."""
@@ -48,7 +46,7 @@ class Study(NamedTuple):
         judged = self.verdict(data)
         claims = {"claims": list(CATALOGUE[self.name].claims)}
         kept = {key: value for key, value in given.arguments.items() if isinstance(value, (int, float, str, tuple))}
-        summary = plain({**claims, **judged, **self.about(data), "options": kept, "versions": versions()})
+        summary = plain({**claims, **judged, "options": kept, "versions": versions()})
         write_text(folder / f"{self.name}.csv", csv_text(map(_cells, self.table(data))))
         write_text(folder / f"{self.name}.json", json.dumps(summary, indent=2) + "\n")
         with style():

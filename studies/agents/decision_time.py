@@ -140,7 +140,8 @@ def verdict(results: Results) -> dict[str, Any]:
         "worlds": results.worlds,
     }
     holds = {part: not found for part, found in exceptions.items()}
-    return {"holds": holds, "exceptions": exceptions, "measured": measured}
+    about = {"claim": "quality in the queue costs little time", "results_made_by": results.command}
+    return {"holds": holds, "exceptions": exceptions, "measured": measured, **about}
 
 
 def table(results: Results) -> list[list[Any]]:
@@ -181,11 +182,6 @@ def draw(results: Results) -> Pictures:
     return {"": figure}
 
 
-def about(results: Results) -> dict[str, Any]:
-    """What the figure claims, and what made its data."""
-    return {"claim": "quality in the queue costs little time", "results_made_by": results.command}
-
-
 def _dots(axis: Any, points: Sequence[Point], colour: str, label: str) -> None:
     """Policies of one kind with the intervals of their quality."""
     mean, low, high = np.array([point.quality for point in points]).T
@@ -195,4 +191,4 @@ def _dots(axis: Any, points: Sequence[Point], colour: str, label: str) -> None:
     axis.errorbar(times, mean, yerr=error, fmt="o", color=colour, **look)
 
 
-STUDIES = (Study("decision_time", compute, table, verdict, draw, about),)
+STUDIES = (Study("decision_time", compute, table, verdict, draw),)

@@ -176,7 +176,14 @@ def verdict(sweeps: Mapping[str, Sweep]) -> dict[str, Any]:
         "stochastic DP is surely better than the myopic optimum at every load": unpaid,
     }
     holds = {part: not found for part, found in exceptions.items()}
-    return {"holds": holds, "exceptions": exceptions, "measured": measured}
+    return {
+        "holds": holds,
+        "exceptions": exceptions,
+        "measured": measured,
+        "claim": "foresight pays under load, and no policy exceeds the clairvoyant bound",
+        "policies": {arrivals: tuned_policies(path) for arrivals, path in TUNED.items()},
+        "settings": {"scenario": SCENARIO},
+    }
 
 
 def _lead(arrivals: str, swept: Sweep, label: str, lead: Estimate, i: int, k: int) -> dict[str, Any]:
@@ -214,15 +221,6 @@ def draw(sweeps: Mapping[str, Sweep]) -> Pictures:
     return {"": figure}
 
 
-def about(sweeps: Mapping[str, Sweep]) -> dict[str, Any]:
-    """What the figure claims, and its settings."""
-    return {
-        "claim": "foresight pays under load, and no policy exceeds the clairvoyant bound",
-        "policies": {arrivals: tuned_policies(path) for arrivals, path in TUNED.items()},
-        "settings": {"scenario": SCENARIO},
-    }
-
-
 def _panels(axes: Any, swept: Sweep) -> None:
     """Both panels of one kind of arrivals."""
     mean, to_bound = estimates(swept, SERIES[-1])
@@ -237,4 +235,4 @@ def _panels(axes: Any, swept: Sweep) -> None:
         log_ticks(axis, swept.rates.tolist())
 
 
-STUDIES = (Study("load", compute, table, verdict, draw, about),)
+STUDIES = (Study("load", compute, table, verdict, draw),)

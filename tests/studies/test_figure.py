@@ -33,9 +33,8 @@ SOME = Study(
     "cuts",
     doubled,
     lambda data: [["value"], *([value] for value in data)],
-    lambda data: {"holds": {"a": True, "b": len(data) > 2}, "worst": math.inf},
+    lambda data: {"holds": {"a": True, "b": len(data) > 2}, "worst": math.inf, "settings": {"count": len(data)}},
     draw,
-    lambda data: {"settings": {"count": len(data)}},
 )
 
 
