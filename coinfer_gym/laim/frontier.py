@@ -177,9 +177,12 @@ def _bound(
         return interpolate(table, min(most_device, worth / price_device), most_server)
     if price_device == 0.0:
         return interpolate(table, most_device, min(most_server, worth / price_server))
-    first = max(least_device, (worth - price_server * most_server) / price_device)
+    first, server = (worth - price_server * most_server) / price_device, most_server
+    if first < least_device:
+        first = least_device  # a difference of large numbers over a small one: it can be anything
+        server = min(most_server, max(least_server, (worth - price_device * first) / price_server))
+    first = min(first, most_device)
     last = min(most_device, (worth - price_server * least_server) / price_device)
-    server = min(most_server, (worth - price_device * first) / price_server)
     return along_line(table, first, server, price_device / price_server, last, math.inf)[2]
 
 

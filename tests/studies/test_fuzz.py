@@ -76,3 +76,9 @@ def test_a_hang_is_one_fault_and_the_table_counts_it(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "trace 1:  -> hang: over 0 s" in printed
     assert printed.splitlines()[-2].split()[1::2] == ["trace", "0", "0", "0", "2", "0"]
+
+
+@pytest.mark.parametrize("seed", [402354])  # a bound that was read outside the predictor's table
+def test_a_problem_whose_optimum_was_wrong_stays_right(seed):
+    rng = np.random.default_rng(seed)
+    assert optimum.faults(rng, optimum.random_problem(rng)) == []
