@@ -75,6 +75,10 @@ class LAIMEnv(TaskEnv):
     | 4 | frequency_device | frequency_device_min | frequency_device_max | linear |
     | 5 | frequency_server | frequency_server_min | frequency_server_max | linear |
 
+    A decision that the memories of device and server do not hold runs as the nearest one that they hold: at the nearest
+    cut whose least ratios fit, with ratios no higher than what fits. ``info["limited"]`` is then 1, and ``info`` tells
+    of what ran.
+
     ## Observation Space
     ``Box(-1, 1, (7,), float32)``, clipped. A quantity that the scenario does not vary is constant.
 
