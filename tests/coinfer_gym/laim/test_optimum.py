@@ -16,6 +16,7 @@ from coinfer_gym.laim.outcome import model_quality
 from coinfer_gym.laim.predictor import AccuracyPredictor
 from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.workload import Block, Workload
+from tests.interpreted import samples
 
 CONTROLS = ("power", "frequency_device", "frequency_server")
 
@@ -513,7 +514,7 @@ def test_budget_that_is_left_over_means_that_every_control_is_at_its_end():
 def test_solution_keeps_its_budgets_and_no_random_decision_beats_it(bind):
     rng = np.random.default_rng(23 + bind)
     feasible = compared = 0
-    for k in range(250):
+    for k in range(samples(250)):
         problem = random_problem(rng, bind=bind, fixed=0.3 * (k % 3 == 0))
         found = solve_exact(problem)
         if found.feasible:
@@ -542,13 +543,13 @@ def test_solution_keeps_its_budgets_and_no_random_decision_beats_it(bind):
                 rivals = quality_at(problem, cut, np.clip(device, low_d, 1)[inside], np.clip(server, low_s, 1)[inside])
                 assert rivals.max() <= found.quality + 1e-9
                 compared += inside.sum()
-    assert feasible > 60
-    assert compared > 5000
+    assert feasible > samples(60)
+    assert compared > samples(5000)
 
 
 def test_quality_never_falls_when_a_budget_or_the_gain_rises():
     rng = np.random.default_rng(31)
-    for _ in range(60):
+    for _ in range(samples(60)):
         problem = random_problem(rng)
         factors = 10.0 ** np.linspace(-1.5, 1.5, 61)
         for name in ("delay_budget", "energy_budget", "gain"):
@@ -561,7 +562,7 @@ def test_quality_never_falls_when_a_budget_or_the_gain_rises():
 
 def test_all_cuts_together_are_the_best_of_each():
     rng = np.random.default_rng(37)
-    for _ in range(150):
+    for _ in range(samples(150)):
         problem = random_problem(rng, bind=bool(rng.random() < 0.8))
         each = [solve_exact(problem, cut) for cut in range(problem.workload.cuts)]
         found = solve_exact(problem)
@@ -575,7 +576,7 @@ def test_all_cuts_together_are_the_best_of_each():
 def test_restricted_problem_is_never_better_than_the_free_one():
     rng = np.random.default_rng(41)
     compared = 0
-    for _ in range(150):
+    for _ in range(samples(150)):
         problem = random_problem(rng)
         free = solve_exact(problem)
         for name in (*CONTROLS, "retained_device", "retained_server"):
@@ -585,7 +586,7 @@ def test_restricted_problem_is_never_better_than_the_free_one():
             if bound.feasible:
                 assert bound.quality <= free.quality + 1e-9
                 compared += 1
-    assert compared > 100
+    assert compared > samples(100)
 
 
 def test_pruning_the_device_only_leaves_the_server_whole():
@@ -610,7 +611,7 @@ def test_channel_of_any_strength_is_handled(gain, quality):
 
 def test_workload_of_a_single_block_has_two_cuts():
     rng = np.random.default_rng(43)
-    for _ in range(30):
+    for _ in range(samples(30)):
         problem = random_problem(rng, count=1)
         for cut in (0, 1):
             assert_optimal(problem, cut)
@@ -760,7 +761,7 @@ def test_infeasible_cut_is_explained_by_itself():
 
 def test_infeasible_decision_of_a_network_with_idle_blocks_is_evaluated_as_it_stands():
     rng = np.random.default_rng(53)
-    for _ in range(150):
+    for _ in range(samples(150)):
         problem = random_problem(rng, idle=0.35)
         problem = replace(problem, delay_budget=0.1 * problem.delay_budget, energy_budget=0.1 * problem.energy_budget)
         found = solve_exact(problem)
@@ -810,7 +811,7 @@ def test_price_of_one_cut_beyond_the_range_does_not_hide_another_cut():
 
 def test_budgets_that_are_just_what_the_least_decision_spends_are_met():
     rng = np.random.default_rng(71)
-    for _ in range(150):
+    for _ in range(samples(150)):
         problem = random_problem(rng, fixed=1.0, idle=0.2)
         cut = int(rng.integers(problem.workload.cuts))
         controls, _ = problem.bounds()
@@ -826,7 +827,7 @@ def test_budgets_that_are_just_what_the_least_decision_spends_are_met():
 def test_among_decisions_that_keep_the_whole_model_the_fastest_is_taken():
     rng = np.random.default_rng(59)
     tied = 0
-    for _ in range(200):
+    for _ in range(samples(200)):
         problem = random_problem(rng, count=int(rng.integers(1, 4)))
         energy_budget = problem.energy_budget * 10 ** rng.uniform(0, 2)
         problem = replace(problem, delay_budget=30 * problem.delay_budget, energy_budget=energy_budget)
@@ -849,7 +850,7 @@ def test_among_decisions_that_keep_the_whole_model_the_fastest_is_taken():
                 least = min(least, float(time_d + time_s + seconds))
         assert found.delay == pytest.approx(least, rel=1e-6)
         assert_in_budget(problem, found)
-    assert tied > 40
+    assert tied > samples(40)
 
 
 # --- batches ---
@@ -876,7 +877,7 @@ def test_batch_is_what_single_calls_are(quality, parallel):
 
 def test_serial_and_parallel_batches_agree_to_the_bit():
     rng = np.random.default_rng(67)
-    for _ in range(10):
+    for _ in range(samples(10)):
         problem = random_problem(rng)
         gains = problem.gain * 10 ** rng.uniform(-2, 2, 200)
         serial, parallel = (solve_exact_batch(problem, gains, parallel=flag) for flag in (False, True))

@@ -16,6 +16,7 @@ from coinfer_gym.laim.optimum import solve_exact_batch
 from coinfer_gym.laim.outcome import model_distortion
 from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor, interpolate, load_predictor, shipped_predictors
 from tests.coinfer_gym.laim.test_optimum import assert_in_budget, largest_server_ratio, random_problem
+from tests.interpreted import samples
 
 GRID = np.linspace(0.0, 1.0, LEVELS)
 KINDS = ("smooth", "steps", "noise")
@@ -88,7 +89,7 @@ def test_quality_of_a_problem_is_read_from_the_table_of_its_cut():
 
 def test_parabolas_along_a_line_are_those_of_dense_sampling():
     rng = np.random.default_rng(1)
-    for _ in range(80):
+    for _ in range(samples(80)):
         table = random_table(rng, 1, KINDS[rng.integers(3)])[0]
         x, y, slope = rng.uniform(0, 0.9), rng.random(), float(rng.choice([0.0, 10 ** rng.uniform(-2, 1)]))
         last = rng.uniform(x, min(1.0, x + y / slope if slope else 1.0))
@@ -210,7 +211,7 @@ def test_exact_optimum_acts_in_the_environment_without_missing_a_budget():
         feasible += solution.feasible
         if solution.feasible:
             assert info["delivered"] == pytest.approx(solution.quality, abs=1e-3)
-    assert feasible > 25
+    assert feasible > samples(25)
 
 
 # --- bad input ---
