@@ -331,8 +331,8 @@ def random_physics(rng, problem):
         "round_trip": problem.delay_budget / 10,
         "memory_bandwidth_device": problem.parameter_bits * weights * device[5] / (device[0] or 1e9),
         "memory_bandwidth_server": problem.parameter_bits * weights * server[5] / (server[0] or 1e9),
-        "memory_capacity_device": problem.parameter_bits / 8 * weights / 3,
-        "memory_capacity_server": problem.parameter_bits / 8 * weights / 3,
+        "memory_capacity_device": problem.parameter_bits / 8 * weights,
+        "memory_capacity_server": problem.parameter_bits / 8 * weights,
     }
     values = {name: value * 10 ** rng.normal(-0.5, 0.7) for name, value in drawn.items()}
     values |= {"snr_gap": 10 ** rng.uniform(0, 1.5), "amplifier_efficiency": 10 ** rng.uniform(-1.5, 0)}
@@ -360,7 +360,7 @@ def test_optimum_with_all_physics_is_that_of_brute_force(quality):
         for cut in range(problem.workload.cuts):
             found = assert_optimal(problem, cut)
             inner += found.feasible and found.quality < 0.999
-    assert inner >= 6
+    assert inner >= 5
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
