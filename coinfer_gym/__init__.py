@@ -28,17 +28,18 @@ __all__ = [
     "solve_exact_batch",
 ]
 
-if "coinfer_gym/LAIM-v0" not in registry:  # importing twice must not warn
-    register(
-        id="coinfer_gym/LAIM-v0",
-        entry_point="coinfer_gym.laim.env:LAIMEnv",
-        vector_entry_point="coinfer_gym.laim.env:LAIMVectorEnv",
-    )
-    register(
-        id="coinfer_gym/Layerwise-v0",
-        entry_point="coinfer_gym.layerwise.env:LayerwiseEnv",
-        vector_entry_point="coinfer_gym.layerwise.env:LayerwiseVectorEnv",
-    )
+_ENTRY_POINTS = {  # environment and vector environment of each id
+    "LAIM": ("coinfer_gym.laim.env:LAIMEnv", "coinfer_gym.laim.env:LAIMVectorEnv"),
+    "LAIMShares": ("coinfer_gym.laim.shares:LAIMSharesEnv", "coinfer_gym.laim.shares:LAIMSharesVectorEnv"),
+    "Layerwise": ("coinfer_gym.layerwise.env:LayerwiseEnv", "coinfer_gym.layerwise.env:LayerwiseVectorEnv"),
+    "LayerwiseShares": (
+        "coinfer_gym.layerwise.shares:LayerwiseSharesEnv",
+        "coinfer_gym.layerwise.shares:LayerwiseSharesVectorEnv",
+    ),
+}
+for _name, (_single, _vector) in _ENTRY_POINTS.items():
+    if f"coinfer_gym/{_name}-v0" not in registry:  # importing twice must not warn
+        register(id=f"coinfer_gym/{_name}-v0", entry_point=_single, vector_entry_point=_vector)
 
 _IN_LANES = ["BudgetShareAction", "DiscreteActions", "KeepBudgets"]
 register_wrappers("coinfer_gym.laim.wrappers", [*_IN_LANES, "Regret"], "coinfer_gym.laim.vector_wrappers", _IN_LANES)

@@ -1,14 +1,17 @@
-"""First steps: play one episode with random actions and one with the exact optimum of each task."""
+"""First steps: play one episode with random actions, one with random shares of the time, and one with exact optima."""
 
 import gymnasium as gym
 
 from coinfer_gym import solve_exact
 
+# An action of LAIMShares-v0 is the share of its time that a task may use; the exact optimum decides the rest.
+shares = gym.make("coinfer_gym:coinfer_gym/LAIMShares-v0", scenario="bert-multimodal", tasks=50)
+# An action of LAIM-v0 is the whole decision: cut, retained ratios, power and clocks.
 env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0", scenario="bert-multimodal", tasks=50)
 laim = env.unwrapped
 
 
-def play(choose, seed=0):
+def play(env, choose, seed=0):
     """Mean delivered quality of one episode; the seed alone fixes arrivals and channel."""
     env.reset(seed=seed)
     env.action_space.seed(seed)
@@ -26,5 +29,6 @@ best = solve_exact(task)
 print(f"The task has {task.delay_budget:.2f} s and {task.energy_budget:.3f} J.")
 print(f"Best decision: cut {best.cut}, quality {best.quality:.3f}, {best.delay:.3f} s, {best.energy:.4f} J")
 
-print(f"random actions: {play(env.action_space.sample):.3f}")
-print(f"exact optimum:  {play(lambda: laim.action(solve_exact(laim.problem()))):.3f}")
+print(f"random actions: {play(env, env.action_space.sample):.3f}")
+print(f"random shares:  {play(shares, shares.action_space.sample):.3f}")
+print(f"exact optimum:  {play(env, lambda: laim.action(solve_exact(laim.problem()))):.3f}")

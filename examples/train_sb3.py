@@ -6,7 +6,6 @@ import torch
 from stable_baselines3 import PPO
 
 from coinfer_gym import solve_exact
-from coinfer_gym.laim.wrappers import BudgetShareAction
 from coinfer_gym.sb3 import make_native
 
 torch.set_num_threads(1)  # fastest for small networks
@@ -27,14 +26,16 @@ def delivered(env, choose, worlds=range(100, 105)):
 
 
 # The agent chooses what share of its remaining time a task may take; the exact optimum does the rest.
-training = make_native("coinfer_gym/LAIM-v0", LANES, wrappers=["BudgetShareAction"])
+training = make_native("coinfer_gym/LAIMShares-v0", LANES)
 network = {"net_arch": [64, 64], "log_std_init": -1.0}
 model = PPO("MlpPolicy", training, n_steps=16, batch_size=512, n_epochs=8, gamma=0.99, policy_kwargs=network, seed=0)
 model.learn(DECISIONS)
 
-env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0")
+env = gym.make("coinfer_gym/LAIM-v0")
 laim = env.unwrapped
-agent = delivered(BudgetShareAction(env), lambda observation: model.predict(observation, deterministic=True)[0])
+agent = delivered(
+    gym.make("coinfer_gym/LAIMShares-v0"), lambda observation: model.predict(observation, deterministic=True)[0]
+)
 myopic = delivered(env, lambda _: laim.action(solve_exact(laim.problem())))
 print(f"agent:                     {agent:.3f}")
 print(f"exact optimum of each task {myopic:.3f}")

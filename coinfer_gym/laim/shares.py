@@ -1,0 +1,44 @@
+"""LAIMShares-v0: LAIM-v0 in which an action is a share of the budgets, as environments of an id of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium.envs.registration import EnvSpec
+
+from coinfer_gym.laim import vector_wrappers, wrappers
+from coinfer_gym.laim.env import LAIMEnv, LAIMVectorEnv
+
+__all__ = ["LAIMSharesEnv", "LAIMSharesVectorEnv"]
+
+
+class LAIMSharesEnv(wrappers.BudgetShareAction):
+    """LAIM-v0 whose action is the share of the remaining time that a task may use; the exact optimum decides the rest.
+
+    The action is that of `coinfer_gym.laim.wrappers.BudgetShareAction`, so every action meets both budgets if any
+    decision does. All else is `coinfer_gym.laim.env.LAIMEnv`, which ``env.unwrapped`` returns.
+
+    Parameters
+    ----------
+    energy : bool, optional
+        Whether a second component is the share of the energy. By default it is if the scenario has a battery.
+    **options
+        As for `LAIMEnv`.
+    """
+
+    metadata = LAIMEnv.metadata
+
+    def __init__(self, /, energy: bool | None = None, **options: Any) -> None:
+        super().__init__(LAIMEnv(**options), energy)
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]  # gymnasium declares an attribute too
+        """The id and its arguments, without a wrapper: the id stands for both."""
+        return self.env.spec
+
+
+class LAIMSharesVectorEnv(vector_wrappers.BudgetShareAction):
+    """Many lanes of `LAIMSharesEnv`; arguments as for `coinfer_gym.laim.env.LAIMVectorEnv`, and `energy`."""
+
+    def __init__(self, /, energy: bool | None = None, **options: Any) -> None:
+        super().__init__(LAIMVectorEnv(**options), energy)
