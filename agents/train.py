@@ -111,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", help="folder of the run (default: runs/<algo>-<env>-<seed>)")
     for name, kind, text in (
         ("seed", int, "seed of networks, noise and training worlds"),
-        ("n-timesteps", int, "decisions to train for"),
-        ("max-minutes", float, "minutes after which training stops"),
+        ("n-timesteps", int, "decisions to train for (default: that of the hyperparameters)"),
+        ("max-minutes", float, "minutes after which training stops (default: no limit)"),
         ("eval-freq", int, "decisions between two evaluations"),
         ("eval-lanes", int, "episodes of an evaluation"),
         ("test-lanes", int, "episodes of the final comparison"),
@@ -120,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
         ("violations", float, "share of decisions that may miss a budget in the agent that is kept"),
         ("threads", int, "threads of the networks and the environment"),
     ):
-        parser.add_argument(f"--{name}", type=kind, help=text)
+        default = RunConfig.model_fields[name.replace("-", "_")].default
+        parser.add_argument(f"--{name}", type=kind, help=text if default is None else f"{text} (default: {default})")
     parser.add_argument(
         "--resume",
         action="store_true",

@@ -34,7 +34,9 @@ class InvalidInputError(ValueError):
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        super().__init__(f"{_ends(field, 110)}: got {_shown(value)}. {_ends(remedy, 280)}")
+        shown = _shown(value)
+        room = 280 + LONGEST - len(shown)  # what the value leaves free
+        super().__init__(f"{_ends(field, 110)}: got {shown}. {_ends(remedy, room)}")
         self.field = field
         self.value = value
         self.remedy = remedy
@@ -74,9 +76,12 @@ def _shown(value: object) -> str:
 
 
 def _ends(text: str, longest: int) -> str:
-    """A text in one line; of a long one its two ends."""
+    """A text in one line; of a long one its two ends, cut between words where there are some."""
     text = " ".join(text.split())
-    return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-longest // 2 :]}"
+    if len(text) <= longest:
+        return text
+    start, end = text[: longest // 2], text[-longest // 2 :]
+    return f"{start.rpartition(' ')[0] or start} ... {end.partition(' ')[2] or end}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

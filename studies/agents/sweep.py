@@ -254,7 +254,7 @@ def _unfinished(runs: Sequence[Run], comparison: CompareConfig) -> tuple[list[Ru
 @command("studies.agents.sweep", "interrupted; the same command goes on where it stopped")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser("python -m studies.agents.sweep", description="A grid of training runs.")
+    parser = argparse.ArgumentParser("python -m studies.agents.sweep", description="Train a grid of agents.")
     parser.add_argument("config", help="YAML file, such as configs/sweeps/queueing.yaml")
     parser.add_argument("--out", type=Path, help="folder of the sweep (default: runs/sweeps/NAME OF THE CONFIG)")
     parser.add_argument("--jobs", type=int, default=-1, help="runs at a time (default: one per core)")

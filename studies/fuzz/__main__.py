@@ -22,8 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m studies.fuzz",
         description="Try random inputs: each must end in one clear error, or be accepted and give finite numbers.",
     )
-    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="default: all")
-    parser.add_argument("--tries", type=int, default=250, help="of each kind (default: %(default)s)")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="kinds of input to try (default: all)"
+    )
+    parser.add_argument("--tries", type=int, default=250, help="tries of each kind (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="number of the first try (default: %(default)s)")
     parser.add_argument(
         "--limit",

@@ -1,4 +1,4 @@
-"""Regenerates the shipped workloads in coinfer_gym/laim/workloads from the configurations of real networks."""
+"""Make the shipped workloads in coinfer_gym/laim/workloads from the configurations of real networks."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def to_yaml(workload: Workload) -> str:
 @command("studies.lyu.build_workloads")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m studies.lyu.build_workloads", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a shipped file differs")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are (default: the package's)")
     options = parser.parse_args(arguments)

@@ -116,7 +116,9 @@ class _Table:
 @command("studies.mu.build_networks")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the YAML files."""
-    argparse.ArgumentParser(description="Regenerate the layer tables.").parse_args(arguments)
+    argparse.ArgumentParser("python -m studies.mu.build_networks", description="Make the layer tables.").parse_args(
+        arguments
+    )
     for name in NAMES:
         content = layer_table(make_network(name)).to_dict()
         text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=118)

@@ -164,9 +164,9 @@ STUDIES = (Study("layerwise_confirmed", compute, table, verdict, draw),)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the designs that are to be measured; returns the exit status."""
     parser = argparse.ArgumentParser(
-        "python -m studies.mu.confirmed", description="Write the designs that schemes choose."
+        "python -m studies.mu.confirmed", description="Write the designs that the schemes choose."
     )
-    parser.add_argument("network", choices=tuple(NETWORKS))
+    parser.add_argument("network", choices=tuple(NETWORKS), help="network whose designs are chosen")
     parser.add_argument("output", type=Path, help="CSV file")
     options = parser.parse_args(arguments)
     write_text(options.output, csv_text(choose_designs(options.network)))

@@ -139,6 +139,9 @@ def test_an_error_is_one_line_however_long_its_parts_are():
         assert len(text.splitlines()) == 1
         assert len(text) < 620
         assert "name: got " in text
+    remedy = " ".join(["word"] * 80)
+    assert str(InvalidInputError("a", 1, remedy)).endswith(f"got 1. {remedy}")  # a short value leaves room
+    assert set(str(InvalidInputError("a", "x" * 200, remedy)).split()[3:]) == {"word", "..."}
     assert nearest("bandwith", ["bandwidth"]) == "Did you mean 'bandwidth'?"
     assert nearest("x", ["a", "b"]) == "Known are: a, b."
     assert len(nearest("x" * 10**6, [f"field_{n}" for n in range(1000)])) < 150

@@ -235,9 +235,11 @@ def _before_rounding(thresholds: Array) -> Array:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser("python -m studies.mu.cifar.fit", description="Fit an accuracy predictor.")
-    parser.add_argument("measurements", type=Path, help="CSV file of studies.mu.cifar.sweep, its JSON beside")
+    parser.add_argument(
+        "measurements", type=Path, help="CSV file that studies.mu.cifar.sweep wrote, with its JSON file beside it"
+    )
     parser.add_argument("--output", type=Path, required=True, help="JSON file of the predictor; its stem is the name")
-    parser.add_argument("--seed", type=int, default=0, help="of cross-validation and regressors (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of cross-validation and regressors (default: 0)")
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     if options.output.suffix != ".json":

@@ -252,19 +252,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True, help="folder of a trained network")
     parser.add_argument("--data", type=Path, default=data_folder(), help=f"folder of {TRAIN} and {TEST}")
     parser.add_argument("--output", type=Path, required=True, help="CSV file of the results")
-    parser.add_argument("--count", type=int, default=300, help="random designs, or uniform ones (default: 300)")
+    parser.add_argument("--count", type=int, default=300, help="number of random or uniform designs (default: 300)")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--noise", action="store_true", help="random designs with a noisy channel")
     kinds.add_argument("--layers", action="store_true", help="single layers of alexnet instead of random designs")
     kinds.add_argument("--uniform", action="store_true", help="one retained ratio for all groups, in equal steps")
     kinds.add_argument("--designs", type=Path, help="CSV file of chosen designs instead of random ones")
-    parser.add_argument("--criterion", choices=CRITERIA, default="l1", help="of pruning (default: l1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the designs (default: 0)")
-    parser.add_argument("--prune-updates", type=int, default=24, help="after pruning (default: 24)")
-    parser.add_argument("--codec-updates", type=int, default=12, help="with codec and noise (default: 12)")
-    parser.add_argument("--batch", type=int, default=256, help="images an update (default: 256)")
-    parser.add_argument("--prune-rate", type=float, default=0.06, help="peak of the learning rate (default: 0.06)")
-    parser.add_argument("--codec-rate", type=float, default=0.03, help="peak of the learning rate (default: 0.03)")
+    parser.add_argument(
+        "--criterion", choices=CRITERIA, default="l1", help="what pruning ranks filters by (default: l1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the designs (default: 0)")
+    parser.add_argument(
+        "--prune-updates", type=int, default=24, help="updates of the weights after pruning (default: 24)"
+    )
+    parser.add_argument("--codec-updates", type=int, default=12, help="updates with codec and noise (default: 12)")
+    parser.add_argument("--batch", type=int, default=256, help="images per update (default: 256)")
+    parser.add_argument(
+        "--prune-rate", type=float, default=0.06, help="peak learning rate after pruning (default: 0.06)"
+    )
+    parser.add_argument(
+        "--codec-rate", type=float, default=0.03, help="peak learning rate with the codec (default: 0.03)"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes, each with one thread (default: 1)")
     options = parser.parse_args(arguments)
     _run(options, list(sys.argv[1:] if arguments is None else arguments))

@@ -36,16 +36,24 @@ _TEST_BATCH = 500
 WEIGHTS, DESCRIPTION, LOG, PROGRESS = "model.safetensors", "training.json", "log.csv", "progress.safetensors"
 
 
+_MEANINGS = {
+    "updates": "steps of stochastic gradient descent with Nesterov's momentum 0.9",
+    "batch": "images per update",
+    "learning_rate": "peak rate, reached after 15 %% of the updates; it then falls linearly to 0",
+    "weight_decay": "weight decay of every weight",
+    "seed": "seed of the first weights, the order of the images, their shifts, and dropout",
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained or tuned."""
 
-    updates: int = 9750  # steps of stochastic gradient descent with Nesterov's momentum 0.9, in 16-bit brain floats
-    batch: int = 128  # images an update
-    # peak of the rate, which rises over the first 15 % of the updates and then falls linearly to 0
+    updates: int = 9750  # in 16-bit brain floats
+    batch: int = 128
     learning_rate: float = 0.1
-    weight_decay: float = 5e-4  # of every weight
-    seed: int = 0  # of the first weights, the order of the images, their shifts, and dropout
+    weight_decay: float = 5e-4
+    seed: int = 0
 
     def __post_init__(self) -> None:
         check_recipe(self, ("updates", "batch"))
@@ -197,11 +205,12 @@ def _resume(network: nn.Module, momentum: Sequence[Tensor], path: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser("python -m studies.mu.cifar.training", description="Train a network on CIFAR-10.")
-    parser.add_argument("--network", choices=NAMES, required=True)
+    parser.add_argument("--network", choices=NAMES, required=True, help="network to train")
     parser.add_argument("--data", type=Path, default=data_folder(), help=f"folder of {TRAIN} and {TEST}")
     parser.add_argument("--output", type=Path, required=True, help="folder of the result")
     for field in fields(Recipe):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+        option, text = f"--{field.name.replace('_', '-')}", f"{_MEANINGS[field.name]} (default: {field.default})"
+        parser.add_argument(option, type=type(field.default), default=field.default, help=text)
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     options = vars(parser.parse_args(arguments))
     check_positive("threads", options["threads"])

@@ -383,7 +383,7 @@ def test_the_shipped_files_are_what_the_script_makes(script: ModuleType) -> None
 def test_a_file_that_differs_is_named_and_can_be_made_anew(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(script, "BUILDERS", (script.gpt2,))
+    monkeypatch.setattr(script, "BUILDS", {"gpt2": script.BUILDS["gpt2"]})
     path = tmp_path / "gpt2.yaml"
     folder = ["--folder", str(tmp_path)]
     assert script.main(["--check", *folder]) == 1
