@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel
-from coinfer_gym.laim.stages import link_gain, most_nats, run_device, run_server, send
+from coinfer_gym.laim.outcome import link_gain, most_nats, run_device, run_server, send
 from coinfer_gym.pricing import END, HUGE, Span, best_clock, best_nats, clock_price, spectral_span
 from coinfer_gym.records import Record, Records
 

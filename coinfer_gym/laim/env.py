@@ -17,10 +17,9 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import dynamics, spaces
 from coinfer_gym.laim.decision import Decision, check_decision
 from coinfer_gym.laim.optimum import solve_exact
-from coinfer_gym.laim.outcome import evaluate
+from coinfer_gym.laim.outcome import evaluate, fits
 from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.scenario import Scenario, load_scenario
-from coinfer_gym.laim.stages import fits
 from coinfer_gym.physics import from_db
 from coinfer_gym.records import Records
 

@@ -13,8 +13,7 @@ from coinfer_gym._compile import kernel
 from coinfer_gym.budgets import meets
 from coinfer_gym.laim import distortion as dst
 from coinfer_gym.laim.predictor import LEVELS, interpolate
-from coinfer_gym.laim.stages import fits, link_gain, run_device, run_server, send
-from coinfer_gym.records import Records, record_type
+from coinfer_gym.records import Record, Records, record_type
 
 ACCURACY = len(dst.QUALITIES)
 
@@ -81,6 +80,54 @@ class Choice(NamedTuple):
 
 
 @kernel
+def run_device(h: Record, cut: Record, share: float, frequency: float) -> tuple[float, float]:
+    """Delay in s and energy in J of the device that runs a `share` of its FLOPs (eqs. 4 and 5, and static power).
+
+    A clock that computes faster than the memory delivers the weights is slowed to what the memory delivers.
+    """
+    clock, c = min(frequency, cut.frequency_device_fed), h.flops_per_cycle_device
+    delay = physics.compute_delay(share, cut.flops_device, clock, c)
+    dynamic = physics.compute_energy(share, cut.flops_device, clock, c, h.pue_device, h.kappa_device)
+    return delay, dynamic + physics.energy_at(h.pue_device * h.static_power_device, delay)
+
+
+@kernel
+def run_server(h: Record, cut: Record, share: float, frequency: float) -> tuple[float, float]:
+    """The same of the server (eqs. 8 and 9)."""
+    clock, c = min(frequency, cut.frequency_server_fed), h.flops_per_cycle_server
+    delay = physics.compute_delay(share, cut.flops_server, clock, c)
+    dynamic = physics.compute_energy(share, cut.flops_server, clock, c, h.pue_server, h.kappa_server)
+    return delay, dynamic + physics.energy_at(h.pue_server * h.static_power_server, delay)
+
+
+@kernel
+def send(h: Record, cut: Record, power: float, rate: float) -> tuple[float, float]:
+    """Delay in s and energy in J of the upload at a power in W and a rate in bit/s (eqs. 6 and 7, and the circuits)."""
+    delay = physics.upload_delay(cut.upload_bits, min(rate, h.rate_max))
+    return delay, physics.energy_at(power / h.amplifier_efficiency + h.circuit_power, delay)
+
+
+@kernel
+def link_gain(h: Record, gain: float) -> float:
+    """Gain that an ideal code would need for the same rate: the channel's over the SNR gap."""
+    effective: float = gain / h.snr_gap
+    return effective
+
+
+@kernel
+def most_nats(h: Record) -> float:
+    """``ln(1 + SNR)`` at the highest rate of the link."""
+    most: float = h.rate_max * math.log(2.0) / h.bandwidth
+    return most
+
+
+@kernel
+def fits(cut: Record, retained_device: float, retained_server: float) -> bool:
+    """Whether both memories hold what is retained."""
+    return meets(retained_device, cut.retained_device_max) and meets(retained_server, cut.retained_server_max)
+
+
+@kernel
 def evaluate(
     hardware: Records,
     cuts: Records,
@@ -94,8 +141,9 @@ def evaluate(
 ) -> tuple[float, float, float, float, float, float]:
     """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision.
 
-    Lyu et al., eq. 2 (rate), eqs. 4 and 5 (device), eqs. 6 and 7 (upload), eqs. 8 and 9 (server), and the terms of
-    `coinfer_gym.laim.stages`. To the upload count the round trip, and all that the device draws for radio and waiting.
+    Lyu et al., eq. 2 (rate), eqs. 4 and 5 (device), eqs. 6 and 7 (upload), eqs. 8 and 9 (server), and the terms that
+    they leave out: static power, the memory's bandwidth, circuits of the radio. To the upload count the round trip, and
+    all that the device draws for radio and waiting.
     """
     h, cut = hardware[0], cuts[s]
     share_device = physics.executed_share(retained_device, h.sparsity_gain)

@@ -58,7 +58,7 @@ class Chain(nn.Module):
 def make_network(name: str, seed: int = 0) -> Chain:
     """An untrained network."""
     if name not in NAMES:
-        raise InvalidInputError("network", name, f"Known are {', '.join(NAMES)}.{nearest(name, NAMES)}")
+        raise InvalidInputError("network", name, nearest(name, NAMES))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         units = _alexnet() if name == "alexnet" else _regnet()
