@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import gymnasium as gym
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -28,6 +27,7 @@ from baselines.rollout import MEASURED, metrics
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import read_json, write_bytes, write_text
 from coinfer_gym.laim.wrappers import act_within
+from coinfer_gym.parallel import run_parallel
 
 __all__ = ["FIRST_WORLD", "ImitationConfig", "Samples", "load_config", "prepare_teacher", "record"]
 
@@ -186,8 +186,7 @@ def record(config: ImitationConfig, folder: Path, seeds: Sequence[int], noise: f
     chunks = [seeds[k : k + _CHUNK] for k in range(0, len(seeds), _CHUNK)]
     files = {place / f"{chunk[0]}-{len(chunk)}.npz": chunk for chunk in chunks}
     missing = [(path, chunk) for path, chunk in files.items() if _read(path) is None]
-    work = (joblib.delayed(_record_chunk)(config, path, chunk, noise) for path, chunk in missing)
-    done = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
+    done = run_parallel(_record_chunk, [(config, path, chunk, noise) for path, chunk in missing], jobs)
     for _ in tqdm(done, total=len(missing), unit="ten worlds", disable=None if missing else True):
         pass
     return Samples.join([part for part in map(_read, files) if part is not None])

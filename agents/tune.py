@@ -61,6 +61,7 @@ from baselines.output import git_revision
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import csv_text, lock_folder, write_bytes, write_text
+from coinfer_gym.parallel import run_parallel
 
 __all__ = ["StudyConfig", "load_study", "main", "tune"]
 
@@ -149,10 +150,10 @@ def tune(config: StudyConfig, folder: Path, jobs: int = 1) -> list[FrozenTrial]:
             study.tell(trial.number, state=TrialState.FAIL)
         before = len(_finished(study))
         _write_results(config, study, folder)
-        tasks = (joblib.delayed(_run_trial)(config, folder, number) for number in range(before, config.trials))
+        calls = [(config, folder, number) for number in range(before, config.trials)]
         bar = tqdm(total=config.trials, initial=before, desc="trials", unit="trial", disable=None)
         with bar, joblib.parallel_config("loky", inner_max_num_threads=1):
-            for line in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks):
+            for line in run_parallel(_run_trial, calls, jobs):
                 _write_results(config, study, folder)
                 tqdm.write(line)
                 bar.update()

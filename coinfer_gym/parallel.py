@@ -31,7 +31,8 @@ def run_parallel(function: Callable[..., Any], calls: Sequence[Sequence[Any]], j
     import joblib
 
     tasks = (joblib.delayed(_call)(os.getpid(), function, *arguments) for arguments in calls)
-    yield from joblib.Parallel(min(jobs, max(1, len(calls))), return_as="generator_unordered")(tasks)
+    jobs = min(jobs, max(1, len(calls)))
+    yield from joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)(tasks)  # each as soon as it ends
 
 
 def _call(parent: int, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -26,7 +26,7 @@ from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, lock_folder, machine, read_csv, read_json, versions, write_bytes, write_text
 from coinfer_gym.models.inputs import check_positive, check_recipe
-from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.load import load_model, load_tokenizer, source_digests
 from coinfer_gym.models.squad import Question, Window, answer_spans, collate, make_windows, read_squad
 
 _HELP = {
@@ -218,6 +218,7 @@ def train(
         "windows": len(windows),
         "threads": threads,
         **asdict(recipe),
+        **source_digests(model, data),
         "versions": versions(),
         "machine": machine(),
     }
@@ -255,7 +256,8 @@ def _is_finished(output: Path, description: Path, made_by: Mapping[str, Any]) ->
             raise InvalidInputError("output", str(output), "It holds a network from elsewhere: give another folder.")
         return False
     before = read_json(description, "output")
-    for key in ("model", "data", "questions", "windows", *(field.name for field in fields(Recipe))):
+    own = (field.name for field in fields(Recipe))
+    for key in ("model", "data", "questions", "windows", *own, "weights_sha256", "data_sha256"):
         if not isinstance(before, dict) or key not in before:
             raise InvalidInputError("output", str(description), f"The file is damaged, remove it: it lacks {key}.")
         if before[key] != made_by[key]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
@@ -123,6 +125,15 @@ def load_tokenizer(name_or_folder: str | Path, *, download: bool = False) -> Any
     if not tokenizer.is_fast:
         raise InvalidInputError("tokenizer", type(tokenizer).__name__, "Give one with offsets (a fast tokenizer).")
     return tokenizer
+
+
+def source_digests(model: PreTrainedModel, data: Path) -> dict[str, str]:
+    """SHA-256 of a network's weights and of its data, by which a folder tells what its rows come from."""
+    weights = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {"weights_sha256": weights.hexdigest(), "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest()}
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
@@ -32,11 +31,13 @@ from coinfer_gym.models.build import workload_from_model
 from coinfer_gym.models.fit import Measurements, write_scenario
 from coinfer_gym.models.inputs import check_positive, check_seed
 from coinfer_gym.models.link import VALUE_BITS
+from coinfer_gym.models.load import source_digests
 from coinfer_gym.models.prune import METHODS, prune_split
 from coinfer_gym.models.regress import FOLDS
 from coinfer_gym.models.split import Activations
 from coinfer_gym.models.tables import design_groups
 from coinfer_gym.models.tasks import METRICS, TASKS, Link, Task, load_task
+from coinfer_gym.parallel import run_parallel
 
 GRID = {"magnitude": (0.4, 0.6, 0.8, 1.0), "random": (0.7, 0.85, 0.95, 1.0)}
 """Retained ratios of the grid: random pruning does its damage sooner."""
@@ -146,9 +147,9 @@ def measure(
     seen = {_key(row) for row in rows}
     left = [each for each in configurations if _key({**asdict(each), "samples": count}) not in seen]
     groups = [list(group) for _, group in groupby(sorted(left, key=_order), key=lambda each: each.on_device)]
-    work = (delayed(_measure_group)(task_name, model_name, data, samples, seed, group) for group in groups)
+    calls = [(task_name, model_name, data, samples, seed, group) for group in groups]
     with tqdm(total=len(left), desc="measuring", unit="configuration") as bar:
-        for results in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+        for results in run_parallel(_measure_group, calls, jobs):
             rows = sorted([*rows, *results], key=_row_order)
             write_text(output, csv_text(rows))
             bar.update(len(results))
@@ -285,6 +286,7 @@ def _measure_and_fit(options: argparse.Namespace, command_line: str, task: Task)
         "model": options.model,
         "data": options.data.name,
         "seed": options.seed,
+        **source_digests(task.model, options.data),
         "versions": versions(),
         "machine": machine(),
     }
@@ -330,13 +332,16 @@ def _commands_before(description: Path, table: Path, made_by: Mapping[str, Any])
         return []
     try:
         before = read_json(description, "output")
-        differing = [key for key in ("task", "model", "data", "seed") if before[key] != made_by[key]]
+        same = ("task", "model", "data", "seed", "weights_sha256", "data_sha256")
+        differing = [key for key in same if before.get(key) != made_by[key]]
         commands = [str(each) for each in before["commands"]]
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise InvalidInputError("output", str(description), f"The file is damaged: {error!r}") from error
     for key in differing:
         raise InvalidInputError(
-            "output", str(description.parent), f"It holds measurements with {key} {before[key]!r}: give another folder."
+            "output",
+            str(description.parent),
+            f"It holds measurements with {key} {before.get(key)!r}: give another folder.",
         )
     return commands
 

@@ -144,11 +144,19 @@ def _is_finished(run: Run) -> bool:
 def _read_reference(path: Path) -> dict[str, dict[int, list[float]]]:
     """Metrics by policy and world."""
     found: dict[str, dict[int, list[float]]] = {}
-    for row in read_rows(path):
+    for row in _read_table(path):
         found.setdefault(_text(row, "policy", path), {})[int(_number(row, "world", path))] = [
             _number(row, name, path) for name in METRICS
         ]
     return found
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a table, which must be as the sweep has written it."""
+    rows, noted = read_rows(path), read_json(path.with_suffix(".json"), "file")
+    if not isinstance(noted, dict) or noted.get("table") != digest_files([str(path)]):
+        raise InvalidInputError("file", str(path), f"It was changed after it was written. {_SWEEP_AGAIN}")
+    return rows
 
 
 def _pick(found: Mapping[str, Mapping[int, list[float]]], label: str, worlds: range, folder: Path) -> Scores:
@@ -163,9 +171,7 @@ def _read_scores(runs: Sequence[Run], worlds: range) -> Scores:
     tables = []
     for run in runs:
         path = run.config.folder / "evaluation.csv"
-        rows = read_rows(path)
-        if read_json(path.with_suffix(".json"), "file").get("table") != digest_files([str(path)]):
-            raise InvalidInputError("file", str(path), f"It was changed after it was written. {_SWEEP_AGAIN}")
+        rows = _read_table(path)
         if [int(_number(row, "world", path)) for row in rows] != list(worlds):
             raise InvalidInputError("file", str(path), f"Its worlds are others. {_SWEEP_AGAIN}")
         tables.append([[_number(row, name, path) for name in METRICS] for row in rows])

@@ -175,9 +175,7 @@ def _evaluate(run: Run, comparison: CompareConfig) -> None:
     env.close()
     worlds = range(comparison.seed, comparison.seed + comparison.worlds)
     rows = [(world, *row) for world, row in zip(worlds, earned, strict=True)]
-    table = folder / "evaluation.csv"
-    write_text(table, csv_text([("world", *METRICS), *rows]))
-    write_text(folder / "evaluation.json", json.dumps({"key": key, "table": digest_files([str(table)])}) + "\n")
+    _write_table(folder / "evaluation.csv", [("world", *METRICS), *rows], key=key)
 
 
 def _make_references(config: SweepConfig, folder: Path, jobs: int) -> None:
@@ -190,7 +188,13 @@ def _make_references(config: SweepConfig, folder: Path, jobs: int) -> None:
             rows += [(label, world, *row) for world, row in zip(worlds, values, strict=True)]
         for label, bound in zip(BOUNDS, clairvoyant_bounds(comparison, folder / "references", jobs), strict=True):
             rows += [(label, world, value, "", "") for world, value in zip(worlds, bound.tolist(), strict=True)]
-    write_text(folder / "reference.csv", csv_text([("policy", "world", *METRICS), *sorted(rows, key=lambda r: r[:2])]))
+    _write_table(folder / "reference.csv", [("policy", "world", *METRICS), *sorted(rows, key=lambda row: row[:2])])
+
+
+def _write_table(path: Path, rows: Sequence[Sequence[Any]], **noted: str) -> None:
+    """Write a table, and beside it a JSON file that tells its digest."""
+    write_text(path, csv_text(rows))
+    write_text(path.with_suffix(".json"), json.dumps({**noted, "table": digest_files([str(path)])}) + "\n")
 
 
 class _Parallel(joblib.Parallel):  # type: ignore[misc]

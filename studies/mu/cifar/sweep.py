@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from coinfer_gym.command import command
@@ -31,6 +30,7 @@ from coinfer_gym.files import csv_text, machine, read_csv, versions, write_text
 from coinfer_gym.layerwise.network import Network
 from coinfer_gym.layerwise.network import load_network as load_network_table
 from coinfer_gym.models.inputs import check_positive
+from coinfer_gym.parallel import run_parallel
 from studies.mu.cifar.compress import Design, Tuning, compress
 from studies.mu.cifar.data import TEST, TRAIN, Images, data_folder, read_cifar10
 from studies.mu.cifar.filters import CRITERIA
@@ -138,9 +138,8 @@ def sweep(source: Source, work: Sequence[Work], output: Path, *, jobs: int = 1) 
     rows = _read_rows(output, work, _network(source.weights).name)
     done = {int(row["design"]) for row in rows}
     left = [each for each in work if each.number not in done]
-    calls = (delayed(_measure)(source, each) for each in left)
     with tqdm(total=len(left), desc=output.stem, unit="design") as bar:
-        for row in Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
+        for row in run_parallel(_measure, [(source, each) for each in left], jobs):
             rows = sorted([*rows, row], key=lambda each: int(each["design"]))
             write_text(output, csv_text(rows))
             bar.update()

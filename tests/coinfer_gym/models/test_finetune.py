@@ -223,6 +223,11 @@ def test_the_command_line(network: Path, data: Path, tmp_path: Path, capsys: pyt
     other.write_text(data.read_text())
     assert main([*options, "--data", str(other), *recipe]) == 2
     assert f"It holds a training with data {data.name!r}: give another folder" in capsys.readouterr().err
+    other = tmp_path / "other" / data.name
+    other.parent.mkdir()
+    other.write_text(data.read_text().replace("who", "what"))
+    assert main([*options, "--data", str(other), *recipe]) == 2
+    assert "It holds a training with data_sha256" in capsys.readouterr().err
     (folder / "finetune.json").write_text("{}")
     assert main([*options, *recipe]) == 2
     assert "The file is damaged, remove it" in capsys.readouterr().err

@@ -201,6 +201,15 @@ def test_results_do_not_depend_on_the_number_of_processes(
     design = [Configuration(0, 1.0, 1.0, "random", "fp16"), *random_design(3, ["random"], 2)]
     alone = measure("squad", network, data, design, tmp_path / "one.csv", samples=3, jobs=1)
     assert without_time(read(folder / "measurements.csv")[1]) == without_time(alone)
+    # A file of the same name, a network of the same folder: their rows are not mixed.
+    other = tmp_path / data.name
+    other.write_text(data.read_text().replace("what", "who"))
+    assert main([*options, "--data", str(other)]) == 2
+    assert "It holds measurements with data_sha256" in capsys.readouterr().err
+    noted = folder / "measurements.json"
+    noted.write_text(json.dumps(json.loads(noted.read_text()) | {"weights_sha256": "of another network"}))
+    assert main(options) == 2
+    assert "It holds measurements with weights_sha256 'of another network'" in capsys.readouterr().err
 
 
 def test_retrieval(encoder: str, data: Path, tmp_path: Path) -> None:

@@ -36,6 +36,12 @@ LEVELS = {"myopic": 0.3, "planned": 0.4, BOUNDS[0]: 0.48, BOUNDS[1]: 0.5}
 def write(path, header, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(csv_text([header, *rows]), encoding="utf-8")
+    note(path)
+
+
+def note(path):
+    """Write what a sweep notes beside its tables."""
+    path.with_suffix(".json").write_text(json.dumps({"key": "", "table": digest_files([str(path)])}), encoding="utf-8")
 
 
 def make_sweep(folder, scores=None, content=CONTENT, violated=None):
@@ -61,8 +67,6 @@ def make_sweep(folder, scores=None, content=CONTENT, violated=None):
         share = (violated or {}).get(run.label, 0.02)
         rows = [(world, value, share, 0.01) for world, value in zip(config.frozen, earned, strict=True)]
         write(own / "evaluation.csv", ("world", *METRICS), rows)
-        note = {"key": "", "table": digest_files([str(own / "evaluation.csv")])}
-        (own / "evaluation.json").write_text(json.dumps(note), encoding="utf-8")
         rows = [(0, 0.1), (400, 0.37), (600, 0.385), (1000, 0.4 if k else 0.39)]
         write(own / "evaluations.csv", ("timesteps", "delivered"), rows)
         (own / "results.json").write_text(json.dumps({"seconds": 50.0}), encoding="utf-8")
@@ -232,6 +236,7 @@ def test_runs_that_are_not_finished_or_never_reach_a_share(tmp_path):
 def spoil_reference(folder):
     path = folder / "reference.csv"
     path.write_text(path.read_text(encoding="utf-8")[:200].rsplit("\n", 1)[0], encoding="utf-8")
+    note(path)
 
 
 def spoil_digit(folder):
@@ -242,6 +247,12 @@ def spoil_digit(folder):
 def spoil_number(folder):
     path = folder / "reference.csv"
     path.write_text(path.read_text(encoding="utf-8").replace("0.0,0.0", "-5,NaN"), encoding="utf-8")
+    note(path)
+
+
+def spoil_digit_of_reference(folder):
+    path = folder / "reference.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("0.41", "0.42", 1), encoding="utf-8")
 
 
 def spoil_column(folder):
@@ -255,6 +266,7 @@ def spoil_column(folder):
         (spoil_reference, r"reference\.csv.*has not played all worlds"),
         (spoil_number, r"reference\.csv: violated: got '-5'.*must be a number"),
         (spoil_digit, r"evaluation\.csv.*was changed"),
+        (spoil_digit_of_reference, r"reference\.csv.*was changed"),
         (spoil_column, r"evaluations\.csv.*no column 'delivered'"),
     ],
 )
