@@ -59,6 +59,8 @@ class WorldScenario(pydantic.BaseModel, ABC):
     """Name of the environment family that this scenario is for."""
     file_fields: ClassVar[tuple[str, ...]] = ("channel_trace", "arrival_trace")
     """Keys whose value can be the path of a file."""
+    belonging: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Keys that belong to the value of another key: a change of that one resets them, unless they are given too."""
 
     name: str = Field(description="name of the scenario")
     description: str = Field("", description="what the scenario represents")
@@ -221,7 +223,7 @@ def read_model(
     for key in overrides:
         if key not in fields:
             raise UnknownKeywordError(key, _KEYWORDS.get(key) or _hint(key, fields))
-    data = _merge(data, overrides)
+    data = _merge(data, overrides, model)
     for key, value in data.items():
         if key in model.file_fields and isinstance(value, os.PathLike):
             data[key] = value = _path_text(value)
@@ -293,15 +295,15 @@ def _read(source: object, shipped: Shipped, model: type[WorldScenario]) -> tuple
         raise InvalidInputError(
             "scenario", source, f"{nearest(str(source), shipped.names())} A file of your own has a suffix, as my.yaml."
         )
-    return origin, read_extended(Path(source), shipped, model.file_fields)
+    return origin, read_extended(Path(source), shipped, model)
 
 
 def read_extended(
-    path: Traversable, shipped: Shipped, file_fields: tuple[str, ...], within: tuple[str, ...] = ()
+    path: Traversable, shipped: Shipped, model: type[WorldScenario], within: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """Fields of a YAML file over those of the scenario that it extends; paths in a file count from its folder.
 
-    `file_fields` are the keys whose value can be a path, `within` the files that extend this one.
+    `model` knows the keys whose value can be a path, `within` has the files that extend this one.
 
     Raises
     ------
@@ -309,7 +311,7 @@ def read_extended(
         If a file cannot be read, or the files extend one another in a circle.
     """
     data, folder = read_yaml(path, "scenario"), os.path.dirname(str(path))
-    for key in file_fields:
+    for key in model.file_fields:
         value = data.get(key)
         if isinstance(value, str) and (key.endswith("_trace") or is_path(value)):
             data[key] = os.path.join(folder, value)  # an absolute path stays as it is
@@ -317,21 +319,23 @@ def read_extended(
         return data
     base, field = data.pop("extends"), f"scenario {str(path)!r}: extends"
     if base in shipped.names():
-        return _merge(shipped.read(base), data)
+        return _merge(shipped.read(base), data, model)
     if not (isinstance(base, str) and is_path(base)):
         raise InvalidInputError(field, base, f"{nearest(str(base), shipped.names())} Or give the path of a file.")
     file, within = os.path.join(folder, base), (*within, os.path.realpath(str(path)))
     if os.path.realpath(file) in within or len(within) == _DEEPEST:
         raise InvalidInputError(field, base, f"The files extend one another in a circle, or more than {_DEEPEST} deep.")
-    return _merge(read_extended(Path(file), shipped, file_fields, within), data)
+    return _merge(read_extended(Path(file), shipped, model, within), data, model)
 
 
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields with changes; a channel or arrivals that are no longer a trace lose the file they came from."""
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any], model: type[WorldScenario]) -> dict[str, Any]:
+    """Fields with changes, without those of the base that belong to a value of before, as the file of a trace."""
     merged = {**base, **changes}
-    for switch, names in _TRACES.items():
-        if switch in changes and changes[switch] != "trace":
-            merged |= {name: None for name in names if name in base and name not in changes}
+    reset = [names for switch, names in _TRACES.items() if changes.get(switch, "trace") != "trace"]
+    reset += [names for key, names in model.belonging.items() if key in changes]
+    for name in (name for names in reset for name in names):
+        if name in base and name not in changes:
+            del merged[name]
     return merged
 
 

@@ -210,7 +210,8 @@ def observed_gain_db(lane: Record, gains: NDArray[np.float64], i: int, rules: Re
     if rules.csi_delay > 0.0:
         gain_db = 10.0 * math.log10(gain_at(gains, i, lane.clock - rules.csi_delay, rules.block_duration))
     if rules.csi_noise_db > 0.0:
-        block = int(max(0.0, lane.clock - rules.csi_delay) / rules.block_duration)
+        passed = max(0.0, lane.clock - rules.csi_delay) / rules.block_duration
+        block = int(min(passed, 2.0**62))  # a larger one need not fit an integer
         gain_db += rules.csi_noise_db * normal_at(substream(lane.world_seed, CSI), block)
     return gain_db
 

@@ -36,6 +36,7 @@ class Scenario(WorldScenario):
 
     family: ClassVar[str] = "laim"
     file_fields: ClassVar[tuple[str, ...]] = ("workload", "predictor", *WorldScenario.file_fields)
+    belonging: ClassVar[Mapping[str, tuple[str, ...]]] = {"workload": ("input_bits", "predictor")}
 
     # the network and what its pruning costs
     workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
@@ -169,7 +170,7 @@ def load_scenario(source: str | Path | Mapping[str, Any], /, **overrides: Any) -
         For example ``"bert-multimodal"`` or ``"my/world.yaml"``.
     **overrides
         Fields to change, by name. Changing ``workload`` also resets ``input_bits`` and ``predictor``, unless these are
-        given too.
+        given too; so it does in a file that extends another.
 
     Returns
     -------
@@ -180,8 +181,6 @@ def load_scenario(source: str | Path | Mapping[str, Any], /, **overrides: Any) -
     InvalidInputError
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
-    if "workload" in overrides:  # raw sample and measurements belong to the network
-        overrides = {"input_bits": None, "predictor": None} | overrides
     return read_model(Scenario, _ShippedFiles(), source, overrides)
 
 
@@ -197,4 +196,4 @@ class _ShippedFiles:
         return shipped_names(_FOLDER, ".yaml")
 
     def read(self, name: str) -> dict[str, Any]:
-        return read_extended(_FOLDER / f"{name}.yaml", self, Scenario.file_fields)
+        return read_extended(_FOLDER / f"{name}.yaml", self, Scenario)

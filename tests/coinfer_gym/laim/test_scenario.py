@@ -298,6 +298,15 @@ def test_keywords_win_over_the_file_and_the_file_over_its_base(tmp_path):
     assert (scenario.input_bits, scenario.distance, scenario.bandwidth) == (4096, 90, 1e7)
 
 
+def test_a_file_that_changes_the_workload_keeps_no_measurements_of_another(tmp_path):
+    path = write(
+        tmp_path / "mine.yaml", {"extends": "minilm-squad", "workload": "bert-base", "quality": "rate_distortion"}
+    )
+    by_keyword = load_scenario("minilm-squad", workload="bert-base", quality="rate_distortion")
+    assert load_scenario(path) == by_keyword
+    assert (by_keyword.input_bits, by_keyword.predictor_name) == (None, None)
+
+
 @pytest.mark.parametrize("base", ["bert-multimodel", None, ["bert-text"], "none.yaml"])
 def test_unknown_base_is_refused(tmp_path, base):
     path = write(tmp_path / "mine.yaml", {"extends": base, "name": "mine"})
