@@ -20,7 +20,7 @@ from baselines.checks import NUMBER, Checked, check_model
 from baselines.family import Family, family_of, scenario_of
 from baselines.output import git_revision
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import versions, write_text
+from coinfer_gym.files import paths_to, versions, write_text
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers
 
 if TYPE_CHECKING:  # torch and stable-baselines3 take seconds to import: a wrong name is told before
@@ -60,7 +60,7 @@ class RunConfig(Checked):
     hyperparams : dict
         Hyperparameters that replace those of the file.
     out : str
-        Folder of the run; if empty, made of algorithm, environment and seed.
+        Folder of the run, from the working directory; if empty, made of algorithm, environment and seed.
     n_timesteps : int or None
         Decisions to train for; None takes the number of the hyperparameters.
     eval_freq, eval_lanes : int
@@ -131,8 +131,8 @@ class RunConfig(Checked):
         return self.model_copy(update=complete | {"out": self.folder.as_posix()})
 
     def resolved(self) -> dict[str, Any]:
-        """`resolve` as plain values."""
-        return self.resolve().model_dump()
+        """`resolve` as plain values, with paths as in a file of the run's folder."""
+        return dict(paths_to(self.resolve().model_dump(), self.folder))
 
 
 def read_config(source: str | Path | Mapping[str, Any], origin: str) -> RunConfig:

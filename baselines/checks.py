@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pydantic
 
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import read_yaml
+from coinfer_gym.files import paths_from, read_yaml
 
 _Model = TypeVar("_Model", bound=pydantic.BaseModel)
 
@@ -33,8 +34,14 @@ class Checked(pydantic.BaseModel):
 
 
 def check_model(kind: type[_Model], source: str | Path | Mapping[str, Any], origin: str) -> _Model:
-    """A YAML file, given by its path or content, as a checked model; the field of an error begins with `origin`."""
-    content = source if isinstance(source, Mapping) else read_yaml(Path(source), origin)
+    """A YAML file, given by its path or content, as a checked model; the field of an error begins with `origin`.
+
+    Paths in a file count from its folder, those in a content that is given from the working directory.
+    """
+    folder, content = "", source
+    if not isinstance(content, Mapping):
+        folder, content = os.path.dirname(content), read_yaml(Path(content), origin)
+    content = paths_from(content, folder)
     for key in content:
         if key not in kind.model_fields:
             raise InvalidInputError(f"{origin}: key", key, nearest(str(key), kind.model_fields))

@@ -11,7 +11,7 @@ A configuration says where, how often and who::
     policies:                               # label: policy and its options
       exact: {policy: myopic_exact}
       approximation: {policy: myopic_sca, worlds: 20}  # slow: only the first 20 worlds
-      agent: {policy: "agents.policy:load_agent", path: runs/bench/agent}
+      agent: {policy: "agents.policy:load_agent", path: ../../runs/bench/agent}
       mine: {policy: "my_module:MyPolicy"}  # runs with --trust my_module only
 
 A policy is a name in `baselines.registry.POLICIES`, a policy of this project written ``package.module:attribute``, or
@@ -20,9 +20,9 @@ episode_start, deterministic)`` is a policy. From Python, policies are passed as
 
     compare("configs/compare/quick.yaml", policies={"mine": MyPolicy()}).show()
 
-Paths count from the folder that the command runs in. ``${COINFER_DATA}`` in a keyword of the environment stands for the
-folder of recorded data, ``../shared/data`` where that variable is not set. What is measured depends on the environment,
-see `baselines.laim` and `baselines.layerwise.family`.
+Paths in a file count from its folder, here ``configs/compare``. ``${COINFER_DATA}`` in a keyword of the environment
+stands for the folder of recorded data, ``../shared/data`` where that variable is not set. What is measured depends on
+the environment, see `baselines.laim` and `baselines.layerwise.family`.
 
 Every world that a policy has finished is noted in ``worlds.jsonl`` of the output folder, under a digest of all that the
 result depends on: scenario, policy, files that these name, and the source. The next run goes on from there, after an

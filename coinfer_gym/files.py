@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from importlib.resources.abc import Traversable
@@ -46,6 +46,38 @@ def is_path(source: object) -> bool:
     if not isinstance(source, str):
         return isinstance(source, os.PathLike)
     return os.path.dirname(source) != "" or os.path.splitext(source)[1] != ""
+
+
+def paths_from(content: Any, folder: str | Path) -> Any:
+    """Content of a configuration in `folder`, whose paths count from there, with paths that can be opened from here.
+
+    Paths are the values of the keys ``path``, ``start`` and ``..._trace``, and where `is_path` takes them for one also
+    those of ``scenario``, ``workload``, ``network``, ``predictor``, ``conf_file`` and ``agents``. What begins with
+    ``${`` and absolute paths stay as they are.
+    """
+    return _map_paths(content, lambda path: os.path.normpath(os.path.join(folder, path)))
+
+
+def paths_to(content: Any, folder: str | Path) -> Any:
+    """The inverse of `paths_from`: the content to write into a file of that folder."""
+    return _map_paths(content, lambda path: path if os.path.isabs(path) else os.path.relpath(path, folder))
+
+
+def _map_paths(content: Any, change: Callable[[str], str], key: object = None) -> Any:
+    """A nested value with its paths changed; `key` is that of the value."""
+    if isinstance(content, Mapping):
+        inner = {name: key if key == "agents" else name for name in content}
+        return {name: _map_paths(value, change, inner[name]) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_map_paths(value, change, key) for value in content]
+    if not isinstance(content, str) or not content or content.startswith("${"):
+        return content
+    always = key in ("path", "start") or str(key).endswith("_trace")
+    named = key in ("scenario", "workload", "network", "predictor", "conf_file", "agents")
+    if not always and not (named and is_path(content)):
+        return content
+    changed = change(content)
+    return changed if always or is_path(changed) else os.path.join(os.curdir, changed)  # no name of something shipped
 
 
 def find_file(source: str | Path, field: str, folder: Traversable, suffix: str) -> Traversable:

@@ -29,7 +29,7 @@ from baselines.family import family_of, scenario_of
 from baselines.report import Comparison
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import lock_folder, read_json, read_yaml, write_bytes
+from coinfer_gym.files import lock_folder, paths_from, read_json, read_yaml, write_bytes
 from studies.agents.bounds import clairvoyant_bounds
 
 LIMIT = 1_000_000
@@ -102,7 +102,7 @@ def read_training(folder: Path) -> list[dict[str, Any]]:
     config, origin = (read_yaml(folder / file, "run") for file in ("config.yaml", "origin.yaml"))
     noted = {key: origin.get(key) for key in ("git_revision", "versions")}
     step = _portable({"command": shlex.join(origin["command"]), "config": config} | noted)
-    start = config.get("start")
+    start = paths_from(config, folder).get("start")
     if not start:
         return [step]
     return [step, *read_training(Path(start) if Path(start).is_dir() else Path(start).parent)]

@@ -57,7 +57,7 @@ from baselines.compare import CompareConfig, PolicyConfig
 from baselines.journal import digest, digest_files
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import csv_text, lock_folder, parse_yaml, read_json, read_yaml, write_text
+from coinfer_gym.files import csv_text, lock_folder, parse_yaml, paths_to, read_json, read_yaml, write_text
 from coinfer_gym.parallel import end_with
 from studies.agents.bounds import clairvoyant_bounds
 from studies.agents.sweep_config import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, selection_worlds
@@ -229,7 +229,8 @@ def sweep(config: SweepConfig, folder: Path, jobs: int, backend: str = "loky") -
     Returns what was done, errors included; runs that were finished before are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    stored = paths_to(config.model_dump(mode="json"), folder)
+    write_text(folder / "sweep.yaml", yaml.safe_dump(stored, sort_keys=False))
     with _backend(backend):
         pass  # a missing backend is an error before the references are played
     _make_references(config, folder, jobs if jobs > 0 and backend == "loky" else os.cpu_count() or 1)

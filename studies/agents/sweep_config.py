@@ -17,7 +17,6 @@ from baselines.checks import Checked, check_model
 from baselines.compare import CompareConfig, PolicyConfig
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import read_yaml
 
 METRICS = PLAYED[:3]
 """What is measured in a frozen world: quality per task, misses per decision, losses per task."""
@@ -85,8 +84,7 @@ class Run:
 
 def load_sweep(path: str | Path) -> SweepConfig:
     """Read and check the file of a sweep."""
-    data = read_yaml(Path(path), "sweep")
-    config = check_model(SweepConfig, data, str(path))
+    config = check_model(SweepConfig, path, str(path))
     if config.target not in config.references:
         raise InvalidInputError(f"{path}: target", config.target, nearest(config.target, config.references))
     if config.frozen.stop > _STRIDE:

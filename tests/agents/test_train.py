@@ -24,7 +24,7 @@ from agents.evaluations import Evaluations, read_evaluations
 from agents.held_out import SELECTION_SEED, TEST_SEED, play
 from agents.hyperparameters import ALGORITHMS
 from agents.policy import load_agent
-from agents.runs import RunConfig, build_env, build_model, read_config_file
+from agents.runs import RunConfig, build_env, build_model, open_folder, read_config_file
 from agents.tensor_files import load_tensors, save_tensors
 from agents.train import main
 from agents.training import train
@@ -470,6 +470,22 @@ def test_the_actor_rests_during_warmup(tmp_path, monkeypatch, algo):
     assert not equal(rest, resting[-1][2])
     learned, _ = parts(algo, model)
     assert all(not torch.equal(actor[name], learned[name]) for name in actor)
+
+
+def test_paths_count_from_the_file_that_names_them(tmp_path, monkeypatch):
+    trace = tmp_path / "worlds" / "t.csv"
+    trace.parent.mkdir()
+    trace.write_text("time_s,gain_db\n0,-80\n1,-90\n", encoding="utf-8")
+    text = "{algo: ppo, out: run, env_kwargs: {channel: trace, channel_trace: t.csv}}"
+    trace.with_name("run.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    given = read_config_file("worlds/run.yaml")
+    open_folder(given, [], overwrite=False)
+    stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert (tmp_path / "run" / stored["env_kwargs"]["channel_trace"]).resolve() == trace
+    assert read_config_file("run/config.yaml").model_dump() == given.resolve().model_dump()
+    monkeypatch.chdir(trace.parent)
+    assert Path(read_config_file("../run/config.yaml").env_kwargs["channel_trace"]).resolve() == trace
 
 
 @pytest.mark.parametrize("algo", ["td3", "dqn"])

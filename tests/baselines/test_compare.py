@@ -400,6 +400,20 @@ def test_mistakes_are_explained(change, message):
         compare(CONFIG | change)
 
 
+def test_paths_count_from_the_folder_of_the_configuration(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    for folder in (tmp_path, tmp_path / "deep"):
+        (folder / "t.csv").write_text("time_s,gain_db\n0,-80\n1,-90\n", encoding="utf-8")
+    (tmp_path / "deep" / "agent").touch()
+    content = CONFIG | {"env": CONFIG["env"] | {"channel": "trace", "channel_trace": "t.csv"}, "reference": None}
+    content |= {"policies": {"mine": {"policy": "agents.policy:load_agent", "path": "agent"}}}
+    (tmp_path / "deep" / "c.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    config = load_config("deep/c.yaml")
+    assert config.env["channel_trace"] == os.path.join("deep", "t.csv")
+    assert config.policies["mine"].options["path"] == os.path.join("deep", "agent")
+
+
 def test_command_line_says_what_is_wrong(tmp_path, capsys):
     assert main([str(tmp_path / "none.yaml")]) == 2
     assert "no such file" in capsys.readouterr().err

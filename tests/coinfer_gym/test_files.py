@@ -16,6 +16,8 @@ from coinfer_gym.files import (
     LARGEST_YAML,
     lock_folder,
     parse_yaml,
+    paths_from,
+    paths_to,
     read_csv,
     read_json,
     read_text,
@@ -187,6 +189,26 @@ def test_a_lock_clears_drafts_but_not_those_of_a_locked_folder_inside(tmp_path):
         drafts = [path.parent.name for path in tmp_path.rglob(".x.pt.123.tmp")]
     assert drafts == ["seed_1"]
     assert len(list(tmp_path.rglob("mine.123.tmp"))) == 3
+
+
+def test_paths_of_a_configuration_count_from_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    there = str(tmp_path / "x.csv")
+    given = {
+        "env": {"scenario": "bert-text", "workload": "../net", "channel_trace": "link", "arrival_trace": there},
+        "agents": {"shipped": "any", "mine": "a/agent"},
+        "policies": {"p": {"path": "../../agent", "label": "a/b"}, "axis": [{"predictor": "p.json"}]},
+        "data": {"channel_trace": "${COINFER_DATA}/t.csv"},
+        "start": "",
+    }
+    found = paths_from(given, "deep/er")
+    assert found["env"] == given["env"] | {"workload": os.path.join("deep", "net"), "channel_trace": "deep/er/link"}
+    assert found["agents"] == {"shipped": "any", "mine": "deep/er/a/agent"}
+    assert found["policies"] == {"p": {"path": "agent", "label": "a/b"}, "axis": [{"predictor": "deep/er/p.json"}]}
+    assert (found["data"], found["start"]) == (given["data"], "")
+    assert paths_to(found, "deep/er") == given
+    assert paths_from(found, "") == found
+    assert paths_from({"workload": "../net"}, "deep") == {"workload": "./net"}  # not the shipped one of that name
 
 
 @pytest.mark.parametrize(
