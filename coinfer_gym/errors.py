@@ -85,7 +85,7 @@ def _ends(text: str, longest: int) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Sentence that names the known word closest to `word`, or else all of them if they are few.
+    """Sentence that names the known word closest to `word`, or else as many of them as fit into `LONGEST` characters.
 
     Parameters
     ----------
@@ -104,4 +104,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean {close[0]!r}?"
     named = ", ".join(choices)
-    return f"Known are: {named if len(named) < LONGEST // 2 else f'{named[: LONGEST // 2]}... ({len(choices)})'}."
+    if len(named) > LONGEST:
+        named = f"{named[:LONGEST].rpartition(', ')[0]}, ... ({len(choices)} in all)"
+    return f"Known are: {named}."
