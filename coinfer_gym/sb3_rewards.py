@@ -44,8 +44,9 @@ class _TrainingRewards(VecEnvWrapper):
 class CompressPenalties(_TrainingRewards):
     """Training rewards whose penalties grow only logarithmically: ``-scale ln(1 - reward / scale)`` below 0.
 
-    A random decision can cost eighty times what the best one earns; a value function fitted to that sees no difference
-    between good decisions. The order of rewards stays, and so does the best decision where a decision has one outcome.
+    For high weights, and for many tasks that are lost at once: a value function fitted to large penalties sees no
+    difference between good decisions. The order of rewards stays, and so does the best decision where a decision has
+    one outcome.
 
     Parameters
     ----------
@@ -116,8 +117,7 @@ class LagrangianPenalties(_TrainingRewards):
 class PayDelivered(_TrainingRewards):
     """Training rewards of what evaluations count: the delivered quality, nothing for a miss, less ``w_drop drops``.
 
-    The environment's own price of a miss grows with the excess. Where the gain is known late, misses are small and
-    frequent: they cost an agent next to nothing, and yet the whole task.
+    The environment's own reward without the penalties of a missed budget and of a task given up in service.
 
     Parameters
     ----------

@@ -127,9 +127,9 @@ class WorldScenario(pydantic.BaseModel, ABC):
     harvest_power: Annotated[float, number("", "W", "power that recharges the battery", 0.0, 1e9)] = 0.0
 
     # the reward
-    weight_delay: Annotated[float, number("w_T", "1", "price of a relative excess in delay", 0.0, 1e6)] = 1.0
-    weight_energy: Annotated[float, number("w_E", "1", "price of a relative excess in energy", 0.0, 1e6)] = 1.0
-    weight_drop: Annotated[float, number("w_drop", "1", "price of a task that is lost", 0.0, 1e6)] = 1.0
+    weight_delay: Annotated[float, number("w_T", "1", "highest penalty of a delay over its budget", 0.0, 1e3)] = 0.25
+    weight_energy: Annotated[float, number("w_E", "1", "highest penalty of an energy over its budget", 0.0, 1e3)] = 0.25
+    weight_drop: Annotated[float, number("w_drop", "1", "penalty of a task that is lost", 0.0, 1e3)] = 0.25
 
     @model_validator(mode="after")
     def _check_world(self) -> Self:

@@ -92,9 +92,11 @@ class LAIMEnv(TaskEnv):
     | 6 | battery | empty | full, or mains power |
 
     ## Rewards
-    ``quality - w_T [age/T0 - 1]+ - w_E [E/E0 - 1]+ - w_drop drops``, with the age of the task at its end (waiting and
-    service) and the tasks lost since the last decision: in the queue, or abandoned in service. ``info`` has these parts
-    as ``quality``, ``cost_delay``, ``cost_energy``, ``dropped`` and ``abandoned``, and the quantities in SI units that
+    ``delivered - w_T m(age/T0 - 1) - w_E m(E/E0 - 1) - w_drop drops``: the quality if the task meets both budgets, else
+    0; a penalty for each missed budget, where ``m(x) = x/(1 + x)`` for an excess ``x > 0`` rises but stays below 1; and
+    the tasks lost since the last decision, in the queue or abandoned in service. The age is that of the task at its end
+    (waiting and service). ``info`` has the quality as ``quality`` and ``delivered``, the excesses as ``cost_delay`` and
+    ``cost_energy``, what is lost as ``dropped`` and ``abandoned``, and the quantities in SI units that
     `coinfer_gym.laim.dynamics.INFO_NAMES` lists.
 
     ## Starting State

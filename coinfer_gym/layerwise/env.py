@@ -59,10 +59,10 @@ class LayerwiseEnv(TaskEnv):
     battery.
 
     ## Rewards
-    ``1 - age/T0 - w_E [E/E0 - 1]+ - w_A [1 - A/A_min]+ - w_drop drops`` at the default ``w_T = 1``. Here ``age`` is
-    the time from the task's arrival to its end, and A its predicted accuracy, which counts as met up to 1e-5. The first
-    term equals ``quality - w_T [age/T0 - 1]+`` with ``quality = [1 - age/T0]+``. So ``info`` has the same parts as in
-    LAIM-v0, and ``cost_accuracy``.
+    ``delivered - w_T m(age/T0 - 1) - w_E m(E/E0 - 1) - w_A m(1 - A/A_min) - w_drop drops``. Here ``age`` is the time
+    from the task's arrival to its end, and A its predicted accuracy, which counts as met up to 1e-5. What is delivered
+    is ``quality = [1 - age/T0]+`` if the task meets all limits, else 0. As in LAIM-v0, ``m(x) = x/(1 + x)`` for
+    ``x > 0``, and ``info`` has the same parts, and ``cost_accuracy``.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.

@@ -558,7 +558,7 @@ def test_training_keywords_hold_in_training_only(tmp_path):
     given = config(tmp_path / "run", train_kwargs={"weight_delay": 7.0})
     model = build_model(given, given.load_hyperparameters())
     assert model.env.get_attr("scenario")[0].weight_delay == 7.0
-    assert build_env(given, 1).get_attr("scenario")[0].weight_delay == 2.0
+    assert build_env(given, 1).get_attr("scenario")[0].weight_delay == 0.25
 
 
 def test_the_exact_optimum_is_that_of_single_environments():

@@ -351,8 +351,9 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
         expected |= {"violated": float(not met), "delivered": expected["quality"] if met else 0.0}
         assert {name: info[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=2e-6)
         lost = info["dropped"] + info["abandoned"]
-        paid = expected["quality"] - s.weight_delay * late - s.weight_energy * costly
-        assert reward == pytest.approx(paid - s.weight_accuracy * shortfall - s.weight_drop * lost, abs=1e-5)
+        prices = ((s.weight_delay, late), (s.weight_energy, costly), (s.weight_accuracy, shortfall))
+        paid = expected["delivered"] - sum(weight * excess / (1.0 + excess) for weight, excess in prices)
+        assert reward == pytest.approx(paid - s.weight_drop * lost, abs=1e-5)
         if not info["abandoned"]:
             outcome = problem.evaluate(problem.row(env.decision(action))[None])
             assert info["accuracy"] == outcome.accuracy[0]
