@@ -31,7 +31,8 @@ def test_the_lanes_are_found_inside_wrappers():
 
 
 def test_compressed_penalties_keep_order_and_statistics():
-    env, raw = CompressPenalties(make_native(LAIM, LANES, **ONE), 0.5), make_native(LAIM, LANES, **ONE)
+    world = ONE | {"weight_delay": 4.0, "weight_energy": 4.0}
+    env, raw = CompressPenalties(make_native(LAIM, LANES, **world), 0.5), make_native(LAIM, LANES, **world)
     for lanes in (env, raw):
         lanes.seed(0)
         lanes.reset()
@@ -42,7 +43,7 @@ def test_compressed_penalties_keep_order_and_statistics():
         good = rewards >= 0.0
         assert np.array_equal(squeezed[good], rewards[good])
         assert squeezed[~good] == pytest.approx(-0.5 * np.log(1.0 - rewards[~good] / 0.5), rel=1e-5)
-    assert rewards.min() < -0.5
+    assert rewards.min() < -1.0
     assert [info["episode"]["r"] for info in infos] == [info["episode"]["r"] for info in raw_infos]
     with pytest.raises(InvalidInputError, match="positive"):
         CompressPenalties(raw, 0.0)
