@@ -16,9 +16,9 @@ def severity(excess: float) -> float:
 def reward(info: Record, rules: Record, weight_accuracy: float, shortfall: float) -> float:
     """``delivered - w_T m(age/T0 - 1) - w_E m(E/E0 - 1) - w_A m(1 - A/A_min) - w_drop lost``.
 
-    Here ``m(x)`` is `severity` for ``x > 0`` and else 0. A task that misses a limit delivers nothing, and each limit costs
-    at most its weight, the more the further it was missed. So rewards are of order 1, and still tell from afar where the
-    limits are.
+    Here ``m(x)`` is `severity` for ``x > 0`` and else 0. A task that misses a limit delivers nothing, and each limit
+    costs at most its weight, the more the further it was missed. So rewards are of order 1, and still tell from afar
+    where the limits are.
 
     Parameters
     ----------
