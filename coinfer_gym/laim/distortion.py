@@ -128,20 +128,11 @@ def random_distortion(retained: float, scale: float) -> float:
 
 
 @kernel
-def threshold_retained(threshold: float, blocks: NDArray[np.float64], first: int, last: int) -> float:
-    """Share of a side's Laplacian weights above `threshold`, ``sum N_j exp(-lambda_j theta) / sum N_j``."""
-    kept, total = 0.0, 0.0
-    for j in range(first, last):
-        kept += blocks[j, 0] * math.exp(-blocks[j, 1] * threshold)
-        total += blocks[j, 0]
-    return kept / total if total > 0.0 else 1.0
-
-
-@kernel
 def threshold_distortion(retained: float, blocks: NDArray[np.float64], first: int, last: int) -> float:
     """Distortion of pruning a whole side at one magnitude threshold that keeps the share `retained`.
 
-    The threshold is the root of the convex decreasing `threshold_retained`, so that Newton from 0 climbs to it.
+    At a threshold `theta` the side keeps the share ``sum N_j exp(-lambda_j theta) / sum N_j``. It is convex and falls
+    with `theta`, so that Newton from 0 climbs to the threshold of a share.
     """
     total, scale = 0.0, 0.0
     for j in range(first, last):

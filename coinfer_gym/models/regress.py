@@ -52,10 +52,7 @@ DEFAULTS: Mapping[str, Callable[[int], Regressor]] = {
     "DecisionTree": lambda seed: DecisionTreeRegressor(random_state=seed),
     "Linear": lambda seed: LinearRegression(),
 }
-"""Makers of the regressors, by name, each from a seed."""
-
-REGRESSORS = tuple(DEFAULTS)
-"""Names of the regressors, in the order of Table IV."""
+"""Makers of the regressors, by name in the order of Table IV, each from a seed."""
 
 
 @dataclass(frozen=True)

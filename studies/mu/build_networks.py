@@ -1,4 +1,4 @@
-"""Regenerates the layer tables of coinfer_gym/networks from the networks that are trained on CIFAR-10."""
+"""Regenerates the layer tables of coinfer_gym/layerwise/networks from the networks that are trained on CIFAR-10."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from coinfer_gym.envs.custom_reward import CustomReward, CustomVectorReward
-from coinfer_gym.sb3 import NativeVecEnv
 
 LAIM, LAYERWISE = "coinfer_gym/LAIM-v0", "coinfer_gym/Layerwise-v0"
 LANES, SEED, STEPS = 3, 4, 14
@@ -44,6 +43,9 @@ def test_lanes_are_paid_as_the_single_environment(name, mode):
 
 
 def test_stable_baselines3_trains_on_it():
+    pytest.importorskip("stable_baselines3")
+    from coinfer_gym.sb3 import NativeVecEnv
+
     inner = gym.make_vec(LAIM, 2, vectorization_mode="vector_entry_point", autoreset_mode="SameStep", **WORLD)
     env = NativeVecEnv(CustomVectorReward(inner, lambda info: -1.0))
     env.reset()

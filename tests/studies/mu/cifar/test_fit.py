@@ -26,7 +26,7 @@ from studies.mu.cifar.teacher import DistilledTrees
 
 NETWORK = load_network("alexnet")
 GROUPS, CUTS = tuple(group.name for group in NETWORK.groups), NETWORK.cuts
-REGRESSORS = (*regress.REGRESSORS, "DistilledTrees")
+REGRESSORS = (*regress.DEFAULTS, "DistilledTrees")
 
 
 def measured(count=60, noisy=False):
