@@ -15,6 +15,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.workload import Block, Workload
 from coinfer_gym.models.blocks import find_blocks, raw_sample, trace_blocks, weights_by_block
 from coinfer_gym.models.inputs import check_positive
+from coinfer_gym.models.prune import prunable
 
 _DEFAULT_INITIALIZER_STD = 0.02
 
@@ -55,9 +56,9 @@ def workload_from_model(
     -------
     Workload
         FLOPs of matrix products and convolutions at 2 per multiply-add (of experts, those that a token uses); every
-        parameter once, where the forward pass meets it first; activation sizes and input size in bits (16 or 32 per
-        token id, 8 per pixel and channel). Laplacian rates are measured from the weights, or on the meta device
-        follow from the spread of the initialisation.
+        parameter once, where the forward pass meets it first, and how many of them `coinfer_gym.models.prune.prunable`
+        finds; activation sizes and input size in bits (16 or 32 per token id, 8 per pixel and channel). Laplacian rates
+        are measured on the prunable weights, or on the meta device follow from the spread of the initialisation.
 
     Raises
     ------
@@ -73,6 +74,8 @@ def workload_from_model(
     block_names = find_blocks(model)
     trace = trace_blocks(model, block_names, sample)
     weights = weights_by_block(model, len(block_names), trace.first_turn)
+    touched = prunable(model)
+    pruned = [[weight for weight in block if weight in touched] for block in weights]
     # The last block takes all that follows it, so its share ends at the total and not at its own end.
     ends = [0, *trace.flops_so_far[:-1], trace.flops]
     blocks = tuple(
@@ -81,7 +84,8 @@ def workload_from_model(
             flops=float(ends[turn + 1] - ends[turn]),
             parameters=sum(weight.numel() for weight in weights[turn]),
             activation_bits=float(trace.values[turn] * bits_per_value),
-            laplacian_rate=_laplacian_rate(block_name, weights[turn], model.config),
+            laplacian_rate=_laplacian_rate(block_name, pruned[turn], model.config),
+            prunable=sum(weight.numel() for weight in pruned[turn]),
         )
         for turn, block_name in enumerate(block_names)
     )
@@ -144,19 +148,18 @@ def workload_from_config(
 
 
 def _laplacian_rate(block_name: str, weights: Sequence[nn.Parameter], config: PreTrainedConfig) -> float:
-    """Rate `1 / E|w|` over the matrices of a block, by measurement where the weights have values."""
-    matrices = [weight for weight in weights if weight.ndim >= 2] or list(weights)
-    values = sum(weight.numel() for weight in matrices)
+    """Rate `1 / E|w|` of prunable weights, by measurement where they have values."""
+    values = sum(weight.numel() for weight in weights)
     if values == 0:
         # Nothing to prune, so the rate multiplies nothing: any positive number serves.
         return math.sqrt(2.0) / _DEFAULT_INITIALIZER_STD
-    if any(weight.is_meta for weight in matrices):
+    if any(weight.is_meta for weight in weights):
         # A Laplacian of standard deviation sigma has E|w| = sigma / sqrt(2). Trained weights keep about the spread
         # they were initialised with; this stands in until they are measured.
-        total = sum(weight.numel() * _initializer_std(weight, config) for weight in matrices) / math.sqrt(2.0)
+        total = sum(weight.numel() * _initializer_std(weight, config) for weight in weights) / math.sqrt(2.0)
     else:
         # The maximum-likelihood estimate of a Laplacian's rate.
-        total = sum(float(torch.linalg.vector_norm(weight.detach(), 1, dtype=torch.float64)) for weight in matrices)
+        total = sum(float(torch.linalg.vector_norm(weight.detach(), 1, dtype=torch.float64)) for weight in weights)
     if not total > 0.0:
         raise InvalidInputError(f"block {block_name!r}: weights", 0, "All are zero: load or initialise the model.")
     return values / total

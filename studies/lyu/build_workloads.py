@@ -1,4 +1,4 @@
-"""Make the shipped workloads in coinfer_gym/laim/workloads from the configurations of real networks."""
+"""Make the shipped workloads in coinfer_gym/laim/workloads from configurations or weights of real networks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from transformers import (
 )
 
 from coinfer_gym.command import command
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import write_text
 from coinfer_gym.laim.workload import Workload
-from coinfer_gym.models.build import workload_from_config
+from coinfer_gym.models.build import workload_from_config, workload_from_model
+from coinfer_gym.models.load import load_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "coinfer_gym" / "laim" / "workloads"
 
@@ -36,8 +39,10 @@ _IMAGES = {"auto_class": AutoModelForImageClassification, "image_size": 224}
 _HEADER = """\
 # Made by: python -m studies.lyu.build_workloads (change that script, not this file).
 # flops: 2 per multiply-add of every matrix product and convolution. activation_bits: 32 per value.
-# laplacian_rate: of a Laplacian as wide as the initialisation, a stand-in until trained weights are measured.
+# laplacian_rate: {}.
 """
+_STAND_IN = "of a Laplacian as wide as the initialisation, a stand-in until trained weights are measured"
+_MEASURED = "1 / mean |weight| of the block's prunable weights, which are all matrices but embeddings"
 
 
 def _with_classes(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -86,15 +91,26 @@ BUILDS: dict[str, tuple[PreTrainedConfig, dict[str, Any], str]] = {
         "GFLOPs (11.51 G multiply-adds). Its 50 residual layers are the blocks.",
     ),
 }
-"""Configuration, keywords of the builder, and description of every workload."""
+"""Configuration, keywords of the builder, and description of workloads without weights."""
+
+WEIGHTS: dict[str, tuple[str, str]] = {
+    "mpnet-base": (
+        "all-mpnet-base-v2",
+        "MPNet-base (encoder and pooler) as all-mpnet-base-v2 has trained it, 128 tokens. It has BERT-base's shape, "
+        "12 blocks of width 768, and within 0.01 M its parameters (109.49 M), and stands in for BERT-base where "
+        "weights are needed: BERT's own could not be downloaded. Prunable are 85.52 M; the others are embeddings, "
+        "norms and biases.",
+    ),
+}
+"""Name for `coinfer_gym.models.load.load_model`, and description, of workloads that are measured on weights."""
 
 
-def to_yaml(workload: Workload) -> str:
-    """Text of a workload's file: the totals first, then one block per line."""
+def to_yaml(workload: Workload, rates: str) -> str:
+    """Text of a workload's file: where its rates come from and the totals first, then one block per line."""
     plain = _readable(workload.to_dict())
     blocks, description = plain.pop("blocks"), plain.pop("description")
     lines = [
-        _HEADER + f"name: {plain.pop('name')}",
+        _HEADER.format(rates) + f"name: {plain.pop('name')}",
         "description: >-",
         textwrap.indent(textwrap.fill(description, width=110, break_on_hyphens=False), "  "),
         yaml.safe_dump(plain, sort_keys=False).rstrip("\n"),
@@ -112,10 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files are (default: the package's)")
     options = parser.parse_args(arguments)
     differing = 0
-    for name, (config, keywords, description) in BUILDS.items():
-        workload = workload_from_config(config, name=name, description=description, **keywords)
-        path = options.folder / f"{workload.name}.yaml"
-        text = to_yaml(workload)
+    for name in (*BUILDS, *WEIGHTS):
+        try:
+            text = _build(name)
+        except InvalidInputError as error:
+            print(f"{name}: skipped: {error}", file=sys.stderr)
+            continue
+        path = options.folder / f"{name}.yaml"
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         differing += 1
@@ -125,6 +144,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_text(path, text)
             print(f"wrote {path}")
     return 1 if options.check and differing else 0
+
+
+def _build(name: str) -> str:
+    """Text of the file of a workload; raises `InvalidInputError` where its weights are not here."""
+    if name in WEIGHTS:
+        source, description = WEIGHTS[name]
+        return to_yaml(workload_from_model(load_model(source), name=name, description=description), _MEASURED)
+    config, keywords, description = BUILDS[name]
+    workload = workload_from_config(config, name=name, description=description, **keywords)
+    # The scenarios of these were calibrated when bounds counted all parameters.
+    blocks = tuple(replace(block, prunable=block.parameters) for block in workload.blocks)
+    return to_yaml(replace(workload, blocks=blocks), _STAND_IN)
 
 
 def _readable(value: Any) -> Any:

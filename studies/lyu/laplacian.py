@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.models.prune import weights_of_blocks
+from coinfer_gym.models.prune import prunable, weights_of_blocks
 
 _PARAMETERS = 1
 
@@ -51,14 +51,9 @@ class WeightFit:
         return self.laplacian.log_likelihood > self.gaussian.log_likelihood
 
 
-def block_matrices(network: PreTrainedModel | nn.Sequential) -> list[list[Tensor]]:
-    """Weight matrices of every block, each once: those that a workload's ``laplacian_rate`` is measured on.
-
-    The members of a ``Sequential`` are its blocks. Vectors (biases, norms) are only there where a block has nothing
-    else. Embeddings are in the first block.
-    """
-    blocks = ([weight.detach() for weight in block] for block in weights_of_blocks(network))
-    return [[weight for weight in block if weight.ndim >= 2] or block for block in blocks]
+def matrices(network: nn.Module) -> list[Tensor]:
+    """Weight matrices of a network, each once, its embeddings among them."""
+    return [weight.detach() for weight in network.parameters() if weight.ndim >= 2]
 
 
 def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
@@ -93,11 +88,12 @@ def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
 
 
 def fit_blocks(network: PreTrainedModel | nn.Sequential) -> list[WeightFit]:
-    """Fit the weights of every block of a network, in order.
+    """Fit the prunable weights of every block of a network, in order; the members of a ``Sequential`` are its blocks.
 
     Their ``laplacian_rate`` are those that `coinfer_gym.models.build.workload_from_model` writes into a workload.
     """
-    return [fit_weights(block) for block in block_matrices(network)]
+    touched = prunable(network)
+    return [fit_weights([weight for weight in block if weight in touched]) for block in weights_of_blocks(network)]
 
 
 def entropy_bits(values: Tensor) -> float:

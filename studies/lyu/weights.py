@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import nn
+from transformers import PreTrainedModel
 
 from baselines.output import BLACK, BLUE, GREY, SKY, VERMILION
-from coinfer_gym.models.prune import prunable
+from coinfer_gym.models.load import load_model
+from coinfer_gym.models.prune import prunable, weights_of_blocks
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
-from studies.lyu.laplacian import WeightFit, block_matrices, fit_blocks, fit_weights
-from studies.lyu.networks import Network, blocks_of, networks
+from studies.lyu.laplacian import WeightFit, fit_blocks, fit_weights, matrices
+from studies.lyu.networks import MINILM, MPNET
+
+NETWORKS = {"MPNet-base": MPNET, "MiniLM-L6": MINILM}
+"""Pre-trained networks, the first of BERT-base's shape, by their titles: names for `load_model`."""
 
 _BINS = 201
 _REACH = 6.0  # half of a histogram's width, in standard deviations
@@ -22,27 +28,24 @@ _REACH = 6.0  # half of a histogram's width, in standard deviations
 class Fits(NamedTuple):
     """Fits of one network."""
 
-    pretrained: bool  # whether the network is pre-trained: the claim is about such networks
     # all matrices, and those that pruning touches: all but embeddings
     whole: WeightFit
     pruned: WeightFit
-    # the same by block; the embeddings are in the first block, as in a workload
-    blocks: list[WeightFit]
-    pruned_blocks: list[WeightFit]
+    blocks: list[WeightFit]  # of every block, what pruning touches
     matrices: list[dict[str, WeightFit]]  # every matrix that pruning touches, by block and name
     # histogram of the matrices that pruning touches
     edges: Floats
     density: Floats
 
 
-def compute(measured: Sequence[Network] | None = None) -> dict[str, Fits]:
-    """Fit all parts of networks, by their titles: of `networks` when left out."""
-    return {network.title: fit_network(network) for network in measured or networks()}
+def compute(measured: Mapping[str, PreTrainedModel | nn.Sequential] | None = None) -> dict[str, Fits]:
+    """Fit all parts of networks, by their titles: of `NETWORKS` when left out."""
+    found = measured or {title: load_model(name) for title, name in NETWORKS.items()}
+    return {title: fit_network(model) for title, model in found.items()}
 
 
-def fit_network(network: Network) -> Fits:
+def fit_network(model: PreTrainedModel | nn.Sequential) -> Fits:
     """Fit all parts of a network."""
-    model = network.model
     touched = prunable(model)
     names = {weight: name for name, weight in model.named_parameters()}
     pruned = fit_weights(list(touched))
@@ -51,12 +54,13 @@ def fit_network(network: Network) -> Fits:
     counts = sum(np.histogram(weight.detach().numpy(), edges)[0] for weight in touched)
     density = np.asarray(counts, dtype=np.float64) / (pruned.values * (edges[1] - edges[0]))
     return Fits(
-        network.pretrained,
-        fit_weights([matrix for block in block_matrices(model) for matrix in block]),
+        fit_weights(matrices(model)),
         pruned,
         fit_blocks(model),
-        [fit_weights(list(prunable(block))) for block in blocks_of(model)],
-        [{names[weight]: fit_weights(weight) for weight in prunable(block)} for block in blocks_of(model)],
+        [
+            {names[weight]: fit_weights(weight) for weight in block if weight in touched}
+            for block in weights_of_blocks(model)
+        ],
         edges,
         density,
     )
@@ -69,29 +73,28 @@ def lead(fit: WeightFit) -> float:
 
 def verdict(fits: Mapping[str, Fits]) -> dict[str, Any]:
     """What the fits say about claim L1."""
-    large = [part for part in fits.values() if part.pretrained]
-    spoken_of = {
-        "pre-trained network without its embeddings: the Laplacian is more likely, and nearer by KS": [
-            part.pruned for part in large
-        ],
-        "the same in every block": [block for part in large for block in part.pruned_blocks],
-    }
-    holds = {
-        f"L1: {claim}": all(fit.laplacian_is_better and fit.laplacian.ks < fit.gaussian.ks for fit in parts)
-        for claim, parts in spoken_of.items()
-        if parts
-    }
-    missed, found = [], []
+    holds, missed, found = {}, [], []
     for title, part in fits.items():
+        spoken_of = {
+            "over all weights": [part.whole],
+            "without the embeddings": [part.pruned],
+            "in every block": part.blocks,
+        }
+        for where, parts in spoken_of.items():
+            claim = f"L1: {title}, {where}: the Laplacian is more likely than the Gaussian, and nearer by KS"
+            holds[claim] = all(fit.laplacian_is_better and fit.laplacian.ks < fit.gaussian.ks for fit in parts)
         single = [fit for block in part.matrices for fit in block.values()]
         gaussian = sum(not fit.laplacian_is_better for fit in single)
         found.append(
             f"{title}: the Laplacian leads the Gaussian by {lead(part.whole):+.4f} nats per weight as a whole (KS "
             f"{part.whole.laplacian.ks:.4f} against {part.whole.gaussian.ks:.4f}), {lead(part.pruned):+.4f} without "
             f"embeddings (KS {part.pruned.laplacian.ks:.4f} against {part.pruned.gaussian.ks:.4f}); single matrices: "
-            f"the Gaussian is more likely in {gaussian} of {len(single)}."
+            f"the Gaussian is more likely in {gaussian} of {len(single)}. By block the lead is "
+            f"{min(map(lead, part.blocks)):+.4f} to {max(map(lead, part.blocks)):+.4f}, the rate "
+            f"{min(fit.laplacian_rate for fit in part.blocks):.1f} to "
+            f"{max(fit.laplacian_rate for fit in part.blocks):.1f}."
         )
-        if gaussian and part.pretrained:
+        if gaussian:
             missed.append(f"{title}: {gaussian} of {len(single)} single matrices fit a Gaussian better.")
         if not part.whole.laplacian_is_better:
             missed.append(f"{title}: as a whole, with embeddings, a Gaussian is more likely.")
@@ -99,8 +102,7 @@ def verdict(fits: Mapping[str, Fits]) -> dict[str, Any]:
         title: {
             "whole": _numbers(part.whole),
             "without_embeddings": _numbers(part.pruned),
-            "blocks": [_numbers(block) for block in part.blocks],
-            "blocks_without_embeddings": [_numbers(block) for block in part.pruned_blocks],
+            "blocks_without_embeddings": [_numbers(block) for block in part.blocks],
         }
         for title, part in fits.items()
     }
@@ -118,8 +120,7 @@ def table(fits: Mapping[str, Fits]) -> list[dict[str, Any]]:
         everything = {
             "whole": part.whole,
             "without embeddings": part.pruned,
-            **{f"block {number}": block for number, block in enumerate(part.blocks, 1)},
-            **{f"block {number} without embeddings": block for number, block in enumerate(part.pruned_blocks, 1)},
+            **{f"block {number} without embeddings": block for number, block in enumerate(part.blocks, 1)},
             **{name: fit for block in part.matrices for name, fit in block.items()},
         }
         for name, fit in everything.items():
@@ -133,7 +134,7 @@ def table(fits: Mapping[str, Fits]) -> list[dict[str, Any]]:
 def draw(fits: Mapping[str, Fits]) -> Pictures:
     """Histograms with both fits above, the lead of the Laplacian in every part below."""
     title = "Weights and the distributions fitted to them (after Lyu et al., Fig. 2)"
-    figure, axes = panels(title, (0.6 + 3.0 * len(fits), 6.2), 2, len(fits), sharey="row")
+    figure, axes = panels(title, (1.0 + 3.6 * len(fits), 6.2), 2, len(fits), sharey="row")
     for (network, part), (above, below) in zip(fits.items(), axes.T, strict=True):
         _histogram(above, part)
         above.set_title(network, fontsize=10)
@@ -170,9 +171,9 @@ def _leads(axis: Any, part: Fits) -> None:
     leads = [lead(fit) for block in part.matrices for fit in block.values()]
     axis.axhline(0.0, color=GREY, linewidth=0.9)
     axis.plot(places, leads, ".", color=GREY, markersize=5, label="single matrix")
-    axis.plot(blocks, [lead(fit) for fit in part.pruned_blocks], "o", color=BLUE, markersize=5, label="block")
+    axis.plot(blocks, [lead(fit) for fit in part.blocks], "o", color=BLUE, markersize=5, label="block")
     axis.axhline(lead(part.whole), color=BLACK, linestyle=(0, (1, 2)), linewidth=1.1, label="whole network")
-    axis.set_xticks(blocks if len(blocks) <= 8 else blocks[1::3])
+    axis.set_xticks(blocks)
 
 
 STUDIES = (Study("weights", compute, table, verdict, draw),)

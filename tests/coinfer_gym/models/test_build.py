@@ -384,6 +384,7 @@ def test_a_file_that_differs_is_named_and_can_be_made_anew(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(script, "BUILDS", {"gpt2": script.BUILDS["gpt2"]})
+    monkeypatch.setattr(script, "WEIGHTS", {})
     path = tmp_path / "gpt2.yaml"
     folder = ["--folder", str(tmp_path)]
     assert script.main(["--check", *folder]) == 1

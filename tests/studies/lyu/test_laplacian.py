@@ -14,10 +14,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 stats = pytest.importorskip("scipy.stats")
 
-from torch import nn  # noqa: E402
-
 from coinfer_gym.models.build import workload_from_model  # noqa: E402
-from studies.lyu.laplacian import block_matrices, entropy_bits, fit_blocks, fit_weights  # noqa: E402
+from studies.lyu.laplacian import entropy_bits, fit_blocks, fit_weights  # noqa: E402
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40}
 
@@ -75,11 +73,6 @@ def test_blocks_rates_are_those_of_the_workload() -> None:
     rates = [fit.laplacian_rate for fit in fits]
     np.testing.assert_allclose(workload.laplacian_rates, rates, rtol=1e-6)
     assert rates[0] > 1.5 * rates[2]
-
-
-def test_matrices_of_a_sequence_are_its_members() -> None:
-    network = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 2, bias=False), nn.ReLU()))
-    assert [[tuple(weight.shape) for weight in block] for block in block_matrices(network)] == [[(4, 3)], [(2, 4)]]
 
 
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1.0, math.nan]])

@@ -42,8 +42,11 @@ def drawn():
 
 @pytest.mark.parametrize("module", [weights, output_distortion, pruned_weights])
 def test_small_runs_write_their_files(module, drawn, tmp_path):
-    options = {} if module is weights else {"ratios": (0.0, *RATIOS)[module is output_distortion :]}
-    summary, rows = make_and_read(module.STUDIES[0], tmp_path, measured=list(drawn), **options)
+    options = (
+        {"measured": {part.title: part.model for part in drawn}} if module is weights else {"measured": list(drawn)}
+    )
+    options |= {} if module is weights else {"ratios": (0.0, *RATIOS)[module is output_distortion :]}
+    summary, rows = make_and_read(module.STUDIES[0], tmp_path, **options)
     assert summary["holds"]
     assert summary["found"]
     assert {row["network"] for row in rows} == {"small", "large one"}
@@ -51,7 +54,7 @@ def test_small_runs_write_their_files(module, drawn, tmp_path):
 
 @pytest.mark.parametrize("laplacian", [True, False])
 def test_verdict_on_weights_says_which_distribution_it_is(laplacian):
-    judged = weights.verdict(weights.compute([network("a", laplacian, pretrained=True)]))
+    judged = weights.verdict(weights.compute({"a": network("a", laplacian).model}))
     assert all(judged["holds"].values()) == laplacian
     assert bool(judged["not_reproduced"]) != laplacian
 
