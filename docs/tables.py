@@ -93,6 +93,17 @@ def sca_methods() -> list[str]:
     return lines
 
 
+def criteria() -> list[str]:
+    """The published comparison of what designs are chosen by."""
+    head = ("pruning", "objective", "near", "near, cut free", "largest loss of F1", "cut free", "rank correlation")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in read_csv(PUBLISHED / "criteria.csv"):
+        near = [f"{row[f'near_{split}']} of {row['budgets_each']}" for split in ("fixed", "free")]
+        numbers = [f"{float(row[key]):.3f}" for key in ("largest_loss_fixed", "largest_loss_free", "rank_correlation")]
+        lines.append("| " + " | ".join([row["method"], f"`{row['objective']}`", *near, *numbers]) + " |")
+    return lines
+
+
 def _values(values: dict[str, Any]) -> list[str]:
     rows = [f"| `{key}` | {'' if value is None else value} |" for key, value in values.items()]
     return ["| field | value |", "|---|---|", *rows, ""]
@@ -115,4 +126,5 @@ TABLES = {
     "laim-scenarios": laim_scenarios,
     "layerwise-scenarios": layerwise_scenarios,
     "sca-methods": sca_methods,
+    "criteria": criteria,
 }

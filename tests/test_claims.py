@@ -102,6 +102,16 @@ def test_l10_inner_cuts_have_a_region():
     check(regimes.verdict(regimes.compute((QUALITY,), (9, 7))), "L10")
 
 
+def test_l11_the_criteria_are_as_published():
+    pytest.importorskip("scipy")
+    from studies.lyu import criteria
+
+    judged = criteria.verdict(criteria.compute(("rate_distortion", "parallel_laplacian")))
+    published = read_published("criteria")[0]
+    assert judged["holds"] == published["holds"]
+    assert set(judged["found"]) <= set(published["found"])
+
+
 def test_l11_designs_in_f1_are_as_published():
     measured = designs.read_measurements(designs.MEASUREMENTS)
     for study, curves in zip(accuracy.STUDIES, accuracy.join(designs.designs(), measured), strict=True):
@@ -115,12 +125,12 @@ def test_l11_designs_in_f1_are_as_published():
 
 @pytest.mark.parametrize("name", [name for name, entry in CATALOGUE.items() if entry.claims])
 def test_published_verdicts_are_about_their_claims(name):
-    """Claims of Lyu et al. hold, except in F1; parts of claims that fail are in docs/claims.md."""
+    """Claims of Lyu et al. hold, except in F1 and who fails first; parts of claims that fail are in docs/claims.md."""
     summary = json.loads((PUBLISHED / f"{name}.json").read_text(encoding="utf-8"))
     assert summary["claims"] == list(CATALOGUE[name].claims)
     for claim in summary["claims"]:
         assert any(part.startswith(claim) for part in summary["holds"]) or claim == "L5"
-    if not name.startswith(("accuracy", "layerwise")):
+    if not name.startswith(("accuracy", "criteria", "layerwise", "other_budget")):
         assert failures(summary) == []
 
 

@@ -1,6 +1,8 @@
 """Designs in real F1 (Lyu et al., Figs. 4-6; claim L11): what the designs of P1 reach on a measured network.
 
-`studies.lyu.designs` makes the designs and measures them; these figures read the stored measurements.
+`studies.lyu.designs` makes the designs and measures them; these figures read the stored measurements. A design that was
+not measured has the F1 that the predictor says, and as its error the root of the mean square of what the predictor was
+off by at the designs of its kind of pruning that were measured.
 
 F1 is given as a share of the unpruned network's on the same questions. The file has only the mean and its standard
 error, not the questions one by one. So the error of a difference is computed as if both had answered different
@@ -19,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines.output import BLACK, PURPLE, SKY
+from baselines.output import BLACK, GREY, PURPLE, SKY
 from baselines.schemes import SCHEMES
 from coinfer_gym import InvalidInputError
 from studies.drawing import label_columns, legend_below, log_ticks, mark_scenario, panels
@@ -38,6 +40,7 @@ from studies.lyu.designs import (
     PROMPTS,
     REMEDY,
     SCENARIO,
+    SIDES,
     SPANS,
     Design,
     Measurements,
@@ -46,11 +49,15 @@ from studies.lyu.designs import (
     cut_panel,
     designs,
     read_measurements,
-    settings,
 )
 from studies.lyu.schemes import BUDGETS, RIVALS, SPLITS, Budget, find_onset
 
-CRITERIA = {BOUND: "the bound", ACCURACY: "predicted F1", CLOSED_FORM: "the closed form"}
+CRITERIA = {
+    BOUND: "the bound",
+    SIDES: "the bound of each side",
+    ACCURACY: "predicted F1",
+    CLOSED_FORM: "the closed form",
+}
 """Names of the criteria by which designs are chosen."""
 
 DESIGNED_BY = {line: CRITERIA[quality] for line, (_, quality) in LINES.items()}
@@ -64,6 +71,7 @@ SURE = 2.0
 _TICKS = {"delay": (0.2, 0.3, 0.5, 0.8, 1.2), "energy": (0.002, 0.005, 0.01, 0.02, 0.05)}
 _LOOKS = {
     **schemes.LOOKS,
+    "joint_sides": {"color": GREY, "linestyle": "-", "marker": "d"},
     "joint_accuracy": {"color": PURPLE, "linestyle": "-", "marker": "P"},
     "joint_closed_form": {"color": SKY, "linestyle": (0, (5, 2)), "marker": "X"},
 }
@@ -78,10 +86,11 @@ class Curve(NamedTuple):
     cut: Ints
     retained_device: Floats
     retained_server: Floats
-    # measured F1 and its standard error, relative to the unpruned network's F1
+    # F1 and its standard error, relative to the unpruned network's F1: measured, or else predicted
     f1: Floats
     error: Floats
     predicted: Floats  # what the predictor says
+    measured: Floats  # 1 where F1 was measured, 0 where not
 
 
 Key = tuple[Panel, str, str]
@@ -110,20 +119,26 @@ def compute(along_budgets: bool, source: Path = MEASUREMENTS) -> Data:
 
 
 def join(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Curve], dict[Key, Curve]]:
-    """Put designs and their measured F1 together."""
-    needed = settings(found)
-    missing = [setting for setting in needed if measured.find(setting) is None]
-    if missing:
-        what = f"{len(missing)} of {len(needed)} configurations are missing"
-        raise InvalidInputError("measurements", what, REMEDY)
+    """Put designs and their F1 together."""
+    pairs = [measured.find(each.setting) if each.solution.feasible else None for each in found]
+    predicted = [replace(each.problem, quality=ACCURACY).evaluate(each.solution).quality for each in found]
+    off = {
+        method: [
+            said - pair[0]
+            for each, pair, said in zip(found, pairs, predicted, strict=True)
+            if pair is not None and each.method == method
+        ]
+        for method in METHODS
+    }
+    if not all(off.values()):
+        raise InvalidInputError("measurements", "none of the designs of a kind of pruning", REMEDY)
     by_key: dict[Key, list[tuple[float, ...]]] = {}
-    for each in found:
-        row: tuple[float, ...] = (each.value, -1.0, *[np.nan] * 5)
-        pair = measured.find(each.setting)
-        if each.solution.feasible and pair is not None:
+    for each, pair, said in zip(found, pairs, predicted, strict=True):
+        row: tuple[float, ...] = (each.value, -1.0, *[np.nan] * 6)
+        if each.solution.feasible:
             s = each.solution
-            predicted = replace(each.problem, quality=ACCURACY).evaluate(s).quality
-            row = (each.value, s.cut, s.retained_device, s.retained_server, *pair, predicted)
+            f1, error = pair or (said, float(np.sqrt(np.mean(np.square(off[each.method])))))
+            row = (each.value, s.cut, s.retained_device, s.retained_server, f1, error, said, pair is not None)
         by_key.setdefault((each.panel, each.method, each.line), []).append(row)
     parts: tuple[dict[Key, Curve], dict[Key, Curve]] = {}, {}
     for key, rows in by_key.items():
@@ -186,25 +201,33 @@ def verdict_budgets(data: Data) -> dict[str, Any]:
         judged.measured[f"{budget.name}: least budgets"] = onsets
         for claim, holds in schemes.judge_onsets(budget, {SCENARIO: onsets}).items():
             judged.holds[f"L11 ({claim.replace(':', '):', 1)}".replace("cut fixed", f"cut {FIXED_CUT}")] = holds
-        amounts = ", ".join(f"{SCHEMES[name].title} {of['fixed']:.3g} {budget.unit}" for name, of in onsets.items())
+        amounts = ", ".join(f"{SCHEMES[name].title} {_amount(of['fixed'], budget)}" for name, of in onsets.items())
         judged.found.append(f"Least {budget.name} budgets at cut {FIXED_CUT}: {amounts}.")
     for method in METHODS:
         own = {key: part for key, part in curves.items() if key[1] == method}
         for budget in BUDGETS:
             _judge_budget(budget, method, {key: part for key, part in own.items() if key[0][0] == budget.name}, judged)
-        for split in SPLITS:
-            _judge_bound(method, split, curves, judged)
+        for bound, split in product(JOINT[:2], SPLITS):
+            _judge_bound(bound, method, split, curves, judged)
         gaps = {
             criterion: np.concatenate(
-                [p.predicted - p.f1 for key, p in own.items() if DESIGNED_BY[key[2]] == criterion]
+                [(p.predicted - p.f1)[p.measured == 1.0] for key, p in own.items() if DESIGNED_BY[key[2]] == criterion]
             )
             for criterion in CRITERIA.values()
         }
         judged.measured[f"{method}: predicted less measured F1, by what was designed for"] = {
-            criterion: {"mean": float(np.nanmean(gap)), "rms": float(np.sqrt(np.nanmean(gap**2)))}
+            criterion: {
+                "designs": gap.size,
+                "mean": float(gap.mean()) if gap.size else None,
+                "rms": float(np.sqrt(np.mean(gap**2))) if gap.size else None,
+            }
             for criterion, gap in gaps.items()
         }
     return judged._asdict() | _about(data)
+
+
+def _amount(value: float, budget: Budget) -> str:
+    return f"{value:.3g} {budget.unit}" if np.isfinite(value) else "never"
 
 
 def _judge_budget(budget: Budget, method: str, curves: Mapping[Key, Curve], judged: Judged) -> None:
@@ -242,23 +265,23 @@ def _judge_budget(budget: Budget, method: str, curves: Mapping[Key, Curve], judg
         )
 
 
-def _judge_bound(method: str, split: str, curves: Mapping[Key, Curve], judged: Judged) -> None:
-    """Whether the design by the bound is as accurate as those by other criteria, over both budgets."""
-    where = f"cut {FIXED_CUT}" if split == "fixed" else "cut free"
+def _judge_bound(bound: str, method: str, split: str, curves: Mapping[Key, Curve], judged: Judged) -> None:
+    """Whether the design by a bound is as accurate as those by predicted F1 and a closed form, over both budgets."""
+    where, name = f"cut {FIXED_CUT}" if split == "fixed" else "cut free", DESIGNED_BY[bound]
     against: dict[str, Any] = {}
-    for budget, line in product(BUDGETS, JOINT[1:]):
-        part = compare(*(curves[(budget.name, split), method, each] for each in (JOINT[0], line)))
+    for budget, line in product(BUDGETS, JOINT[2:]):
+        part = compare(*(curves[(budget.name, split), method, each] for each in (bound, line)))
         against[f"{budget.name}: {DESIGNED_BY[line]}"] = part
         places = ", ".join(f"{value:.3g}" for value in part["worse_at"])
         judged.found.append(
-            f"{method} pruning, {where}, along the {budget.name}: the design by the bound is better than that by "
+            f"{method} pruning, {where}, along the {budget.name}: the design by {name} is better than that by "
             f"{DESIGNED_BY[line]} in {part['better']}, equal in {part['equal']}, worse in {part['worse']} "
             f"points{f' (at {places} {budget.unit})' if places else ''}; largest loss {part['loss']:.3f} (margin "
             f"{part['loss_margin']:.3f})."
         )
-    claim = f"L11 (bound), {method} pruning: minimising the bound maximises F1, {where}"
+    claim = f"L11 (bound), {method} pruning: minimising {name} maximises F1, {where}"
     judged.holds[claim] = not any(part["worse"] for part in against.values())
-    judged.measured[f"{claim}; the design by the bound against"] = against
+    judged.measured[f"{claim}; its design against"] = against
 
 
 def verdict_cuts(data: Data) -> dict[str, Any]:
@@ -311,6 +334,7 @@ def _describe(part: Mapping[str, Any]) -> str:
 def _about(data: Data) -> dict[str, Any]:
     """Limits and settings of both verdicts."""
     source = data.measured
+    shares = np.concatenate([part.measured for part in data.curves.values()])
     measured = source and {
         "questions": source.samples,
         "f1_of_the_unpruned_network": source.unpruned,
@@ -320,6 +344,8 @@ def _about(data: Data) -> dict[str, Any]:
         "scenario": SCENARIO,
         "gain": "mean of the scenario, no fading",
         **(measured or {}),
+        "feasible_designs": int((~np.isnan(shares)).sum()),
+        "of_these_measured": int(np.nansum(shares)),
         "errors": "of differences as if both had answered different questions: more than the true ones",
         "fixed_cut": FIXED_CUT,
         "relative_budgets": SPANS,
@@ -390,6 +416,7 @@ def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Sequence[Any] =
     thin: dict[str, Any] = {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o"}
     bar: dict[str, Any] = {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9}
     handles = [Line2D([], [], label=TITLES[line], markersize=4.5, **_LOOKS[line]) for line in lines]
+    handles.append(Line2D([], [], label="white: predicted only", color=BLACK, linestyle="", marker="o", mfc="white"))
     handles.append(Line2D([], [], label="dotted: predicted", **thin, **_HOLLOW))
     handles.append(Line2D([], [], label="bar: one standard error, unpaired", **bar))
     legend_below(figure, [*handles, *marks], 4)
@@ -397,7 +424,17 @@ def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Sequence[Any] =
 
 def _plot(axis: Any, x: Floats, curve: Curve, line: str, *, predicted: bool) -> None:
     """One line with its errors, and its prediction."""
-    axis.errorbar(x, curve.f1, curve.error, linewidth=1.4, elinewidth=0.8, markersize=4.5, **_LOOKS[line])
+    look = _LOOKS[line]
+    axis.plot(x, curve.f1, color=look["color"], linestyle=look["linestyle"], linewidth=1.4)
+    for part, fill in ((1.0, look["color"]), (0.0, "white")):
+        f1 = np.where(curve.measured == part, curve.f1, np.nan)
+        dots: dict[str, Any] = {
+            "color": look["color"],
+            "marker": look["marker"],
+            "markerfacecolor": fill,
+            "linestyle": "",
+        }
+        axis.errorbar(x, f1, curve.error * part, elinewidth=0.8, markersize=4.5, **dots)
     if predicted:
         axis.plot(x, curve.predicted, "o:", color=_LOOKS[line]["color"], linewidth=0.6, **_HOLLOW)
 

@@ -133,8 +133,8 @@ def verdict(cuts: Mapping[Key, Cuts]) -> dict[str, Any]:
         "measured": {"sca": compared, "cases": {_name(key): part for key, part in measured.items()}},
         "limits": {"quality": TOLERANCE},
         "settings": {
-            "scenarios": NETWORKS,
-            "prompts": problems.prompt_bits(),
+            "scenario": problems.SCENARIO,
+            "prompts": {network: problems.prompt_bits(network) for network in NETWORKS},
             "gain": problems.GAIN,
             "relative_budgets": list(dict.fromkeys(key[3] for key in cuts)),
         },

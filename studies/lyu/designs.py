@@ -36,17 +36,18 @@ POINTS = 6
 SPANS = {"delay": (0.2, 1.6), "energy": (0.1, 4.0)}
 """Ends of the budgets, relative to the scenario's: from next to nothing kept to nearly all of it."""
 
-BOUND, ACCURACY, CLOSED_FORM = "rate_distortion", "accuracy", "magnitude_pruning"
+BOUND, SIDES, ACCURACY, CLOSED_FORM = "rate_distortion", "parallel_laplacian", "accuracy", "magnitude_pruning"
 """What a design maximises. The closed form of magnitude pruning stands for both kinds of pruning: that of random
 pruning is linear in the retained share, like the logarithm of the bound, and leads to nearly its designs."""
 
 LINES = {
     **{scheme: (scheme, BOUND) for scheme in ("joint", *RIVALS)},
+    "joint_sides": ("joint", SIDES),
     "joint_accuracy": ("joint", ACCURACY),
     "joint_closed_form": ("joint", CLOSED_FORM),
 }
 """Scheme and quality of each line."""
-JOINT = ("joint", "joint_accuracy", "joint_closed_form")
+JOINT = ("joint", "joint_sides", "joint_accuracy", "joint_closed_form")
 
 CUT_BUDGETS = ((1.0, 1.0), (0.4, 0.4))
 """Delay and energy budgets relative to the scenario's at which every cut is solved; the first pair is its own."""

@@ -14,7 +14,7 @@ from studies.drawing import label_columns, legend_below, panels
 from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu.problems import PROMPTS, QUALITY_TITLES, TOLERANCE, base_problem, feasible_values, prompt_bits
 
-NETWORK = "BERT"
+NETWORK = "MPNet"
 NAMES = ("rate_distortion", "magnitude_pruning")
 GAINS_DB = (-130.0, -85.0)
 DELAYS = (0.02, 3.0)  # s

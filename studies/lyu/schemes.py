@@ -1,6 +1,6 @@
 """Joint design and restricted designs against the delay budget and the energy budget (Lyu et al., Figs. 4, 5; L6-L9).
 
-Every point is solved twice: with the cut fixed within the network, as in the paper, and with the cut free. The paper's
+Every point is solved twice: with the cut fixed where the paper has it, and with the cut free. The paper's
 statements on infeasibility (L7, L9) are about a fixed cut: with a free cut, one-sided pruning can escape to a cut at
 which the other side has nothing to do.
 """
@@ -22,11 +22,11 @@ from coinfer_gym.laim.distortion import BOUNDS
 from studies.drawing import label_columns, legend_below, log_ticks, mark_scenario, panels
 from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu import problems
-from studies.lyu.problems import NETWORKS, QUALITY_TITLES, TOLERANCE, base_problem
+from studies.lyu.problems import FIXED_CUTS, NETWORKS, QUALITY_TITLES, TOLERANCE, base_problem
 
 POINTS = 20
-FIXED_CUTS = {"BERT": 6, "BART": 3}
-"""The middle block of what can be cut. The paper cuts after the 4-th layer; the onsets are given for every cut."""
+CHECKED = slice(1, None, 4)
+"""Of the budgets, those at which the SCA runs, too."""
 
 SPLITS = ("fixed", "free")
 RIVALS = ("fixed_power", "fixed_frequency", "device_pruning", "server_pruning")
@@ -42,7 +42,6 @@ LOOKS: dict[str, dict[str, Any]] = {
     "on_server": {"color": SKY, "linestyle": "-", "marker": "X"},
 }
 _WIDTHS = {"joint": 2.4, "on_device": 1.1, "on_server": 1.1}
-_EVERY = 3  # of the SCA's points, one in so many is drawn, and another one for each scheme
 _LOWEST = {True: 1e-10, False: 1e-4}  # end of the distortion's axis, for bounds and for what real pruning reaches
 _BELOW = 1e-15  # a distortion of 0 on a logarithmic axis
 
@@ -85,7 +84,7 @@ class Curve(NamedTuple):
     quality: Floats
     distortion: Floats
     cut: Ints
-    # shape (points,): what successive convex approximation finds
+    # at the budgets of `CHECKED`: what successive convex approximation finds
     sca_quality: Floats
     sca_distortion: Floats
     sca_cut: Ints
@@ -119,7 +118,9 @@ def compute(
     for network, quality in ((network, quality) for network in NETWORKS for quality in names):
         problem = base_problem(network, quality)
         values = getattr(problem, budget.field) * np.geomspace(*budget.span, points)
-        sca = _sca_by_cut(budget, problem, values, jobs, f"{budget.name}, {network}, {QUALITY_TITLES[quality]}")
+        sca = _sca_by_cut(
+            budget, problem, values[CHECKED], jobs, f"{budget.name}, {network}, {QUALITY_TITLES[quality]}"
+        )
         for split in SPLITS:
             cuts = {name: scheme.cut(problem) for name, scheme in SCHEMES.items()}
             if split == "fixed":
@@ -212,7 +213,8 @@ def verdict(designs: Designs) -> dict[str, Any]:
         "measured": {"largest_fall": max(falls.values()), "onsets": onsets, "panels": panels},
         "limits": {"quality": TOLERANCE},
         "settings": {
-            "scenarios": NETWORKS,
+            "scenario": problems.SCENARIO,
+            "networks": NETWORKS,
             "gain": problems.GAIN,
             "points": len(next(iter(curves.values())).budget),
             "relative_budgets": budget.span,
@@ -246,7 +248,8 @@ def _compare(curves: Mapping[Key, Curve], panel: tuple[str, str, str]) -> dict[s
     best, pruned = quality.max(axis=0), joint < 1.0 - TOLERANCE
     lead = np.nan_to_num(joint, nan=-1.0) - np.nan_to_num(quality, neginf=-1.0)
     every = [curves[*panel, name] for name in SCHEMES]
-    exact, sca = (np.concatenate([getattr(curve, name) for curve in every]) for name in ("quality", "sca_quality"))
+    exact = np.concatenate([curve.quality[CHECKED] for curve in every])
+    sca = np.concatenate([curve.sca_quality for curve in every])
     return {
         "least_lead": float(lead.min()),
         "gain_over_best_rival": _gain(joint, best, pruned),
@@ -297,24 +300,35 @@ def _describe_ends(curves: Mapping[Key, Curve]) -> list[str]:
             own, joint = (
                 np.nan_to_num(part.quality, nan=-1.0) for part in (curve, curves[network, quality, split, "joint"])
             )
+            ahead = np.maximum(own, 0.0) - np.maximum(joint, 0.0)
             better = own - joint > TOLERANCE
             if better.any():
                 found.append(
                     f"{network}, {QUALITY_TITLES[quality]}: inference {SCHEMES[name].title} beats the joint design of "
-                    f"cut {FIXED_CUTS[network]} at {int(better.sum())} of {better.size} budgets."
+                    f"cut {FIXED_CUTS[network]} at {int(better.sum())} of {better.size} budgets, from "
+                    f"{curve.budget[better][0]:.3g} to {curve.budget[better][-1]:.3g}, by up to {ahead.max():.3f}."
                 )
     return found
 
 
 def table(designs: Designs) -> list[dict[str, Any]]:
     """All points of the grid; where curves begin is in the verdict."""
-    columns = ("cut", "quality", "distortion", "sca_cut", "sca_quality", "sca_distortion")
+    columns = ("cut", "quality", "distortion")
     rows = []
     for key, curve in designs.curves.items():
+        checked = dict(zip(range(len(curve.budget))[CHECKED], range(len(curve.sca_cut)), strict=True))
         for k, budget in enumerate(curve.budget):
             row = dict(zip(("network", "quality_name", "split", "scheme"), key, strict=True)) | {"budget": budget}
-            row |= {name.replace("dist", "relative_dist"): getattr(curve, name)[k] for name in columns}
-            rows.append({name: "" if name.endswith("cut") and value == -1 else value for name, value in row.items()})
+            row |= {name: getattr(curve, name)[k] for name in columns}
+            row |= {
+                f"sca_{name}": getattr(curve, f"sca_{name}")[checked[k]] if k in checked else "" for name in columns
+            }
+            rows.append(
+                {
+                    name.replace("dist", "relative_dist"): "" if name.endswith("cut") and value == -1 else value
+                    for name, value in row.items()
+                }
+            )
     return rows
 
 
@@ -360,7 +374,7 @@ def _line(name: str) -> dict[str, Any]:
 
 def _panel(budget: Budget, axis: Any, curves: Mapping[str, Curve], field: str) -> None:
     """Lines of the exact optimum, a stem where each begins to be feasible, and markers of the SCA."""
-    for index, (name, curve) in enumerate(curves.items()):
+    for name, curve in curves.items():
         line, order = _line(name), 2 if name == "joint" else 3
         colour = line["color"]
         if curve.onset > curve.budget[-1]:
@@ -373,10 +387,9 @@ def _panel(budget: Budget, axis: Any, curves: Mapping[str, Curve], field: str) -
             axis.plot([x[first]] * 2, [_BELOW, y[first]], color=colour, linewidth=0.8)
             axis.plot(x[first], y[first], color=colour, marker=".", markersize=5, zorder=order)
         axis.plot(x, y, zorder=order, **line)
-        drawn = slice(index % _EVERY, None, _EVERY)
         found = np.maximum(getattr(curve, f"sca_{field}"), _BELOW)
         look = {"markerfacecolor": "white", "markeredgewidth": 0.9, "markersize": 3.8, "marker": LOOKS[name]["marker"]}
-        axis.plot(curve.budget[drawn], found[drawn], color=colour, linestyle="", zorder=4, **look)
+        axis.plot(curve.budget[CHECKED], found, color=colour, linestyle="", zorder=4, **look)
     note_infeasible(
         axis, [name for name, curve in curves.items() if curve.onset > curve.budget[-1]], field == "quality"
     )

@@ -84,7 +84,7 @@ def test_designs_meet_their_budgets_and_restrictions(found):
 
 def test_each_setting_is_measured_once(found):
     settings = designs.settings(found)
-    assert len(set(settings)) == len(settings) <= 230
+    assert len(set(settings)) == len(settings) <= 280
     assert settings[0] == (0, 1.0, 1.0, "magnitude")
     assert {setting.method for setting in settings} == {"magnitude", "random"}
     for cut, device, server, method in settings:
@@ -112,17 +112,28 @@ def test_files_hold_what_was_measured(found, source, tmp_path, monkeypatch):
             assert row["cut"] == row["predicted"] == ""
 
 
-def test_missing_measurements_are_named_with_the_remedy(found, tmp_path):
+def test_what_was_not_measured_is_predicted_with_the_predictors_error(found, tmp_path):
     settings = designs.settings(found)
-    part = write(tmp_path / "part.csv", settings[:-7], fake_f1)
-    with pytest.raises(InvalidInputError, match=rf"7 of {len(settings)} .*python -m studies\.lyu\.designs"):
-        accuracy.join(found, designs.read_measurements(part))
+    part = [setting for setting in settings if setting.cut < 3]
+    measured = designs.read_measurements(write(tmp_path / "part.csv", part, fake_f1))
+    for curves in accuracy.join(found, measured):
+        for (_, method, _), curve in curves.items():
+            feasible = curve.cut >= 0
+            said = feasible & (curve.measured == 0.0)
+            np.testing.assert_array_equal(curve.measured[feasible] == 1.0, curve.cut[feasible] < 3)
+            np.testing.assert_array_equal(curve.f1[said], curve.predicted[said])
+            assert len({error for other in curves for error in curves[other].error[said] if other[1] == method}) <= 1
+
+
+def test_missing_measurements_are_named_with_the_remedy(found, tmp_path):
+    alone = write(tmp_path / "alone.csv", designs.settings(found)[:1], fake_f1)
+    with pytest.raises(InvalidInputError, match=r"none of the designs.*python -m studies\.lyu\.designs"):
+        accuracy.join([each for each in found if each.method == "random"], designs.read_measurements(alone))
     for path, text in (("none.csv", None), ("empty.csv", ""), ("other.csv", "a,b\n1,2\n")):
         if text is not None:
             (tmp_path / path).write_text(text, encoding="utf-8")
         with pytest.raises(InvalidInputError, match=r"python -m studies\.lyu\.designs"):
             designs.read_measurements(tmp_path / path)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".csv"}
 
 
 def test_measurements_are_those_on_most_questions_up_to_rounding(tmp_path):
@@ -142,7 +153,8 @@ def curve(f1, error=0.01):
     value = np.arange(len(values), dtype=float)
     feasible = ~np.isnan(values)
     return accuracy.Curve(
-        value, np.where(feasible, 3, -1), values, values, values, np.where(feasible, error, math.nan), values
+        *(value, np.where(feasible, 3, -1), values, values),
+        *(values, np.where(feasible, error, math.nan), values, np.ones_like(values)),
     )
 
 
@@ -162,7 +174,10 @@ def test_falls_add_up_over_several_budgets(f1, falls):
 
 
 RISE = "L11 (L6), magnitude pruning"
-BOUND = "L11 (bound), magnitude pruning: minimising the bound maximises F1"
+BOUND, SIDES = (
+    f"L11 (bound), magnitude pruning: minimising {name} maximises F1"
+    for name in ("the bound", "the bound of each side")
+)
 BY_BOUND, BY_F1 = (
     f"{RISE}: the joint design by {name} is at least as good as each restriction, cut 3"
     for name in ("the bound", "predicted F1")
@@ -175,8 +190,9 @@ BY_BOUND, BY_F1 = (
         ("fixed", "device_pruning", [2.0] * 6, [BY_BOUND, BY_F1]),
         ("fixed", "joint", [0.1, 0.2, 0.2, 0.2, 0.2, 0.9], [BY_BOUND, f"{BOUND}, cut 3"]),
         ("fixed", "joint_accuracy", [0.1, 0.2, 0.2, 0.2, 0.2, 0.9], [BY_F1]),
-        ("fixed", "joint_accuracy", [0.9] * 6, [f"{BOUND}, cut 3"]),
-        ("free", "joint_closed_form", [0.9] * 6, [f"{BOUND}, cut free"]),
+        ("fixed", "joint_accuracy", [0.9] * 6, [f"{BOUND}, cut 3", f"{SIDES}, cut 3"]),
+        ("fixed", "joint_sides", [0.1, 0.2, 0.2, 0.2, 0.2, 0.9], [f"{SIDES}, cut 3"]),
+        ("free", "joint_closed_form", [0.9] * 6, [f"{BOUND}, cut free", f"{SIDES}, cut free"]),
         (
             *("free", "joint_accuracy", [0.1, 0.0, 0.5, 0.7, 0.8, 0.9]),
             [f"{RISE}: F1 never falls as the delay budget grows, designed by predicted F1"],
