@@ -117,10 +117,12 @@ def verdict(cuts: Mapping[Key, Cuts]) -> dict[str, Any]:
     )
     found += [f"{_name(key)}: {_describe(part)}" for key, part in text.items() if part["best"] != "on_server"]
     for network in dict.fromkeys(key[0] for key in cuts):
-        # what sets the first block apart: the embedding adds parameters that cost no operations
         load = base_problem(network, "rate_distortion").workload
-        parameters, flops = load.parameters_device[1] / load.parameters, load.flops_device[1] / load.flops
-        found.append(f"{network}: block 1 holds {parameters:.1%} of the parameters at {flops:.1%} of the operations.")
+        prunable = [block.prunable for block in load.blocks]
+        shares = prunable[0] / sum(prunable), load.flops_device[1] / load.flops
+        found.append(
+            f"{network}: block 1 holds {shares[0]:.1%} of the prunable weights at {shares[1]:.1%} of the operations."
+        )
     compared = {}
     for prompt in PROMPTS:
         parts = [part for key, part in cuts.items() if key[1] == prompt]
