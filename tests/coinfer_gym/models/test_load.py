@@ -125,6 +125,6 @@ def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path, monk
     (other / "tokenizer.json").write_text("{}")
     monkeypatch.setattr("builtins.input", lambda _question: "y")  # transformers asks on a terminal
     for load_it in (load_model, load_tokenizer):
-        with pytest.raises(InvalidInputError, match="contains custom"):
+        with pytest.raises(InvalidInputError, match="The repository"):
             load_it(other)
     assert not (tmp_path / "ran").exists()
