@@ -88,7 +88,7 @@ def test_wheel_contains_coinfer_gym_alone(wheel_names):
 
 
 def test_wheel_is_complete(wheel_names):
-    wanted = {path for path in (ROOT / "coinfer_gym").rglob("*") if path.suffix in (".py", ".yaml")}
+    wanted = {path for path in (ROOT / "coinfer_gym").rglob("*") if path.suffix in (".py", ".yaml", ".json")}
     wanted.add(ROOT / "coinfer_gym" / "py.typed")
     missing = {path.relative_to(ROOT).as_posix() for path in wanted} - wheel_names
     assert not missing

@@ -70,7 +70,6 @@ class Comparison:
 
     cut: int
     payload_bits: int  # what went over the link, without names, shapes and scales
-    message_bits: int  # with them
     measured: Delays  # the least of all rounds, as what other processes add is no part of the network; the total holds
     # packing and unpacking too
     modelled: Delays
@@ -166,7 +165,7 @@ class _DeviceEnd:
         modelled = _modelled(workload, cut, speed, self.rate)
         deviation = max(float((answer[name] - value).abs().max()) for name, value in self.answer.items())
         bits = payload_bits(message) if message else 0
-        return Comparison(cut, bits, 8 * len(message), Delays(*least), modelled, deviation)
+        return Comparison(cut, bits, Delays(*least), modelled, deviation)
 
     def _task(self, front: nn.Module, last: bool) -> tuple[Delays, bytes, dict[str, Tensor]]:
         start = time.perf_counter()
