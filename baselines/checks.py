@@ -38,6 +38,8 @@ def check_model(kind: type[_Model], source: str | Path | Mapping[str, Any], orig
 
     Paths in a file count from its folder, those in a content that is given from the working directory.
     """
+    if not isinstance(source, (str, Path, Mapping)):
+        raise InvalidInputError(origin, source, "Give the path of a YAML file, or its content as a mapping.")
     folder, content = "", source
     if not isinstance(content, Mapping):
         folder, content = os.path.dirname(content), read_yaml(Path(content), origin)

@@ -113,6 +113,8 @@ def compare(
     """
     jobs = check_count("jobs", jobs, 1, 10_000)
     config = config if isinstance(config, CompareConfig) else load_config(config, trust)
+    if not isinstance(policies, Mapping | None):
+        raise InvalidInputError("policies", policies, "Give a mapping from a label to a policy.")
     own = dict(policies or {})
     labels = _check_labels(config, own)
     env = gym.make(config.environment, **config.keywords)
@@ -212,7 +214,10 @@ def _rehearse(env: gym.Env[Any, Any], label: str, policy: Predictor) -> None:
     """One decision in this process: mistakes show before others start, and they find the compiled code on disk."""
     policy = bind(policy, env)
     observation, _ = env.reset(seed=0)
-    action = policy.predict(observation, deterministic=True)[0]
+    answer: Any = policy.predict(observation, deterministic=True)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise InvalidInputError(f"policies: {label}: predict()", answer, "Return a pair: action and state, or None.")
+    action = answer[0]
     if np.shape(action) != env.action_space.shape:
         remedy = (
             f"Give an action of shape {env.action_space.shape}. A model that was trained in wrappers plays as "

@@ -44,7 +44,7 @@ class CustomReward(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step the environment and compute the reward."""
         observation, _, terminated, truncated, info = self.env.step(action)
-        return observation, float(self._function(info)), terminated, truncated, info
+        return observation, float(_pay(self._function, info, ())), terminated, truncated, info
 
 
 class CustomVectorReward(VectorWrapper):
@@ -75,10 +75,18 @@ class CustomVectorReward(VectorWrapper):
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float64], Any, Any, dict[str, Any]]:
         """Step all lanes and compute their rewards."""
         observations, _, terminated, truncated, infos = self.env.step(actions)
-        rewards = np.where(self._ended, 0.0, self._function(last_infos(infos)))
+        rewards = np.where(self._ended, 0.0, _pay(self._function, last_infos(infos), (self.num_envs,)))
         if self.env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
             self._ended = terminated | truncated
         return observations, rewards, terminated, truncated, infos
+
+
+def _pay(function: Callable[[Any], Any], info: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    paid = function(info)
+    try:
+        return np.broadcast_to(np.add(paid, 0.0), shape)  # None is no number to add, but an array makes it NaN
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError("reward of your function", paid, "Return a number, or one for each lane.") from error
 
 
 def _check_function(function: object) -> None:

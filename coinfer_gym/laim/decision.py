@@ -148,6 +148,10 @@ def check_decision(decision: Decision, workload: Workload) -> int:
     InvalidInputError
         If the workload has no such cut, a ratio is outside (0, 1], or a clock or the power is negative or not a number.
     """
+    if not all(hasattr(decision, name) for name in ("cut", *CONTROLS)):
+        raise InvalidInputError(
+            "decision", decision, "Give a Decision or Solution; Decision(cut, *controls) makes one."
+        )
     for name in CONTROLS:
         _check_control(name, getattr(decision, name))
     return check_cut(decision.cut, workload)

@@ -118,20 +118,18 @@ def solve_exact_batch(
     InvalidInputError
         If a gain is not positive and finite, a budget is NaN, or the workload has no such cut.
     """
-    varied = [
-        np.asarray(own if value is None else value, dtype=np.float64)
-        for value, own in (
-            (gain, problem.gain),
-            (delay_budget, problem.delay_budget),
-            (energy_budget, problem.energy_budget),
-        )
-    ]
+    given = (gain, delay_budget, energy_budget)
+    own = (problem.gain, problem.delay_budget, problem.energy_budget)
+    try:
+        varied = [np.asarray(own[k] if value is None else value, np.float64) for k, value in enumerate(given)]
+        gains, delays, energies = np.broadcast_arrays(*varied)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError("gain and budgets", given, "Give numbers, or arrays that broadcast.") from error
     if not (np.isfinite(varied[0]) & (varied[0] > 0.0)).all():
         raise InvalidInputError("gain", gain, "Every gain must be finite and positive.")
     for name, values in zip(("delay_budget", "energy_budget"), varied[1:], strict=True):
         if np.isnan(values).any():
             raise InvalidInputError(name, values, "No budget may be NaN.")
-    gains, delays, energies = np.broadcast_arrays(*varied)
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload), int(cut) + 1)
     rows = np.zeros(gains.size, SOLUTION)
     run: Any = _solve_many_parallel if parallel else _solve_many

@@ -190,8 +190,12 @@ class LayerwiseProblem:
 
     def row(self, decision: LayerwiseDecision) -> NDArray[np.float64]:
         """A decision as a row of designs."""
-        ends = (decision.compression, decision.power, decision.frequency)
-        return np.array([decision.cut, *decision.retained, *ends], np.float64)
+        try:
+            ends = (decision.compression, decision.power, decision.frequency)
+            return np.array([decision.cut, *decision.retained, *ends], np.float64)
+        except (AttributeError, TypeError, ValueError) as error:
+            remedy = "Give a LayerwiseDecision or a solution; problem.decision(row) makes one."
+            raise InvalidInputError("decision", decision, remedy) from error
 
     def decision(self, row: NDArray[np.float64]) -> LayerwiseDecision:
         """The decision of a row."""

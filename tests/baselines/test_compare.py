@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -300,7 +301,16 @@ def test_own_policies_from_python():
     alone = measure(env, Mine(), 41)
     assert found.values[2, 1, :-1].tolist() == [alone[name] for name in STEADY]
     np.testing.assert_array_equal(found.values[3, :, :-1], found.values[1, :, :-1])
-    for policies, message in (({"exact": Mine()}, "another"), ({"mine": object()}, "predict")):
+    silent = SimpleNamespace(predict=lambda *_, **__: np.zeros(6))
+    with pytest.raises(InvalidInputError, match="config: got 3"):
+        compare(3)
+    wrong = (
+        ({"exact": Mine()}, "another"),
+        ({"mine": object()}, "predict"),
+        ({"mine": silent}, "pair"),
+        (3, "mapping"),
+    )
+    for policies, message in wrong:
         with pytest.raises(InvalidInputError, match=message):
             compare(CONFIG, policies=policies)
 

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from coinfer_gym import InvalidInputError
 from coinfer_gym.envs.custom_reward import CustomReward, CustomVectorReward
 
 LAIM, LAYERWISE = "coinfer_gym/LAIM-v0", "coinfer_gym/Layerwise-v0"
@@ -40,6 +41,15 @@ def test_lanes_are_paid_as_the_single_environment(name, mode):
             assert truncated[i] == over[i]
             if over[i] and mode == "SameStep":
                 env.reset()
+
+
+@pytest.mark.parametrize("paid", [None, "a", [1.0, 2.0, 3.0]])
+def test_a_function_that_returns_no_reward_is_named(paid):
+    lanes = gym.make_vec(LAIM, 2, vectorization_mode="vector_entry_point", **WORLD)
+    for env in (CustomReward(gym.make(LAIM, **WORLD), lambda _: paid), CustomVectorReward(lanes, lambda _: paid)):
+        env.reset(seed=0)
+        with pytest.raises(InvalidInputError, match=r"reward of your function: got .* Return a number"):
+            env.step(env.action_space.sample())
 
 
 def test_stable_baselines3_trains_on_it():

@@ -603,6 +603,8 @@ def test_action_of_an_impossible_decision_is_refused():
     env = gym.make("coinfer_gym/LAIM-v0").unwrapped
     with pytest.raises(InvalidInputError, match="retained_device"):
         env.action(Decision(1, 1.3, 0.5, 0.1, 1e9, 1e9))
+    with pytest.raises(InvalidInputError, match="Give a Decision"):
+        env.action(np.ones(5))
 
 
 def test_another_workload_brings_its_own_raw_sample(tmp_path):

@@ -897,8 +897,9 @@ def test_batch_broadcasts_and_keeps_the_shape():
     assert solve_exact_batch(problem)["quality"] == solve_exact(problem).quality
     assert solve_exact_batch(problem, gain=[]).shape == (0,)
     assert solve_exact_batch(problem, energy_budget=[1, 2]).shape == (2,)  # whole numbers, too
-    with pytest.raises(ValueError, match="broadcast"):
-        solve_exact_batch(problem, np.ones(3), np.ones(4))
+    for wrong in ((np.ones(3), np.ones(4)), ("a",), (1e-10, [[1.0], [1.0, 2.0]])):
+        with pytest.raises(InvalidInputError, match=r"gain and budgets: .* broadcast"):
+            solve_exact_batch(problem, *wrong)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1e-10, math.nan, math.inf])

@@ -227,6 +227,8 @@ def test_decisions_become_actions_and_come_back(network):
         assert (back.compression, back.power, back.frequency) == pytest.approx(
             (decision.compression, decision.power, decision.frequency), rel=3e-6
         )
+    with pytest.raises(InvalidInputError, match="Give a LayerwiseDecision"):
+        env.action(np.ones(5))
 
 
 def decision_of(s, action):
