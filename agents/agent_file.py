@@ -114,7 +114,7 @@ def _check_about(file: str, about: Mapping[str, Any]) -> None:
     activation, timesteps, config = (about.get(name) for name in ("activation", "timesteps", "config"))
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise InvalidInputError(f"{file}: activation", activation, nearest(str(activation), ACTIVATIONS))
-    if not isinstance(timesteps, int) or timesteps < 0:
+    if not isinstance(timesteps, int) or isinstance(timesteps, bool) or timesteps < 0:
         raise InvalidInputError(f"{file}: timesteps", timesteps, "It must be a whole number.")
     if not isinstance(config, dict) or not isinstance(config.get("env_kwargs", {}), dict):
         raise InvalidInputError(f"{file}: config", config, "It must be a mapping, and its env_kwargs another.")

@@ -4,6 +4,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import coinfer_gym  # noqa: F401  # Ctrl-C during further imports is one line
+
 if TYPE_CHECKING:
     from baselines.conic import solve_conic
     from baselines.quantum import minimize_quantum

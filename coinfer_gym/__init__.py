@@ -1,5 +1,7 @@
 """Gymnasium environments for wireless edge-device co-inference, with the exact optimum of every task."""
 
+import coinfer_gym.interrupt  # noqa: F401  # isort: skip  # first: what follows takes seconds
+
 from gymnasium.envs.registration import register, registry
 
 from coinfer_gym._version import __version__

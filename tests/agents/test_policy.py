@@ -289,6 +289,7 @@ def test_damaged_files_are_refused(tmp_path, damage):
         ({"activation": "x"}, "relu"),
         ({"activation": 3}, "activation"),
         ({"timesteps": "many"}, "timesteps"),
+        ({"timesteps": True}, "timesteps"),
         ({"config": [1]}, "config"),
         ({"config": {"env_kwargs": 3}}, "config"),
         ({"weights": lambda name, value: value.T}, "no actor of ppo"),

@@ -233,6 +233,19 @@ def test_a_command_ends_in_one_line(capsys, error, status, line):
     assert capsys.readouterr().err == f"{line}\n"
 
 
+@pytest.mark.parametrize(
+    "module", ["coinfer_gym.models.measure", "baselines.compare", "agents.train", "studies", "benchmarks"]
+)
+def test_an_interrupt_of_the_imports_is_one_line(tmp_path, module):
+    (tmp_path / "gymnasium.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).resolve().parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-m", module], cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, capture_output=True
+    )
+    assert done.returncode != 0
+    assert done.stderr.decode().splitlines() == [f"{module}: interrupted"]
+
+
 def test_output_that_nobody_reads_or_that_finds_no_room_leaves_no_traceback():
     script = "import sys; from coinfer_gym.command import command; "
     script += "sys.exit(command('name')(lambda arguments: int(bool(print('x'))))())"
