@@ -339,8 +339,7 @@ def _trial_inputs(network: PreTrainedModel, sample: Sample) -> dict[str, Tensor]
 def _twin(model: _Network) -> _Network:
     """Copy in evaluation mode that shares the tensors.
 
-    Besides the memory, this saves the last bits: matrix products of a copy that is aligned differently may round
-    otherwise.
+    Matrix products of a copy that is aligned differently may round otherwise.
     """
     tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     twin = copy.deepcopy(model, tensors)

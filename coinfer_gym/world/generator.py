@@ -281,9 +281,8 @@ def _mean_rate(scenario: WorldScenario, arrival_trace: NDArray[np.float64]) -> f
 def _count_blocks(scenario: WorldScenario, arrival_trace: NDArray[np.float64]) -> int:
     """Length of an episode's channel path in coherence blocks.
 
-    It covers 1.25 times the mean duration of an episode: until the last task has come and is done or given up, or,
-    where tasks come one at a time, the delay budget for each. It is at least 64, and at most 2^20 (8 MiB). A longer
-    episode meets the path again from its start, so a channel that never changes needs no more than 64 blocks.
+    It covers 1.25 times the mean duration of an episode, in 64 to 2^20 blocks (8 MiB). A longer episode meets the path
+    again from its start.
     """
     if scenario.channel == "constant":
         return _LEAST_BLOCKS
