@@ -43,6 +43,9 @@ GAIN = "the path loss alone; nothing is random"
 TOLERANCE = 1e-9
 """Difference of quality that counts as rounding: the exact optimum agrees with the conic one to about that."""
 
+ALIKE = 1e-3
+"""Difference of quality that cannot be seen in a picture."""
+
 
 def scenario_of(network: str) -> Scenario:
     """The scenario of a network."""
@@ -97,7 +100,7 @@ def sca_difference(exact: Floats, sca: Floats) -> dict[str, Any]:
 
 
 def group_coinciding(parts: Mapping[Any, Any], names: Sequence[str], place: int, field: str) -> dict[str, str]:
-    """Titles of qualities, those whose values are the same up to `TOLERANCE` together: each group is drawn once.
+    """Titles of qualities, those whose values look the same (up to `ALIKE`) together: each group is drawn once.
 
     The quality of a part is its key's member `place`, its values are its `field`.
     """
@@ -107,7 +110,7 @@ def group_coinciding(parts: Mapping[Any, Any], names: Sequence[str], place: int,
     }
     groups: dict[str, str] = {}
     for name, value in values.items():
-        alike = (first for first in groups if np.allclose(values[first], value, 0.0, TOLERANCE, equal_nan=True))
+        alike = (first for first in groups if np.allclose(values[first], value, 0.0, ALIKE, equal_nan=True))
         first, title = next(alike, name), QUALITY_TITLES[name]
         groups[first] = f"{groups[first]}\n= {title}" if first in groups else title
     return groups

@@ -28,7 +28,7 @@ from coinfer_gym.laim.distortion import QUALITIES
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
 
-SCENARIO = "bert-multimodal"
+SCENARIO = "paper-lyu"
 COUNT = 60
 THRESHOLDS = tuple(10.0**-k for k in range(2, 9))
 FINEST = 1e-9

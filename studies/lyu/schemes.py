@@ -278,7 +278,6 @@ def _describe_onsets(budget: Budget, network: str, onsets: Mapping[str, Mapping[
 
     this, other = SCHEMES[budget.excluded].title, SCHEMES[budget.rest].title
     of = onsets[budget.excluded]
-    order = "longer" if onsets[budget.rest]["fixed"] > of["fixed"] else "less long"
     escapes = of["free"] <= onsets["joint"]["free"] * (1.0 + TOLERANCE)
     free = "wherever the joint design is" if escapes else f"from {amount(of['free'])}"
     lists = {
@@ -287,8 +286,8 @@ def _describe_onsets(budget: Budget, network: str, onsets: Mapping[str, Mapping[
     }
     return (
         f"{network}, least {budget.name} budgets at cut {FIXED_CUTS[network]}: {lists['fixed']}. With the other budget "
-        f"without limit, {this} would need {amount(of['alone'])}; {other} is infeasible {order} than "
-        f"{this}. With the cut free: {lists['free']}; {this} is then feasible {free}."
+        f"without limit, {this} would need {amount(of['alone'])}, {other} "
+        f"{amount(onsets[budget.rest]['alone'])}. With the cut free: {lists['free']}; {this} is then feasible {free}."
     )
 
 
