@@ -3,8 +3,9 @@
     python -m studies.agents.plain_use --seeds 10 --out docs/results/plain_use
 
 Trains PPO and SAC of Stable-Baselines3 in LAIM-v0, Layerwise-v0 and their ids with shares, and plays each agent in
-worlds that it never met, beside the myopic optimum: the best decision of every task by itself. Every finished run is a
-row of ``runs.csv``; the same command continues with those that are missing.
+worlds that it never met, beside random actions and the myopic optimum: the best decision of every task by itself. Every
+finished run is a row of ``runs.csv``; the same command continues with those that are missing, and drops those of a
+scenario that has changed since.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gymnasium.vector import AutoresetMode
 import coinfer_gym  # noqa: F401  registers the ids
 from agents.held_out import TEST_SEED, LanePolicy
 from baselines.family import family_of
+from baselines.journal import digest, digest_files
 from baselines.policy import Predictor
 from baselines.registry import bind, find_policy
 from baselines.rollout import join, metrics, play
@@ -31,7 +33,7 @@ STEPS = {"ppo": 200_000, "sac": 50_000}
 BAR = 0.85
 """Share of the myopic optimum's delivered quality that plain use is to reach."""
 
-_KEY = ("environment", "algo", "seed", "steps", "worlds")
+_KEY = ("environment", "algo", "seed", "steps", "worlds", "scenario")
 
 
 def train(name: str, algo: str, seed: int, steps: int) -> Predictor:
@@ -45,18 +47,23 @@ def train(name: str, algo: str, seed: int, steps: int) -> Predictor:
     return trained
 
 
-def measure(name: str, policy: Predictor | None, worlds: int) -> dict[str, float]:
-    """Metrics of a policy, or of the myopic optimum where there is none, in worlds apart from those of training."""
+def measure(name: str, algo: str, policy: Predictor | None, worlds: int) -> dict[str, float]:
+    """Metrics of an agent, of ``random`` actions or of the ``myopic`` optimum, in worlds that no training draws."""
     seeds = range(TEST_SEED, TEST_SEED + worlds)
-    if policy is None and name == "Layerwise":  # the best of the exact optima over all rates of the channel
+    if algo == "myopic" and name == "Layerwise":  # the best of the exact optima over all rates of the channel
         menu, options = find_policy("layerwise_menu"), dict[str, Any]()
         tuned = menu.tune(options, "coinfer_gym/Layerwise-v0", {}, seeds)  # type: ignore[attr-defined]
         env: Any = gym.make("coinfer_gym/Layerwise-v0", disable_env_checker=True)
         return metrics(join(play(env, bind(menu(**tuned), env), seeds)))
     mode, kind = AutoresetMode.SAME_STEP, "vector_entry_point"
     env = gym.make_vec(f"coinfer_gym/{name}-v0", worlds, vectorization_mode=kind, autoreset_mode=mode)
-    player = policy or LanePolicy(family_of(env.unwrapped.scenario).act, env)
-    return metrics(join(play(env, player, seeds)))
+    if algo == "myopic":
+        policy = LanePolicy(family_of(env.unwrapped.scenario).act, env)
+    elif algo == "random":
+        env.action_space.seed(0)
+        policy = LanePolicy(lambda _: env.action_space.sample(), env)
+    assert policy is not None
+    return metrics(join(play(env, policy, seeds)))
 
 
 def run(
@@ -70,25 +77,38 @@ def run(
     """Do what ``runs.csv`` in the folder lacks; `steps` in place of `STEPS`. Returns all its rows."""
     path = folder / "runs.csv"
     with lock_folder(folder):
-        rows = read_csv(path) if path.exists() else []
+        digests = {name: _scenario(name) for name in NAMES}
+        rows = (
+            [row for row in read_csv(path) if row["scenario"] == digests[row["environment"]]] if path.exists() else []
+        )
         known = {tuple(row[key] for key in _KEY) for row in rows}
         for name in dict.fromkeys(name.removesuffix("Shares") for name in names):
-            _note(path, rows, known, (name, "myopic", "0", "0", str(worlds)))
+            _note(path, rows, known, (name, "myopic", "0", "0", str(worlds), digests[name]))
+        for name in names:
+            _note(path, rows, known, (name, "random", "0", "0", str(worlds), digests[name]))
         for seed in seeds:
             for name in names:
                 for algo in algos:
-                    _note(path, rows, known, (name, algo, str(seed), str(steps or STEPS[algo]), str(worlds)))
+                    steps_of = str(steps or STEPS[algo])
+                    _note(path, rows, known, (name, algo, str(seed), steps_of, str(worlds), digests[name]))
     return rows
+
+
+def _scenario(name: str) -> str:
+    """Digest of an environment's default scenario and of the files that it names."""
+    env: Any = gym.make(f"coinfer_gym/{name}-v0", disable_env_checker=True)
+    constants = env.unwrapped.scenario.model_dump()
+    return digest([constants, digest_files(constants.values())])
 
 
 def _note(path: Path, rows: list[dict[str, Any]], known: set[tuple[str, ...]], key: tuple[str, ...]) -> None:
     """Do a run and write its row, if it is not among those known."""
     if key in known:
         return
-    name, algo, seed, steps, worlds = key
+    name, algo, seed, steps, worlds, _ = key
     began = time.perf_counter()
-    policy = None if algo == "myopic" else train(name, algo, int(seed), int(steps))
-    found = measure(name, policy, int(worlds))
+    policy = train(name, algo, int(seed), int(steps)) if algo in STEPS else None
+    found = measure(name, algo, policy, int(worlds))
     numbers = {column: f"{found[column]:.4f}" for column in ("delivered", "violated", "dropped", "return")}
     rows.append(dict(zip(_KEY, key, strict=True)) | numbers | {"seconds": f"{time.perf_counter() - began:.0f}"})
     write_text(path, csv_text(rows))
@@ -108,8 +128,9 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     for (name, algo, steps), shares in sorted(groups.items()):
         reached = sum(share >= BAR for share in shares)
         mean = sum(shares) / len(shares)
+        label = algo.upper() if algo in STEPS else algo
         lines.append(
-            f"| `{name}-v0` | {algo.upper()} | {int(steps):,} | {len(shares)} | {mean:.3f}, {min(shares):.3f} "
+            f"| `{name}-v0` | {label} | {int(steps):,} | {len(shares)} | {mean:.3f}, {min(shares):.3f} "
             f"| {reached} of {len(shares)} |"
         )
     return lines
