@@ -20,7 +20,7 @@ import coinfer_gym
 from coinfer_gym import Scenario
 from coinfer_gym.files import parse_yaml
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
-from studies.fuzz import optimum
+from studies.fuzz import layerwise, optimum
 
 STEPS = 5
 """Decisions that an accepted input is tried with."""
@@ -366,6 +366,18 @@ def draw_optimum(rng: Rng, folder: Path) -> Try:
     return Try(f"{problem.workload.cuts} cuts, {problem.quality}", run)
 
 
+def draw_layerwise(rng: Rng, folder: Path) -> Try:
+    """The same of Layerwise-v0."""
+    problem = layerwise.random_problem(rng)
+
+    def run() -> None:
+        wrong = layerwise.faults(rng, problem)
+        if wrong:
+            raise SilentError("; ".join(wrong))
+
+    return Try(f"{problem.network.name}, accuracy {problem.accuracy_min:g}", run)
+
+
 def draw_certificate(rng: Rng, folder: Path) -> Try:
     """A problem and a cut, whose exact optimum must be that of the conic program."""
     from studies.fuzz import certificate  # brings the convex solvers along
@@ -389,6 +401,7 @@ KINDS: dict[str, Callable[[Rng, Path], Try]] = {
     "action": draw_action,
     "keyword": draw_keyword,
     "optimum": draw_optimum,
+    "layerwise": draw_layerwise,
     "certificate": draw_certificate,
 }
 """What draws a try, by kind."""

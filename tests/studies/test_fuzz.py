@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from coinfer_gym import InvalidInputError, solve_exact
+from coinfer_gym.layerwise.optimum import solve_exact as layerwise_exact
 from studies.fuzz import __main__ as command
-from studies.fuzz import attempt, certificate, inputs, optimum
+from studies.fuzz import attempt, certificate, inputs, layerwise, optimum
 
 
 def outcomes(kind, folder, seeds):
@@ -37,6 +38,16 @@ def test_optimum_that_is_missed_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(optimum, "solve_exact", shifted)
     found = outcomes("optimum", tmp_path, range(20))
     assert any(outcome == "silent" and "a cut alone is better" in text for outcome, text in found)
+
+
+def test_a_bound_of_layerwise_that_does_not_hold_is_reported(monkeypatch, tmp_path):
+    def raised(problem, *cut, **options):
+        found = layerwise_exact(problem, *cut, **options)
+        return found if cut else replace(found, delay_bound=1.1 * found.delay)
+
+    monkeypatch.setattr(layerwise, "solve_exact", raised)
+    found = outcomes("layerwise", tmp_path, range(4))
+    assert any(outcome == "silent" and "faster than the bound" in text for outcome, text in found)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in inputs.KINDS if kind != "optimum"])
