@@ -42,9 +42,10 @@ def machine_code(function: _Function, *arguments: Any) -> _Function:
     """
     if not isinstance(function, Dispatcher):
         return function
-    types_given = tuple(function.typeof_pyval(argument) for argument in arguments)  # type: ignore[no-untyped-call]
-    function.compile(types_given)  # type: ignore[no-untyped-call]
-    code: _Function = function.get_overload(types_given)  # type: ignore[no-untyped-call]
+    dispatcher: Any = function
+    types_given = tuple(dispatcher.typeof_pyval(argument) for argument in arguments)
+    dispatcher.compile(types_given)
+    code: _Function = dispatcher.get_overload(types_given)
     return code
 
 
