@@ -57,6 +57,7 @@ from coinfer_gym.command import command
 from coinfer_gym.errors import nearest
 from coinfer_gym.files import lock_folder
 from coinfer_gym.parallel import run_parallel
+from coinfer_gym.scenario import WorldScenario
 
 __all__ = [
     "DATA",
@@ -131,7 +132,10 @@ def compare(
     values = np.full((len(labels), config.worlds, len(metrics)), np.nan)
     for row, played in zip(values, records.values(), strict=True):
         row[: len(played)] = [[record["metrics"][name] for name in metrics] for record in played]
-    return Comparison(config.model_dump(mode="json"), labels, metrics, values, tuned, config.reference)
+    played = scenario_of(env).model_dump(
+        mode="json", by_alias=True, exclude={"description", *WorldScenario.file_fields}
+    )
+    return Comparison(config.model_dump(mode="json"), labels, metrics, values, tuned, config.reference, scenario=played)
 
 
 def _check_labels(config: CompareConfig, own: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,8 @@ class Comparison:
         The policy that differences are taken to.
     notes : tuple of str
         What to say below the table.
+    scenario : mapping of str to scalar
+        Fields of the scenario that was played, recorded traces aside.
     """
 
     config: dict[str, Any]
@@ -55,6 +57,7 @@ class Comparison:
     tuned: Mapping[str, dict[str, Any]]
     reference: str | None = None
     notes: tuple[str, ...] = ()
+    scenario: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def intervals(self) -> tuple[Estimate, Estimate | None]:
@@ -125,6 +128,7 @@ class Comparison:
             "title": self.config["title"],
             "policies": policies,
             "config": self.config,
+            "scenario": self.scenario,
             "notes": list(self.notes),
             "command": command,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 
 from coinfer_gym import load_scenario, shipped_scenarios
-from coinfer_gym.files import read_csv
+from coinfer_gym.files import read_csv, read_json
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.layerwise.scenario import DEVICES, LINKS, NETWORKS, LayerwiseScenario, shipped_layerwise_scenarios
 from coinfer_gym.scenario import WorldScenario
 
 PUBLISHED = Path(__file__).parent / "figures"
+RESULTS = Path(__file__).parent / "results"
 REQUEST = re.compile(r"^\{\{ table: ([a-z-]+) \}\}$", re.MULTILINE)
 
 
@@ -104,6 +105,15 @@ def criteria() -> list[str]:
     return lines
 
 
+def phone() -> list[str]:
+    """What the published comparison in the world of a phone found."""
+    table = read_json(RESULTS / "phone" / "summary.json", "file")
+    policies = {label: policy["metrics"]["delivered"]["mean"] for label, policy in table["policies"].items()}
+    optimum = policies[table["config"]["reference"]]
+    lines = ["| policy | delivered quality | relative to the optimum of each task alone |", "|---|---|---|"]
+    return lines + [f"| {label} | {mean:.4f} | {mean / optimum:.3f} |" for label, mean in policies.items()]
+
+
 def _values(values: dict[str, Any]) -> list[str]:
     rows = [f"| `{key}` | {'' if value is None else value} |" for key, value in values.items()]
     return ["| field | value |", "|---|---|", *rows, ""]
@@ -127,4 +137,5 @@ TABLES = {
     "layerwise-scenarios": layerwise_scenarios,
     "sca-methods": sca_methods,
     "criteria": criteria,
+    "phone": phone,
 }

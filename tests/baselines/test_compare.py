@@ -18,6 +18,7 @@ from rich.console import Console
 from baselines import compare as cmp
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import Comparison, PolicyConfig, compare, load_config, main, policy_key
+from baselines.family import scenario_of
 from baselines.journal import Journal
 from baselines.laim import FAMILY
 from baselines.policy import Wrapped
@@ -50,6 +51,10 @@ class Mine:
 def table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def steady(folder):
@@ -443,3 +448,17 @@ def test_shipped_configurations_are_sound(path, monkeypatch):
     env = gym.make(config.environment, **config.keywords)
     assert env.unwrapped.scenario.tasks == config.env["tasks"]
     assert config.reference in config.policies
+
+
+TOLD = [path for path in sorted((ROOT / "docs" / "results").glob("*/summary.json")) if "scenario" in read(path)]
+
+
+@pytest.mark.parametrize("path", TOLD, ids=lambda path: path.parent.name)
+def test_published_tables_are_of_the_scenarios_of_today(path):
+    """But for the weights of the reward, which count in no column but the return."""
+    stored = read(path)
+    now = scenario_of(gym.make(stored["config"]["environment"], **stored["config"]["env"])).model_dump(
+        mode="json", by_alias=True
+    )
+    told = {key: value for key, value in stored["scenario"].items() if not key.startswith("weight_")}
+    assert {key: value for key, value in told.items() if now.get(key) != value} == {}, f"run {stored['command']}"
