@@ -73,6 +73,9 @@ def test_blocks_rates_are_those_of_the_workload() -> None:
     rates = [fit.laplacian_rate for fit in fits]
     np.testing.assert_allclose(workload.laplacian_rates, rates, rtol=1e-6)
     assert rates[0] > 1.5 * rates[2]
+    # What pruning does not touch (embeddings, norms, biases) counts as parameters alone.
+    assert [block.prunable for block in workload.blocks] == [fit.values for fit in fits]
+    assert workload.blocks[0].parameters > workload.blocks[0].prunable + 100 * SMALL["hidden_size"]
 
 
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1.0, math.nan]])
