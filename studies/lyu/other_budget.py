@@ -53,7 +53,7 @@ Key = tuple[str, str]
 """Network, and the budget along which the paper's figure runs."""
 
 
-def compute(points: int = 41, along: int = 60) -> dict[Key, Panel]:
+def compute(points: int = 41, along: int = 240) -> dict[Key, Panel]:
     """Solve the schemes at `points` values of the other budget, and at `along` of the figure's own for the lead."""
     pairs = [(network, budget) for network in NETWORKS for budget in BUDGETS]
     return {(network, budget.name): _panel(network, budget, points, along) for network, budget in pairs}
