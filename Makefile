@@ -50,7 +50,7 @@ bench: $(STAMP)  ## train an agent and compare it with every baseline (five minu
 figures: $(STAMP)  ## every figure with its verdict, into runs/figures (the list: python -m studies --list)
 	$(PY) -m studies
 
-benchmarks: $(STAMP)  ## speed of the environments and the optimizers
+benchmarks: $(STAMP)  ## speed of the environments and the optimizers (store it: python -m benchmarks --publish)
 	$(PY) -m benchmarks
 
 extras: $(STAMP)  ## install each extra into an environment of its own and run it (from the package index)

