@@ -177,6 +177,8 @@ def next_world_seed(generator: np.random.Generator, options: dict[str, Any] | No
         If an option is unknown or the seed is not a whole number in ``0..2^64-1``.
     """
     drawn = int(generator.bit_generator.random_raw())
+    if not isinstance(options, (dict, type(None))):
+        raise InvalidInputError("options", options, "Give a mapping, {'world_seed': n}.")
     for key in options or {}:
         if key != "world_seed":
             raise InvalidInputError("options: key", key, "The only option of reset() is 'world_seed'.")

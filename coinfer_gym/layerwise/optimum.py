@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from coinfer_gym.checks import check_number, is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.cells import Case, build_case, build_scratch, design_of
 from coinfer_gym.layerwise.controls import fill_rows
@@ -59,15 +60,22 @@ def solve_exact(
     Raises
     ------
     InvalidInputError
-        If the predictor has a linear form, which has no cells, or a cut or a start is out of range.
+        If the predictor has a linear form, which has no cells, or an argument is of a wrong kind or out of range.
     """
+    cuts = _cuts(problem, cut)
+    check_number("tolerance", tolerance, 0.0, 1.0)
+    check_number("nodes", nodes, 0.0, 1e15)
     if problem.predictor.coefficients.any():
         remedy = "The exact optimum needs a sum of regression trees."
         raise InvalidInputError("predictor", problem.predictor.regressor, remedy)
     groups = len(problem.network.groups)
-    cuts = range(problem.network.cuts) if cut is None else [cut]
     unpruned = np.array([[each, *[1.0] * (groups + 3)] for each in cuts])
-    known = unpruned if starts is None else np.concatenate([unpruned, np.atleast_2d(starts)])
+    known = unpruned
+    if starts is not None:
+        try:
+            known = np.concatenate([unpruned, np.atleast_2d(np.asarray(starts, np.float64))])
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError("starts", starts, f"Give rows of {unpruned.shape[1]} numbers.") from error
     incumbent = _best_of(problem, solve_rows(problem, known))
     if known[:, 1 : groups + 1].min() < problem.retained_min:
         raise InvalidInputError("starts", starts, f"Retain at least {problem.retained_min} of every group.")
@@ -140,9 +148,22 @@ def solve_given(
     InvalidInputError
         If a ratio is out of range or there is no such cut.
     """
-    cuts = range(problem.network.cuts) if cut is None else [cut]
+    cuts = _cuts(problem, cut)
     rows = [[number, *np.ravel(retained), compression, 1.0, 1.0] for number in cuts]
     return _best_of(problem, solve_rows(problem, np.array(rows, np.float64)))
+
+
+def _cuts(problem: object, cut: object) -> Sequence[int]:
+    """The cuts to solve for; `InvalidInputError` if the problem is another one, or has no such cut."""
+    if not isinstance(problem, LayerwiseProblem):
+        remedy = "This solves the problem of Layerwise-v0; for P1 of LAIM-v0 call coinfer_gym.solve_exact."
+        raise InvalidInputError("problem", type(problem).__name__, remedy)
+    cuts = range(problem.network.cuts)
+    if cut is None:
+        return cuts
+    if not is_number(cut) or cut not in cuts:
+        raise InvalidInputError("cut", cut, f"Give a whole number in 0..{problem.network.cuts - 1}.")
+    return [cut]  # type: ignore[list-item]  # a number, as checked
 
 
 def solve_rows(problem: LayerwiseProblem, rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -256,7 +256,7 @@ def test_a_world_seed_replays_a_world_for_one_episode_only():
     assert env.world().seed == plain_seeds[3]
 
 
-@pytest.mark.parametrize("options", [{"world_sed": 1}, {"world_seed": 1, "gain": 2}])
+@pytest.mark.parametrize("options", [3, "ab", {"world_sed": 1}, {"world_seed": 1, "gain": 2}])
 def test_an_unknown_option_is_an_error(options):
     with pytest.raises(InvalidInputError, match="options"):
         make().reset(options=options)

@@ -258,3 +258,23 @@ def test_a_linear_form_has_no_cells():
 def test_the_solver_of_laim_names_the_right_one():
     with pytest.raises(InvalidInputError, match=r"coinfer_gym\.layerwise\.optimum\.solve_exact"):
         coinfer_gym.solve_exact(make())
+    with pytest.raises(InvalidInputError, match=r"coinfer_gym\.layerwise\.optimum\.solve_exact"):
+        coinfer_gym.solve_exact_batch(make())
+    p1 = coinfer_gym.load_scenario("bert-text").problem(1e-9)
+    for solve in (solve_exact, lambda problem: solve_given(problem, [1.0], 1.0)):
+        with pytest.raises(InvalidInputError, match=r"problem: got 'Problem'.*coinfer_gym\.solve_exact"):
+            solve(p1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("cut", value) for value in ("a", True, 1.5, 99)),
+        *(("tolerance", value) for value in (math.nan, -1.0, "a")),
+        *(("nodes", value) for value in ("a", -1, math.nan)),
+        *(("starts", value) for value in ("a", [[1.0]])),
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_refused(name, value):
+    with pytest.raises(InvalidInputError, match=f"{name}: got"):
+        solve_exact(make(), **{name: value})
