@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import yaml
 
@@ -206,6 +207,7 @@ def test_wrong_choice_names_the_nearest(field, value, meant):
         ("energy_budget_range", "wide"),
         ("quality", "perfect"),
         ("workload", "bert-bas"),
+        ("arrivals", np.array([1.0, 2.0])),
     ],
 )
 def test_wrong_value_names_the_field(field, value):
