@@ -331,7 +331,7 @@ def read_extended(
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any], model: type[WorldScenario]) -> dict[str, Any]:
     """Fields with changes, without those of the base that belong to a value of before, as the file of a trace."""
     merged = {**base, **changes}
-    reset = [names for switch, names in _TRACES.items() if str(changes.get(switch, "trace")) != "trace"]  # text, or an error later
+    reset = [names for switch, names in _TRACES.items() if str(changes.get(switch, "trace")) != "trace"]
     reset += [names for key, names in model.belonging.items() if key in changes]
     for name in (name for names in reset for name in names):
         if name in base and name not in changes:
