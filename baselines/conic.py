@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from baselines.fixed_cut import FixedCut, Side, Structure, best, closest, fix_cut, repair
 from baselines.objective import Objective, quality_of
 from coinfer_gym.laim.decision import Decision, Solution
-from coinfer_gym.laim.problem import Problem
+from coinfer_gym.laim.problem import Problem, check_problem
 
 _atoms: Any = cp.atoms  # functions that carry no types
 
@@ -77,6 +77,7 @@ def solve_conic(problem: Problem, cut: int | None = None) -> Solution:
     cvxpy.error.SolverError
         If the solver breaks down.
     """
+    check_problem(problem)
     if cut is not None:
         return _solve_cut(fix_cut(problem, cut))
     solutions = [_solve_cut(fix_cut(problem, s)) for s in range(problem.workload.cuts)]

@@ -22,7 +22,7 @@ from baselines.fixed_cut import FixedCut, Side, Structure, best, closest, fix_cu
 from baselines.objective import Objective, own_scale_quality
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim.decision import CONTROLS, Decision, Solution
-from coinfer_gym.laim.problem import Problem
+from coinfer_gym.laim.problem import Problem, check_problem
 
 _atoms: Any = cp.atoms  # functions that carry no types
 
@@ -83,6 +83,7 @@ def solve_sca(
         If the workload does not have the cut, there is no such method, `starts` is not a positive whole number, or the
         start is of another cut, out of bounds or not feasible.
     """
+    check_problem(problem)
     if method not in METHODS:
         raise InvalidInputError("method", method, nearest(method, METHODS))
     if starts < 1 or int(starts) != starts:

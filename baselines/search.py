@@ -24,6 +24,7 @@ from coinfer_gym import Decision, Problem, Solution
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.decision import CONTROLS, check_cut
 from coinfer_gym.laim.outcome import Tables, evaluate, model_quality
+from coinfer_gym.laim.problem import check_problem
 
 __all__ = ["MyopicQuantum", "P1Search", "solve_quantum"]
 
@@ -103,6 +104,7 @@ def solve_quantum(problem: Problem, cut: int | None = None, *, evaluations: int 
     InvalidInputError
         If the workload does not have the cut, or `evaluations` or `seed` is out of its range.
     """
+    check_problem(problem)
     search = P1Search(problem, cut)
     result = quantum_penalty(search, evaluations, seed)
     solution = problem.evaluate(search.decision(result.x))

@@ -22,7 +22,7 @@ from coinfer_gym.laim.decision import Solution, check_cut
 from coinfer_gym.laim.frontier import TOLERANCE, solve_rising
 from coinfer_gym.laim.infeasible import explain
 from coinfer_gym.laim.outcome import ACCURACY, Tables, evaluate, model_distortion, model_quality
-from coinfer_gym.laim.problem import Problem
+from coinfer_gym.laim.problem import Problem, check_problem
 from coinfer_gym.pricing import clock_price
 from coinfer_gym.records import Records, record_type
 
@@ -76,7 +76,7 @@ def solve_exact(problem: Problem, cut: int | None = None) -> Solution:
     InvalidInputError
         If the workload has no such cut, or the problem is not P1.
     """
-    _check_problem(problem)
+    check_problem(problem)
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload),) * 2
     last = last if cut is None else last + 1
     row = np.zeros(1, SOLUTION)
@@ -116,7 +116,7 @@ def solve_exact_batch(
     InvalidInputError
         If a gain is not positive and finite, a budget is NaN, the workload has no such cut, or the problem is not P1.
     """
-    _check_problem(problem)
+    check_problem(problem)
     given = (gain, delay_budget, energy_budget)
     own = (problem.gain, problem.delay_budget, problem.energy_budget)
     try:
@@ -135,12 +135,6 @@ def solve_exact_batch(
     flat = (np.array(values).ravel() for values in (gains, delays, energies))  # copies: views of one value are special
     run(problem.tables, *flat, first, last, rows)
     return rows.reshape(gains.shape)
-
-
-def _check_problem(problem: object) -> None:
-    if not isinstance(problem, Problem):
-        remedy = "This solves P1 of LAIM-v0; for Layerwise-v0 call coinfer_gym.layerwise.optimum.solve_exact."
-        raise InvalidInputError("problem", type(problem).__name__, remedy)
 
 
 def solve_within(

@@ -375,3 +375,16 @@ def _fill_memory(cuts: Records, side: str, source: Any) -> None:
         cycles = cuts[f"flops_{side}"] / getattr(source, f"flops_per_cycle_{side}")
         with np.errstate(divide="ignore", invalid="ignore"):
             cuts[f"frequency_{side}_fed"] = np.where(read > 0.0, cycles * bandwidth / read, math.inf)
+
+
+def check_problem(problem: object) -> None:
+    """Check that something is P1, for solvers that know nothing else.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not.
+    """
+    if not isinstance(problem, Problem):
+        remedy = "This solves P1 of LAIM-v0; for Layerwise-v0 call coinfer_gym.layerwise.optimum.solve_exact."
+        raise InvalidInputError("problem", type(problem).__name__, remedy)

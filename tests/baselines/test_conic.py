@@ -4,12 +4,14 @@ import math
 from dataclasses import replace
 
 import cvxpy as cp
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from baselines import solve_conic
+from baselines import solve_conic, solve_sca
 from baselines.conic import INFEASIBLE, compile_form
 from baselines.fixed_cut import fix_cut
+from baselines.search import solve_quantum
 from coinfer_gym import load_scenario, shipped_scenarios
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.decision import CONTROLS, Decision
@@ -195,3 +197,11 @@ def test_one_compilation_serves_cuts_gains_and_budgets():
             solve_conic(replace(problem, gain=gain, delay_budget=0.1 * cut, kappa_server=1e-27), cut)
     assert compile_form.cache_info().misses == misses
     assert form.problem.get_problem_data(cp.CLARABEL)[0]["param_prob"] is compiled
+
+
+@pytest.mark.parametrize("solve", [solve_conic, solve_sca, solve_quantum])
+def test_a_problem_of_the_other_environment_is_named(solve):
+    env = gym.make("coinfer_gym:coinfer_gym/Layerwise-v0")
+    env.reset(seed=0)
+    with pytest.raises(InvalidInputError, match="This solves P1 of LAIM-v0"):
+        solve(env.unwrapped.problem())
