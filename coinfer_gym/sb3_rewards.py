@@ -12,7 +12,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvObs, Vec
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.sb3 import NativeVecEnv
 
-__all__ = ["CompressPenalties", "LagrangianPenalties", "PayDelivered", "find_lagrangian", "native_env"]
+__all__ = [
+    "LagrangianPenalties",
+    "PayDelivered",
+    "PriceExcesses",
+    "find_lagrangian",
+    "native_env",
+]
 
 
 class _TrainingRewards(VecEnvWrapper):
@@ -39,34 +45,6 @@ class _TrainingRewards(VecEnvWrapper):
         if isinstance(lanes, NativeVecEnv):
             return [lanes.decisions[name] for name in names]
         return [np.array([info[name] for info in infos]) for name in names]
-
-
-class CompressPenalties(_TrainingRewards):
-    """Training rewards whose penalties grow only logarithmically: ``-scale ln(1 - reward / scale)`` below 0.
-
-    For high weights, and for many tasks that are lost at once: a value function fitted to large penalties sees no
-    difference between good decisions. The order of rewards stays, and so does the best decision where a decision has
-    one outcome.
-
-    Parameters
-    ----------
-    venv : VecEnv
-    scale : float
-        Penalty up to which rewards are about as they were.
-
-    Raises
-    ------
-    InvalidInputError
-        If the scale is not positive.
-    """
-
-    def __init__(self, venv: VecEnv, scale: float = 0.5) -> None:
-        super().__init__(venv)
-        self._scale = _positive("CompressPenalties: scale", scale)
-
-    def _pay(self, rewards: NDArray[np.float32], infos: list[dict[str, Any]]) -> NDArray[Any]:
-        penalties = self._scale * np.log1p(np.maximum(-rewards, 0.0) / self._scale)
-        return np.where(rewards < 0.0, -penalties, rewards)
 
 
 class LagrangianPenalties(_TrainingRewards):
@@ -132,6 +110,41 @@ class PayDelivered(_TrainingRewards):
     def _pay(self, rewards: NDArray[np.float32], infos: list[dict[str, Any]]) -> NDArray[Any]:
         delivered, dropped = self._told(infos, ("delivered", "dropped"))
         return delivered - self._drop * dropped
+
+
+class PriceExcesses(_TrainingRewards):
+    """Training rewards without a cliff at the limits: ``x = quality - weight cost - w_drop dropped``.
+
+    The environment pays nothing for a task that misses a limit, however little, so that agents keep a distance to it.
+    Here quality counts up to the limit and beyond, and relative excesses have a price: agents whose actions cannot
+    promise to stay within the limits come closer to the best decisions so. Random decisions can miss a limit many times
+    over, and a value function fitted to that would see no difference between good ones: below 0,
+    ``-scale ln(1 - x / scale)`` is paid.
+
+    Parameters
+    ----------
+    venv : VecEnv
+    weight : float
+        Price of ``info["cost"]``, the sum of the relative excesses: high enough that no excess pays.
+    scale : float
+        Penalty up to which rewards are about linear.
+
+    Raises
+    ------
+    InvalidInputError
+        If weight or scale is not positive.
+    """
+
+    def __init__(self, venv: VecEnv, weight: float = 2.0, scale: float = 0.5) -> None:
+        super().__init__(venv)
+        self._weight = _positive("PriceExcesses: weight", weight)
+        self._scale = _positive("PriceExcesses: scale", scale)
+        self._drop = self._price_of_drops()
+
+    def _pay(self, rewards: NDArray[np.float32], infos: list[dict[str, Any]]) -> NDArray[Any]:
+        quality, cost, dropped = self._told(infos, ("quality", "cost", "dropped"))
+        worth = quality - self._weight * cost - self._drop * dropped
+        return np.where(worth < 0.0, -self._scale * np.log1p(np.maximum(-worth, 0.0) / self._scale), worth)
 
 
 def native_env(env: VecEnv | None) -> NativeVecEnv:

@@ -386,5 +386,8 @@ def check_problem(problem: object) -> None:
         If it is not.
     """
     if not isinstance(problem, Problem):
-        remedy = "This solves P1 of LAIM-v0; for Layerwise-v0 call coinfer_gym.layerwise.optimum.solve_exact."
+        remedy = (
+            "This solves P1 of LAIM-v0: give env.unwrapped.problem(). For Layerwise-v0 call "
+            "coinfer_gym.layerwise.optimum.solve_exact."
+        )
         raise InvalidInputError("problem", type(problem).__name__, remedy)

@@ -7,7 +7,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from coinfer_gym import InvalidInputError
 from coinfer_gym.sb3 import make_native
-from coinfer_gym.sb3_rewards import CompressPenalties, LagrangianPenalties, PayDelivered, find_lagrangian, native_env
+from coinfer_gym.sb3_rewards import LagrangianPenalties, PayDelivered, PriceExcesses, find_lagrangian, native_env
 
 LAIM = "coinfer_gym/LAIM-v0"
 LANES = 5
@@ -25,28 +25,32 @@ def random_actions(seed, steps, lanes=LANES):
 
 def test_the_lanes_are_found_inside_wrappers():
     lanes = make_native(LAIM, 1)
-    assert native_env(CompressPenalties(lanes)) is lanes
+    assert native_env(PriceExcesses(lanes)) is lanes
     with pytest.raises(InvalidInputError, match="make_native"):
         native_env(make_dummy(1))
 
 
-def test_compressed_penalties_keep_order_and_statistics():
-    world = ONE | {"weight_delay": 4.0, "weight_energy": 4.0}
-    env, raw = CompressPenalties(make_native(LAIM, LANES, **world), 0.5), make_native(LAIM, LANES, **world)
-    for lanes in (env, raw):
+def test_excesses_have_a_price_and_no_cliff():
+    env, raw = PriceExcesses(make_native(LAIM, LANES, **QUEUE), 3.0, 0.5), make_native(LAIM, LANES, **QUEUE)
+    dummy = PriceExcesses(make_dummy(LANES, **QUEUE), 3.0, 0.5)
+    for lanes in (env, raw, dummy):
         lanes.seed(0)
         lanes.reset()
+    price = raw.get_attr("scenario")[0].weight_drop
     for actions in random_actions(7, 7):
-        _, squeezed, _, infos = env.step(actions)
-        _, rewards, _, raw_infos = raw.step(actions)
-        assert np.array_equal(np.argsort(squeezed), np.argsort(rewards))
-        good = rewards >= 0.0
-        assert np.array_equal(squeezed[good], rewards[good])
-        assert squeezed[~good] == pytest.approx(-0.5 * np.log(1.0 - rewards[~good] / 0.5), rel=1e-5)
-    assert rewards.min() < -1.0
-    assert [info["episode"]["r"] for info in infos] == [info["episode"]["r"] for info in raw_infos]
+        _, rewards, _, infos = env.step(actions)
+        assert np.array_equal(rewards, dummy.step(actions)[1])
+        raw_infos = raw.step(actions)[3]
+        told = raw.decisions
+        worth = told["quality"] - 3.0 * told["cost"] - price * told["dropped"]
+        good = worth >= 0.0
+        assert rewards[good] == pytest.approx(worth[good], rel=1e-6)
+        assert rewards[~good] == pytest.approx(-0.5 * np.log(1.0 - worth[~good] / 0.5), rel=1e-5)
+        assert (~good).any()
+        returns = [[info.get("episode", {}).get("r") for info in of] for of in (infos, raw_infos)]
+        assert returns[0] == returns[1]
     with pytest.raises(InvalidInputError, match="positive"):
-        CompressPenalties(raw, 0.0)
+        PriceExcesses(raw, 0.0)
 
 
 def test_what_is_delivered_is_paid():
@@ -92,7 +96,7 @@ def test_the_multiplier_follows_the_violations():
     for _ in range(6):
         exact.step(np.ones((LANES, 1), np.float32))
     assert exact.multiplier == 0.0
-    assert find_lagrangian(CompressPenalties(exact)) is exact
+    assert find_lagrangian(PriceExcesses(exact)) is exact
     assert find_lagrangian(raw) is None
     for wrong in ({"limit": 0.0}, {"rate": -1.0}):
         with pytest.raises(InvalidInputError, match="positive"):
