@@ -29,9 +29,12 @@ def run_parallel(function: Callable[..., Any], calls: Sequence[Sequence[Any]], j
         What the calls return, in the order in which they end.
     """
     import joblib
+    from joblib.externals.loky import get_reusable_executor
 
     tasks = (joblib.delayed(_call)(os.getpid(), function, *arguments) for arguments in calls)
     jobs = min(jobs, max(1, len(calls)))
+    if jobs > 1:  # joblib would take the processes of the last call, and wait without end where they are gone by now
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
     yield from joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)(tasks)  # each as soon as it ends
 
 
