@@ -35,8 +35,9 @@ class InvalidInputError(ValueError):
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
         shown = _shown(value)
-        room = 280 + LONGEST - len(shown)  # what the value leaves free
-        super().__init__(f"{_ends(field, 110)}: got {shown}. {_ends(remedy, room)}")
+        room = 390 + LONGEST - len(shown)  # what the value leaves free
+        where = _ends(field, max(110, room - len(remedy)))
+        super().__init__(f"{where}: got {shown}. {_ends(remedy, room - len(where))}")
         self.field = field
         self.value = value
         self.remedy = remedy

@@ -17,6 +17,8 @@ from coinfer_gym import Decision, InvalidInputError, load_scenario, solve_exact,
 from coinfer_gym.envs.custom_reward import CustomReward
 from coinfer_gym.envs.hybrid import HybridActions
 from coinfer_gym.laim import spaces, vector_wrappers
+from coinfer_gym.laim.decision import as_tuple
+from coinfer_gym.laim.outcome import fit
 from coinfer_gym.laim.safety import DECISION, decisions_that_meet, keep_budgets
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets, Regret
 
@@ -225,7 +227,8 @@ def test_masks_agree_with_evaluation(task, rows):
     decisions = [decode(scenario, row) for row in rows]
     table = np.array([dataclasses.astuple(decision) for decision in decisions], DECISION)
     mask = decisions_that_meet(scenario.tables, problem.gain, problem.delay_budget, problem.energy_budget, table)
-    outcomes = [problem.evaluate(decision) for decision in decisions]
+    held = [Decision(*fit(scenario.tables.cuts, as_tuple(decision))) for decision in decisions]  # what memories hold
+    outcomes = [problem.evaluate(decision) for decision in held]
     if any(outcome.feasible for outcome in outcomes):
         assert mask.tolist() == [outcome.feasible for outcome in outcomes]
     else:
