@@ -85,19 +85,26 @@ def run_device(h: Record, cut: Record, share: float, frequency: float) -> tuple[
 
     A clock that computes faster than the memory delivers the weights is slowed to what the memory delivers.
     """
-    clock, c = min(frequency, cut.frequency_device_fed), h.flops_per_cycle_device
-    delay = physics.compute_delay(share, cut.flops_device, clock, c)
-    dynamic = physics.compute_energy(share, cut.flops_device, clock, c, h.pue_device, h.kappa_device)
-    return delay, dynamic + physics.energy_at(h.pue_device * h.static_power_device, delay)
+    clock = min(frequency, cut.frequency_device_fed)
+    chip = h.flops_per_cycle_device, h.pue_device, h.kappa_device, h.static_power_device
+    return _run(share, cut.flops_device, clock, chip)
 
 
 @kernel
 def run_server(h: Record, cut: Record, share: float, frequency: float) -> tuple[float, float]:
     """The same of the server (eqs. 8 and 9)."""
-    clock, c = min(frequency, cut.frequency_server_fed), h.flops_per_cycle_server
-    delay = physics.compute_delay(share, cut.flops_server, clock, c)
-    dynamic = physics.compute_energy(share, cut.flops_server, clock, c, h.pue_server, h.kappa_server)
-    return delay, dynamic + physics.energy_at(h.pue_server * h.static_power_server, delay)
+    clock = min(frequency, cut.frequency_server_fed)
+    chip = h.flops_per_cycle_server, h.pue_server, h.kappa_server, h.static_power_server
+    return _run(share, cut.flops_server, clock, chip)
+
+
+@kernel
+def _run(share: float, flops: float, clock: float, chip: tuple[float, float, float, float]) -> tuple[float, float]:
+    """Delay and energy of a chip: its FLOPs per cycle, power usage effectiveness, power coefficient, static power."""
+    flops_per_cycle, pue, kappa, static_power = chip
+    delay = physics.compute_delay(share, flops, clock, flops_per_cycle)
+    dynamic = physics.compute_energy(share, flops, clock, flops_per_cycle, pue, kappa)
+    return delay, dynamic + physics.energy_at(pue * static_power, delay)
 
 
 @kernel
