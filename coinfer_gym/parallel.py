@@ -29,13 +29,22 @@ def run_parallel(function: Callable[..., Any], calls: Sequence[Sequence[Any]], j
         What the calls return, in the order in which they end.
     """
     import joblib
-    from joblib.externals.loky import get_reusable_executor
 
     tasks = (joblib.delayed(_call)(os.getpid(), function, *arguments) for arguments in calls)
     jobs = min(jobs, max(1, len(calls)))
-    if jobs > 1:  # joblib would take the processes of the last call, and wait without end where they are gone by now
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    if jobs != 1:
+        end_processes()
     yield from joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)(tasks)  # each as soon as it ends
+
+
+def end_processes() -> None:
+    """End the processes that joblib keeps from its last call, so that the next one starts its own.
+
+    joblib would take them for the next call, and wait without end where they are gone by then.
+    """
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor(kill_workers=True).shutdown(wait=True, kill_workers=True)
 
 
 def _call(parent: int, function: Callable[..., Any], *arguments: Any) -> Any:

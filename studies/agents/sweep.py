@@ -58,7 +58,7 @@ from baselines.journal import digest, digest_files
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, lock_folder, parse_yaml, paths_to, read_json, read_yaml, write_text
-from coinfer_gym.parallel import end_with
+from coinfer_gym.parallel import end_processes, end_with
 from studies.agents.bounds import clairvoyant_bounds
 from studies.agents.sweep_config import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, selection_worlds
 
@@ -212,6 +212,7 @@ class _Parallel(joblib.Parallel):  # type: ignore[misc]
 def _backend(name: str) -> Iterator[None]:
     """Have joblib use this machine's cores, or a Ray cluster."""
     if name == "loky":
+        end_processes()
         with joblib.parallel_config("loky", inner_max_num_threads=1):
             yield
         return

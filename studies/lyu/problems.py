@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from baselines.sca import solve_sca
 from coinfer_gym import Problem, Scenario, Solution, load_scenario, load_workload
+from coinfer_gym.parallel import run_parallel
 from studies.figure import Floats
 
 SCENARIO = "paper-lyu"
@@ -80,11 +81,15 @@ def feasible_values(problem: Problem, rows: NDArray[np.void]) -> tuple[Floats, F
 
 def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tuple[Floats, Floats]:
     """The same of what successive convex approximation (SCA) finds for problems, each at its cut."""
-    run: Iterable[Solution] = Parallel(n_jobs=jobs, return_as="generator")(delayed(solve_sca)(*task) for task in tasks)
-    bar = tqdm(run, desc=title, total=len(tasks), unit="cut", disable=None)
-    values = [(s.quality, s.distortion) if s.feasible else (np.nan, np.nan) for s in bar]
+    run = run_parallel(_solve_numbered, [(number, *task) for number, task in enumerate(tasks)], jobs)
+    found = sorted(tqdm(run, desc=title, total=len(tasks), unit="cut", disable=None), key=itemgetter(0))
+    values = [(s.quality, s.distortion) if s.feasible else (np.nan, np.nan) for _, s in found]
     quality, distortion = np.array(values).reshape(-1, 2).T
     return quality, distortion / np.array([zero_distortion(problem) for problem, _ in tasks])
+
+
+def _solve_numbered(number: int, problem: Problem, cut: int) -> tuple[int, Solution]:
+    return number, solve_sca(problem, cut)
 
 
 def sca_difference(exact: Floats, sca: Floats) -> dict[str, Any]:
