@@ -18,15 +18,7 @@ from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.env import LAIMVectorEnv
 from coinfer_gym.named_wrappers import find_wrapper
 from coinfer_gym.sb3 import NativeVecEnv, make_native
-
-LAIM = "coinfer_gym/LAIM-v0"
-LANES = 5
-QUEUE = {"tasks": 12, "arrivals": "poisson", "arrival_rate": 3.0}
-ONE = {"tasks": 7, "arrivals": "one_at_a_time"}
-
-
-def make_dummy(lanes, **env_kwargs):
-    return DummyVecEnv([lambda: gym.make(LAIM, **env_kwargs) for _ in range(lanes)])
+from tests.coinfer_gym.lanes import LAIM, LANES, ONE, QUEUE, make_dummy, random_actions
 
 
 def both(seed, **env_kwargs):
@@ -34,10 +26,6 @@ def both(seed, **env_kwargs):
     for env in pair:
         env.seed(seed)
     return pair
-
-
-def random_actions(seed, steps, lanes=LANES):
-    return np.random.default_rng(seed).uniform(-1.0, 1.0, (steps, lanes, 6)).astype(np.float32)
 
 
 @pytest.mark.parametrize("env_kwargs", [QUEUE, ONE])

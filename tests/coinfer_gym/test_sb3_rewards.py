@@ -1,26 +1,12 @@
 """Training rewards in place of the environment's own, against what the lanes were told."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from coinfer_gym import InvalidInputError
 from coinfer_gym.sb3 import make_native
 from coinfer_gym.sb3_rewards import LagrangianPenalties, PayDelivered, PriceExcesses, find_lagrangian, native_env
-
-LAIM = "coinfer_gym/LAIM-v0"
-LANES = 5
-QUEUE = {"tasks": 12, "arrivals": "poisson", "arrival_rate": 3.0}
-ONE = {"tasks": 7, "arrivals": "one_at_a_time"}
-
-
-def make_dummy(lanes, **env_kwargs):
-    return DummyVecEnv([lambda: gym.make(LAIM, **env_kwargs) for _ in range(lanes)])
-
-
-def random_actions(seed, steps, lanes=LANES):
-    return np.random.default_rng(seed).uniform(-1.0, 1.0, (steps, lanes, 6)).astype(np.float32)
+from tests.coinfer_gym.lanes import LAIM, LANES, ONE, QUEUE, make_dummy, random_actions
 
 
 def test_the_lanes_are_found_inside_wrappers():
