@@ -6,7 +6,6 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +152,7 @@ def _build(name: str) -> str:
         return to_yaml(workload_from_model(load_model(source), name=name, description=description), _MEASURED)
     config, keywords, description = BUILDS[name]
     workload = workload_from_config(config, name=name, description=description, **keywords)
-    # The scenarios of these were calibrated when bounds counted all parameters.
-    blocks = tuple(replace(block, prunable=block.parameters) for block in workload.blocks)
-    return to_yaml(replace(workload, blocks=blocks), _STAND_IN)
+    return to_yaml(workload, _STAND_IN)
 
 
 def _readable(value: Any) -> Any:
