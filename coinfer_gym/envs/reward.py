@@ -1,40 +1,50 @@
-"""What a decision is paid: the quality that it delivers, minus bounded penalties for missed limits and lost tasks."""
+"""What a decision is paid: the quality of a task, which fades beyond a limit into a bounded penalty."""
 
 from __future__ import annotations
 
 from coinfer_gym._compile import inlined_kernel, kernel
 from coinfer_gym.records import Record
 
+STEEPNESS = 2.0
+"""How fast pay fades beyond a budget: at an excess of ``1 / STEEPNESS``, a half, half of it is gone."""
+
+STEEPNESS_ACCURACY = 40.0
+"""The same of the accuracy, of which a fortieth, some two points, is much."""
+
 
 @inlined_kernel
-def severity(excess: float) -> float:
-    """How bad a relative excess ``x`` is: ``x / (1 + x)``, which rises from 0 by the excess and stays below 1."""
-    return 1.0 - 1.0 / (1.0 + excess)
+def severity(excess: float, steepness: float) -> float:
+    """How bad a relative excess ``x`` is: ``k x / (1 + k x)``, which rises from 0 and stays below 1."""
+    return 1.0 - 1.0 / (1.0 + steepness * excess)
 
 
 @kernel
 def reward(info: Record, rules: Record, weight_accuracy: float, shortfall: float) -> float:
-    """``delivered - w_T m(age/T0 - 1) - w_E m(E/E0 - 1) - w_A m(1 - A/A_min) - w_drop lost``.
+    """``q (1 - m_T) (1 - m_E) (1 - m_A) - w_T m_T - w_E m_E - w_A m_A - w_drop lost``.
 
-    Here ``m(x)`` is `severity` for ``x > 0`` and else 0. A task that misses a limit delivers nothing, and each limit
-    costs at most its weight, the more the further it was missed. So rewards are of order 1, and still tell from afar
-    where the limits are.
+    Each ``m`` is the `severity` of how far a limit was missed: delay, energy, accuracy. A task within its limits is
+    paid its quality; one that misses a limit a little is paid a little less, and one that misses it by far costs at
+    most the limit's weight. So rewards are of order 1 and have no jump: an agent that explores sees from both sides
+    where a limit is. Pay fades faster beyond a limit than quality can rise, so missing a limit does not pay, save
+    where there is next to nothing to deliver.
 
     Parameters
     ----------
     info : record
-        What became of the task: what it `delivered`, the relative excesses `cost_delay` and `cost_energy` of its
-        budgets, whether it was `abandoned`, and how many others were `dropped` since. Both of the latter count as lost.
+        What became of the task: its `quality`, the relative excesses `cost_delay` and `cost_energy` of its budgets,
+        whether it was `abandoned`, and how many others were `dropped` since. Both of the latter count as lost.
     rules : record of `coinfer_gym.envs.process.RULES`
         The weights ``w_T``, ``w_E`` and ``w_drop``.
     weight_accuracy, shortfall : float
         ``w_A`` and the relative shortfall of the accuracy, both 0 in environments that ask for none.
     """
+    delay, energy = severity(info.cost_delay, STEEPNESS), severity(info.cost_energy, STEEPNESS)
+    accuracy = severity(shortfall, STEEPNESS_ACCURACY)
     paid: float = (
-        info.delivered
-        - rules.weight_delay * severity(info.cost_delay)
-        - rules.weight_energy * severity(info.cost_energy)
-        - weight_accuracy * severity(shortfall)
+        info.quality * (1.0 - delay) * (1.0 - energy) * (1.0 - accuracy)
+        - rules.weight_delay * delay
+        - rules.weight_energy * energy
+        - weight_accuracy * accuracy
         - rules.weight_drop * (info.dropped + info.abandoned)
     )
     return paid

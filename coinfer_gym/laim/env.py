@@ -92,12 +92,13 @@ class LAIMEnv(TaskEnv):
     | 6 | battery | empty | full, or mains power |
 
     ## Rewards
-    ``delivered - w_T m(age/T0 - 1) - w_E m(E/E0 - 1) - w_drop drops``: the quality if the task meets both budgets, else
-    0; a penalty for each missed budget, where ``m(x) = x/(1 + x)`` for an excess ``x > 0`` rises but stays below 1; and
-    the tasks lost since the last decision, in the queue or abandoned in service. The age is that of the task at its end
-    (waiting and service). ``info`` has the quality as ``quality`` and ``delivered``, the excesses as ``cost_delay`` and
-    ``cost_energy``, what is lost as ``dropped`` and ``abandoned``, and the quantities in SI units that
-    `coinfer_gym.laim.dynamics.INFO_NAMES` lists.
+    ``quality (1 - m_T) (1 - m_E) - w_T m_T - w_E m_E - w_drop drops``. A task that meets both budgets is paid its
+    quality. Beyond a budget, pay fades without a jump into a penalty of at most the budget's weight:
+    ``m_T = m(age/T0 - 1)`` and ``m_E = m(E/E0 - 1)``, where ``m(x) = 2x/(1 + 2x)`` for an excess ``x > 0`` and else 0.
+    The age is that of the task at its end (waiting and service); drops are the tasks lost since the last decision, in
+    the queue or abandoned in service. ``info`` has the quality as ``quality``, and as ``delivered`` what it counts in
+    evaluations: nothing after a miss. It has the raw excesses as ``cost_delay`` and ``cost_energy``, what is lost as
+    ``dropped`` and ``abandoned``, and the quantities in SI units that `coinfer_gym.laim.dynamics.INFO_NAMES` lists.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.

@@ -59,10 +59,10 @@ class LayerwiseEnv(TaskEnv):
     battery.
 
     ## Rewards
-    ``delivered - w_T m(age/T0 - 1) - w_E m(E/E0 - 1) - w_A m(1 - A/A_min) - w_drop drops``. Here ``age`` is the time
-    from the task's arrival to its end, and A its predicted accuracy, which counts as met up to 1e-5. What is delivered
-    is ``quality = [1 - age/T0]+`` if the task meets all limits, else 0. As in LAIM-v0, ``m(x) = x/(1 + x)`` for
-    ``x > 0``, and ``info`` has the same parts, and ``cost_accuracy``.
+    ``quality (1 - m_T) (1 - m_E) (1 - m_A) - w_T m_T - w_E m_E - w_A m_A - w_drop drops``, as in LAIM-v0. Quality is
+    ``[1 - age/T0]+``, where ``age`` is the time from the task's arrival to its end. A is the predicted accuracy:
+    ``m_A = 40x/(1 + 40x)`` for a shortfall ``x = 1 - A/A_min``, so that two points cost about half. It counts as met up
+    to 1e-5. ``info`` has the same parts as in LAIM-v0, and ``cost_accuracy``.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.

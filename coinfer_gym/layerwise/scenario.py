@@ -50,7 +50,7 @@ class LayerwiseScenario(WorldScenario):
     frequency_server: Annotated[float, number("f_s", "Hz", "clock of the server", 1.0, 1e15)]
 
     # the reward
-    weight_accuracy: Annotated[float, number("w_A", "1", "twice the highest penalty of a low accuracy", 0.0, 1e3)] = 0.5
+    weight_accuracy: Annotated[float, number("w_A", "1", "highest penalty of a low accuracy", 0.0, 1e3)] = 0.25
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:

@@ -243,8 +243,9 @@ class Simulator:
         self.charge(occupied)
         self.next_task()
         lost = self.dropped + (not finished)
-        reward = (quality if met else 0.0) - s.weight_delay * late / (1.0 + late) - s.weight_drop * lost
-        reward -= s.weight_energy * costly / (1.0 + costly)
+        kept = 1.0 / (1.0 + 2.0 * late), 1.0 / (1.0 + 2.0 * costly)  # of the pay, beyond each budget
+        reward = quality * kept[0] * kept[1] - s.weight_drop * lost
+        reward -= s.weight_delay * (1.0 - kept[0]) + s.weight_energy * (1.0 - kept[1])
         names = ("cut", "retained_device", "retained_server", "power_w", "frequency_device_hz", "frequency_server_hz")
         info |= dict(zip(names, decision, strict=True))
         info |= {"delay_s": delay, "delay_device_s": t_d, "delay_upload_s": tau, "delay_server_s": t_s}
