@@ -59,10 +59,10 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
     | power | `power_levels` | share of ``power_max`` |
     | clocks | `frequency_levels` | share of ``frequency_device_max``; the server's clock follows |
 
-    The server's clock follows from the device's, so that ``eta kappa f^3`` is equal and a second saved costs the same
-    energy on both sides. This holds in every optimum with both clocks inside their bounds. Every value is clipped to
-    the bounds of the scenario. By default there are 36 rows per cut: 468 for the 12 blocks of BERT-base, 1836
-    for the 50 of ResNet-152.
+    The server's clock follows from the device's, so that a second saved costs the same energy on both sides: twice the
+    power ``eta kappa f^3``, less the power that is drawn at any clock. This holds in every optimum with both clocks
+    inside their bounds. Every value is clipped to the bounds of the scenario. By default there are 36 rows per cut:
+    468 for the 12 blocks of BERT-base, 1836 for the 50 of ResNet-152.
 
     Parameters
     ----------
@@ -397,18 +397,22 @@ def tabulate_decisions(
         raise InvalidInputError("cuts", cuts, f"Give some of the cuts 0 to {every_cut[-1]}.")
     kappa_device = scenario.pue_device * scenario.kappa_device
     kappa_server = scenario.pue_server * scenario.kappa_server
-    server_to_device = (kappa_device / kappa_server) ** (1.0 / 3.0)
+    # Power that is saved by finishing earlier, whatever the clock: while the server computes, the device waits.
+    idle_device = scenario.pue_device * scenario.static_power_device
+    idle_server = scenario.pue_server * scenario.static_power_server + scenario.waiting_power_device
     table = np.zeros((len(chosen), len(ratios), len(power_levels), len(frequency_levels)), DECISION)
     for index, (cut, pair, power, clock) in zip(
         np.ndindex(table.shape), itertools.product(chosen, ratios, power_levels, frequency_levels), strict=True
     ):
         frequency = clock * scenario.frequency_device_max
+        price = 2.0 * kappa_device * frequency**3 - idle_device  # of a second
+        frequency_server = (max(price + idle_server, 0.0) / (2.0 * kappa_server)) ** (1.0 / 3.0)
         table[index] = (
             cut,
             max(pair[0], scenario.retained_device_min),
             max(pair[1], scenario.retained_server_min),
             max(power * scenario.power_max, scenario.power_min),
             max(frequency, scenario.frequency_device_min),
-            min(max(frequency * server_to_device, scenario.frequency_server_min), scenario.frequency_server_max),
+            min(max(frequency_server, scenario.frequency_server_min), scenario.frequency_server_max),
         )
     return table.ravel()

@@ -2,7 +2,7 @@
 
 The figure draws the stored results of ``configs/compare/full.yaml`` and computes only the clairvoyant bound of the same
 worlds. Times are those of the stored run, on its machine. The clairvoyant itself is left out: it plans a whole episode
-at once, from the future.
+at once, from the future. So is the exact optimum of a single cut, whose many points would say the same.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Point:
 class Results:
     """What is drawn."""
 
-    points: tuple[Point, ...]  # all but the clairvoyant, in the order of the configuration
+    points: tuple[Point, ...]  # all that are drawn, in the order of the configuration
     bound: tuple[float, float, float]  # clairvoyant bound: mean over the same worlds and the ends of its interval
     attained: float  # what the clairvoyant surely attains
     delay_budget: float  # in s
@@ -94,7 +94,7 @@ def compute(
                 _numbers(stored["policies"][label]["metrics"]["decision_us"], 1e-6),
             )
             for label, entry in config.policies.items()
-            if entry.policy != "clairvoyant"
+            if entry.policy != "clairvoyant" and not (entry.policy == _EXACT and "cut" in entry.options)
         )
     except (KeyError, TypeError, ValueError, pydantic.ValidationError) as error:
         raise InvalidInputError("summary", str(summary), f"It is no summary. Run '{COMMAND}' anew.") from error

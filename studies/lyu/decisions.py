@@ -2,7 +2,7 @@
 
 The tasks are those that the optimum of each task alone meets in the queue, so that waiting has used up some of their
 time. A scenario asks a question where no cut is nearly always best and no control is nearly always at an end of its
-range. What other policies deliver there is a comparison (`baselines.compare`), such as ``configs/compare/phone.yaml``.
+range. What other policies deliver there is a comparison (`baselines.compare`), such as ``configs/compare/full.yaml``.
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ def side_of(s, side, blocks, retained, clock):
     """Seconds, and joules by the clock and by the static power, of a side that runs some blocks (eqs. 4, 5, 8, 9)."""
     per_cycle, pue = getattr(s, f"flops_per_cycle_{side}"), getattr(s, f"pue_{side}")
     cycles = sum(b.flops for b in blocks) / per_cycle * (1.0 - s.sparsity_gain * (1.0 - retained))
-    read = sum(b.parameters for b in blocks) * s.parameter_bits / 8.0 * (1.0 - s.sparsity_gain * (1.0 - retained))
+    read = (
+        sum(b.reads * b.prunable for b in blocks) * s.parameter_bits / 8.0 * (1.0 - s.sparsity_gain * (1.0 - retained))
+    )
     bandwidth = getattr(s, f"memory_bandwidth_{side}") or math.inf
     seconds = max(cycles / clock, read / bandwidth)
     dynamic = getattr(s, f"kappa_{side}") * cycles**3 / seconds**2 if seconds > 0.0 else 0.0
@@ -72,8 +74,10 @@ def fitted(s, decision):
     for cut in range(len(blocks) + 1):
         pair = []
         for side, own in (("device", blocks[:cut]), ("server", blocks[cut:])):
-            whole = byte * sum(b.parameters for b in own)
-            most = min(1.0, (getattr(s, f"memory_capacity_{side}") or math.inf) / whole) if whole else 1.0
+            whole, dense = (
+                byte * sum(f(b) for b in own) for f in (lambda b: b.prunable, lambda b: b.parameters - b.prunable)
+            )
+            most = min(1.0, ((getattr(s, f"memory_capacity_{side}") or math.inf) - dense) / whole) if whole else 1.0
             pair.append(most if most >= getattr(s, f"retained_{side}_min") else None)
         held.append(pair)
     order = sorted(range(len(held)), key=lambda cut: (abs(cut - decision[0]), cut))
@@ -90,10 +94,10 @@ def quality_of(s, cut, rho_d, rho_s):
         return sum(weigh(b, rho_d if j < cut else rho_s) for j, b in enumerate(s.workload.blocks))
 
     if s.quality == "rate_distortion":
-        return total(lambda b, rho: rho * b.parameters) / total(lambda b, rho: b.parameters)
+        return total(lambda b, rho: rho * b.prunable) / total(lambda b, rho: b.prunable)
     lost = {"magnitude_pruning": lambda rho: 1.0 - rho + rho * math.log(rho), "random_pruning": lambda rho: 1.0 - rho}
-    distortion = total(lambda b, rho: b.parameters / b.laplacian_rate * lost[s.quality](rho))
-    return 1.0 - distortion / total(lambda b, rho: b.parameters / b.laplacian_rate)
+    distortion = total(lambda b, rho: b.prunable / b.laplacian_rate * lost[s.quality](rho))
+    return 1.0 - distortion / total(lambda b, rho: b.prunable / b.laplacian_rate)
 
 
 class Simulator:
@@ -344,8 +348,13 @@ def traces(tmp_path_factory):
     return {"channel_trace": str(folder / "channel.csv"), "arrival_trace": str(folder / "arrivals.csv")}
 
 
+ENERGIES = {"bert-multimodal": (0.3, 1.7), "paper-lyu": (0.01, 0.5)}
+"""Budgets from where few designs fit to where most do, in J."""
+
+
 def random_scenario(rng, traces, **fixed):
     pick = rng.choice
+    base = str(pick(list(ENERGIES)))
     rate = float(10.0 ** rng.uniform(-0.5, 1.5))
     fields = {
         "workload": str(pick(["bert-base", "vit-base"])),
@@ -370,7 +379,7 @@ def random_scenario(rng, traces, **fixed):
     }
     if rng.random() < 0.5:
         fields["delay_budget_range"] = (0.2, 2.0)
-        fields["energy_budget_range"] = (0.01, 0.5)
+        fields["energy_budget_range"] = ENERGIES[base]
     if rng.random() < 0.5:
         fields |= {"csi_delay": float(rng.uniform(0.0, 2.0)), "csi_noise_db": float(rng.uniform(0.0, 5.0))}
     if rng.random() < 0.6 and "delay_budget" not in fixed:
@@ -381,7 +390,7 @@ def random_scenario(rng, traces, **fixed):
     for switch, path in (("channel", "channel_trace"), ("arrivals", "arrival_trace")):
         if fields[switch] == "trace":
             fields[path] = traces[path]
-    return load_scenario("bert-multimodal", **fields)
+    return load_scenario(base, **fields)
 
 
 def random_physics(rng):
@@ -498,7 +507,7 @@ def by_hand(tmp_path):
     path.write_text(WORKLOAD)
 
     def make(**overrides):
-        return LAIMEnv("bert-multimodal", **(BY_HAND | {"workload": str(path), "input_bits": None} | overrides))
+        return LAIMEnv("paper-lyu", **(BY_HAND | {"workload": str(path), "input_bits": None} | overrides))
 
     return make
 

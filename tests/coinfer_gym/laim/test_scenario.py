@@ -70,7 +70,7 @@ def test_shipped_values_are_what_the_file_says(name):
     data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     scenario = load_scenario(name)
     data.pop("extends", None)
-    assert scenario.workload_name == data.pop("workload", "bert-base")
+    assert scenario.workload_name == data.pop("workload", "mpnet-base")
     assert scenario.predictor_name == data.pop("predictor", None)
     for key, value in data.items():
         stated = getattr(scenario, key)
@@ -98,26 +98,26 @@ def test_constants_of_p1_reach_the_problem():
         assert getattr(problem, name) == (math.inf if stated is None else stated), name
     assert problem.quality == "magnitude_pruning"
     assert problem.workload == scenario.workload
-    assert problem.workload.input_bits == 7.3728e6
+    assert problem.workload.input_bits == 640 * 480  # a bit a pixel
     other = scenario.problem(1e-10, delay_budget=0.25, energy_budget=0.5)
     assert (other.delay_budget, other.energy_budget) == (0.25, 0.5)
 
 
 def test_derived_numbers_of_the_link():
     scenario = load_scenario("bert-multimodal")
-    assert scenario.noise_power == pytest.approx(2e-20 * 1e7)
-    assert scenario.mean_gain_db == pytest.approx(-40 - 30 * math.log10(150))
+    assert scenario.noise_power == pytest.approx(2e-20 * 5e6)
+    assert scenario.mean_gain_db == pytest.approx(-40 - 30 * math.log10(100))
 
 
 def test_overrides_are_keywords():
-    scenario = load_scenario("bert-multimodal", bandwidth=5e6, workload="vit-base", input_bits=None, tasks=7)
-    assert (scenario.bandwidth, scenario.tasks, scenario.workload.name) == (5e6, 7, "vit-base")
+    scenario = load_scenario("bert-multimodal", bandwidth=2e7, workload="vit-base", input_bits=None, tasks=7)
+    assert (scenario.bandwidth, scenario.tasks, scenario.workload.name) == (2e7, 7, "vit-base")
     assert scenario.workload.input_bits == 1204224  # the workload's own
-    assert load_scenario("bert-multimodal").bandwidth == 1e7
+    assert load_scenario("bert-multimodal").bandwidth == 5e6
 
 
 def test_overrides_survive_json():
-    overrides = {"bandwidth": 5e6, "delay_budget_range": [0.3, 0.9], "channel_trace": None, "quality": "random_pruning"}
+    overrides = {"bandwidth": 2e7, "delay_budget_range": [0.3, 0.9], "channel_trace": None, "quality": "random_pruning"}
     scenario = load_scenario("bert-multimodal", **json.loads(json.dumps(overrides)))
     assert scenario == load_scenario("bert-multimodal", **overrides)
     assert scenario.delay_budget_range == (0.3, 0.9)
@@ -283,8 +283,8 @@ def test_error_in_a_file_names_the_file(tmp_path):
 
 
 def test_number_with_an_exponent_but_no_point_is_a_number(tmp_path):
-    path = write(tmp_path / "mine.yaml", "extends: bert-multimodal\nbandwidth: 5e6\n")  # YAML 1.1 reads a string
-    assert load_scenario(path).bandwidth == 5e6
+    path = write(tmp_path / "mine.yaml", "extends: bert-multimodal\nbandwidth: 2e7\n")  # YAML 1.1 reads a string
+    assert load_scenario(path).bandwidth == 2e7
 
 
 def test_file_extends_a_shipped_scenario(tmp_path):
@@ -297,7 +297,7 @@ def test_file_extends_a_shipped_scenario(tmp_path):
 def test_keywords_win_over_the_file_and_the_file_over_its_base(tmp_path):
     path = write(tmp_path / "mine.yaml", {"extends": "bert-text", "input_bits": 4096, "distance": 80})
     scenario = load_scenario(path, distance=90)
-    assert (scenario.input_bits, scenario.distance, scenario.bandwidth) == (4096, 90, 1e7)
+    assert (scenario.input_bits, scenario.distance, scenario.bandwidth) == (4096, 90, 5e6)
 
 
 def test_a_file_that_changes_the_workload_keeps_no_measurements_of_another(tmp_path):

@@ -170,7 +170,7 @@ def test_decision_time_writes_its_files(stored, results, tmp_path):
     assert failures(summary) == []
     assert summary["results_made_by"] == "made up"
     rows = {row["policy"]: row for row in rows}
-    assert "clairvoyant" not in rows  # no causal policy
+    assert set(rows).isdisjoint({"clairvoyant", "fixed cut"})  # no causal policy, and one of many cuts
     assert float(rows["stochastic DP"]["decision_s"]) == pytest.approx(140e-6)
     assert float(rows["stochastic DP"]["delivered_high"]) == pytest.approx(0.124)
     assert rows["an agent"]["kind"] == "other"
