@@ -2,7 +2,7 @@
 
 A configuration says where, how often and who::
 
-    title: BERT behind a multi-modal prompt
+    title: A phone and an edge server
     environment: coinfer_gym/LAIM-v0        # the default
     env: {scenario: bert-multimodal, tasks: 20}
     worlds: 200                             # world k is env.reset(seed=seed + k)

@@ -32,8 +32,8 @@ from studies.drawing import legend_below, log_ticks, panels
 from studies.figure import Pictures, Study
 
 SCENARIO = "bert-multimodal"
-RATES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
-"""Mean arrival rates in 1/s."""
+RATES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 4.0, 5.0)
+"""Mean arrival rates in 1/s, about the scenario's 2.5."""
 
 WORLDS, TASKS = 40, 200
 TUNED = {"mmpp": ROOT / "configs/tuned/queueing.json", "poisson": ROOT / "configs/tuned/poisson.json"}

@@ -55,7 +55,7 @@ def draw_samples(count, rule, seed=0):
     """Decisions by a rule that gives the share of time of every observation."""
     random = np.random.default_rng(seed)
     observations = random.uniform(-1.0, 1.0, (count, 7)).astype(np.float32)
-    tasks = np.tile([1e-10, 0.8, 0.06], (count, 1))
+    tasks = np.tile([1e-10, 0.5, 0.85], (count, 1))
     shares = np.column_stack([rule(observations), np.ones(count)])
     nothing = np.empty((count, 0), np.float32)
     return Samples(observations, tasks, shares, np.zeros((count, 6)), nothing, nothing, nothing)
@@ -134,7 +134,7 @@ def test_targets_are_the_optimum_within_the_margin():
 def test_idle_components_do_not_count():
     scenario = load_scenario("bert-multimodal")
     cuts = scenario.workload.cuts
-    tasks = np.tile([1e-10, 0.8, 0.06], (3, 1))
+    tasks = np.tile([1e-10, 0.5, 0.85], (3, 1))
     actions = np.zeros((3, 6))
     actions[:, 0] = (2.0 * np.array([0, 6, cuts - 1]) + 1.0) / cuts - 1.0
     weights = budget_sensitivity(scenario, tasks, actions)
@@ -143,14 +143,14 @@ def test_idle_components_do_not_count():
     problem = scenario.problem(1e-10)
     decision = gym.make(LAIM).unwrapped.decision(actions[2].astype(np.float32))
     solution = problem.evaluate(decision)
-    used = solution.delay / 0.8 + solution.energy / 0.06
+    used = solution.delay / 0.5 + solution.energy / 0.85
     slope = 0.5 * (1.0 - scenario.retained_device_min) / decision.retained_device
     assert weights[2, 1] == pytest.approx(used * slope, rel=1e-6)
 
 
 def test_a_component_counts_no_more_where_no_energy_is_left():
     scenario = load_scenario("bert-multimodal")
-    weights = budget_sensitivity(scenario, np.array([[1e-10, 0.8, 0.0]]), np.zeros((1, 6)))
+    weights = budget_sensitivity(scenario, np.array([[1e-10, 0.5, 0.0]]), np.zeros((1, 6)))
     assert np.isfinite(weights).all()
 
 
@@ -189,7 +189,7 @@ def test_noise_shows_the_teacher_in_more_states(tmp_path):
 
 
 def test_with_a_battery_both_shares_are_cloned(tmp_path):
-    battery = {"tasks": 10, "battery_capacity": 0.5, "harvest_power": 0.02}
+    battery = {"tasks": 10, "battery_capacity": 5.0, "harvest_power": 0.5}
     given = config(env_kwargs=battery, worlds=1)
     samples = record(given, tmp_path, range(FIRST_WORLD, FIRST_WORLD + 1), 0.0)
     policy, _ = fit(given, samples)

@@ -28,14 +28,14 @@ WORLDS = {
     "one at a time": {"tasks": 6, "arrivals": "one_at_a_time"},
     "late gain": {"tasks": 8, "arrivals": "poisson", "arrival_rate": 4.0, "csi_delay": 0.5, "csi_noise_db": 1.0},
     "noisy gain": {"tasks": 6, "arrivals": "one_at_a_time", "csi_noise_db": 3.0},
-    "budgets": {"tasks": 6, "delay_budget_range": (0.2, 1.2), "energy_budget_range": (0.02, 0.2), "arrival_rate": 5.0},
+    "budgets": {"tasks": 6, "delay_budget_range": (0.1, 0.8), "energy_budget_range": (0.3, 2.5), "arrival_rate": 8.0},
     "battery": {
         "tasks": 5,
         "arrivals": "poisson",
         "arrival_rate": 3.0,
-        "battery_capacity": 0.3,
+        "battery_capacity": 4.0,
         "battery_initial": 0.4,
-        "harvest_power": 0.03,
+        "harvest_power": 0.4,
     },
 }
 
@@ -156,7 +156,7 @@ def test_schedule():
 
 def test_a_battery_has_a_price():
     rich = load_scenario("bert-multimodal", tasks=5)
-    poor = load_scenario("bert-multimodal", tasks=5, battery_capacity=0.05, battery_initial=0.5)
+    poor = load_scenario("bert-multimodal", tasks=5, battery_capacity=0.7, battery_initial=0.5)
     free, dear = (clairvoyant_optimum(scenario, draw(scenario, 3), steps=60) for scenario in (rich, poor))
     assert dear.upper < free.lower
     assert free.energy_price == 0.0 < dear.energy_price

@@ -91,7 +91,7 @@ def test_drift_plus_penalty_gives_more_time_for_a_larger_tradeoff():
         {"arrivals": "one_at_a_time"},
         {"arrivals": "trace"},
         {"arrivals": "mmpp", "delay_budget_range": (0.5, 1.5)},
-        {"arrivals": "mmpp", "battery_capacity": 2.0, "battery_initial": 0.5, "harvest_power": 0.03},
+        {"arrivals": "mmpp", "battery_capacity": 20.0, "battery_initial": 0.5, "harvest_power": 0.8},
     ],
     ids=["one at a time", "trace", "budgets", "battery"],
 )
@@ -152,14 +152,14 @@ def test_serve_within():
 
 
 def test_mean_arrival_rate():
-    assert mean_arrival_rate(load_scenario("bert-multimodal")) == pytest.approx(2.0)
+    assert mean_arrival_rate(load_scenario("bert-multimodal")) == pytest.approx((15 * 0.5 + 20 * 4) / 35)
     assert mean_arrival_rate(load_scenario("bert-multimodal", arrivals="poisson", arrival_rate=3.0)) == 3.0
     assert mean_arrival_rate(load_scenario("bert-multimodal", arrivals="one_at_a_time")) == math.inf
 
 
 def test_belief_is_bayes_rule():
     process = arrival_process(load_scenario("bert-multimodal"))
-    assert process == (0.5, 5.0, 0.05, 0.1)
+    assert process == pytest.approx((0.5, 4.0, 1 / 15, 1 / 20))
     stationary = process[2] / (process[2] + process[3])
     assert update_belief(stationary, process, 0, 0.0) == pytest.approx(stationary)
     assert update_belief(0.5, process, 0, 2.0) < 0.02

@@ -54,7 +54,7 @@ def test_metrics_of_decisions_made_by_hand():
 
 
 def test_nothing_is_regretted_where_no_decision_meets_the_budgets():
-    columns = {"gain_db": [-90.0] * 2, "delay_budget_s": [1e-6, 0.8], "energy_budget_j": [0.06] * 2}
+    columns = {"gain_db": [-90.0] * 2, "delay_budget_s": [1e-6, 0.5], "energy_budget_j": [0.85] * 2}
     decisions = {name: np.array(column) for name, column in columns.items()} | {"delivered": np.zeros(2)}
     hopeless, feasible = regrets(load_scenario("bert-multimodal"), decisions)
     assert hopeless == 0.0

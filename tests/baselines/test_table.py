@@ -77,13 +77,13 @@ def test_fastest_delay_is_the_least_that_any_decision_takes():
 
 def test_grid():
     problem = load_scenario("bert-multimodal").problem(1e-10)
-    delays, energies = np.array([0.01, 0.2, 0.6]), np.array([0.03, 0.06])
+    delays, energies = np.array([0.01, 0.2, 0.6]), np.array([0.4, 0.85])
     grid = build_grid(problem, GAINS, delays, energies)
     assert grid.quality.shape == (len(GAINS), 3, 2)
     assert not grid.quality[:, 0].any()
-    solution = solve_exact(dataclasses.replace(problem, gain=float(GAINS[3]), delay_budget=0.6, energy_budget=0.03))
+    solution = solve_exact(dataclasses.replace(problem, gain=float(GAINS[3]), delay_budget=0.6, energy_budget=0.4))
     assert grid.quality[3, 2, 0] == solution.quality
-    assert 0.0 < grid.device_energy[3, 2, 0] <= 0.03
+    assert 0.0 < grid.device_energy[3, 2, 0] <= 0.4
     quality, spent = grid.at(float(GAINS[3]))
     np.testing.assert_allclose(quality, grid.quality[3], rtol=1e-12)
     np.testing.assert_allclose(spent, grid.device_energy[3], rtol=1e-12)

@@ -47,7 +47,7 @@ def flexible(tmp_path):
     shapes = {"actor.latent_pi.0": (4, 7), "actor.mu": (6, 4), "actor.log_std": (6, 4)}
     weights = {f"{name}.weight": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     weights |= {f"{name}.bias": np.zeros(shape[0], np.float32) for name, shape in shapes.items()}
-    ranges = {"delay_budget_range": [0.1, 1.6], "energy_budget_range": [0.01, 0.1]}
+    ranges = {"delay_budget_range": [0.1, 1.6], "energy_budget_range": [0.2, 1.7]}
     keywords = WORLD | {"arrivals": "one_at_a_time"} | ranges
     (tmp_path / "flexible").mkdir()
     save_agent(tmp_path / "flexible" / AGENT_FILE, "sac", weights, {"env": LAIM, "env_kwargs": keywords}, None)
@@ -93,7 +93,7 @@ def test_is_played_once(tmp_path, monkeypatch):
 
 def test_sees_a_fixed_budget_as_a_drawn_one(flexible, monkeypatch):
     keywords = WORLD | {"arrivals": "one_at_a_time"}
-    ranges = {"delay_budget_range": [0.1, 1.6], "energy_budget_range": [0.01, 0.1]}
+    ranges = {"delay_budget_range": [0.1, 1.6], "energy_budget_range": [0.2, 1.7]}
     drawn = gym.make(LAIM, **keywords, **ranges)
     expected, _ = drawn.reset(seed=5)
     world = drawn.unwrapped.world()
