@@ -26,7 +26,7 @@ from baselines.checks import check_count, check_number, check_positive
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import read_yaml
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers
-from coinfer_gym.sb3_rewards import LagrangianPenalties, PayDelivered, PriceExcesses
+from coinfer_gym.sb3_rewards import LagrangianPenalties, PayDelivered
 
 __all__ = ["ACTIVATIONS", "ALGORITHMS", "Hyperparameters", "load_hyperparameters", "parse_hyperparameters"]
 
@@ -47,8 +47,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "el
 """Activation functions by name."""
 
 PENALTIES: dict[str, Callable[..., VecEnvWrapper]] = {
-    f"coinfer_gym.sb3_rewards.{wrapper.__name__}": wrapper
-    for wrapper in (PriceExcesses, LagrangianPenalties, PayDelivered)
+    f"coinfer_gym.sb3_rewards.{wrapper.__name__}": wrapper for wrapper in (LagrangianPenalties, PayDelivered)
 }
 """What ``vec_env_wrapper`` may ask for."""
 

@@ -15,7 +15,6 @@ from coinfer_gym.sb3 import NativeVecEnv
 __all__ = [
     "LagrangianPenalties",
     "PayDelivered",
-    "PriceExcesses",
     "find_lagrangian",
     "native_env",
 ]
@@ -110,41 +109,6 @@ class PayDelivered(_TrainingRewards):
     def _pay(self, rewards: NDArray[np.float32], infos: list[dict[str, Any]]) -> NDArray[Any]:
         delivered, dropped = self._told(infos, ("delivered", "dropped"))
         return delivered - self._drop * dropped
-
-
-class PriceExcesses(_TrainingRewards):
-    """Training rewards without a cliff at the limits: ``x = quality - weight cost - w_drop dropped``.
-
-    The environment pays nothing for a task that misses a limit, however little, so that agents keep a distance to it.
-    Here quality counts up to the limit and beyond, and relative excesses have a price: agents whose actions cannot
-    promise to stay within the limits come closer to the best decisions so. Random decisions can miss a limit many times
-    over, and a value function fitted to that would see no difference between good ones: below 0,
-    ``-scale ln(1 - x / scale)`` is paid.
-
-    Parameters
-    ----------
-    venv : VecEnv
-    weight : float
-        Price of ``info["cost"]``, the sum of the relative excesses: high enough that no excess pays.
-    scale : float
-        Penalty up to which rewards are about linear.
-
-    Raises
-    ------
-    InvalidInputError
-        If weight or scale is not positive.
-    """
-
-    def __init__(self, venv: VecEnv, weight: float = 2.0, scale: float = 0.5) -> None:
-        super().__init__(venv)
-        self._weight = _positive("PriceExcesses: weight", weight)
-        self._scale = _positive("PriceExcesses: scale", scale)
-        self._drop = self._price_of_drops()
-
-    def _pay(self, rewards: NDArray[np.float32], infos: list[dict[str, Any]]) -> NDArray[Any]:
-        quality, cost, dropped = self._told(infos, ("quality", "cost", "dropped"))
-        worth = quality - self._weight * cost - self._drop * dropped
-        return np.where(worth < 0.0, -self._scale * np.log1p(np.maximum(-worth, 0.0) / self._scale), worth)
 
 
 def native_env(env: VecEnv | None) -> NativeVecEnv:

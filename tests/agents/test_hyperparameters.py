@@ -10,11 +10,11 @@ from torch import nn
 from agents.hyperparameters import ALGORITHMS, load_hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_model
 from coinfer_gym import InvalidInputError
-from coinfer_gym.sb3_rewards import LagrangianPenalties, PriceExcesses, native_env
+from coinfer_gym.sb3_rewards import LagrangianPenalties, PayDelivered, native_env
 
 LAIM = "coinfer_gym/LAIM-v0"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "agents"
-EXCESSES, LAGRANGIAN = "coinfer_gym.sb3_rewards.PriceExcesses", "coinfer_gym.sb3_rewards.LagrangianPenalties"
+DELIVERED, LAGRANGIAN = "coinfer_gym.sb3_rewards.PayDelivered", "coinfer_gym.sb3_rewards.LagrangianPenalties"
 ACTIONS = Box(-1.0, 1.0, (6,))
 
 
@@ -59,14 +59,14 @@ def test_plain_form_comes_back():
         train_freq=[1, "step"],
         ent_coef="auto_0.1",
         env_wrapper=["KeepBudgets", {"coinfer_gym.laim.wrappers.DiscreteActions": {"cuts": [0, 12]}}],
-        vec_env_wrapper={EXCESSES: {"scale": 0.25}},
+        vec_env_wrapper={DELIVERED: {"scale": 0.25}},
         noise_type="normal",
         noise_std=0.1,
         warmup=1e3,
         policy_kwargs={"net_arch": [8]},
     )
     assert parse_hyperparameters(given.plain(), "sac", "again") == given
-    assert given.vec_env_wrapper == {EXCESSES: {"scale": 0.25}}
+    assert given.vec_env_wrapper == {DELIVERED: {"scale": 0.25}}
     former = parse(vec_env_wrapper="agents.vec_env.LagrangianPenalties")
     assert former.vec_env_wrapper == {LAGRANGIAN: {}}
     assert given.env_wrapper[0] == {"coinfer_gym.laim.wrappers.KeepBudgets": {}}
@@ -79,7 +79,7 @@ def test_plain_form_comes_back():
 def test_penalties_are_around_the_lanes():
     given = parse(vec_env_wrapper={LAGRANGIAN: {"limit": 0.02}}, n_envs=2, n_steps=32)
     assert isinstance(build_model(RunConfig(algo="ppo"), given).env, LagrangianPenalties)
-    assert isinstance(build_model(RunConfig(algo="ppo"), parse(vec_env_wrapper=EXCESSES)).env, PriceExcesses)
+    assert isinstance(build_model(RunConfig(algo="ppo"), parse(vec_env_wrapper=DELIVERED)).env, PayDelivered)
 
 
 def test_the_command_line_chooses_the_wrappers():
@@ -172,10 +172,10 @@ def test_nothing_is_evaluated(text):
         ({"policy_kwargs": {"activation_fn": ["relu"]}}, "activation_fn", "relu"),
         ({"policy_kwargs": {"optimizer_kwargs": 3}}, "optimizer_kwargs", "mapping"),
         ({"policy_kwargs": 3}, "policy_kwargs", "mapping"),
-        ({"vec_env_wrapper": [3]}, "vec_env_wrapper", "PriceExcesses"),
+        ({"vec_env_wrapper": [3]}, "vec_env_wrapper", "PayDelivered"),
         ({"n_timesteps": 1.5}, "n_timesteps", "whole number"),
-        ({"vec_env_wrapper": "os.system"}, "vec_env_wrapper", "PriceExcesses"),
-        ({"vec_env_wrapper": {EXCESSES: {"scale": -1}}}, "PriceExcesses", "positive"),
+        ({"vec_env_wrapper": "os.system"}, "vec_env_wrapper", "PayDelivered"),
+        ({"vec_env_wrapper": {LAGRANGIAN: {"rate": -1}}}, "LagrangianPenalties", "positive"),
         ({"vec_env_wrapper": {LAGRANGIAN: {"limits": 0.1}}}, "LagrangianPenalties", "limit, rate"),
         ({"env_wrapper": "coinfer_gym.laim.wrappers.KeepBudget"}, "env_wrapper", "KeepBudgets"),
         ({"warmup": -1}, "warmup", "whole number"),

@@ -635,7 +635,6 @@ def test_agents_learn_one_fixed_task(tmp_path, algo):
             "gradient_steps": 4,
             "learning_rate": 2e-3,
             "target_entropy": -12,
-            "vec_env_wrapper": "coinfer_gym.sb3_rewards.PriceExcesses",
         },
     }[algo] | {"gamma": 0.0, "policy_kwargs": {"net_arch": [32]}}
     world = {"channel": "constant", "arrivals": "one_at_a_time", "tasks": 20}

@@ -47,7 +47,7 @@ def arguments_of(folder, algo, env=LAIM, **changes):
 def test_it_trains_on_every_file(tmp_path):
     """And with the penalties; in one process, as importing takes longer than training."""
     given = [arguments_of(tmp_path / algo, algo) for algo in sorted(ALGORITHMS)]
-    names = ("PriceExcesses", "LagrangianPenalties")
+    names = ("PayDelivered", "LagrangianPenalties")
     given += [arguments_of(tmp_path / name, "ppo", vec_env_wrapper=f"coinfer_gym.sb3_rewards.{name}") for name in names]
     given.append(arguments_of(tmp_path / "layerwise", "ppo", LAYERWISE))
     done = subprocess.run(

@@ -5,38 +5,15 @@ import pytest
 
 from coinfer_gym import InvalidInputError
 from coinfer_gym.sb3 import make_native
-from coinfer_gym.sb3_rewards import LagrangianPenalties, PayDelivered, PriceExcesses, find_lagrangian, native_env
+from coinfer_gym.sb3_rewards import LagrangianPenalties, PayDelivered, find_lagrangian, native_env
 from tests.coinfer_gym.lanes import LAIM, LANES, ONE, QUEUE, make_dummy, random_actions
 
 
 def test_the_lanes_are_found_inside_wrappers():
     lanes = make_native(LAIM, 1)
-    assert native_env(PriceExcesses(lanes)) is lanes
+    assert native_env(PayDelivered(lanes)) is lanes
     with pytest.raises(InvalidInputError, match="make_native"):
         native_env(make_dummy(1))
-
-
-def test_excesses_have_a_price_and_no_cliff():
-    env, raw = PriceExcesses(make_native(LAIM, LANES, **QUEUE), 3.0, 0.5), make_native(LAIM, LANES, **QUEUE)
-    dummy = PriceExcesses(make_dummy(LANES, **QUEUE), 3.0, 0.5)
-    for lanes in (env, raw, dummy):
-        lanes.seed(0)
-        lanes.reset()
-    price = raw.get_attr("scenario")[0].weight_drop
-    for actions in random_actions(7, 7):
-        _, rewards, _, infos = env.step(actions)
-        assert np.array_equal(rewards, dummy.step(actions)[1])
-        raw_infos = raw.step(actions)[3]
-        told = raw.decisions
-        worth = told["quality"] - 3.0 * told["cost"] - price * told["dropped"]
-        good = worth >= 0.0
-        assert rewards[good] == pytest.approx(worth[good], rel=1e-6)
-        assert rewards[~good] == pytest.approx(-0.5 * np.log(1.0 - worth[~good] / 0.5), rel=1e-5)
-        assert (~good).any()
-        returns = [[info.get("episode", {}).get("r") for info in of] for of in (infos, raw_infos)]
-        assert returns[0] == returns[1]
-    with pytest.raises(InvalidInputError, match="positive"):
-        PriceExcesses(raw, 0.0)
 
 
 def test_what_is_delivered_is_paid():
@@ -82,7 +59,7 @@ def test_the_multiplier_follows_the_violations():
     for _ in range(6):
         exact.step(np.ones((LANES, 1), np.float32))
     assert exact.multiplier == 0.0
-    assert find_lagrangian(PriceExcesses(exact)) is exact
+    assert find_lagrangian(PayDelivered(exact)) is exact
     assert find_lagrangian(raw) is None
     for wrong in ({"limit": 0.0}, {"rate": -1.0}):
         with pytest.raises(InvalidInputError, match="positive"):
