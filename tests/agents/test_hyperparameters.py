@@ -59,14 +59,14 @@ def test_plain_form_comes_back():
         train_freq=[1, "step"],
         ent_coef="auto_0.1",
         env_wrapper=["KeepBudgets", {"coinfer_gym.laim.wrappers.DiscreteActions": {"cuts": [0, 12]}}],
-        vec_env_wrapper={DELIVERED: {"scale": 0.25}},
+        vec_env_wrapper={LAGRANGIAN: {"limit": 0.02}},
         noise_type="normal",
         noise_std=0.1,
         warmup=1e3,
         policy_kwargs={"net_arch": [8]},
     )
     assert parse_hyperparameters(given.plain(), "sac", "again") == given
-    assert given.vec_env_wrapper == {DELIVERED: {"scale": 0.25}}
+    assert given.vec_env_wrapper == {LAGRANGIAN: {"limit": 0.02}}
     former = parse(vec_env_wrapper="agents.vec_env.LagrangianPenalties")
     assert former.vec_env_wrapper == {LAGRANGIAN: {}}
     assert given.env_wrapper[0] == {"coinfer_gym.laim.wrappers.KeepBudgets": {}}

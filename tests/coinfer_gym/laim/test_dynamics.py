@@ -531,7 +531,7 @@ def test_an_episode_worked_out_by_hand(by_hand):
     assert [info[f"energy_{k}_j"] for k in ("device", "upload", "server")] == pytest.approx([0.1, 0.35, 0.15])
     assert (info["quality"], info["cost_delay"], info["cost_energy"]) == pytest.approx((250 / 400, 0.0, 0.2))
     assert (info["violated"], info["delivered"], info["dropped"]) == (1.0, 0.0, 0.0)
-    assert reward == pytest.approx(-3 * 0.2 / 1.2)
+    assert reward == pytest.approx(0.625 * 5 / 7 - 3 * 2 / 7)  # m = 2 x 0.2 / (1 + 2 x 0.2)
     assert not truncated
     # The second task has waited 0.6 of 1.9 s; two came 1.6 s and 0.6 s ago, the memory is 2 s, the highest rate 1/s.
     rate = (math.exp(-0.8) + math.exp(-0.3)) / 2
@@ -545,7 +545,7 @@ def test_an_episode_worked_out_by_hand(by_hand):
     assert (info["delay_s"], info["energy_j"]) == pytest.approx((2.44, 0.3 * 2.44 / 3))
     assert (info["quality"], info["cost_delay"], info["cost_energy"]) == pytest.approx((0.0, 0.6, 0.0))
     assert (info["violated"], info["dropped"]) == (1.0, 2.0)
-    assert reward == pytest.approx(-2 * 0.6 / 1.6 - 0.5 * (2 + 1))  # two in the queue, and the one given up
+    assert reward == pytest.approx(-2 * 1.2 / 2.2 - 0.5 * (2 + 1))  # two in the queue, and the one given up
     assert not truncated
     rate = sum(math.exp(-age / 2) for age in (4.04, 3.04, 2.04, 1.04, 0.04)) / 2
     assert observation.tolist() == pytest.approx([0.0, -1.0, 0.08 / 1.9 - 1, rate - 1, 0.0, 0.0, 1.0], abs=1e-6)
@@ -575,7 +575,7 @@ def test_a_battery_worked_out_by_hand(by_hand):
     assert (info["delay_s"], info["energy_j"], info["quality"]) == pytest.approx((2.0, 0.2, 0.0))
     assert (info["violated"], info["cost_delay"]) == pytest.approx((1.0, 2.0 / 1.9 - 1.0))
     assert info["abandoned"] == 1.0
-    assert reward == pytest.approx(-2 * (1.0 - 1.9 / 2.0) - 0.5)
+    assert reward == pytest.approx(-2 * 0.2 / 2.1 - 0.5)  # an excess of 0.1 / 1.9
     assert observation[6] == pytest.approx(2 * 0.08 / 0.25 - 1)
     # On the server, 0.05 J for the upload alone: done in 0.7 s.
     observation, _, _, _, info = env.step([-1, 1, -1, -1, 1, 0])
