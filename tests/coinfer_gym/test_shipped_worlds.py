@@ -1,4 +1,4 @@
-"""The worlds of the shipped scenarios and what random actions make of them, as they have been since the default is a phone."""
+"""The worlds of the shipped scenarios and what random actions make of them, since the default is a phone."""
 
 import gymnasium as gym
 import numpy as np
