@@ -17,8 +17,8 @@ for block in workload.blocks[:3]:
 with TemporaryDirectory() as folder:
     path = Path(folder) / "distilbert.yaml"
     workload.save(path)
-    # A new workload brings its own raw sample, here token ids. Set input_bits for an image that comes with the prompt.
-    env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0", workload=str(path), input_bits=7.4e6, delay_budget=0.5)
+    # A new workload brings its own raw sample, here token ids. Set input_bits for a photo that comes with the prompt.
+    env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0", workload=str(path), input_bits=3e5, energy_budget=0.4)
 
 for seed in range(3):
     env.reset(seed=seed)

@@ -51,7 +51,7 @@ class OptimumTable(NamedTuple):
 
 
 def build_table(
-    problem: Problem, gains: ArrayLike, longest: float, nodes: int = 32, width: float = 0.0
+    problem: Problem, gains: ArrayLike, longest: float, nodes: int = 40, width: float = 0.0
 ) -> OptimumTable:
     """Tabulate the optimum of P1 for some gains and delay budgets up to the longest, in s.
 

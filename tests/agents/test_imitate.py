@@ -144,7 +144,8 @@ def test_idle_components_do_not_count():
     decision = gym.make(LAIM).unwrapped.decision(actions[2].astype(np.float32))
     solution = problem.evaluate(decision)
     used = solution.delay / 0.5 + solution.energy / 0.85
-    slope = 0.5 * (1.0 - scenario.retained_device_min) / decision.retained_device
+    saved = scenario.sparsity_gain
+    slope = 0.5 * (1.0 - scenario.retained_device_min) * saved / (1.0 - saved * (1.0 - decision.retained_device))
     assert weights[2, 1] == pytest.approx(used * slope, rel=1e-6)
 
 

@@ -14,7 +14,7 @@ from baselines.stochastic.arrivals import Process, arrival_process, update_belie
 from coinfer_gym import InvalidInputError, load_scenario, solve_exact
 
 LAIM = "coinfer_gym/LAIM-v0"
-POISSON = {"scenario": "bert-multimodal", "arrivals": "poisson", "arrival_rate": 2.0, "tasks": 80}
+POISSON = {"scenario": "bert-multimodal", "arrivals": "poisson", "arrival_rate": 5.0, "tasks": 80}
 BURSTS = {"scenario": "bert-multimodal", "tasks": 80}
 COARSE = {"gains": 4, "waits": 7, "queue": 5, "beliefs": 4, "times": 10, "levels": 4, "samples": 24}
 RULES = {
@@ -66,7 +66,7 @@ def test_rules_repeat_themselves_and_take_a_batch_of_one(name):
 
 def test_slowdown_caps_the_service_time():
     env = gym.make(LAIM, **POISSON)
-    assert max(info["delay_s"] for info in play(env, Slowdown(env, fraction=0.5), 0)) <= 0.25 * (1 + 1e-5)
+    assert max(info["delay_s"] for info in play(env, Slowdown(env, fraction=0.5), 0)) <= 0.5 / 5.0 * (1 + 1e-5)
 
 
 def test_queue_budget_shares_the_time_out():
@@ -144,8 +144,8 @@ def test_serve_within():
     assert serve_within(problem, 10.0).quality == solve_exact(problem).quality
     fast = serve_within(problem, 1e-3)
     assert fast.feasible
-    assert fast.quality == pytest.approx(0.05, abs=1e-3)
-    assert serve_within(problem, 0.3, 0.02).energy <= 0.02 * (1 + 1e-9)
+    assert (fast.cut, fast.retained_server) == (0, pytest.approx(0.05, abs=1e-3))
+    assert serve_within(problem, 0.3, 0.4).energy <= 0.4 * (1 + 1e-9)
     hopeless = load_scenario("bert-multimodal").problem(1e-10, delay_budget=1e-3)
     assert not serve_within(hopeless, 1.0).feasible
     assert serve_within(hopeless, 1.0).delay == solve_exact(hopeless).delay
@@ -242,7 +242,7 @@ def test_dynamic_programming_with_a_battery_is_solved_to_the_end(monkeypatch):
 
 
 def test_looking_at_the_queue_helps_dynamic_programming():
-    env = gym.make(LAIM, **{**POISSON, "arrival_rate": 4.0})
+    env = gym.make(LAIM, **{**POISSON, "arrival_rate": 6.4})
     blind, seeing = (StochasticDP(env, **{**COARSE, "queue": queue}) for queue in (1, 8))
     assert delivered(env, seeing, range(12)) > delivered(env, blind, range(12))
 

@@ -11,7 +11,7 @@ from coinfer_gym import InvalidInputError, load_scenario, solve_exact, solve_exa
 from coinfer_gym.laim.distortion import QUALITIES
 
 GAINS = 10.0 ** np.linspace(-12.4, -8.5, 7)
-LONGEST = 0.9
+LONGEST = 0.55
 
 
 def exact(problem, gains, delays):
@@ -53,7 +53,7 @@ def test_raised_quality_can_be_interpolated(problem, width):
 
 def test_bounds_of_a_restricted_problem_and_of_one_that_nothing_meets():
     problem = load_scenario("bert-multimodal").problem(1e-10)
-    delays = np.linspace(0.1, 0.8, 30)
+    delays = np.linspace(0.1, 0.5, 30)
     restricted = dataclasses.replace(problem, power_min=problem.power_max, retained_server_min=1.0)
     lower, upper = build_table(restricted, GAINS, LONGEST).bounds(delays)
     truth = exact(restricted, GAINS[:, None], delays)

@@ -20,12 +20,12 @@ SITUATIONS = {
     "default": {},
     "50 blocks": {"workload": "resnet-152"},
     "no queue": {"arrivals": "one_at_a_time"},
-    "battery": {"battery_capacity": 0.5, "harvest_power": 0.01},
+    "battery": {"battery_capacity": 5.0, "harvest_power": 0.1},
     "constant channel": {"channel": "constant"},
     "fast channel": {"block_duration": 1e-3, "doppler": 100.0},
     "long queue": {"queue_capacity": 64, "arrival_rate": 50.0, "arrivals": "poisson", "tasks": 1000},
     "capacity 1": {"queue_capacity": 1},
-    "static powers": {"static_power_device": 0.1, "static_power_server": 0.1, "circuit_power": 0.1},
+    "no static powers": {"scenario": "paper-lyu", "arrivals": "mmpp"},
     "long budget": {"delay_budget": 600.0, "energy_budget": 1e4},
 }
 
@@ -157,8 +157,8 @@ def test_text_says_what_became_of_the_task():
     cases = {
         "within both budgets": {"delay_budget": 100.0, "energy_budget": 100.0},
         "late": {"energy_budget": 100.0, "delay_budget": 0.1, "patience": 100},
-        "over its energy": {"delay_budget": 100.0, "energy_budget": 1e-3},
-        "late and over its energy": {"delay_budget": 0.1, "energy_budget": 0.02, "patience": 100},
+        "over its energy": {"delay_budget": 100.0, "energy_budget": 0.15},
+        "late and over its energy": {"delay_budget": 0.1, "energy_budget": 0.4, "patience": 100},
         "given up: too late": {"delay_budget": 0.1},
         "given up: battery empty": {"delay_budget": 100.0, "energy_budget": 100.0, "battery_capacity": 1e-3},
     }

@@ -27,7 +27,7 @@ def test_cuts_and_controls_are_chosen_in_the_default():
 
 @pytest.mark.parametrize("name", ["bert-text", "vit-image", "bart-multimodal", "bert-battery"])
 def test_cuts_and_controls_are_chosen_in_other_worlds(name):
-    check_cuts_and_controls(survey(load_scenario(name, tasks=60), worlds=40))
+    check_cuts_and_controls(survey(load_scenario(name, tasks=60), worlds=200))
 
 
 def test_no_simple_policy_is_near_the_optimum_and_foresight_pays():
