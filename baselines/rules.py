@@ -199,7 +199,10 @@ class MyopicSCA(MyopicExact):
 def best_constant_action(
     env: Mapping[str, Any], seeds: Iterable[int], *, environment: str = LAIM, candidates: int = 48
 ) -> NDArray[np.float32]:
-    """The constant action with the highest mean return, by a cross-entropy search.
+    """The constant action that delivers most, by a cross-entropy search.
+
+    A task within its limits counts what it is paid, and another at most 0: its penalty shows the search how far away
+    the limits are.
 
     The cut is a choice, which a search by mean and deviation cannot handle. So each cut has its own search over the
     other components, on a sixteenth of the worlds. The results of all cuts are then compared on all worlds, because the
@@ -238,27 +241,27 @@ def best_constant_action(
     broad = _Search((2.0 * np.arange(cuts) + 1.0) / cuts - 1.0, np.zeros((cuts, controls)), 1.0, generator)
     for _ in range(_BROAD_ROUNDS):
         actions = broad.ask(candidates)
-        broad.tell(actions, trial.returns(actions, few))
+        broad.tell(actions, trial.scores(actions, few))
     finds = np.concatenate([broad.champions, broad.centres])
-    find = finds[np.argmax(trial.returns(finds, seeds))]
+    find = finds[np.argmax(trial.scores(finds, seeds))]
 
     fine = _Search(find[:1], find[None, 1:], _FINE_DEVIATION, generator)
     for _ in range(_FINE_ROUNDS):
         actions = fine.ask(candidates)
-        fine.tell(actions, trial.returns(actions, seeds))
+        fine.tell(actions, trial.scores(actions, seeds))
     best: NDArray[np.float32] = fine.champions[0]
     return best
 
 
 class _Trial:
-    """Returns of constant actions, played in the native vector environment."""
+    """What constant actions deliver, played in the native vector environment."""
 
     def __init__(self, environment: str, env: Mapping[str, Any]) -> None:
         self._environment, self._env = environment, env
         self._batches: dict[int, Any] = {}
 
-    def returns(self, actions: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float64]:
-        """Mean return, shape (...), of actions, shape (..., n_act); each meets the worlds of the same seeds."""
+    def scores(self, actions: NDArray[np.float32], seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Mean score, shape (...), of actions, shape (..., n_act); each meets the worlds of the same seeds."""
         flat = actions.reshape(-1, actions.shape[-1])
         count = len(flat) * len(seeds)
         if count not in self._batches:
@@ -266,12 +269,14 @@ class _Trial:
                 self._environment, count, vectorization_mode="vector_entry_point", **self._env
             )
         batch = self._batches[count]
+        violated = batch.lanes.info_names.index("violated")
         repeated = np.repeat(flat, len(seeds), axis=0)
         batch.reset(seed=list(seeds) * len(flat))
         total, ended = np.zeros(batch.num_envs), np.zeros(batch.num_envs, np.bool_)
         while not ended.all():
             rewards, ends = batch.lanes.step(repeated, ended)  # below the autoreset: a bad action ends many early
-            total += rewards
+            missed = batch.lanes.infos[:, violated] > 0.0
+            total += np.where(missed, np.minimum(rewards, 0.0), rewards)
             ended |= ends
         mean: NDArray[np.float64] = total.reshape(len(flat), len(seeds)).mean(axis=1).reshape(actions.shape[:-1])
         return mean

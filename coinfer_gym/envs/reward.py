@@ -8,8 +8,8 @@ from coinfer_gym.records import Record
 STEEPNESS = 2.0
 """How fast pay fades beyond a budget: at an excess of ``1 / STEEPNESS``, a half, half of it is gone."""
 
-STEEPNESS_ACCURACY = 40.0
-"""The same of the accuracy, of which a fortieth, some two points, is much."""
+STEEPNESS_ACCURACY = 20.0
+"""The same of the accuracy, of which a twentieth, some four points, is much."""
 
 
 @inlined_kernel
