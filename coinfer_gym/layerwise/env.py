@@ -61,8 +61,8 @@ class LayerwiseEnv(TaskEnv):
     ## Rewards
     ``quality (1 - m_T) (1 - m_E) (1 - m_A) - w_T m_T - w_E m_E - w_A m_A - w_drop drops``, as in LAIM-v0. Quality is
     ``[1 - age/T0]+``, where ``age`` is the time from the task's arrival to its end. A is the predicted accuracy:
-    ``m_A = 20x/(1 + 20x)`` for a shortfall ``x = 1 - A/A_min``, so that four points cost about half. It counts as met up
-    to 1e-5. ``info`` has the same parts as in LAIM-v0, and ``cost_accuracy``.
+    ``m_A = 20x/(1 + 20x)`` for a shortfall ``x = 1 - A/A_min``, so that four points cost about half. It counts as
+    met up to 1e-5. ``info`` has the same parts as in LAIM-v0, and ``cost_accuracy``.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.
