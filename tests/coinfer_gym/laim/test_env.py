@@ -557,8 +557,9 @@ def myopic(cut=None):
     return policy
 
 
-@pytest.mark.parametrize("arrivals", [{}, ONE_AT_A_TIME])
+@pytest.mark.parametrize("arrivals", [{}, ONE_AT_A_TIME | {"delay_budget_range": [0.1, 0.5]}])
 def test_the_default_scenario_has_something_to_decide(arrivals):
+    """In the queue, where waiting takes time; one at a time only if budgets differ: with 0.5 s the device is best."""
     best, seeds = play(16, myopic(), arrivals, seed=0)
     assert best.mean() > 0.2
     for cut in (0, load_scenario("bert-multimodal").workload.cuts - 1):
