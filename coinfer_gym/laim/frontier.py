@@ -3,9 +3,10 @@
 Of one cut, the pairs of ratios that the budgets allow form a convex set that holds with every pair all smaller ones
 (see docs/mathematics.md). So an optimum lies on its frontier: the largest ratio ``F(x)`` of the server next to the
 ratio `x` of the device, a falling concave function. The price of time at a point of the frontier gives its tangent
-there, which lies above it. Along the tangent the interpolated quality is piecewise quadratic, and up to where it first
-exceeds the best value found by more than `TOLERANCE`, no point of the frontier can: the search goes there at once. What
-is left at the end is within `TOLERANCE` of the optimum, over all cuts.
+there, which lies above it. Along a tangent the interpolated quality is piecewise quadratic, so that two tangents bound
+the quality between their points. The search takes the next point where that bound is highest, until the bound is within
+`TOLERANCE` of the best value found; then it goes on to the right. What is left at the end is within `TOLERANCE` of the
+optimum, over all cuts.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ TOLERANCE = 1e-5
 """How much better than the answer the optimum can be, in units of quality."""
 
 _SMALL = 1e-14
-_CLIMBS = 8
 
 
 @kernel
@@ -98,16 +98,13 @@ def largest_ratio(
 
 
 @kernel
-def along_line(
-    table: NDArray[np.float64], x: float, y: float, slope: float, last: float, level: float
-) -> tuple[float, float, float]:
-    """Quality along the falling line from ``(x, y)`` to the device's ratio `last`.
+def along_line(table: NDArray[np.float64], x: float, y: float, slope: float, last: float) -> tuple[float, float]:
+    """Where the quality is largest along the falling line from ``(x, y)`` to the device's ratio `last`, and how large.
 
-    Returns where it first exceeds `level` (infinity where it never does), where it is largest, and how large. Within a
-    cell of the table the quality along a line is a parabola.
+    Within a cell of the table the quality along a line is a parabola.
     """
     step = 1.0 / (LEVELS - 1)
-    crossing, best_x, best = math.inf, x, interpolate(table, x, y)
+    best_x, best = x, interpolate(table, x, y)
     while x < last - _SMALL:
         i = cell_of(x + _SMALL)
         # A line that falls leaves its cell downwards: on a grid line the cell below is meant.
@@ -132,20 +129,28 @@ def along_line(
             value = a + peak * (b + peak * c)
         if value > best:
             best_x, best = x + peak, value
-        if crossing == math.inf and value > level:
-            crossing = x + _first_root(a - level, b, c, peak)
         x, y = x + run, max(0.0, y - slope * run)
-    return crossing, best_x, best
+    return best_x, best
 
 
 @kernel
-def _first_root(a: float, b: float, c: float, last: float) -> float:
-    """Where ``a + b t + c t^2``, negative at 0 and positive at `last`, changes its sign; it is monotone up to there."""
-    if a >= 0.0:
-        return 0.0
-    discriminant = max(0.0, b * b - 4.0 * a * c)
-    divisor = b + math.sqrt(discriminant)
-    return min(last, -2.0 * a / divisor) if divisor > 0.0 else last
+def under_tangents(
+    table: NDArray[np.float64],
+    device: float,
+    server: float,
+    slope: float,
+    end: float,
+    end_server: float,
+    end_slope: float,
+) -> tuple[float, float]:
+    """Where the quality is largest under the frontier's tangents at `device` and `end`, between both, and how large."""
+    meet = end
+    if end_slope > slope:  # not where an end has no tangent yet
+        above = server - slope * (end - device) - end_server
+        meet = min(end, max(device, end - above / (end_slope - slope)))
+    peak, highest = along_line(table, device, server, slope, meet)
+    other, value = along_line(table, meet, end_server + end_slope * (end - meet), end_slope, end)
+    return (other, value) if meet < end and value > highest else (peak, highest)
 
 
 @kernel
@@ -183,7 +188,7 @@ def _bound(
         server = min(most_server, max(least_server, (worth - price_device * first) / price_server))
     first = min(first, most_device)
     last = min(most_device, (worth - price_server * least_server) / price_device)
-    return along_line(table, first, server, price_device / price_server, last, math.inf)[2]
+    return along_line(table, first, server, price_device / price_server, last)[1]
 
 
 @kernel
@@ -213,29 +218,21 @@ def _solve_cut(
         server, price, slope = largest_ratio(False, device, hardware, cut, gain, span, budgets, start)
     quality, best_device, best_server, best_price = to_beat, 0.0, 0.0, start
     found = False
-    while server >= 0.0:
-        value = interpolate(table, device, server)
+    # Up to `device` nothing more can be found, and `end` is the last point looked at.
+    end, end_server, end_price, end_slope = device, server, price, slope
+    while end_server >= 0.0:
+        value = interpolate(table, end, end_server)
         if value > quality:
             found, quality = True, value
-            best_device, best_server, best_price = device, server, price
-            # From tangent to tangent uphill, so that the search below has something to beat.
-            climb_device, climb_server, climb_price, climb_slope = device, server, price, slope
-            for _ in range(_CLIMBS):
-                target = along_line(table, climb_device, climb_server, climb_slope, last, math.inf)[1]
-                climb_server, climb_price, climb_slope = largest_ratio(
-                    False, target, hardware, cut, gain, span, budgets, climb_price
-                )
-                climb_device = target
-                value = interpolate(table, target, climb_server) if climb_server >= 0.0 else -1.0
-                if value <= quality:
-                    break
-                quality, best_device, best_server, best_price = value, climb_device, climb_server, climb_price
-        if device >= last:
-            break
-        device, _, _ = along_line(table, device, server, slope, last, quality + TOLERANCE)
-        if device > last:
-            break
-        server, price, slope = largest_ratio(False, device, hardware, cut, gain, span, budgets, price)
+            best_device, best_server, best_price = end, end_server, end_price
+        peak, bound = under_tangents(table, device, server, slope, end, end_server, end_slope)
+        if bound <= quality + TOLERANCE:
+            device, server, slope = end, end_server, end_slope
+            peak, bound = under_tangents(table, device, server, slope, last, most, 0.0)
+            if bound <= quality + TOLERANCE:
+                break
+        end = peak
+        end_server, end_price, end_slope = largest_ratio(False, end, hardware, cut, gain, span, budgets, end_price)
     return found, quality, best_device, best_server, best_price
 
 

@@ -11,11 +11,19 @@ from scipy.interpolate import RegularGridInterpolator
 
 from coinfer_gym import load_scenario, solve_exact
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.laim.frontier import TOLERANCE, along_line
+from coinfer_gym.laim import frontier
+from coinfer_gym.laim.costs import span_of
+from coinfer_gym.laim.frontier import TOLERANCE, along_line, under_tangents
 from coinfer_gym.laim.optimum import solve_exact_batch
 from coinfer_gym.laim.outcome import model_distortion
 from coinfer_gym.laim.predictor import LEVELS, AccuracyPredictor, interpolate, load_predictor, shipped_predictors
-from tests.coinfer_gym.laim.test_optimum import assert_in_budget, largest_server_ratio, random_problem
+from tests.coinfer_gym.laim.test_optimum import (
+    assert_in_budget,
+    held,
+    largest_server_ratio,
+    random_physics,
+    random_problem,
+)
 from tests.interpreted import samples
 
 GRID = np.linspace(0.0, 1.0, LEVELS)
@@ -45,21 +53,31 @@ def predictor(rng, cuts, kind="smooth"):
     return AccuracyPredictor("random", "f1", 0.7, random_table(rng, cuts, kind))
 
 
-def accuracy_problem(seed, kind):
+def accuracy_problem(seed, kind, physics=False):
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, "magnitude_pruning", count=int(rng.integers(1, 6)), fixed=0.1)
-    return replace(problem, quality="accuracy", predictor=predictor(rng, problem.workload.cuts, kind))
+    problem = replace(problem, quality="accuracy", predictor=predictor(rng, problem.workload.cuts, kind))
+    return replace(problem, **random_physics(rng, problem)) if physics else problem
+
+
+def corner_problem():
+    """Static power: the frontier is straight where the energy alone decides, and bends where the delay does, too."""
+    world = load_scenario("minilm-squad", static_power_server=2.3, frequency_server_min=8e8, energy_budget=0.15)
+    return world.problem(1.3e-9, 0.3, 0.15)
 
 
 def best_on_a_grid(problem, cut, points=4001):
     """Best quality on a fine grid of the device's ratio, the server's as large as the budgets allow; -1 where none."""
+    if held(problem, cut) is None:
+        return -1.0
+    most_device, most_server = held(problem, cut)
     low = 1.0 if problem.workload.flops_device[cut] == 0.0 else problem.retained_device_min
     least = 0.0 if problem.workload.flops_server[cut] == 0.0 else problem.retained_server_min
-    device = np.linspace(low, 1.0, points)
+    device = np.linspace(low, most_device, points)
     server = largest_server_ratio(problem, cut, device)
     inside = server >= least
     table = RegularGridInterpolator((GRID, GRID), problem.predictor.quality[cut])
-    values = table(np.stack([device, np.clip(server, 0.0, 1.0)], axis=1))
+    values = table(np.stack([device, np.clip(server, 0.0, most_server)], axis=1))
     return float(np.where(inside, values, -1.0).max())
 
 
@@ -95,25 +113,41 @@ def test_parabolas_along_a_line_are_those_of_dense_sampling():
         last = rng.uniform(x, min(1.0, x + y / slope if slope else 1.0))
         line = np.linspace(x, last, 20001)
         values = np.array([interpolate(table, at, max(0.0, y - slope * (at - x))) for at in line])
-        level = float(rng.uniform(values.min(), values.max()))
-        crossing, where, largest = along_line(table, x, y, slope, last, level)
+        where, largest = along_line(table, x, y, slope, last)
         step = (last - x) / 20000
         assert largest == pytest.approx(values.max(), abs=200 * step**2 + 40 * step * 1e-2)
         assert largest >= values.max() - 1e-12
         assert interpolate(table, where, max(0.0, y - slope * (where - x))) == pytest.approx(largest, abs=1e-9)
-        above = np.flatnonzero(values > level)
-        if above.size:
-            assert line[above[0]] - step - 1e-9 <= crossing <= line[above[0]] + 1e-9
-        assert along_line(table, x, y, slope, last, 2.0)[0] == math.inf
+
+
+def test_bound_under_two_tangents_is_that_of_dense_sampling():
+    rng = np.random.default_rng(6)
+    for _ in range(samples(80)):
+        table = random_table(rng, 1, KINDS[rng.integers(3)])[0]
+        device, end = np.sort(rng.random(2))
+        meet, height = rng.uniform(device, end), rng.uniform(0.2, 0.6)
+        end_slope = rng.random() * min(4.0, height / (end - meet))
+        slope = rng.random() * min(end_slope, (1.0 - height) / (meet - device))
+
+        def lower(x, meet=meet, height=height, slope=slope, end_slope=end_slope):
+            return height - np.maximum(slope * (x - meet), end_slope * (x - meet))
+
+        where, largest = under_tangents(table, device, lower(device), slope, end, lower(end), end_slope)
+        line = np.linspace(device, end, 20001)
+        expected = RegularGridInterpolator((GRID, GRID), table)(np.stack([line, lower(line)], axis=1)).max()
+        assert largest >= expected - 1e-12
+        assert device <= where <= end
+        assert interpolate(table, where, lower(where)) == pytest.approx(largest, abs=1e-9)
 
 
 # --- the exact optimum ---
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("physics", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_optimum_is_at_least_that_of_a_fine_grid_at_every_cut(seed, kind):
-    problem = accuracy_problem(seed, kind)
+def test_optimum_is_at_least_that_of_a_fine_grid_at_every_cut(seed, physics, kind):
+    problem = accuracy_problem(seed, kind, physics)
     best = -1.0
     for cut in range(problem.workload.cuts):
         found, expected = solve_exact(problem, cut), best_on_a_grid(problem, cut)
@@ -131,15 +165,30 @@ def test_optimum_is_at_least_that_of_a_fine_grid_at_every_cut(seed, kind):
         assert problem.evaluate(whole).quality == pytest.approx(whole.quality, abs=1e-12)
 
 
+@pytest.mark.parametrize("physics", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_optimum_is_not_above_what_a_fine_grid_can_miss(seed):
-    problem = accuracy_problem(seed, "smooth")
+def test_optimum_is_not_above_what_a_fine_grid_can_miss(seed, physics):
+    problem = accuracy_problem(seed, "smooth", physics)
     for cut in range(problem.workload.cuts):
         found, expected = solve_exact(problem, cut), best_on_a_grid(problem, cut)
         if found.feasible and expected >= 0:
             # Of two neighbours on the grid the one below loses at most the table's steepest rise over their distance.
             steepest = np.abs(np.diff(problem.predictor.quality[cut], axis=0)).max() * (LEVELS - 1)
             assert found.quality <= expected + steepest / 4000 + TOLERANCE
+
+
+def test_optimum_at_a_corner_of_the_frontier_is_found_in_few_steps(monkeypatch):
+    problem = corner_problem()
+    tables, steps = problem.tables, []
+    largest_ratio = frontier.largest_ratio
+    monkeypatch.setattr(frontier, "largest_ratio", lambda *given: steps.append(given) or largest_ratio(*given))
+    solve_cut = getattr(frontier._solve_cut, "py_func", frontier._solve_cut)
+    span, budgets = span_of(tables.hardware, problem.gain), (problem.delay_budget, problem.energy_budget)
+    for s, cut in enumerate(tables.cuts):
+        found, quality, *_ = solve_cut(cut["predicted"], tables.hardware, cut, problem.gain, span, budgets, 0.0, -1.0)
+        assert found
+        assert quality >= best_on_a_grid(problem, s) - TOLERANCE
+    assert len(steps) < 100  # 157,000 where every step upwards was one of `TOLERANCE`
 
 
 def test_a_quality_that_is_a_weighted_sum_of_ratios_has_the_optimum_of_the_linear_solver():
