@@ -1,6 +1,6 @@
 """Designs of P1 for a measured network, and their measured F1; ``python -m studies.lyu.designs`` measures them.
 
-Every design is a decision of P1, the optimisation problem of Lyu et al. (eq. 44), in the scenario ``minilm-squad``: a
+Every design is a decision of P1, the optimisation problem of Lyu et al. (eq. 44), in the paper's terms on a wearable: a
 cut and two retained ratios among its controls. The command cuts and prunes the network so, by magnitude and at random,
 and lets it answer the same questions each time. It needs the extra ``models`` and can be interrupted and repeated.
 """
@@ -25,7 +25,22 @@ from coinfer_gym.files import machine, read_csv, versions, write_text
 from coinfer_gym.laim.predictor import load_predictor
 from studies.lyu.schemes import RIVALS
 
-SCENARIO = "minilm-squad"
+SCENARIO = "paper-lyu"
+NETWORK = "minilm-squad"
+WEARABLE: dict[str, Any] = {
+    "workload": NETWORK,
+    "input_bits": 2.4576e6,  # a grey picture of the page, 640 x 480 x 8 bit
+    "quality": "accuracy",
+    "predictor": f"{NETWORK}-magnitude",
+    "flops_per_cycle_device": 4,  # one in-order core with a 64-bit fused multiply-add unit (float32)
+    "flops_per_cycle_server": 16,  # one server core for one user, 256-bit fused multiply-add
+    "frequency_device_min": 1.4e8,  # a tenth of the highest clock
+    "frequency_device_max": 1.4e9,  # small cores, sustained
+    "kappa_server": 1.5e-28,  # 4 W at 3 GHz
+    "energy_budget": 0.008,  # J; a twenty-fourth of the unpruned model on the device at full clock
+}
+"""What the wearable and its network change in the scenario."""
+
 MEASUREMENTS = Path(__file__).parent / "measurements" / "minilm-squad-designs.csv"
 OUT = Path("runs/measurements") / MEASUREMENTS.name
 METHODS = ("magnitude", "random")
@@ -119,9 +134,9 @@ class Measurements(NamedTuple):
 
 def base_problem(method: str) -> Problem:
     """P1 of the scenario at its mean gain, without fading, with the predictor of one kind of pruning."""
-    scenario = load_scenario(SCENARIO)
+    scenario = load_scenario(SCENARIO, **WEARABLE)
     problem = scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0))
-    return replace(problem, predictor=load_predictor(f"{SCENARIO}-{method}"))
+    return replace(problem, predictor=load_predictor(f"{NETWORK}-{method}"))
 
 
 def cut_panel(prompt: str, pair: tuple[float, float]) -> Panel:
@@ -144,7 +159,7 @@ def designs() -> list[Design]:
         for pair in CUT_BUDGETS:
             delay, energy = problem.delay_budget * pair[0], problem.energy_budget * pair[1]
             tight = replace(problem, delay_budget=delay, energy_budget=energy)
-            text = tight.workload.with_input_bits(load_workload(SCENARIO).input_bits)
+            text = tight.workload.with_input_bits(load_workload(NETWORK).input_bits)
             for prompt, posed in zip(PROMPTS, (tight, replace(tight, workload=text)), strict=True):
                 found += [
                     _solve(cut_panel(prompt, pair), method, line, cut, posed, cut)
