@@ -1,4 +1,4 @@
-"""The groups of Algorithm 1 (Mu et al.): how they sample, settle and move. See `baselines.quantum`."""
+"""The groups of the quantum-inspired search: how they sample, settle and move. See `baselines.quantum`."""
 
 from __future__ import annotations
 
@@ -38,16 +38,17 @@ class Groups:
         constraints: Callable[[Floats], Any] | None,
         generator: np.random.Generator,
         *,
+        own: bool,
         k: int,
         draws: int,
         limit: int | None,
     ) -> None:
         n = len(box.low)
         self._box, self._function, self._constraints, self._generator = box, function, constraints, generator
-        self._k, self._draws = k, draws
+        self._own, self._k, self._draws = own, k, draws
         self._limit = math.inf if limit is None else limit
         self._positions, self._values, self._excesses = _nowhere(k, n)
-        self._samples = _nowhere(k, n)
+        self._samples, self._deviations = _nowhere(k, n), np.zeros(n)
         self._run_best = np.empty(2)  # violation and value of the best of this run
         self._normals = np.empty(max(_NORMALS, 64 * k * n))
         self._used = len(self._normals)
@@ -85,25 +86,28 @@ class Groups:
 
     def settle(self, scale: float) -> None:
         """Lines 7-27 at one scale."""
-        groups = np.arange(self._k)
-        deviation = _deviation(self._positions)
+        _deviate(self._positions, self._deviations)
         last, times = -1, 0
         while times < self._k:
-            change = math.inf
-            while change > scale:
-                self._sample(groups, scale, self._samples)
-                _accept(*self._samples, self._positions, self._values, self._excesses, self._run_best)
-                before, deviation = deviation, _deviation(self._positions)
-                change = abs(before - deviation)
+            while self._sweep(scale):
+                pass
             worst = _replace_worst(self._positions, self._values, self._excesses)
             value, excess = self._evaluate(self._positions[worst : worst + 1])
             self._values[worst], self._excesses[worst] = value[0], excess[0]
             _improve(excess[0], value[0], self._run_best)
-            deviation = _deviation(self._positions)
-            if deviation <= scale:
+            _deviate(self._positions, self._deviations)
+            if self._deviations.max() <= scale:
                 return
             times = times + 1 if worst == last else 1
             last = worst
+
+    def _sweep(self, scale: float) -> bool:
+        """Lines 9-23: a sample of each group; whether the groups are still to settle."""
+        self._sample(np.arange(self._k), scale, self._samples)
+        place = self._positions, self._values, self._excesses
+        improved = _accept(*self._samples, *place, self._run_best, self._own)
+        change = _deviate(self._positions, self._deviations)
+        return improved if self._own else change > scale
 
     def _sample(self, groups: NDArray[np.int64], scale: float | None, out: tuple[Floats, Floats, Floats]) -> None:
         """Lines 10-15: a sample of each group, around its position or uniform, drawn until it meets the constraints."""
@@ -254,13 +258,20 @@ def _accept(
     kept_values: Floats,
     kept_excesses: Floats,
     best: Floats,
-) -> None:
-    """Lines 15-18: each group moves to its sample where that beats the best of all groups."""
+    own: bool,
+) -> bool:
+    """Lines 15-18: groups move to samples that beat the best of all, or their own value; whether any did."""
+    moved = False
     for i in range(units.shape[0]):
-        if _improve(excesses[i], values[i], best):
+        better = _improve(excesses[i], values[i], best)
+        if own:
+            better = _beats(excesses[i], values[i], kept_excesses[i], kept_values[i])
+        if better:
+            moved = True
             for j in range(units.shape[1]):
                 positions[i, j] = units[i, j]
             kept_values[i], kept_excesses[i] = values[i], excesses[i]
+    return moved
 
 
 @kernel
@@ -279,15 +290,18 @@ def _replace_worst(positions: Floats, values: Floats, excesses: Floats) -> int:
 
 
 @kernel
-def _deviation(positions: Floats) -> float:
-    """Standard deviation of the positions, the root mean square over the variables."""
+def _deviate(positions: Floats, deviations: Floats) -> float:
+    """Write the standard deviation of the positions in each variable; by how much one has changed at most."""
     k, n = positions.shape
-    total = 0.0
+    change = 0.0
     for j in range(n):
-        mean = 0.0
+        mean, total = 0.0, 0.0
         for i in range(k):
             mean += positions[i, j]
         mean /= k
         for i in range(k):
             total += (positions[i, j] - mean) ** 2
-    return math.sqrt(total / (k * n))
+        deviation = math.sqrt(total / k)
+        change = max(change, abs(deviation - deviations[j]))
+        deviations[j] = deviation
+    return change

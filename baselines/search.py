@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from baselines.box import Box
 from baselines.checks import check_count
-from baselines.optimizers import UNLIMITED, SearchProblem, quantum_penalty
+from baselines.optimizers import OPTIMIZERS, UNLIMITED, SearchProblem
 from baselines.rules import MyopicExact
 from coinfer_gym import Decision, Problem, Solution
 from coinfer_gym._compile import kernel
@@ -79,10 +79,9 @@ class P1Search(SearchProblem):
 
 
 def solve_quantum(problem: Problem, cut: int | None = None, *, evaluations: int = 5000, seed: int = 0) -> Solution:
-    """Best solution of P1 that the quantum-inspired search of Mu et al. finds.
+    """Best solution of P1 that the quantum-inspired search of Mu et al. finds, in the form ``mqhoa`` with five groups.
 
-    The settings are those of the paper, except that groups may lie outside the budgets: with rejection, as printed, the
-    search finds no start when few decisions are feasible.
+    As printed, with rejection, the search finds no start when few decisions are feasible.
 
     Parameters
     ----------
@@ -90,7 +89,7 @@ def solve_quantum(problem: Problem, cut: int | None = None, *, evaluations: int 
     cut : int, optional
         The only cut to search. By default the cut is one more variable.
     evaluations : int
-        Number of decisions to evaluate; the search restarts until they are used up.
+        Number of decisions to evaluate; the search begins anew until they are used up.
     seed : int
 
     Returns
@@ -106,13 +105,13 @@ def solve_quantum(problem: Problem, cut: int | None = None, *, evaluations: int 
     """
     check_problem(problem)
     search = P1Search(problem, cut)
-    result = quantum_penalty(search, evaluations, seed)
+    result = OPTIMIZERS["quantum_mqhoa_5"](search, evaluations, seed)
     solution = problem.evaluate(search.decision(result.x))
     return solution if solution.feasible else replace(solution, reason=NOT_FOUND)
 
 
 class MyopicQuantum(MyopicExact):
-    """The quantum-inspired search of Mu et al. for each task.
+    """The quantum-inspired search of Mu et al. for each task, as `solve_quantum`.
 
     Parameters
     ----------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -28,6 +27,9 @@ Floats = NDArray[np.float64]
 
 CODEC_SHARE = 0.9
 """Part of the unit range in which the feature is compressed; in the rest there is no codec."""
+
+LEAST_INACCURATE = 1.0
+"""How far a design misses the limits that is not accurate enough, at least; all others miss them by less."""
 
 _CEILING = 1e6
 """More seconds, and more joules, than any task takes."""
@@ -94,7 +96,7 @@ class ParametersGenerator:
             raise InvalidInputError("cuts", cuts, f"Give a first and a last one of 0 to {last}.")
         if not (prune or compress or first_cut < last_cut):
             raise InvalidInputError("cuts", cuts, "Leave the cut, the ratios or the compression free.")
-        self._groups = len(problem.network.groups)
+        self._problem, self._groups = problem, len(problem.network.groups)
         self._prune, self._compress = prune, compress
         self._retained_min = problem.retained_min
         self._channels = [group.channels for group in problem.network.groups]
@@ -103,6 +105,12 @@ class ParametersGenerator:
         self.cuts = range(first_cut, last_cut + 1)
         whole = [True] * (len(self.cuts) > 1) + [False] * (self._groups * prune + compress)
         self.box = Box([(first_cut, last_cut) if each else (0.0, 1.0) for each in whole], whole)
+
+    def at(self, cut: int) -> ParametersGenerator:
+        """The generator of one of its cuts."""
+        if len(self.cuts) == 1:
+            return self
+        return ParametersGenerator(self._problem, cuts=(cut, cut), prune=self._prune, compress=self._compress)
 
     def designs(self, points: Floats) -> Floats:
         """Designs of points: shape (S, G + 4) for (n, S); power and clock are NaN."""
@@ -153,32 +161,34 @@ class ParametersGenerator:
 
 
 class DesignSearch(SearchProblem):
-    """A problem as a search over the points of a generator; `looked_at` counts the designs evaluated for `start`."""
+    """A problem as a search over the points of a generator."""
 
     def __init__(self, problem: LayerwiseProblem, generator: ParametersGenerator, calculator: Calculator) -> None:
         super().__init__(self._objective, generator.box, self._excess, _CEILING)
         self._problem, self._generator, self._calculator = problem, generator, calculator
-        self.looked_at = 0
 
-    @cached_property
-    def start(self) -> Floats:
-        """Points, shape (C, n), of the unpruned network at each cut with its best codec, the best cut first."""
-        rows = complete(self._problem, self._generator.compressed())
-        self.looked_at += len(rows)
-        values, excesses = assess(self._problem, rows, self._calculator)
-        rows = rows[np.lexsort((values, excesses))]
-        _, first = np.unique(rows[:, 0], return_index=True)
-        return self._generator.points(rows[np.sort(first)]).T
+    @property
+    def cuts(self) -> range:
+        """The cuts that are searched."""
+        return self._generator.cuts
+
+    def at(self, cut: int) -> DesignSearch:
+        """The search of one cut, of which the cut is no variable."""
+        return DesignSearch(self._problem, self._generator.at(cut), self._calculator)
 
     def rows(self, points: Floats) -> Floats:
         """Designs that points, shape (n, S), stand for, with power and clock; shape (S, G + 4)."""
         return complete(self._problem, self._generator.designs(points))
 
+    def assess(self, points: Floats) -> tuple[Floats, Floats]:
+        """Objective of points, shape (n, S), and how far each misses the limits, as the function of that name."""
+        return assess(self._problem, self.rows(points), self._calculator)
+
     def _objective(self, points: Floats) -> Floats:
-        return assess(self._problem, self.rows(points), self._calculator)[0]
+        return self.assess(points)[0]
 
     def _excess(self, points: Floats) -> Floats:
-        return assess(self._problem, self.rows(points), self._calculator)[1]
+        return self.assess(points)[1]
 
 
 def complete(problem: LayerwiseProblem, rows: Floats) -> Floats:
@@ -192,8 +202,9 @@ def complete(problem: LayerwiseProblem, rows: Floats) -> Floats:
 def assess(problem: LayerwiseProblem, rows: Floats, calculator: Calculator) -> tuple[Floats, Floats]:
     """Objective of complete designs, and how far each misses the limits; 0 within them.
 
-    Accurate designs over a budget miss by less than 1, others by 1 and the accuracy missing: what misses by least is
-    accurate if anything is. A budget's excess up to `coinfer_gym.budgets.BUDGET_TOLERANCE` counts as rounding.
+    Accurate designs over a budget miss by less than 1, others by 1 (`LEAST_INACCURATE`) and the accuracy missing: what
+    misses by least is accurate if anything is. A budget's excess up to `coinfer_gym.budgets.BUDGET_TOLERANCE` counts as
+    rounding.
     """
     outcomes = problem.evaluate(rows)
     excesses = np.zeros(len(rows))
@@ -204,7 +215,7 @@ def assess(problem: LayerwiseProblem, rows: Floats, calculator: Calculator) -> t
             over = np.where(spent > budget * (1.0 + BUDGET_TOLERANCE), 1.0 - budget / spent, 0.0)
             excesses = np.maximum(excesses, over)
     missing = problem.accuracy_min - outcomes.accuracy
-    return calculator.objective(outcomes), np.where(missing > 0.0, 1.0 + missing, excesses)
+    return calculator.objective(outcomes), np.where(missing > 0.0, LEAST_INACCURATE + missing, excesses)
 
 
 def select_best(

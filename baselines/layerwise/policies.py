@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from baselines.checks import check_count
 from baselines.layerwise.designs import ParametersGenerator, select_best
-from baselines.layerwise.framework import Framework, run_algorithm_1
+from baselines.layerwise.framework import Framework
 from baselines.layerwise.rivals import RIVALS
+from baselines.optimizers import OPTIMIZERS
 from baselines.policy import ProblemPolicy
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
@@ -177,7 +178,7 @@ class LayerwiseStatic(LayerwiseRival):
 
 
 class LayerwiseReoptimize(ProblemPolicy):
-    """Algorithm 1 at every task, with its gain and what is left of its budgets.
+    """The search of Mu et al. (``quantum_mqhoa_5``) at every task, with its gain and what is left of its budgets.
 
     Parameters
     ----------
@@ -190,9 +191,9 @@ class LayerwiseReoptimize(ProblemPolicy):
 
     solves: ClassVar[type] = LayerwiseProblem
 
-    def __init__(self, evaluations: int = 1000, seed: int = 0, env: gym.Env[Any, Any] | None = None) -> None:
+    def __init__(self, evaluations: int = 5000, seed: int = 0, env: gym.Env[Any, Any] | None = None) -> None:
         self._framework = Framework(
-            optimizer=run_algorithm_1,
+            optimizer=OPTIMIZERS["quantum_mqhoa_5"],
             evaluations=check_count("evaluations", evaluations, 1, 10**9),
             name="layerwise_reoptimize",
         )

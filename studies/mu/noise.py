@@ -59,7 +59,7 @@ REFERENCE_DB = 10.0
 SCHEMES = tuple(method for method in METHODS if method != "CIA")
 """Those compared; CIA would have to learn anew for both predictors at every ratio."""
 
-EVALUATIONS = 10_000
+EVALUATIONS = 50_000
 """Designs with a codec that are looked at for each cut."""
 
 COMMANDS = (

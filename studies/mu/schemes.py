@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baselines.layerwise.designs import ParametersGenerator, complete, select_best
-from baselines.layerwise.framework import Framework, run_and_mutate
+from baselines.layerwise.framework import Framework
 from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from coinfer_gym import InvalidInputError
@@ -191,8 +191,8 @@ def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int
 def search_design(
     problem: LayerwiseProblem, generator: ParametersGenerator, evaluations: int, seed: int = 0
 ) -> Floats | None:
-    """The best design of a generator that Algorithm 1 and mutations find; None if none is accurate enough."""
-    framework = Framework(lambda _: generator, optimizer=run_and_mutate, evaluations=evaluations)
+    """The best design of a generator that the search proposed here finds; None if none is accurate enough."""
+    framework = Framework(lambda _: generator, evaluations=evaluations)
     try:
         return problem.row(framework.optimize(problem, seed).solution)
     except InvalidInputError as error:

@@ -19,7 +19,7 @@ from studies.mu.schemes import DEVICES, LINKS, LOOKS, NETWORKS, OWN, choose_at, 
 
 DEVICE, LINK = "rpi3b", "4g"
 METHODS = ("Neurosurgeon", "Prune_Partition", "2_Step Pruning", "FPGM", "BottleNet++", OWN)
-EVALUATIONS = 10_000
+EVALUATIONS = 50_000
 """Designs that are looked at for each cut by the schemes that set ratios layer by layer."""
 
 SAME = 1e-9

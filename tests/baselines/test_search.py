@@ -118,8 +118,9 @@ def test_same_seed_same_search_and_the_global_generator_is_left_alone(name):
 
 
 GAPS = {
-    "quantum_rejection": 0.02,
-    "quantum_penalty": 0.02,
+    "quantum_printed": 0.02,
+    "quantum_mqhoa": 0.05,
+    "quantum_mqhoa_5": 0.005,
     "differential_evolution": 1e-3,
     "dual_annealing": 0.05,
     "cma_es": 1e-6,

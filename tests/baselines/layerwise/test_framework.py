@@ -1,13 +1,11 @@
-"""The framework's parts: designs and points, limits, Algorithm 1 against other optimizers with ten times its budget."""
+"""The framework's parts: designs and points, limits, and the search of edges against the proven optimum."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from baselines.layerwise.designs import (
-    CODEC_SHARE,
     DELAY_CALCULATOR,
     ENERGY_CALCULATOR,
     DesignSearch,
@@ -15,10 +13,13 @@ from baselines.layerwise.designs import (
     complete,
     select_best,
 )
-from baselines.layerwise.framework import Framework, search_each_cut
+from baselines.layerwise.edges import search_edges
+from baselines.layerwise.framework import Framework
+from baselines.layerwise.rivals import proposed
 from baselines.optimizers import OPTIMIZERS
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.optimum import solve_exact
+from studies.mu.schemes import LINKS, problem_at
 from tests.baselines.layerwise.synthetic import synthetic_problem
 
 PROBLEM = synthetic_problem()
@@ -74,75 +75,59 @@ def test_the_search_sees_what_the_problem_says():
         assert (excess == 0.0) == (solution.accuracy >= PROBLEM.accuracy_min)
 
 
-@pytest.mark.parametrize("compress", [False, True])
-def test_the_starts_are_the_unpruned_network_best_cut_first(compress):
-    search = DesignSearch(PROBLEM, ParametersGenerator(PROBLEM, compress=compress), DELAY_CALCULATOR)
-    rows = search.rows(search.start.T)
-    assert (rows[:, 1:-3] == 1.0).all()
-    assert compress or (rows[:, -3] == 1.0).all()
-    assert sorted(rows[:, 0]) == list(range(12))
-    solutions = [PROBLEM.evaluate(PROBLEM.decision(row)) for row in rows]
-    accurate = [solution.accuracy >= PROBLEM.accuracy_min for solution in solutions]
-    assert accurate == sorted(accurate, reverse=True)
-    delays = [solution.delay for solution, enough in zip(solutions, accurate, strict=True) if enough]
-    assert delays == sorted(delays)
-
-
-def test_a_start_has_the_best_codec_of_its_cut():
-    search = DesignSearch(PROBLEM, ParametersGenerator(PROBLEM), DELAY_CALCULATOR)
-    cuts = PROBLEM.network.tables.cuts["group"]
-    for row in search.rows(search.start.T):
-        found, tried = PROBLEM.evaluate(PROBLEM.decision(row)), [math.inf]
-        channels = PROBLEM.network.groups[cuts[int(row[0])] - 1].channels if cuts[int(row[0])] else 1
-        for sent in range(1, channels + 1):
-            row[-3] = sent / channels
-            solution = PROBLEM.evaluate(PROBLEM.decision(row))
-            if solution.accuracy >= PROBLEM.accuracy_min:
-                tried.append(solution.delay)
-        assert math.isinf(min(tried)) or found.delay == min(tried)
-    assert min(search.start[:, -1]) < CODEC_SHARE
-
-
-@pytest.mark.parametrize("optimizer", ["quantum_rejection", "cma_es"])
+@pytest.mark.parametrize("optimizer", ["quantum_mqhoa_5", "cma_es"])
 def test_any_optimizer_fits_in(optimizer):
-    chosen = Framework(optimizer=OPTIMIZERS[optimizer], evaluations=400).optimize(PROBLEM, 3)
-    assert chosen.evaluations <= 400
+    chosen = Framework(optimizer=OPTIMIZERS[optimizer], evaluations=2000).optimize(PROBLEM, 3)
+    assert chosen.evaluations <= 2000
     assert chosen.solution.feasible
     assert chosen.history[1][-1] == chosen.solution.delay
 
 
-def test_the_printed_algorithm_ends_by_itself_and_repeats_itself():
-    first, second = (Framework().optimize(PROBLEM, 5) for _ in range(2))
-    assert (first.solution, first.evaluations) == (second.solution, second.evaluations)
-    assert first.solution.feasible
-    assert first.evaluations < 20_000
-
-
-def test_each_cut_is_searched_within_the_evaluations_and_repeatably():
-    framework = Framework(optimizer=search_each_cut, evaluations=15_000)
+def test_the_edges_are_searched_within_the_evaluations_and_repeatably():
+    framework = Framework(evaluations=20_000)
     first, second = (framework.optimize(PROBLEM, 2) for _ in range(2))
     assert first.solution == second.solution
-    starts = len(ParametersGenerator(PROBLEM).compressed())
-    assert first.evaluations == starts + 15_000
+    assert framework.optimize(PROBLEM, 3).solution != first.solution
+    assert first.evaluations <= 20_000
     times, levels = first.history
     assert (np.diff(times) >= 0).all()
     assert (np.diff(levels) < 0).all()
     assert levels[-1] == first.solution.delay
-    assert Framework(optimizer=search_each_cut, evaluations=900).optimize(PROBLEM).evaluations == starts + 900
+
+
+def test_one_cut_is_searched_by_itself():
+    search = DesignSearch(PROBLEM, ParametersGenerator(PROBLEM, cuts=(3, 3)), DELAY_CALCULATOR)
+    found = search_edges(search, 2000, 0)
+    assert found.x.shape == (8,)
+    assert search.rows(found.x[:, None])[0, 0] == 3.0
+    assert search.assess(found.x[:, None]) == (found.fun, 0.0)
+    assert found.fun >= solve_exact(PROBLEM, 3).delay_bound
+
+
+def test_too_few_evaluations_are_refused():
+    with pytest.raises(InvalidInputError, match="evaluations"):
+        Framework(evaluations=500).optimize(PROBLEM)
+
+
+@pytest.mark.parametrize("network", ["alexnet", "regnet"])
+def test_the_proposed_search_comes_within_a_fiftieth_of_the_proven_optimum(network):
+    """With a shipped predictor, which never rises when less is kept; the made-up one does."""
+    problem = problem_at(network, "rpi4b", LINKS["4g"])
+    assert proposed(problem).solution.delay <= 1.02 * solve_exact(problem).delay_bound
 
 
 def test_energy_takes_the_place_of_delay():
-    fastest = Framework(optimizer=search_each_cut).optimize(PROBLEM).solution
+    fastest = Framework().optimize(PROBLEM).solution
     problem = replace(PROBLEM, delay_budget=3.0 * fastest.delay)
-    least = Framework(calculator=ENERGY_CALCULATOR, optimizer=search_each_cut).optimize(problem).solution
+    least = Framework(calculator=ENERGY_CALCULATOR).optimize(problem).solution
     assert least.feasible
     assert least.energy < fastest.energy
 
 
 def test_an_energy_budget_is_met_and_costs_time():
-    free = Framework(optimizer=search_each_cut).optimize(PROBLEM).solution
+    free = Framework().optimize(PROBLEM).solution
     bound = replace(PROBLEM, energy_budget=0.7 * free.energy)
-    found = Framework(optimizer=search_each_cut).optimize(bound).solution
+    found = Framework().optimize(bound).solution
     assert found.feasible
     assert found.energy <= 0.7 * free.energy * (1 + 1e-5)
     # No search is faster than what branch and bound proves for the same budget.
@@ -153,7 +138,7 @@ def test_an_energy_budget_is_met_and_costs_time():
 
 
 def test_what_no_design_can_afford_is_accurate_and_not_feasible():
-    found = Framework(evaluations=1000).optimize(replace(PROBLEM, energy_budget=1e-9)).solution
+    found = Framework(evaluations=15_000).optimize(replace(PROBLEM, energy_budget=1e-9)).solution
     assert not found.feasible
     assert found.accuracy >= PROBLEM.accuracy_min
 
@@ -171,6 +156,6 @@ def test_select_best_prefers_accuracy_to_speed():
 @pytest.mark.parametrize("optimizer", ["cma_es", "genetic_algorithm"])
 def test_none_beats_it_by_a_hundredth_with_ten_times_its_evaluations(optimizer):
     problem = synthetic_problem("regnet")
-    found = Framework(optimizer=search_each_cut, evaluations=15_000).optimize(problem)
+    found = Framework(evaluations=15_000).optimize(problem)
     rival = Framework(optimizer=OPTIMIZERS[optimizer], evaluations=150_000).optimize(problem)
     assert found.solution.delay <= 1.01 * rival.solution.delay

@@ -38,7 +38,7 @@ def options(name):
         "layerwise_static": {"design": designs()[0]},
         "layerwise_menu": {"designs": designs()},
         "layerwise_exact": {"tolerance": 0.01},
-        "layerwise_reoptimize": {"evaluations": 60},
+        "layerwise_reoptimize": {"evaluations": 2000},
     }
     return found[name]
 

@@ -132,7 +132,7 @@ def test_fpgm_is_judged_by_its_own_predictor():
 
 @pytest.mark.parametrize("name", QUICK)
 def test_an_accuracy_out_of_reach_is_an_error(name, monkeypatch):
-    monkeypatch.setattr(rivals, "EVALUATIONS", 500)
+    monkeypatch.setattr(rivals, "EVALUATIONS", 15_000)
     with pytest.raises(InvalidInputError, match="accuracy_min") as caught:
         RIVALS[name](replace(PROBLEMS[0], accuracy_min=0.95), 0)
     assert name in str(caught.value)

@@ -30,7 +30,7 @@ def measured(folder, network="alexnet", losses=(0.0, 0.0)):
 
 
 def test_designs_are_predicted_accurate_and_stand_once(monkeypatch):
-    monkeypatch.setattr(rivals, "EVALUATIONS", 2000)
+    monkeypatch.setattr(rivals, "EVALUATIONS", 15_000)
     monkeypatch.setattr(figure, "METHODS", ("Prune_Partition", "FPGM"))
     header, *rows = figure.choose_designs("regnet", devices=("tk1",))
     groups = [f"retained_{group.name}" for group in load_network("regnet").groups]

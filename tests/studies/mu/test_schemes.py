@@ -58,7 +58,7 @@ def test_each_cut_has_the_best_of_the_grid():
 
 
 def test_rates(tmp_path, monkeypatch):
-    monkeypatch.setattr(rivals, "EVALUATIONS", 2000)
+    monkeypatch.setattr(rivals, "EVALUATIONS", 15_000)
     options = {
         "rates": (1e4, 1e8),
         "methods": METHODS,
@@ -121,7 +121,7 @@ def test_tradeoff_counts_points():
 
 
 def test_noise(tmp_path, monkeypatch):
-    monkeypatch.setattr(rivals, "EVALUATIONS", 2000)
+    monkeypatch.setattr(rivals, "EVALUATIONS", 15_000)
     quiet = synthetic_predictor("alexnet")
     noisy = replace(
         quiet,
@@ -151,25 +151,30 @@ def test_noise_needs_its_predictor(tmp_path, monkeypatch):
 
 
 def test_optimizer(tmp_path):
-    summary, _ = make_and_read(
-        layerwise_optimizer.STUDIES[0],
-        tmp_path,
-        scenarios=(("alexnet", "rpi3b", "4g"),),
-        evaluations=200,
-        each_cut_evaluations=500,
-        nodes=100,
-        sizes=(2, 4),
-        repeats=1,
-    )
+    options = {"scenarios": (("alexnet", "rpi3b", "4g"),), "searches": ("Algorithm 1, as printed", "random search")}
+    study = layerwise_optimizer.STUDIES[0]
+    summary, rows = make_and_read(study, tmp_path, **options, evaluations=300, own_evaluations=15_000)
     assert summary["holds"]["no search is faster than the proven bound"]
     (scenario,) = summary["measured"]["scenarios"].values()
     assert 0.0 < scenario["bound"] <= scenario["best"]
-    evaluations = {name: each["evaluations"] for name, each in scenario["searches"].items()}
-    assert evaluations["CMA-ES"] > evaluations["Algorithm 1, as printed"]
+    for row in rows[:-1]:
+        assert int(row["evaluations"]) <= (15_000 if row["search"] == "Proposed" else 300)
+        if row["delay"]:
+            assert float(row["gap"]) == pytest.approx(float(row["delay"]) / scenario["bound"] - 1.0, rel=1e-6)
 
 
-def test_chain_has_one_ratio_a_layer():
-    problem = layerwise_optimizer.chain_problem(made_up("alexnet", "rpi3b", 1e6), 3)
-    assert len(problem.network.groups) == 3
-    row = np.array([[1.0, 0.5, 1.0, 1.0, 1.0, 0.1, 1e9]])
-    assert problem.evaluate(row).accuracy[0] == pytest.approx(1.0 - 0.04 / 3 * 0.5)
+def test_optimizer_verdict_can_fail():
+    def compared(delay, seconds):
+        search = layerwise_optimizer.Search(delay, 1, seconds)
+        return {("alexnet", "rpi3b", "4g"): layerwise_optimizer.Compared({"Proposed": search}, 1.0, 1.0, 0.1)}
+
+    near, quick = "Proposed: within 2% in every scenario", "Proposed: within 3 s of processor time in every scenario"
+    cases = [
+        (compared(1.01, 1.0), []),
+        (compared(1.03, 1.0), [near]),
+        (compared(math.nan, 1.0), [near]),
+        (compared(1.0, 4.0), [quick]),
+        (compared(0.9, 1.0), ["no search is faster than the proven bound"]),
+    ]
+    for data, expected in cases:
+        assert failures(layerwise_optimizer.verdict(data)) == expected

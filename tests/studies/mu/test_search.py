@@ -20,11 +20,12 @@ def test_standard_functions_have_their_minimum_where_they_say(name):
     assert (task.objective(task.box.points(np.random.default_rng(1).random((100, 5)))) > 0.0).all()
 
 
-def test_cost_grows_at_most_linearly():
+def test_cost_grows_at_most_linearly_and_the_result_gets_worse():
     sizes = (2, 8, 32)
-    for name in ("sphere", "Rastrigin"):
-        grown = figure.growth(name, sizes, 5, 0)
+    for form, name in (("printed", "sphere"), ("mqhoa", "sphere"), ("mqhoa", "Rastrigin")):
+        grown = figure.growth(form, name, sizes, 5, 0)
         assert figure.exponent(sizes, grown.evaluations) <= 1.0 + figure.SLACK
+        assert (np.diff(np.median(grown.left, axis=1)) > 0.0).all()
     squares = np.array(sizes)[:, None] ** 2.0 * np.ones(3)
     assert figure.exponent(sizes, squares) == pytest.approx(2.0)
 
@@ -33,12 +34,15 @@ def test_verdict_can_fail():
     grown = figure.Growth(*(np.ones((2, 3)) for _ in range(3)))
     steep = grown._replace(evaluations=np.array([[1] * 3, [4] * 3]))
     costly = grown._replace(time=np.array([[1.0] * 3, [4.0] * 3]))
+    worse = grown._replace(left=np.array([[0.1] * 3, [0.2] * 3]))
     sound, beaten = {"q": {"o": np.zeros((2, 2))}}, {"q": {"o": np.full((2, 2), -1e-6)}}
+    printed, mqhoa = ("printed", "f"), ("mqhoa", "f")
     cases = [
-        (sound, {"f": grown}, []),
-        (sound, {"f": grown, "g": steep}, ["M8: evaluations to finish grow at most linearly"]),
-        (sound, {"f": grown, "g": costly}, ["M8: seconds to finish grow at most linearly"]),
-        (beaten, {"f": grown}, ["no search beats the exact optimum"]),
+        (sound, {printed: grown, mqhoa: grown}, []),
+        (sound, {printed: grown, mqhoa: steep}, ["M8, mqhoa: evaluations to finish grow at most linearly"]),
+        (sound, {printed: costly, mqhoa: grown}, ["M8, printed: seconds to finish grow at most linearly"]),
+        (sound, {printed: worse, mqhoa: grown}, ["M8, printed: the result is as good in 4 variables as in 2"]),
+        (beaten, {printed: grown, mqhoa: grown}, ["no search beats the exact optimum"]),
     ]
     for p1, costs, expected in cases:
         assert failures(figure.verdict(figure.Data(np.arange(2), p1, {}, (2, 4), costs))) == expected
