@@ -294,7 +294,7 @@ def draw(data: Data) -> Pictures:
             _curves(axis, grid, standard[dimension, name])
             axis.set_title(f"{name}, {dimension} variables", fontsize=10)
         row[0].set_ylabel("value above the minimum (1)")
-    legend_below(figure, axes[0, 0], len(TITLES), columnspacing=1.4)
+    legend_below(figure, axes[0, 0], 5, columnspacing=1.4)
     return {"": figure}
 
 
@@ -321,14 +321,14 @@ def _growth(axis: Any, sizes: Sequence[int], costs: Mapping[tuple[str, str], Gro
             label += f": exponent {exponent(sizes, values):.2f}"
         look = {"color": _COLOURS[name], "linestyle": _LINES[form], "linewidth": 1.4, "marker": "o", "markersize": 3.5}
         axis.plot(sizes, np.median(values, axis=1), label=label, **look)
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
     if part == "evaluations":
         start = min(float(np.median(g.evaluations[0])) for g in costs.values())
         line = start * np.array(sizes, np.float64) / sizes[0]
         axis.plot(sizes, line, color=GREY, linewidth=0.9, linestyle=":", label="linear", zorder=1)
         axis.set_ylim(top=float(line[-1]) ** 2 / start)  # room for the legend
         axis.legend(loc="upper left", frameon=False, fontsize=7)
-    axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
     axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.set_xlabel("decision variables (1)")
 
