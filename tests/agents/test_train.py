@@ -549,9 +549,8 @@ def test_a_cloned_actor_starts_a_run(tmp_path):
 def test_the_bench_is_a_run_that_can_be_built():
     given = read_config_file(ROOT / "configs" / "agents" / "bench.yml")
     hyperparameters = given.load_hyperparameters()
-    assert hyperparameters.arguments["gamma"] == 0.0
-    assert hyperparameters.env_wrapper == []  # it learns all six components of its actions
-    assert build_env(given, 2).get_attr("scenario")[0].arrivals == "one_at_a_time"
+    assert hyperparameters.env_wrapper == [{"coinfer_gym.laim.wrappers.BudgetShareAction": {}}]
+    assert build_env(given, 2).get_attr("scenario")[0].arrivals == "mmpp"  # tasks queue
 
 
 def test_training_keywords_hold_in_training_only(tmp_path):

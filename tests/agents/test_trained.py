@@ -118,7 +118,7 @@ def test_ships_what_the_tests_above_accept(run, trained, capsys):
     assert 0.0 < bounds["lower"]["mean"] <= bounds["upper"]["mean"]
     assert all(policy["delivered"]["mean"] <= bounds["upper"]["mean"] for policy in found["policies"].values())
     text = (trained / "mine" / "card.md").read_text(encoding="utf-8")
-    for part in ("BudgetShareAction", "clairvoyant, upper bound", "Seed 20000", "Seed 10000", "bursty requests"):
+    for part in ("BudgetShareAction", "clairvoyant, upper bound", "Seed 20000", "Seed 10000", "bursts of requests"):
         assert part in text
     # It is found by its name, and replaced if asked.
     assert evaluation.find_agent("mine") == trained / "mine" / AGENT_FILE

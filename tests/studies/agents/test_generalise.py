@@ -107,7 +107,7 @@ def test_sees_gain_rate_and_queue_on_its_own_scale(monkeypatch):
     agent = evaluation.TRAINED / "bert-multimodal"
     home = gym.make(LAIM, scenario="bert-multimodal")
     assert np.array_equal(seen(agent, home, monkeypatch), home.reset(seed=5)[0])
-    away = gym.make(LAIM, scenario="bert-multimodal", distance=300, burst_rate=10.0, queue_capacity=20)
+    away = gym.make(LAIM, scenario="bert-multimodal", distance=300, burst_rate=8.0, queue_capacity=20)
     observation, info = away.reset(seed=5)
     scale = home.unwrapped._lanes.rules[0]
     gain, _, _, rate, *_ = seen(agent, away, monkeypatch)
