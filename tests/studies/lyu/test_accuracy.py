@@ -48,7 +48,7 @@ def curves(found, source):
 
 
 def test_designs_meet_their_budgets_and_restrictions(found):
-    scenario = load_scenario("minilm-squad")
+    scenario = load_scenario(designs.SCENARIO, **designs.WEARABLE)
     gain = 10.0 ** ((scenario.reference_gain_db - 30.0 * math.log10(scenario.distance)) / 10.0)
     base = scenario.problem(gain)
     feasible = [each for each in found if each.solution.feasible]

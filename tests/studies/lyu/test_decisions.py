@@ -25,7 +25,7 @@ def test_cuts_and_controls_are_chosen_in_the_default():
     assert found.fixed.max() <= 0.9
 
 
-@pytest.mark.parametrize("name", ["bert-text", "vit-image", "bart-multimodal", "bert-battery"])
+@pytest.mark.parametrize("name", ["bert-text", "vit-image", "bart-multimodal", "minilm-squad"])
 def test_cuts_and_controls_are_chosen_in_other_worlds(name):
     check_cuts_and_controls(survey(load_scenario(name, tasks=60), worlds=200))
 
