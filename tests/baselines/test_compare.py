@@ -205,7 +205,7 @@ def test_fresh_run_forgets_and_stale_results_are_not_used(tmp_path):
     longer = compare(load_config(CONFIG | {"worlds": 4}), tmp_path)
     assert len((tmp_path / "worlds.jsonl").read_text().splitlines()) == 8
     np.testing.assert_array_equal(longer.values[:, :2, :-1], first.values[:, :, :-1])
-    other = load_config(CONFIG | {"worlds": 2, "env": CONFIG["env"] | {"distance": 300.0}})
+    other = load_config(CONFIG | {"worlds": 2, "env": CONFIG["env"] | {"energy_budget": 0.3}})
     assert (compare(other, tmp_path).values[1, :, 0] < first.values[1, :, 0]).all()
 
 

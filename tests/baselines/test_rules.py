@@ -206,7 +206,7 @@ def test_best_constant_action_of_the_layerwise_world_beats_random_ones():
     lanes = gym.make_vec("coinfer_gym/Layerwise-v0", 101, vectorization_mode="vector_entry_point", **world)
     lanes.reset(seed=[0] * 101)
     rivals = np.random.default_rng(0).uniform(-1.0, 1.0, (100, len(action))).astype(np.float32)
-    total = sum(lanes.step(np.concatenate([action[None], rivals]))[1] for _ in range(4))
+    total = sum(lanes.step(np.concatenate([action[None], rivals]))[4]["delivered"] for _ in range(4))
     assert total[0] > total[1:].max()
 
 
@@ -220,6 +220,6 @@ def test_best_constant_action_beats_random_ones():
     actions = np.concatenate([action[None], rivals])
     lanes = gym.make_vec(LAIM, 16 * len(actions), vectorization_mode="vector_entry_point", **world)
     lanes.reset(seed=list(range(16)) * len(actions))
-    total = sum(lanes.step(np.repeat(actions, 16, axis=0))[1] for _ in range(5))
-    returns = total.reshape(len(actions), 16).mean(axis=1)
-    assert returns[0] > returns[1:].max()
+    total = sum(lanes.step(np.repeat(actions, 16, axis=0))[4]["delivered"] for _ in range(5))
+    delivered = total.reshape(len(actions), 16).mean(axis=1)
+    assert delivered[0] > delivered[1:].max()
