@@ -201,8 +201,8 @@ def best_constant_action(
 ) -> NDArray[np.float32]:
     """The constant action that delivers most, by a cross-entropy search.
 
-    A task within its limits counts what it is paid, and another at most 0: its penalty shows the search how far away
-    the limits are.
+    A task within its limits counts its quality, and another ``-x / (1 + x)`` for its excess ``x``, which shows the
+    search how far away the limits are.
 
     The cut is a choice, which a search by mean and deviation cannot handle. So each cut has its own search over the
     other components, on a sixteenth of the worlds. The results of all cuts are then compared on all worlds, because the
@@ -269,14 +269,14 @@ class _Trial:
                 self._environment, count, vectorization_mode="vector_entry_point", **self._env
             )
         batch = self._batches[count]
-        violated = batch.lanes.info_names.index("violated")
+        delivered, cost = (batch.lanes.info_names.index(name) for name in ("delivered", "cost"))
         repeated = np.repeat(flat, len(seeds), axis=0)
         batch.reset(seed=list(seeds) * len(flat))
         total, ended = np.zeros(batch.num_envs), np.zeros(batch.num_envs, np.bool_)
         while not ended.all():
-            rewards, ends = batch.lanes.step(repeated, ended)  # below the autoreset: a bad action ends many early
-            missed = batch.lanes.infos[:, violated] > 0.0
-            total += np.where(missed, np.minimum(rewards, 0.0), rewards)
+            ends = batch.lanes.step(repeated, ended)[1]  # below the autoreset: a bad action ends many early
+            infos = batch.lanes.infos[~ended]
+            total[~ended] += infos[:, delivered] - infos[:, cost] / (1.0 + infos[:, cost])
             ended |= ends
         mean: NDArray[np.float64] = total.reshape(len(flat), len(seeds)).mean(axis=1).reshape(actions.shape[:-1])
         return mean

@@ -78,7 +78,7 @@ def test_bounds_hold_in_many_worlds(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in WORLDS if kind not in ("battery", "full queue", "slow decisions")])
 def test_the_bounds_are_close(kind):
-    """Not where a queue of two places overflows, nor where half of the weights must stay: there quality jumps in time."""
+    """Not where a queue of two overflows, nor where two fifths of the weights must stay: quality jumps there in time."""
     scenario = load_scenario("bert-multimodal", **CHANNEL | WORLDS[kind])
     results = [clairvoyant_optimum(scenario, draw(scenario, seed)) for seed in range(4)]
     assert sum(result.upper - result.lower for result in results) < 0.005 * sum(result.upper for result in results)
@@ -156,8 +156,9 @@ def test_schedule():
 
 
 def test_a_battery_has_a_price():
-    rich = load_scenario("bert-multimodal", tasks=5)
-    poor = load_scenario("bert-multimodal", tasks=5, battery_capacity=0.1, battery_initial=0.5)
+    """Far from the server, where a task takes its energy from the device or is not served."""
+    rich = load_scenario("bert-multimodal", tasks=5, distance=2000)
+    poor = load_scenario("bert-multimodal", tasks=5, distance=2000, battery_capacity=0.7, battery_initial=0.5)
     free, dear = (clairvoyant_optimum(scenario, draw(scenario, 3), steps=60) for scenario in (rich, poor))
     assert dear.upper < free.lower
     assert free.energy_price == 0.0 < dear.energy_price

@@ -202,7 +202,7 @@ def test_constant_action_is_checked():
 
 def test_best_constant_action_of_the_layerwise_world_beats_random_ones():
     world = {"tasks": 4, "channel": "constant"}
-    action = best_constant_action(world, range(4), environment="coinfer_gym/Layerwise-v0", candidates=8)
+    action = best_constant_action(world, range(4), environment="coinfer_gym/Layerwise-v0", candidates=32)
     lanes = gym.make_vec("coinfer_gym/Layerwise-v0", 101, vectorization_mode="vector_entry_point", **world)
     lanes.reset(seed=[0] * 101)
     rivals = np.random.default_rng(0).uniform(-1.0, 1.0, (100, len(action))).astype(np.float32)
@@ -212,7 +212,7 @@ def test_best_constant_action_of_the_layerwise_world_beats_random_ones():
 
 def test_best_constant_action_beats_random_ones():
     world = {"arrivals": "one_at_a_time", "tasks": 5}
-    search = {"seeds": range(5000, 5064), "candidates": 24}
+    search = {"seeds": range(5000, 5064), "candidates": 48}
     action = best_constant_action(world, **search)
     np.testing.assert_array_equal(action, best_constant_action(world, **search))
     generator = np.random.default_rng(0)
