@@ -78,7 +78,7 @@ def test_bounds_hold_in_many_worlds(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in WORLDS if kind not in ("battery", "full queue", "slow decisions")])
 def test_the_bounds_are_close(kind):
-    """Not where a queue of two overflows, nor where two fifths of the weights must stay: quality jumps there in time."""
+    """Not where a queue of two overflows, nor where two fifths of the weights must stay: quality jumps there."""
     scenario = load_scenario("bert-multimodal", **CHANNEL | WORLDS[kind])
     results = [clairvoyant_optimum(scenario, draw(scenario, seed)) for seed in range(4)]
     assert sum(result.upper - result.lower for result in results) < 0.005 * sum(result.upper for result in results)
