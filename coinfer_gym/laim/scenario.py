@@ -152,7 +152,10 @@ def _check_memory(scenario: Scenario) -> None:
         return
     device, server = cuts["bytes_device"][held["server"]].min(), cuts["bytes_server"][held["device"]].min()
     given = (scenario.memory_capacity_device, scenario.memory_capacity_server)
-    remedy = f"No cut fits both memories with its least ratios. Give at least {device:.4g} bytes, or {server:.4g}."
+    remedy = (
+        "No cut fits both memories with its least ratios. "
+        f"Give memory_capacity_device {math.ceil(device)} bytes, or memory_capacity_server {math.ceil(server)}."
+    )
     raise InvalidInputError("memory_capacity_device or memory_capacity_server", given, remedy)
 
 

@@ -1,9 +1,8 @@
 """Policies against load: the value of foresight as tasks come faster, and the distance to the clairvoyant bound.
 
 The mean arrival rate of the shipped scenario is swept twice: with its bursts, whose two rates are scaled by a common
-factor, and with Poisson arrivals. Rules with parameters were tuned at the scenario's own mean rate, for each kind of
-arrivals, and keep these parameters at all others, as tuning at every load would take hours. So a part of their loss far
-from that rate is due to the tuning.
+factor, and with Poisson arrivals. Rules with parameters were tuned in the default queue and keep these parameters
+everywhere, as tuning at every load would take hours. So a part of their loss far from that rate is due to the tuning.
 
 All policies meet the same worlds, so that differences are paired. A policy is *surely* better than another if the 95 %
 interval of their mean difference lies above 0. With many loads a few such verdicts are due to chance.
@@ -36,8 +35,8 @@ RATES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 4.0, 5.0)
 """Mean arrival rates in 1/s, about the scenario's 2.5."""
 
 WORLDS, TASKS = 40, 200
-TUNED = {"mmpp": ROOT / "configs/tuned/queueing.json", "poisson": ROOT / "configs/tuned/poisson.json"}
-"""Tuned options by kind of arrivals."""
+TUNED = dict.fromkeys(("mmpp", "poisson"), ROOT / "configs/tuned/queueing.json")
+"""Tuned options by kind of arrivals: those of the default queue."""
 
 POLICIES = {
     "myopic exact": (BLUE, "o", "-"),

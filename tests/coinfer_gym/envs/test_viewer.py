@@ -142,7 +142,7 @@ def test_text_tells_the_facts(overrides):
 
 
 def test_text_of_the_upload_is_size_and_rate():
-    env = make("ansi", channel="constant")
+    env = make("ansi", scenario="paper-lyu")
     env.reset(seed=0)
     info = env.step(np.zeros(6, np.float32))[4]
     bits = env.scenario.workload.upload_bits[int(info["cut"])]

@@ -404,8 +404,7 @@ def test_ratios_and_pace_change_by_no_more_than_needed(task, action):
     else:  # as fast as wanted, else as the delay budget asks for, else as the energy budget allows
         pace = problem.evaluate(dataclasses.replace(wanted, cut=kept.cut)).delay
         target, outcome = min(pace, problem.delay_budget), problem.evaluate(kept)
-        assert outcome.delay >= target * (1 - 1e-7)
-        if outcome.delay > target * (1 + 1e-7):
+        if outcome.delay != pytest.approx(target, rel=1e-7):  # with static power a slower pace can cost more, too
             assert outcome.energy == pytest.approx(problem.energy_budget, rel=1e-7)
 
 

@@ -127,7 +127,7 @@ def test_rows_on_other_samples_are_refused() -> None:
 
 
 def test_the_environment_pays_what_the_table_says(folder: Path) -> None:
-    env = gym.make("coinfer_gym/LAIM-v0", scenario=str(folder / "scenario.yaml"))
+    env = gym.make("coinfer_gym/LAIM-v0", scenario=str(folder / "scenario.yaml"), value_bits=None)
     scenario = env.unwrapped.scenario
     assert (scenario.name, scenario.quality, scenario.workload) == ("tiny", "accuracy", WORKLOAD)
     table = load_predictor(folder / "predictor-magnitude.json").quality
