@@ -396,7 +396,8 @@ def test_memories_that_no_cut_fits_are_refused_with_what_would_do():
     small = {"memory_capacity_device": 1.2e7, "memory_capacity_server": 1e6}
     with pytest.raises(InvalidInputError, match=r"memory_capacity_device or memory_capacity_server.*Give") as error:
         load_scenario("bert-multimodal", **small)
-    device, server = (float(word) for word in str(error.value).replace(".", " ").split() if len(word) > 5 and word.isdigit())
+    words = str(error.value).replace(".", " ").split()
+    device, server = (float(word) for word in words if len(word) > 5 and word.isdigit())
     for enough in ({"memory_capacity_device": device}, {"memory_capacity_server": server}):
         assert load_scenario("bert-multimodal", **(small | enough))
 
