@@ -75,9 +75,10 @@ def _draw_curves(evidence: Evidence) -> Any:
             _add_scales(evidence, axis)
     for axis in axes.flat[len(labels) :]:
         axis.set_visible(False)
-    figure.supxlabel("decisions in training", fontsize=10)
+    for axis in axes[-1]:
+        axis.set_xlabel("decisions in training", fontsize=10)  # a label of the figure would lie under the legend
     figure.supylabel("delivered quality per task", fontsize=10)
-    legend_below(figure, axes[0, 0], len(evidence.levels))
+    legend_below(figure, axes[0, 0], 1 + columns)
     return figure
 
 
