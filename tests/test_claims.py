@@ -189,12 +189,15 @@ def test_m6_points_give_the_stored_verdict_and_grids_the_stored_points():
 
 
 def test_m7_choices_give_the_stored_verdict_and_grids_the_stored_choices():
+    from coinfer_gym.layerwise.designs import make_designs
+    from coinfer_gym.layerwise.network import load_network
     from studies.mu import noise as figure
 
     summary, rows = read_published("layerwise_noise")
-    choices = {}
+    choices, network = {}, load_network(figure.NETWORK)
     for row in rows:
-        design = (float(row["cut"]), float(row["compression"] or 1.0), 0.0, 0.0)
+        ratios = [[float(row["cut"]), *[1.0] * 7, float(row["compression"] or 1.0), 1.0, 1.0]]
+        design = tuple(make_designs(network, ratios)[0]) if ratios[0][0] >= 0.0 else ()
         choice = figure.Choice(float(row["delay"]), int(row["cut"]), float(row["accuracy"]), 0, 0.0, design)
         choices.setdefault(row["cuts"], {}).setdefault(row["scheme"], []).append(choice)
     assert figure.verdict(figure.Data(figure.SNRS_DB, choices))["holds"] == summary["holds"]

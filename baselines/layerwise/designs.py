@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from baselines.box import Box
 from baselines.optimizers import SearchProblem
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.designs import COMPRESSION, POWER, make_designs, ratios_of
 from coinfer_gym.layerwise.optimum import solve_rows
 from coinfer_gym.layerwise.problem import LayerwiseProblem, LayerwiseSolution, Outcomes
 
@@ -60,7 +61,8 @@ class ParametersGenerator:
 
     The mapping factor brings every variable to [0, 1]: a retained ratio linearly from the least one, the compression
     by its logarithm from one channel of the widest group, since ratios of sizes matter; `CODEC_SHARE` of its range is
-    with a codec. The cut is a whole number and the first of the variables, where there is more than one.
+    with a codec. The cut is a whole number and the first of the variables, where there is more than one. Designs have
+    the nearest whole channels, so that points of the same network are the same to a search.
 
     Parameters
     ----------
@@ -96,14 +98,13 @@ class ParametersGenerator:
             raise InvalidInputError("cuts", cuts, f"Give a first and a last one of 0 to {last}.")
         if not (prune or compress or first_cut < last_cut):
             raise InvalidInputError("cuts", cuts, "Leave the cut, the ratios or the compression free.")
-        self._problem, self._groups = problem, len(problem.network.groups)
-        self._prune, self._compress = prune, compress
+        self._problem, self._prune, self._compress = problem, prune, compress
         self._retained_min = problem.retained_min
         self._channels = [group.channels for group in problem.network.groups]
         self._log_least = -math.log(max(self._channels))
         self._groups_sent = problem.network.tables.cuts["group"]
         self.cuts = range(first_cut, last_cut + 1)
-        whole = [True] * (len(self.cuts) > 1) + [False] * (self._groups * prune + compress)
+        whole = [True] * (len(self.cuts) > 1) + [False] * (len(self._channels) * prune + compress)
         self.box = Box([(first_cut, last_cut) if each else (0.0, 1.0) for each in whole], whole)
 
     def at(self, cut: int) -> ParametersGenerator:
@@ -114,50 +115,49 @@ class ParametersGenerator:
 
     def designs(self, points: Floats) -> Floats:
         """Designs of points: shape (S, G + 4) for (n, S); power and clock are NaN."""
-        designs = self._unpruned(points.shape[1])
-        designs[:, 0] = points[0] if len(self.cuts) > 1 else self.cuts[0]
+        ratios = self._unpruned_at(points[0] if len(self.cuts) > 1 else np.full(points.shape[1], self.cuts[0]))
         if self._prune:
             first = int(len(self.cuts) > 1)
-            places = points[first : first + self._groups].T
-            designs[:, 1:-3] = self._retained_min + places * (1.0 - self._retained_min)
+            places = points[first : first + len(self._channels)].T
+            ratios[:, 1:COMPRESSION] = self._retained_min + places * (1.0 - self._retained_min)
         if self._compress:
             shares = np.exp(self._log_least * (1.0 - points[-1] / CODEC_SHARE))
-            designs[:, -3] = np.where(points[-1] < CODEC_SHARE, shares, 1.0)
-        return designs
+            ratios[:, COMPRESSION] = np.where(points[-1] < CODEC_SHARE, shares, 1.0)
+        return make_designs(self._problem.network, ratios)
 
     def points(self, designs: Floats) -> Floats:
         """Points, shape (n, S), of designs, shape (S, G + 4), as far as its variables go."""
-        columns = []
+        columns, ratios = [], ratios_of(self._problem.network, designs)
         if len(self.cuts) > 1:
-            columns.append(designs[:, :1])
+            columns.append(ratios[:, :1])
         if self._prune:
-            columns.append((designs[:, 1:-3] - self._retained_min) / (1.0 - self._retained_min))
+            places = (ratios[:, 1:COMPRESSION] - self._retained_min) / (1.0 - self._retained_min)
+            columns.append(np.maximum(places, 0.0))  # the channels of the least ratio may be a smaller share
         if self._compress:
-            shares = designs[:, -3:-2]
+            shares = ratios[:, COMPRESSION:POWER]
             places = CODEC_SHARE * (1.0 - np.log(shares) / self._log_least)
             columns.append(np.where(shares < 1.0, places, 1.0))
         return np.concatenate(columns, axis=1).T
 
     def unpruned(self) -> Floats:
         """The network as it is at each cut, shape (C, G + 4); power and clock are NaN."""
-        designs = self._unpruned(len(self.cuts))
-        designs[:, 0] = self.cuts
-        return designs
+        return make_designs(self._problem.network, self._unpruned_at(np.array(self.cuts)))
 
     def compressed(self) -> Floats:
         """The unpruned network at each cut with every codec, or with none; shape (n, G + 4), as `unpruned`."""
-        designs = []
+        ratios = []
         for cut in self.cuts:
             group = int(self._groups_sent[cut])
             channels = self._channels[group - 1] if group and self._compress else 1
-            designs.append(self._unpruned(channels))
-            designs[-1][:, 0], designs[-1][:, -3] = cut, np.arange(1, channels + 1) / channels
-        return np.concatenate(designs)
+            ratios.append(self._unpruned_at(np.full(channels, cut)))
+            ratios[-1][:, COMPRESSION] = np.arange(1, channels + 1) / channels
+        return make_designs(self._problem.network, np.concatenate(ratios))
 
-    def _unpruned(self, count: int) -> Floats:
-        designs = np.ones((count, self._groups + 4))
-        designs[:, -2:] = math.nan
-        return designs
+    def _unpruned_at(self, cuts: NDArray[Any]) -> Floats:
+        """Ratios of the network as it is at some cuts; power and clock are NaN."""
+        ratios = np.ones((len(cuts), len(self._channels) + 4))
+        ratios[:, 0], ratios[:, POWER:] = cuts, math.nan
+        return ratios
 
 
 class DesignSearch(SearchProblem):
@@ -194,7 +194,7 @@ class DesignSearch(SearchProblem):
 def complete(problem: LayerwiseProblem, rows: Floats) -> Floats:
     """The rows with the fastest power and clock within the energy budget."""
     if math.isinf(problem.energy_budget):
-        rows[:, -2:] = problem.power_max, problem.frequency_device_max
+        rows[:, POWER:] = problem.power_max, problem.frequency_device_max
         return rows
     return solve_rows(problem, rows)
 

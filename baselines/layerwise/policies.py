@@ -20,6 +20,7 @@ from baselines.optimizers import OPTIMIZERS
 from baselines.policy import ProblemPolicy
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.layerwise.designs import COMPRESSION, POWER, check_designs, make_designs, ratios_of
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
@@ -65,16 +66,17 @@ def _problem_at(scenario: LayerwiseScenario, rate: float, margin: float = 0.0) -
     return replace(problem, accuracy_min=problem.accuracy_min + margin)
 
 
-def _row(problem: LayerwiseProblem, solution: LayerwiseDecision) -> list[float]:
-    row: list[float] = problem.row(solution).tolist()
-    return row
+def _ratios(problem: LayerwiseProblem, designs: Sequence[Floats]) -> list[list[float]]:
+    """Ratios of designs as plain values, of which `_check_design` makes the same designs."""
+    ratios: list[list[float]] = ratios_of(problem.network, designs).tolist()
+    return ratios
 
 
 def _check_design(field: str, design: ArrayLike, env: gym.Env[Any, Any]) -> Floats:
-    """Designs as rows, if they are some of the environment's network."""
+    """Designs of ratios, if they are some of the environment's network."""
     core: Any = env.unwrapped
-    rows = np.array(design, np.float64, ndmin=2)
-    core.scenario.problem(1.0).evaluate(rows)
+    rows = make_designs(core.scenario.network, np.array(design, np.float64, ndmin=2))
+    check_designs(core.scenario.network, rows)
     if not len(rows):
         raise InvalidInputError(field, design, "Give at least one.")
     return rows
@@ -94,7 +96,7 @@ class _Prepared(ProblemPolicy):
 
     @abc.abstractmethod
     def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[Any]:
-        """Designs for a channel with such rates at full power in bit/s, as plain values of the option."""
+        """Ratios of designs for a channel with such rates at full power in bit/s, as plain values of the option."""
 
     @classmethod
     def tune(
@@ -133,7 +135,7 @@ class LayerwiseRival(_Prepared):
     seed : int
         Of the scheme's search.
     design : sequence of float, shape (G + 4,), optional
-        The design, if it is known already.
+        Ratios of the design, if it is known already, see `coinfer_gym.layerwise.designs.make_designs`.
 
     Raises
     ------
@@ -154,7 +156,7 @@ class LayerwiseRival(_Prepared):
     def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[float]:
         """The design for the mean rate, within the scenario's energy budget."""
         problem = _problem_at(scenario, float(rates.mean()))
-        return _row(problem, RIVALS[self._name](problem, self._seed).solution)
+        return _ratios(problem, [problem.row(RIVALS[self._name](problem, self._seed).solution)])[0]
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
         """The design, whatever the task."""
@@ -244,7 +246,8 @@ class LayerwiseMenu(_Prepared):
         What is added to every retained ratio, if it is not 0; the compression then moves amid those that are accurate
         enough. An optimum lies on the edge of these, and an agent that imitates it needs room for its errors.
     designs : sequence of float, shape (n, G + 4), optional
-        The menu, if it is known already; power and clock are without effect.
+        Ratios of the menu, if it is known already, see `coinfer_gym.layerwise.designs.make_designs`; power and clock
+        are without effect.
     """
 
     option: ClassVar[str] = "designs"
@@ -272,25 +275,27 @@ class LayerwiseMenu(_Prepared):
             problem = _problem_at(scenario, float(rate), self._margin)
             solution = solve_exact(problem)
             if solution.accuracy >= problem.accuracy_min:
-                found.append(self._loosen(problem, _row(problem, solution)))
+                found.append(self._loosen(problem, problem.row(solution)))
         unpruned = ParametersGenerator(problem).unpruned()
-        unpruned[:, -2:] = problem.power_max, problem.frequency_device_max
-        known = {tuple(row[:-2]): row for row in [*found, *unpruned.tolist()]}
-        return list(known.values())
+        unpruned[:, POWER:] = problem.power_max, problem.frequency_device_max
+        known = {tuple(row[:POWER]): row for row in [*found, *unpruned]}
+        return _ratios(problem, list(known.values()))
 
-    def _loosen(self, problem: LayerwiseProblem, row: list[float]) -> list[float]:
+    def _loosen(self, problem: LayerwiseProblem, row: Floats) -> Floats:
         """The design with larger ratios, and a compression amid those with which it is accurate enough."""
-        looser = np.array(row)
-        looser[1:-3] = np.minimum(1.0, looser[1:-3] + self._slack)
-        if self._slack == 0.0 or looser[-3] == 1.0:
-            return looser.tolist()  # type: ignore[no-any-return]
-        rows = np.repeat(looser[None], len(_COMPRESSIONS), axis=0)
-        rows[:, -3] = np.minimum(1.0, rows[:, -3] * _COMPRESSIONS)
+        if self._slack == 0.0:
+            return row
+        looser = ratios_of(problem.network, row[None])
+        looser[:, 1:COMPRESSION] = np.minimum(1.0, looser[:, 1:COMPRESSION] + self._slack)
+        if looser[0, COMPRESSION] < 1.0:
+            looser = np.repeat(looser, len(_COMPRESSIONS), axis=0)
+            looser[:, COMPRESSION] = np.minimum(1.0, looser[:, COMPRESSION] * _COMPRESSIONS)
+        rows = make_designs(problem.network, looser)
         enough = problem.evaluate(rows).accuracy >= problem.accuracy_min
         ends = np.flatnonzero(np.diff(enough, prepend=False, append=False)).reshape(-1, 2)
         widths = np.diff(ends)[:, 0]
         wide = ends[widths >= min(_WIDE, widths.max(initial=0))]
-        return select_best(problem, rows[(wide.sum(axis=1) - 1) // 2]).tolist() if len(wide) else row
+        return select_best(problem, rows[(wide.sum(axis=1) - 1) // 2]) if len(wide) else row
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
         """The fastest of the designs within accuracy and energy budget."""

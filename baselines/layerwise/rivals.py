@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from baselines.layerwise.cia import cia
 from baselines.layerwise.designs import ParametersGenerator, check_accuracy, select_best
 from baselines.layerwise.framework import Chosen, Framework
+from coinfer_gym.layerwise.designs import POWER, make_designs
 from coinfer_gym.layerwise.predictor import (
     RegressionPredictor,
     load_regression_predictor,
@@ -78,10 +79,10 @@ def two_step_pruning(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
         first, second = levels[np.array(np.tril_indices(LEVELS))]
         rows = []
         for cut, group in enumerate(problem.network.tables.cuts["group"]):
-            rows.append(_uniform(problem, cut, first if group else levels))
+            rows.append(uniform_ratios(problem, cut, first if group else levels))
             if group:
                 rows[-1][:, group] = second
-        return np.concatenate(rows)
+        return make_designs(problem.network, np.concatenate(rows))
 
     return _select("2_Step Pruning", problem, designs)
 
@@ -97,7 +98,8 @@ def fpgm(problem: LayerwiseProblem, seed: int = 0, predictor: RegressionPredicto
 
     def designs() -> Floats:
         levels = np.linspace(problem.retained_min, 1.0, LEVELS)
-        return np.concatenate([_uniform(problem, cut, levels) for cut in range(problem.network.cuts)])
+        ratios = [uniform_ratios(problem, cut, levels) for cut in range(problem.network.cuts)]
+        return make_designs(problem.network, np.concatenate(ratios))
 
     return _select("FPGM", problem, designs)
 
@@ -135,12 +137,12 @@ RIVALS: dict[str, Callable[[LayerwiseProblem, int], Chosen]] = {
 """Schemes by the names of the paper, in its order. Each takes a problem and a seed."""
 
 
-def _uniform(problem: LayerwiseProblem, cut: int, ratios: Floats) -> Floats:
-    """Designs of a cut with one ratio for all groups, without a codec; power and clock are NaN."""
+def uniform_ratios(problem: LayerwiseProblem, cut: int, retained: Floats) -> Floats:
+    """Ratios of designs of a cut with one ratio for all groups, without a codec; power and clock are NaN."""
     groups = len(problem.network.groups)
-    designs = np.ones((len(ratios), groups + 4))
-    designs[:, 0], designs[:, 1 : groups + 1], designs[:, -2:] = cut, ratios[:, None], np.nan
-    return designs
+    ratios = np.ones((len(retained), groups + 4))
+    ratios[:, 0], ratios[:, 1 : groups + 1], ratios[:, POWER:] = cut, retained[:, None], np.nan
+    return ratios
 
 
 def _unpruned(problem: LayerwiseProblem) -> Floats:

@@ -17,39 +17,35 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.layerwise.controls import fastest_load
-from coinfer_gym.layerwise.network import COMPRESSION, NetworkTables, kept_channels
-from coinfer_gym.layerwise.problem import LayerwiseProblem, sent_channels
+from coinfer_gym.layerwise.designs import SENT, kept_before
+from coinfer_gym.layerwise.network import NetworkTables
+from coinfer_gym.layerwise.predictor import log2_values, seen_cut
+from coinfer_gym.layerwise.problem import LayerwiseProblem
 from coinfer_gym.layerwise.trees import TreeTables, bound_box
 from coinfer_gym.records import Records
-
-_SLACK = 1e-9  # loosens a bound of the compression, by far more than its rounding
-_MANY = 50.0  # no feature has 2^50 values
 
 
 class Cells(NamedTuple):
     """Cells of one cut, with a codec or without, along each of D = G + 2 dimensions.
 
-    The dimensions are the retained ratios, the compression and the channels that are sent.
+    The dimensions are the channels that each group keeps, the channels that are sent, and the share of those before the
+    cut that these are. Without a codec the last two have one cell.
 
     Attributes
     ----------
     counts : ndarray of int, shape (D,)
         Number of cells.
     low, high : ndarray, shape (D, C)
-        Ends of each cell.
-    kept_low, kept_high : ndarray, shape (G, C)
-        Channels that are kept at the ends of the ratios.
+        Least and largest number of each cell, both within it.
     """
 
     counts: NDArray[np.int64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    kept_low: NDArray[np.float64]
-    kept_high: NDArray[np.float64]
 
 
 class Case(NamedTuple):
-    """Problem and cut as the search reads them."""
+    """Problem and cut as the search reads them; `seen` is the cut that the predictor sees."""
 
     network: NetworkTables
     predictor: TreeTables
@@ -60,13 +56,14 @@ class Case(NamedTuple):
     energy_budget: float
     accuracy_min: float
     cut: int
+    seen: int
     codec: bool
 
 
 class Scratch(NamedTuple):
-    """Arrays that a search works in: channels that are kept, features at both ends, boxes, and the best cell."""
+    """Arrays that a search works in: a design, features at both ends, boxes, and the best cell."""
 
-    widths: NDArray[np.float64]
+    design: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     box: NDArray[np.int64]
@@ -79,91 +76,70 @@ class Scratch(NamedTuple):
 def build_case(problem: LayerwiseProblem, cut: int, codec: bool) -> Case | None:
     """Case of a cut with a codec or without; None if a codec is impossible there."""
     network, predictor = problem.network, problem.predictor
-    groups = len(network.groups)
-    place, area, _ = network.tables.cuts[cut].item()
-    inner = 0 < cut < network.cuts - 1
-    if codec and not (inner and place):
+    groups, tables = len(network.groups), network.tables
+    before = int(tables.cuts["group"][cut])
+    channels = network.groups[before - 1].channels if before else 1
+    if codec and channels == 1:
         return None
+    seen = seen_cut(cut, codec, predictor.noisy)
     tested = [np.unique(predictor.numbers[predictor.tests == feature]) for feature in range(groups + 3)]
-    # Fewest channels that pass each number of the values, whose logarithm is compared as it is computed.
-    passing = [_least_above(number, area) for number in tested[groups + 2] if number < _MANY] if place else []
-    dimensions: list[list[tuple[float, float]]] = []
-    for number, group in enumerate(network.groups):
-        ends = list(tested[number])
-        if number + 1 == place and inner and not codec:
-            ends += [
-                np.nextafter(_least_ratio(channels, group.channels, group.step), 0.0)
-                for channels in passing
-                if group.step < channels <= group.channels
-            ]
-        dimensions.append(_split(problem.retained_min, 1.0, ends))
-    channels = network.groups[place - 1].channels if place else 1
-    shares = tested[groups + 1]
-    first = min([0.25 / channels, *shares[shares > 0.0]]) if inner else 1.0
-    dimensions.append(_split(first, 1.0, shares))
+
+    def ranks_of_values(counts: NDArray[np.float64]) -> NDArray[np.int64]:
+        """How many of the numbers that values are tested against are below those of so many channels."""
+        area = float(tables.cuts["area"][seen])
+        return np.searchsorted(tested[groups + 2], [log2_values(area, count) for count in counts])
+
+    dimensions = []
+    for g, (group, least) in enumerate(zip(network.groups, network.kept([problem.retained_min] * groups), strict=True)):
+        kept = np.arange(least, group.channels + 1, group.step, dtype=np.float64)
+        ranks = [np.searchsorted(tested[g], kept / group.channels)]
+        if g + 1 == before and seen == cut and not codec:
+            ranks.append(ranks_of_values(kept))
+        dimensions.append(_runs(kept, ranks))
     if codec:
-        firsts = [1, *sorted({count for count in passing if 1 < count < channels})]
-        dimensions.append(list(zip(firsts, [each - 1 for each in firsts[1:]] + [channels - 1], strict=True)))
+        sent = np.arange(1.0, channels)
+        ends = [number for number in tested[groups + 1] if 0.0 < number < 1.0]
+        dimensions.append(_runs(sent, [ranks_of_values(sent)]))
+        dimensions.append((np.array([0.0, *np.nextafter(ends, 1.0)]), np.array([*ends, 1.0])))
     else:
-        dimensions.append([(1.0, float(channels))])
+        dimensions += [(np.ones(1), np.full(1, float(channels))), (np.ones(1), np.ones(1))]
     return Case(
-        network.tables,
+        tables,
         predictor.tables,
         problem.hardware,
-        _build_cells(problem, dimensions),
+        _build_cells(dimensions),
         float(problem.gain),
         0.0 if problem.snr_db is None else float(problem.snr_db),
         float(problem.energy_budget),
         float(problem.accuracy_min),
         cut,
+        seen,
         codec,
     )
 
 
-def _build_cells(problem: LayerwiseProblem, dimensions: Sequence[Sequence[tuple[float, float]]]) -> Cells:
-    groups = problem.network.groups
-    counts = np.array([len(cells) for cells in dimensions], np.int64)
+def _runs(
+    numbers: NDArray[np.float64], ranks: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """First and last of the numbers in each run of equal ranks."""
+    changes = np.flatnonzero(np.diff(ranks, axis=1).any(axis=0)) + 1
+    return numbers[np.append(0, changes)], numbers[np.append(changes, len(numbers)) - 1]
+
+
+def _build_cells(dimensions: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Cells:
+    counts = np.array([len(low) for low, _ in dimensions], np.int64)
     low, high = np.zeros((2, len(dimensions), counts.max()))
-    kept_low, kept_high = np.zeros((2, len(groups), counts.max()))
-    for d, cells in enumerate(dimensions):
-        low[d, : len(cells)], high[d, : len(cells)] = np.array(cells).T
-    for g, group in enumerate(groups):
-        for j in range(counts[g]):
-            kept_low[g, j] = kept_channels(low[g, j], group.channels, group.step)
-            kept_high[g, j] = kept_channels(high[g, j], group.channels, group.step)
-    return Cells(counts, low, high, kept_low, kept_high)
-
-
-def _split(first: float, last: float, tested: Sequence[float] | NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Cells from `first` to `last`; each ends with a number that is tested, and the next starts just above it."""
-    ends = [float(number) for number in sorted(set(tested)) if first <= number < last]
-    return list(zip([first, *(np.nextafter(end, math.inf) for end in ends)], [*ends, last], strict=True))
-
-
-def _least_ratio(kept: float, channels: float, step: float) -> float:
-    """Least ratio at which at least so many channels are kept, if these are more than one step."""
-    ratio = (math.ceil(kept / step) - 0.5) * step / channels
-    while kept_channels(ratio, channels, step) >= kept and ratio > 0.0:
-        ratio = float(np.nextafter(ratio, 0.0))
-    while kept_channels(ratio, channels, step) < kept:
-        ratio = float(np.nextafter(ratio, 1.0))
-    return ratio
-
-
-def _least_above(number: float, area: float) -> int:
-    """Fewest channels of `area` positions such that the logarithm of their values is above a number."""
-    count = max(1, int(2.0**number / area) - 1)
-    while math.log2(area * count) <= number:
-        count += 1
-    return count
+    for d, ends in enumerate(dimensions):
+        low[d, : counts[d]], high[d, : counts[d]] = ends
+    return Cells(counts, low, high)
 
 
 def build_scratch(case: Case) -> Scratch:
     """Arrays for searches of a case."""
     dimensions, features = len(case.cells.counts), len(case.predictor.coefficients)
     depth = int(case.cells.counts.sum()) + 2
-    return Scratch(
-        np.ones((1, dimensions - 1)),
+    scratch = Scratch(
+        np.ones((1, dimensions + 2)),
         np.empty(features),
         np.empty(features),
         np.empty((2, dimensions), np.int64),
@@ -172,95 +148,91 @@ def build_scratch(case: Case) -> Scratch:
         np.empty(depth),
         np.empty(dimensions, np.int64),
     )
+    scratch.design[0, 0] = case.cut
+    return scratch
 
 
-def design_of(problem: LayerwiseProblem, case: Case, cell: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The best design of a cell as a row, amid the ratios that keep and predict the same; power and clock are 1."""
-    scratch, cells = build_scratch(case), case.cells
+def design_of(case: Case, cell: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The best design of a cell as a row; power and clock are 1."""
+    scratch = build_scratch(case)
     scratch.box[:] = cell
     least_delay(case, scratch, scratch.box)
-    row = np.ones(len(cell) + 2)
-    row[0] = case.cut
-    for g, group in enumerate(problem.network.groups):
-        kept = float(scratch.widths[0, g + 1])
-        low, high = cells.low[g, cell[g]], cells.high[g, cell[g]]
-        if kept > group.step:
-            low = max(low, _least_ratio(kept, group.channels, group.step))
-        if kept < group.channels:
-            high = min(high, np.nextafter(_least_ratio(kept + group.step, group.channels, group.step), 0.0))
-        row[g + 1] = _between(low, high, kept / group.channels)
-    x = len(cell) - 2
-    low, high = cells.low[x, cell[x]], cells.high[x, cell[x]]
-    if not case.codec:
-        row[COMPRESSION] = high
-        return row
-    kept = float(scratch.widths[0, problem.network.tables.cuts[case.cut]["group"]])
-    sent = max(cells.low[x + 1, cell[x + 1]], sent_channels(low, kept))
-    if sent > 1.0:
-        low = max(low, _least_ratio(sent, kept, 1.0))
-    high = min(high, np.nextafter(_least_ratio(sent + 1.0, kept, 1.0), 0.0))
-    row[COMPRESSION] = _between(low, high, sent / kept)
+    row: NDArray[np.float64] = scratch.design[0]
     return row
 
 
-def _between(low: float, high: float, natural: float) -> float:
-    """The natural value if it lies between the ends, otherwise their middle."""
-    return natural if low <= natural <= high else 0.5 * (low + high)
+@kernel
+def _least_sent(share: float, kept: float) -> float:
+    """Fewest channels that are at least a share of those kept, as their quotient is computed."""
+    sent = float(math.ceil(share * kept))
+    while sent / kept < share:
+        sent += 1.0
+    while sent > 1.0 and (sent - 1.0) / kept >= share:
+        sent -= 1.0
+    return sent
+
+
+@kernel
+def _most_sent(share: float, kept: float) -> float:
+    """Most channels that are at most a share of those kept, as their quotient is computed."""
+    sent = float(math.floor(share * kept))
+    while sent / kept > share:
+        sent -= 1.0
+    while (sent + 1.0) / kept <= share:
+        sent += 1.0
+    return sent
 
 
 @kernel
 def least_delay(case: Case, scratch: Scratch, box: NDArray[np.int64]) -> float:
-    """Delay of the least design of a box of cells, infinite if it is empty; its channels are left in the widths.
+    """Delay of the least design of a box of cells, infinite if it is empty; the design is left in the scratch.
 
     A box, shape (2, D), has the first and the last cell along each dimension.
     """
-    network, cells, widths = case.network, case.cells, scratch.widths
-    groups = cells.kept_low.shape[0]
+    network, cells, design = case.network, case.cells, scratch.design
+    groups = network.groups.shape[0]
     for g in range(groups):
-        widths[0, g + 1] = cells.kept_low[g, box[0, g]]
+        design[0, g + 1] = cells.low[g, box[0, g]]
     group = network.cuts[case.cut].group
-    kept = widths[0, group]
-    sent = kept
-    x_low, x_high = cells.low[groups, box[0, groups]], cells.high[groups, box[1, groups]]
+    kept = kept_before(design, 0, group)
+    design[0, SENT] = kept
     if case.codec:
-        s_low, s_high = cells.low[groups + 1, box[0, groups + 1]], cells.high[groups + 1, box[1, groups + 1]]
-        most, step = cells.kept_high[group - 1, box[1, group - 1]], network.groups[group - 1].step
-        # More channels must be kept if these, compressed as little as the box allows, leave too few to send.
-        while kept <= most and (sent_channels(x_high, kept) < s_low or max(s_low, sent_channels(x_low, kept)) >= kept):
+        s_low, s_high = cells.low[groups, box[0, groups]], cells.high[groups, box[1, groups]]
+        x_low, x_high = cells.low[groups + 1, box[0, groups + 1]], cells.high[groups + 1, box[1, groups + 1]]
+        most, step = cells.high[group - 1, box[1, group - 1]], network.groups[group - 1].step
+        sent = max(s_low, _least_sent(x_low, kept))
+        # More channels must be kept if of these none is sent, or more than the box allows for their share.
+        while kept <= most and sent <= s_high and sent > min(kept - 1.0, _most_sent(x_high, kept)):
             kept += step
-        sent = max(s_low, sent_channels(x_low, kept))
+            sent = max(s_low, _least_sent(x_low, kept))
         if kept > most or sent > s_high:
             return math.inf
-        widths[0, group] = kept
-    elif 0 < case.cut < network.cuts.shape[0] - 1 and sent_channels(x_high, kept) < kept:
-        return math.inf
-    return fastest_load(network, case.hardware, case.gain, case.energy_budget, widths, 0, case.cut, sent)[0]
+        design[0, group], design[0, SENT] = kept, sent
+    return fastest_load(network, case.hardware, case.gain, case.energy_budget, design, 0)[0]
 
 
 @kernel
 def most_accurate(case: Case, scratch: Scratch, box: NDArray[np.int64]) -> float:
     """Upper bound of the accuracy in a box of cells; exact if it is a single one."""
-    cells, first, last = case.cells, scratch.low, scratch.high
-    groups = cells.kept_low.shape[0]
+    network, cells, first, last = case.network, case.cells, scratch.low, scratch.high
+    groups = network.groups.shape[0]
     for g in range(groups):
-        first[g], last[g] = cells.low[g, box[0, g]], cells.high[g, box[1, g]]
-    first[groups], last[groups] = case.cut, case.cut
-    x_low, x_high = cells.low[groups, box[0, groups]], cells.high[groups, box[1, groups]]
-    record = case.network.cuts[case.cut]
-    least, most = 1.0, 1.0
-    if record.group > 0:
-        least = cells.kept_low[record.group - 1, box[0, record.group - 1]]
-        most = cells.kept_high[record.group - 1, box[1, record.group - 1]]
+        channels = network.groups[g].channels
+        first[g], last[g] = cells.low[g, box[0, g]] / channels, cells.high[g, box[1, g]] / channels
+    seen = network.cuts[case.seen]
+    least, most = 1.0, 1.0  # channels that are kept before the cut which is seen
+    if seen.group > 0:
+        g = seen.group - 1
+        least, most = cells.low[g, box[0, g]], cells.high[g, box[1, g]]
+    first[groups + 1], last[groups + 1] = 1.0, 1.0
     if case.codec:
-        s_low, s_high = cells.low[groups + 1, box[0, groups + 1]], cells.high[groups + 1, box[1, groups + 1]]
-        s_low = max(s_low, sent_channels(x_low, least))
-        s_high = min(s_high, sent_channels(x_high, most), most - 1.0)
-        x_low = max(x_low, (s_low - 0.5) / most - _SLACK) if s_low > 1.0 else x_low
-        x_high = min(x_high, (s_high + 0.5) / least + _SLACK)
+        x_low, x_high = cells.low[groups + 1, box[0, groups + 1]], cells.high[groups + 1, box[1, groups + 1]]
+        s_low = max(cells.low[groups, box[0, groups]], _least_sent(x_low, least))
+        s_high = min(cells.high[groups, box[1, groups]], _most_sent(x_high, most), most - 1.0)
+        first[groups + 1], last[groups + 1] = max(x_low, s_low / most), min(x_high, s_high / least)
         least, most = s_low, s_high
-    first[groups + 1], last[groups + 1] = x_low, x_high
-    first[groups + 2] = math.log2(record.area * least) if record.area > 0.0 else 0.0
-    last[groups + 2] = math.log2(record.area * most) if record.area > 0.0 else 0.0
+    first[groups], last[groups] = case.seen, case.seen
+    first[groups + 2], last[groups + 2] = log2_values(seen.area, least), log2_values(seen.area, most)
     if first.shape[0] > groups + 3:
         first[groups + 3], last[groups + 3] = case.snr_db, case.snr_db
     return bound_box(case.predictor, first, last)

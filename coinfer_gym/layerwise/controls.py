@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.bracket import Bracket, narrow, secant
-from coinfer_gym.layerwise.network import COMPRESSION, FREQUENCY, POWER, NetworkTables
-from coinfer_gym.layerwise.problem import cost_device, cost_server, cost_upload, load_of, sent_channels, write_widths
+from coinfer_gym.layerwise.designs import FREQUENCY, POWER
+from coinfer_gym.layerwise.network import NetworkTables
+from coinfer_gym.layerwise.problem import cost_device, cost_server, cost_upload, load_of
 from coinfer_gym.pricing import ROUNDING, best_clock, best_nats, clock_price, spectral_span
 from coinfer_gym.records import Record, Records
 
@@ -104,20 +105,10 @@ def fastest(hardware: Records, gain: float, flops: float, bits: float, energy: f
 
 @kernel
 def fastest_load(
-    network: NetworkTables,
-    hardware: Records,
-    gain: float,
-    energy_budget: float,
-    widths: NDArray[np.float64],
-    i: int,
-    cut: int,
-    sent: float,
+    network: NetworkTables, hardware: Records, gain: float, energy_budget: float, designs: NDArray[np.float64], i: int
 ) -> tuple[float, float, float]:
-    """Least delay of a whole task within its energy budget, and the power and clock for it.
-
-    Row `i` of `widths` has the channels that are kept, `sent` is how many of them are sent.
-    """
-    load = load_of(network, hardware, widths, i, cut, sent)
+    """Least delay of the design in row `i` within its energy budget, and the power and clock for it."""
+    load = load_of(network, hardware, designs, i)
     delay_server, energy_server = cost_server(hardware[0], load.flops_server)
     delay, power, frequency = fastest(hardware, gain, load.flops_device, load.bits, energy_budget - energy_server)
     return delay_server + delay, power, frequency
@@ -125,17 +116,9 @@ def fastest_load(
 
 @kernel
 def fill_rows(
-    network: NetworkTables,
-    hardware: Records,
-    gain: float,
-    energy_budget: float,
-    designs: NDArray[np.float64],
-    widths: NDArray[np.float64],
+    network: NetworkTables, hardware: Records, gain: float, energy_budget: float, designs: NDArray[np.float64]
 ) -> None:
     """Write the best power and clock to every row of designs."""
     for i in range(designs.shape[0]):
-        write_widths(network.groups, designs, i, widths)
-        cut = int(designs[i, 0])
-        sent = sent_channels(designs[i, COMPRESSION], widths[i, network.cuts[cut].group])
-        _, power, frequency = fastest_load(network, hardware, gain, energy_budget, widths, i, cut, sent)
+        _, power, frequency = fastest_load(network, hardware, gain, energy_budget, designs, i)
         designs[i, POWER], designs[i, FREQUENCY] = power, frequency

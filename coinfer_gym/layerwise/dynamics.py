@@ -16,7 +16,8 @@ from coinfer_gym.envs import process
 from coinfer_gym.envs.process import OUTCOME_NAMES, SITUATION_NAMES, LaneArrays, first_nan
 from coinfer_gym.envs.reward import reward
 from coinfer_gym.layerwise import spaces
-from coinfer_gym.layerwise.network import COMPRESSION, FREQUENCY, POWER, Network, NetworkTables
+from coinfer_gym.layerwise.designs import FREQUENCY, POWER
+from coinfer_gym.layerwise.network import Network, NetworkTables
 from coinfer_gym.layerwise.predictor import write_features
 from coinfer_gym.layerwise.problem import evaluate
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
@@ -36,7 +37,6 @@ class Scratch(NamedTuple):
     """Arrays that a step works in, one row per thread."""
 
     designs: NDArray[np.float64]
-    widths: NDArray[np.float64]
     features: NDArray[np.float64]
     ranks: NDArray[np.uint64]
 
@@ -58,7 +58,8 @@ class Model(NamedTuple):
 def info_names(network: Network) -> tuple[str, ...]:
     """Keys of ``info``, all float64: those of LAIM-v0, with another decision and accuracy.
 
-    The decision is the cut, a retained ratio per group, the compression, the power and the clock. ``sent_values`` is
+    The decision is the cut, the share of channels that each group keeps and that is sent (the compression), the power
+    and the clock. ``sent_values`` is
     the number of values sent, ``accuracy`` the predicted accuracy and ``cost_accuracy`` its relative shortfall.
     ``quality`` is the unused share of the delay budget. ``delivered`` and ``violated`` consider delay, energy and
     accuracy.
@@ -81,7 +82,6 @@ def build_model(scenario: LayerwiseScenario) -> Model:
     rows, groups, features = SCRATCH_STRIDE * threads, len(network.groups), len(predictor.features)
     scratch = Scratch(
         np.zeros((rows, groups + 4)),
-        np.zeros((rows, groups + 1)),
         np.zeros((rows, features)),
         np.zeros((rows, features), np.uint64),
     )
@@ -95,15 +95,16 @@ def _serve(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> f
     designs, features, accuracy_min = scratch.designs, scratch.features, model.aims[0].accuracy_min
     gain = process.gain_at(lanes.gains, i, lane.clock, r.block_duration)
     t_device, tau, t_server, e_device, e_upload, e_server, values = evaluate(
-        model.network, model.hardware, designs, w, scratch.widths, gain
+        model.network, model.hardware, designs, w, gain
     )
-    write_features(designs, w, values, 0.0, features)
+    write_features(model.network, designs, w, 0.0, features)
     info.accuracy = predict_lane(model.trees, model.masks, features, w, scratch.ranks)
     info.cost_accuracy = max(0.0, 1.0 - (info.accuracy + BUDGET_TOLERANCE) / accuracy_min)
-    info.cut, info.compression, info.sent_values = designs[w, 0], designs[w, COMPRESSION], values
+    groups = info.retained.shape[0]
+    info.cut, info.compression, info.sent_values = designs[w, 0], features[w, groups + 1], values
     info.power_w, info.frequency_device_hz = designs[w, POWER], designs[w, FREQUENCY]
-    for g in range(info.retained.shape[0]):
-        info.retained[g] = designs[w, g + 1]
+    for g in range(groups):
+        info.retained[g] = features[w, g]
     finished, duration, pause = process.spend(
         lane, r, (t_device, tau, t_server), (e_device, e_upload, e_server), 0.0, 0.0, info
     )
@@ -118,10 +119,10 @@ def _serve(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> f
 
 def _step_lane(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) -> None:
     """Serve the task at the head of lane `i` by its action and move to the next; row `w` of the scratch is free."""
-    r, info, cuts = rules[0], lanes.info[i], model.network.cuts.shape[0]
+    r, info = rules[0], lanes.info[i]
     info.clipped = process.clip(lanes.actions, i)
     process.inform(lanes.state[i], info)
-    spaces.decode(model.hardware, cuts, lanes.actions, i, r.log_power_ratio, model.scratch.designs, w)
+    spaces.decode(model.network, model.hardware, lanes.actions, i, r.log_power_ratio, model.scratch.designs, w)
     duration = _serve(rules, model, lanes, i, w)
     process.advance(lanes, i, r, duration)
     lanes.rewards[i] = reward(info, r, model.aims[0].weight_accuracy, info.cost_accuracy)

@@ -96,18 +96,17 @@ class LayerwiseEnv(TaskEnv):
         return self.scenario.problem(float(gain[0]), float(delay_budget[0]), float(energy_budget[0]))
 
     def action(self, decision: LayerwiseDecision) -> NDArray[np.float32]:
-        """Action of a decision or solution, up to the rounding of float32."""
+        """Action of a decision or solution: the same network, and power and clock up to the rounding of float32."""
         problem = self.scenario.problem(1.0)
-        problem.check_rows(problem.row(decision)[None])
-        return spaces.encode(problem.hardware, self.scenario.cuts, decision)
+        return spaces.encode(problem.hardware, self.scenario.cuts, problem.decision(problem.row(decision)))
 
     def decision(self, action: NDArray[np.float32]) -> LayerwiseDecision:
-        """Decision of an action, in SI units."""
+        """Decision of an action, in SI units, with the shares of channels that it keeps and sends."""
         row = clip_action(action, len(self._lanes.action_names))[None]
         problem = self.scenario.problem(1.0)
         ratio = float(self._lanes.rules["log_power_ratio"][0])
         design = np.empty_like(row)
-        spaces.decode(problem.hardware, self.scenario.cuts, row, 0, ratio, design, 0)
+        spaces.decode(self.scenario.network.tables, problem.hardware, row, 0, ratio, design, 0)
         return problem.decision(design[0])
 
     def _build_viewer(self) -> Any:

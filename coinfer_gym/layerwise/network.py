@@ -28,10 +28,6 @@ CUT = record_type(group=np.int64, area=np.float64, vector=np.int64)
 """The feature that leaves a cut: `area` positions of each channel that `group` keeps. Group 0 is the constant 1; its
 area is the number of the image's values at cut 0 and 0 at the last cut. `vector` is 1 after a fully connected layer."""
 
-COMPRESSION, POWER, FREQUENCY = -3, -2, -1
-"""Columns of an array of designs, shape (n, G + 4). Column 0 has the cut, the next G the retained ratio of each group,
-these three the compression, the transmit power in W and the clock of the device in Hz."""
-
 _MOST = 10**9
 """Largest count of channels, positions or values."""
 

@@ -17,7 +17,7 @@ from coinfer_gym.checks import check_number, is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.cells import Case, build_case, build_scratch, design_of
 from coinfer_gym.layerwise.controls import fill_rows
-from coinfer_gym.layerwise.network import POWER
+from coinfer_gym.layerwise.designs import POWER, SENT, check_designs, make_designs
 from coinfer_gym.layerwise.problem import LayerwiseProblem, LayerwiseSolution
 from coinfer_gym.layerwise.search import descend, search
 from coinfer_gym.pricing import ROUNDING
@@ -35,8 +35,9 @@ def solve_exact(
 ) -> LayerwiseSolution:
     """Fastest design over cut, retained ratios, compression, power and clock, by branch and bound.
 
-    Retained ratios are at least the problem's `retained_min`, and the predicted accuracy reaches `accuracy_min` without
-    tolerance. The search is repeated with decreasing tolerances, so it has a proven bound whenever it is stopped.
+    Every group keeps at least the channels of the problem's `retained_min`, and the predicted accuracy reaches
+    `accuracy_min` without tolerance. The search is repeated with decreasing tolerances, so it has a proven bound
+    whenever it is stopped.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def solve_exact(
         remedy = "The exact optimum needs a sum of regression trees."
         raise InvalidInputError("predictor", problem.predictor.regressor, remedy)
     groups = len(problem.network.groups)
-    unpruned = np.array([[each, *[1.0] * (groups + 3)] for each in cuts])
+    unpruned = make_designs(problem.network, [[each, *[1.0] * (groups + 3)] for each in cuts])
     known = unpruned
     if starts is not None:
         try:
@@ -77,15 +78,16 @@ def solve_exact(
         except (TypeError, ValueError) as error:
             raise InvalidInputError("starts", starts, f"Give rows of {unpruned.shape[1]} numbers.") from error
     incumbent = _best_of(problem, solve_rows(problem, known))
-    if known[:, 1 : groups + 1].min() < problem.retained_min:
-        raise InvalidInputError("starts", starts, f"Retain at least {problem.retained_min} of every group.")
+    least = problem.network.kept([problem.retained_min] * groups)
+    if (known[:, 1:SENT] < least).any():
+        raise InvalidInputError("starts", starts, f"Keep at least {least.tolist()} channels of the groups.")
     within = incumbent.accuracy >= problem.accuracy_min
     within &= incumbent.energy <= problem.energy_budget * (1.0 + ROUNDING)
     cases = [case for each in cuts for codec in (False, True) if (case := build_case(problem, each, codec)) is not None]
     delay = incumbent.delay if within else math.inf
     best, delay, bound, used = _narrow(cases, delay, tolerance, nodes)
     if best is not None:
-        row = solve_rows(problem, design_of(problem, *best)[None])
+        row = solve_rows(problem, design_of(*best)[None])
         incumbent = problem.evaluate(problem.decision(row[0]))
     gap = math.nan if delay == math.inf else max(0.0, 1.0 - bound / delay)
     return replace(incumbent, delay_bound=bound, gap=gap, nodes=used)
@@ -149,8 +151,8 @@ def solve_given(
         If a ratio is out of range or there is no such cut.
     """
     cuts = _cuts(problem, cut)
-    rows = [[number, *np.ravel(retained), compression, 1.0, 1.0] for number in cuts]
-    return _best_of(problem, solve_rows(problem, np.array(rows, np.float64)))
+    ratios = [[number, *np.ravel(retained), compression, 1.0, 1.0] for number in cuts]
+    return _best_of(problem, solve_rows(problem, make_designs(problem.network, ratios)))
 
 
 def _cuts(problem: object, cut: object) -> Sequence[int]:
@@ -188,9 +190,8 @@ def solve_rows(problem: LayerwiseProblem, rows: NDArray[np.float64]) -> NDArray[
     designs = np.array(rows, np.float64, order="C", ndmin=2)
     if designs.shape[-1] > 2:
         designs[:, POWER:] = problem.power_max, problem.frequency_device_max
-    problem.check_rows(designs)
-    widths = np.empty((len(designs), len(problem.network.groups) + 1))
-    fill_rows(problem.network.tables, problem.hardware, problem.gain, problem.energy_budget, designs, widths)
+    check_designs(problem.network, designs)
+    fill_rows(problem.network.tables, problem.hardware, problem.gain, problem.energy_budget, designs)
     return designs
 
 

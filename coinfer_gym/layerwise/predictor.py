@@ -22,6 +22,8 @@ from coinfer_gym._compile import kernel
 from coinfer_gym.checks import check_keys, is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import find_file, read_json, shipped_names
+from coinfer_gym.layerwise.designs import SENT, kept_before
+from coinfer_gym.layerwise.network import NetworkTables
 from coinfer_gym.layerwise.trees import (
     LEAF,
     LeafMasks,
@@ -234,28 +236,47 @@ def feature_names(groups: Sequence[str], noisy: bool) -> tuple[str, ...]:
 
 @kernel
 def write_features(
-    designs: NDArray[np.float64], i: int, values: float, snr_db: float, features: NDArray[np.float64]
+    network: NetworkTables, designs: NDArray[np.float64], i: int, snr_db: float, features: NDArray[np.float64]
 ) -> None:
     """Write the features of the design in row `i` to row `i` of `features`, in the order of `feature_names`.
 
+    They are shares of channels that are kept, the cut, the share of the channels before it that is sent, and the
+    logarithm of the number of values sent. Without a codec and without noise a network is the same wherever it is cut,
+    so that the last three are those of cut 0, where the image is sent.
+
     Parameters
     ----------
+    network : NetworkTables
     designs : ndarray, shape (n, G + 4)
-        Rows ``[cut, retained ratio of each group, compression, power in W, device's clock in Hz]``.
+        See `coinfer_gym.layerwise.designs.SENT`.
     i : int
-    values : float
-        Values that are sent over the link. At the last cut there are none, and their logarithm counts as 0.
     snr_db : float
         Signal-to-noise ratio of the link, dB; without effect if `features` has no column for it.
     features : ndarray, shape (n, d)
     """
-    groups = designs.shape[1] - 4
-    for g in range(groups):
-        features[i, g] = designs[i, g + 1]
-    cut = designs[i, 0]
-    features[i, groups] = cut
-    # No codec is used for the image and where nothing is sent, whatever the design says.
-    features[i, groups + 1] = designs[i, groups + 1] if cut > 0.0 and values > 0.0 else 1.0
-    features[i, groups + 2] = math.log2(values) if values > 0.0 else 0.0
-    if features.shape[1] > groups + 3:
-        features[i, groups + 3] = snr_db
+    count = network.groups.shape[0]
+    for g in range(count):
+        features[i, g] = designs[i, g + 1] / network.groups[g].channels
+    cut = int(designs[i, 0])
+    kept, sent = kept_before(designs, i, network.cuts[cut].group), designs[i, SENT]
+    noisy = features.shape[1] > count + 3
+    seen = seen_cut(cut, sent < kept, noisy)
+    if seen != cut:
+        kept, sent = 1.0, 1.0
+    features[i, count] = seen
+    features[i, count + 1] = sent / kept
+    features[i, count + 2] = log2_values(network.cuts[seen].area, sent)
+    if noisy:
+        features[i, count + 3] = snr_db
+
+
+@kernel
+def seen_cut(cut: int, codec: bool, noisy: bool) -> int:
+    """The cut that is a feature: 0 where it makes no difference."""
+    return cut if codec or noisy else 0
+
+
+@kernel
+def log2_values(area: float, sent: float) -> float:
+    """Logarithm of the number of values that are sent; that of none counts as 0."""
+    return math.log2(area * sent) if area > 0.0 else 0.0

@@ -1,7 +1,7 @@
 """The latency problem of Mu et al.: one task to cut, prune, compress, clock and send, and its solutions.
 
 The objective is their eq. 6, the cuts are those of eq. 7, ratios and compression those of eq. 8 and eq. 9.
-Compiled code takes designs as rows of an array, see `coinfer_gym.layerwise.network.COMPRESSION`.
+Compiled code takes designs as rows of whole channels, see `coinfer_gym.layerwise.designs`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from coinfer_gym import physics
 from coinfer_gym._compile import kernel
 from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.layerwise.network import COMPRESSION, FREQUENCY, POWER, Network, NetworkTables, kept_channels
+from coinfer_gym.layerwise.designs import (
+    FREQUENCY,
+    POWER,
+    SENT,
+    check_designs,
+    kept_before,
+    make_designs,
+    ratios_of,
+)
+from coinfer_gym.layerwise.network import Network, NetworkTables
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, write_features
 from coinfer_gym.layerwise.trees import TreeTables, predict_row
 from coinfer_gym.records import Record, Records, record_type
@@ -27,6 +36,9 @@ from coinfer_gym.records import Record, Records, record_type
 @dataclass(frozen=True)
 class LayerwiseDecision:
     """What is chosen for one task.
+
+    Ratios and compression stand for whole numbers of channels: what builds the same network yields the same, and
+    solutions have the shares that are really kept and sent.
 
     Attributes
     ----------
@@ -112,8 +124,8 @@ class Outcomes:
 class LayerwiseProblem:
     """Least delay of one task: ``min T(c, S, P, p, f)`` with accuracy at least `accuracy_min` and energy at most E0.
 
-    A design is a row ``cut, retained ratio of each of G groups, compression, power, clock``; `row` and `decision`
-    convert it.
+    A design is a row ``cut, channels kept of each of G groups, channels sent, power, clock``; `row` and `decision`
+    convert it, and `coinfer_gym.layerwise.designs.make_designs` makes it of ratios.
 
     Attributes
     ----------
@@ -189,21 +201,25 @@ class LayerwiseProblem:
         return physics.transmission_rate(self.power_max, self.gain, self.bandwidth, self.noise_density)
 
     def row(self, decision: LayerwiseDecision) -> NDArray[np.float64]:
-        """A decision as a row of designs."""
+        """The design that a decision stands for, shape (G + 4,)."""
         try:
             ends = (decision.compression, decision.power, decision.frequency)
-            return np.array([decision.cut, *decision.retained, *ends], np.float64)
+            ratios = np.array([decision.cut, *decision.retained, *ends], np.float64)
         except (AttributeError, TypeError, ValueError) as error:
             remedy = "Give a LayerwiseDecision or a solution; problem.decision(row) makes one."
             raise InvalidInputError("decision", decision, remedy) from error
+        row: NDArray[np.float64] = make_designs(self.network, ratios[None])[0]
+        return row
 
     def decision(self, row: NDArray[np.float64]) -> LayerwiseDecision:
-        """The decision of a row."""
-        cut, *retained, compression, power, frequency = np.asarray(row, np.float64).tolist()
+        """The decision of a design, with the shares of channels that it keeps and sends."""
+        designs = np.array(row, np.float64, ndmin=2)
+        check_designs(self.network, designs)
+        cut, *retained, compression, power, frequency = ratios_of(self.network, designs)[0].tolist()
         return LayerwiseDecision(int(cut), tuple(retained), compression, power, frequency)
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Least and largest values of a design, shape (G + 4,): the least compression sends one channel."""
+        """Least and largest ratios of a design, shape (G + 4,), see `coinfer_gym.layerwise.designs.make_designs`."""
         groups = self.network.groups
         share = 1.0 / max(group.channels for group in groups)
         lower = [0.0, *[self.retained_min] * len(groups), share, self.power_min, self.frequency_device_min]
@@ -217,7 +233,7 @@ class LayerwiseProblem:
     def evaluate(self, decision: NDArray[np.float64]) -> Outcomes: ...
 
     def evaluate(self, decision: Any) -> LayerwiseSolution | Outcomes:
-        """What decisions yield, whether or not they meet the limits: one decision, or rows of many.
+        """What designs yield, whether or not they meet the limits: one decision, or rows of many designs.
 
         Parameters
         ----------
@@ -230,19 +246,20 @@ class LayerwiseProblem:
         Raises
         ------
         InvalidInputError
-            If a cut is outside ``0..N``, a ratio or the compression outside (0, 1], or the power or the clock is not
-            positive.
+            If a cut is outside ``0..N``, a ratio or the compression outside (0, 1], a row is not a design, or the
+            power or the clock is not positive.
         """
         if not isinstance(decision, LayerwiseDecision):
             return self._evaluate_rows(np.ascontiguousarray(decision, np.float64))
-        outcome = self._evaluate_rows(self.row(decision)[None])
-        given = {each.name: getattr(decision, each.name) for each in fields(LayerwiseDecision)}
+        row = self.row(decision)
+        outcome = self._evaluate_rows(row[None])
+        given = vars(self.decision(row))
         found = {name: getattr(outcome, name).item() for name in ("delay", "energy", "accuracy", "feasible")}
         return LayerwiseSolution(**given, **found)
 
     def _evaluate_rows(self, designs: NDArray[np.float64]) -> Outcomes:
-        self.check_rows(designs)
-        count, groups = len(designs), len(self.network.groups)
+        check_designs(self.network, designs)
+        count = len(designs)
         outcomes, feasible = np.empty((count, len(fields(Outcomes)) - 1)), np.empty(count, np.bool_)
         _evaluate_rows(
             self.network.tables,
@@ -252,28 +269,12 @@ class LayerwiseProblem:
             self.gain,
             0.0 if self.snr_db is None else self.snr_db,
             (self.delay_budget, self.energy_budget, self.accuracy_min),
-            np.empty((count, groups + 1)),
             np.empty((count, len(self.predictor.features))),
             outcomes,
             feasible,
         )
         names = [each.name for each in fields(Outcomes)]
         return Outcomes(**dict(zip(names, (*outcomes.T, feasible), strict=True)))
-
-    def check_rows(self, rows: NDArray[np.float64]) -> None:
-        """Raise `InvalidInputError` if a row is not a design of the network, see `evaluate`."""
-        shares = (*(f"retained of {group.name}" for group in self.network.groups), "compression")
-        names = ("cut", *shares, "power", "frequency")
-        if rows.ndim != 2 or rows.shape[1] != len(names):
-            raise InvalidInputError("decision", rows.shape, f"Give {', '.join(names)}.")
-        last = self.network.cuts - 1
-        bad = ~((rows > 0.0) & (rows <= [last, *[1.0] * len(shares), math.inf, math.inf]))
-        bad[:, 0] = ~((rows[:, 0] >= 0.0) & (rows[:, 0] <= last) & (rows[:, 0] == np.floor(rows[:, 0])))
-        if bad.any():
-            row, column = np.argwhere(bad)[0]
-            remedy = "Give a share in (0, 1]." if column <= len(shares) else "Give a positive number."
-            remedy = f"Give a whole number in 0..{last}." if column == 0 else remedy
-            raise InvalidInputError(names[column], float(rows[row, column]), remedy)
 
 
 HARDWARE_NAMES = tuple(
@@ -295,20 +296,6 @@ class Load(NamedTuple):
 
 
 @kernel
-def sent_channels(compression: float, kept: float) -> float:
-    """Channels of a feature that the encoder sends of those kept: the nearest whole number, but at least 1."""
-    return max(1.0, math.floor(compression * kept + 0.5))
-
-
-@kernel
-def write_widths(groups: Records, designs: NDArray[np.float64], i: int, widths: NDArray[np.float64]) -> None:
-    """Write the constant 1 and the channels that each group keeps to row `i` of `widths`."""
-    widths[i, 0] = 1.0
-    for g in range(groups.shape[0]):
-        widths[i, g + 1] = kept_channels(designs[i, g + 1], groups[g].channels, groups[g].step)
-
-
-@kernel
 def codec_flops(kept: float, sent: float, area: float, vector: int) -> tuple[float, float]:
     """FLOPs of an encoder and its decoder by Table I: convolutions of 1 x 1, or fully connected layers, and a ReLU.
 
@@ -320,32 +307,23 @@ def codec_flops(kept: float, sent: float, area: float, vector: int) -> tuple[flo
 
 
 @kernel
-def load_of(
-    network: NetworkTables, hardware: Records, widths: NDArray[np.float64], i: int, c: int, sent: float
-) -> Load:
-    """Load of a network that is cut at `c` and sends `sent` channels, as many as are kept if there is no codec.
-
-    Row `i` of `widths` has the channels that are kept, from `write_widths`. The first and the last cut have no codec.
-    """
-    h, cut, pairs = hardware[0], network.cuts[c], network.pairs
-    last = network.cuts.shape[0] - 1
+def load_of(network: NetworkTables, hardware: Records, designs: NDArray[np.float64], i: int) -> Load:
+    """Load of the design in row `i`."""
+    h, c = hardware[0], int(designs[i, 0])
+    cut, pairs, last = network.cuts[c], network.pairs, network.cuts.shape[0] - 1
     on_device, in_all = 0.0, 0.0
     for p in range(pairs.shape[0]):
-        product = widths[i, pairs[p, 0]] * widths[i, pairs[p, 1]]
+        product = kept_before(designs, i, pairs[p, 0]) * kept_before(designs, i, pairs[p, 1])
         on_device += network.prefix[c, p] * product
         in_all += network.prefix[last, p] * product
     on_server = in_all - on_device if c < last else 0.0
-    kept = widths[i, cut.group]
-    values = cut.area * kept
-    bits = values * h.input_value_bits
-    if 0 < c < last:
-        if sent < kept:
-            encoder, decoder = codec_flops(kept, sent, cut.area, cut.vector)
-            on_device += encoder
-            on_server += decoder
-            values = cut.area * sent
-        bits = values * h.feature_value_bits
-    return Load(on_device, on_server, values, bits)
+    kept, sent = kept_before(designs, i, cut.group), designs[i, SENT]
+    if sent < kept:
+        encoder, decoder = codec_flops(kept, sent, cut.area, cut.vector)
+        on_device += encoder
+        on_server += decoder
+    values = cut.area * sent
+    return Load(on_device, on_server, values, values * (h.feature_value_bits if c > 0 else h.input_value_bits))
 
 
 @kernel
@@ -375,22 +353,13 @@ def cost_server(h: Record, flops: float) -> tuple[float, float]:
 
 @kernel
 def evaluate(
-    network: NetworkTables,
-    hardware: Records,
-    designs: NDArray[np.float64],
-    i: int,
-    widths: NDArray[np.float64],
-    gain: float,
+    network: NetworkTables, hardware: Records, designs: NDArray[np.float64], i: int, gain: float
 ) -> tuple[float, float, float, float, float, float, float]:
-    """Delays ``t_d, tau, t_s`` in s, energies ``e_d, e_tx, e_s`` in J, and values sent of a design.
+    """Delays ``t_d, tau, t_s`` in s, energies ``e_d, e_tx, e_s`` in J, and values sent of the design in row `i`.
 
-    Mu et al., eq. 2 (the sum of the delays), eq. 3 (device), eq. 4 (server) and eq. 5 (upload). The design is row `i`;
-    row `i` of `widths` is overwritten.
+    Mu et al., eq. 2 (the sum of the delays), eq. 3 (device), eq. 4 (server) and eq. 5 (upload).
     """
-    h, c = hardware[0], int(designs[i, 0])
-    write_widths(network.groups, designs, i, widths)
-    sent = sent_channels(designs[i, COMPRESSION], widths[i, network.cuts[c].group])
-    load = load_of(network, hardware, widths, i, c, sent)
+    h, load = hardware[0], load_of(network, hardware, designs, i)
     delay_device, energy_device = cost_device(h, load.flops_device, designs[i, FREQUENCY])
     delay_upload, energy_upload = cost_upload(h, gain, load.bits, designs[i, POWER])
     delay_server, energy_server = cost_server(h, load.flops_server)
@@ -406,7 +375,6 @@ def _evaluate_rows(
     gain: float,
     snr_db: float,
     limits: tuple[float, float, float],
-    widths: NDArray[np.float64],
     features: NDArray[np.float64],
     outcomes: NDArray[np.float64],
     feasible: NDArray[np.bool_],
@@ -416,10 +384,10 @@ def _evaluate_rows(
     These are T0, E0 and the least accuracy.
     """
     for i in range(designs.shape[0]):
-        row = evaluate(network, hardware, designs, i, widths, gain)
+        row = evaluate(network, hardware, designs, i, gain)
         for k in range(7):
             outcomes[i, k] = row[k]
-        write_features(designs, i, row[6], snr_db, features)
+        write_features(network, designs, i, snr_db, features)
         accuracy = predict_row(predictor, features, i)
         outcomes[i, 7] = accuracy
         in_time, affordable = meets(row[0] + row[1] + row[2], limits[0]), meets(row[3] + row[4] + row[5], limits[1])

@@ -19,10 +19,11 @@ from coinfer_gym.envs.interval import component, component_of_cut
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise import spaces
 from coinfer_gym.layerwise.controls import fastest_load
+from coinfer_gym.layerwise.designs import FREQUENCY, POWER
 from coinfer_gym.layerwise.env import LayerwiseEnv, LayerwiseVectorEnv
-from coinfer_gym.layerwise.network import COMPRESSION, FREQUENCY, POWER, NetworkTables
+from coinfer_gym.layerwise.network import NetworkTables
 from coinfer_gym.layerwise.predictor import write_features
-from coinfer_gym.layerwise.problem import evaluate, sent_channels, write_widths
+from coinfer_gym.layerwise.problem import evaluate
 from coinfer_gym.layerwise.scenario import LayerwiseScenario
 from coinfer_gym.layerwise.trees import TreeTables, predict_row
 from coinfer_gym.records import Records
@@ -117,7 +118,6 @@ class _Planner:
             Scratch(
                 np.ones((1, components)),
                 np.ones((1, components)),
-                np.empty((1, len(self.names))),
                 np.empty((1, len(p.predictor.features))),
             ),
         )
@@ -125,11 +125,10 @@ class _Planner:
 
 
 class Scratch(NamedTuple):
-    """Arrays of one row that a search works in: an action, its design, its channels, and what predicts its accuracy."""
+    """Arrays of one row that a search works in: an action, its design, and what predicts its accuracy."""
 
     action: NDArray[np.float64]
     design: NDArray[np.float64]
-    widths: NDArray[np.float64]
     features: NDArray[np.float64]
 
 
@@ -149,7 +148,7 @@ def _plan(
     """
     network, predictor, hardware = model
     h, cuts = hardware[0], network.cuts.shape[0]
-    action, design, widths, features = scratch
+    action, design, features = scratch
     log_power_min, log_power_max = math.log(h.power_min), math.log(h.power_max)
     for i in range(wishes.shape[0]):
         least_delay, least_energy = math.inf, math.inf
@@ -158,15 +157,13 @@ def _plan(
             for step in range(STEPS, -1, -1):
                 for k in range(wishes.shape[1]):  # rounded first, so that what is judged here is what will run
                     action[0, k + 1] = np.float32(1.0 - step / STEPS * (1.0 - wishes[i, k]))
-                spaces.decode(hardware, cuts, action, 0, 0.0, design, 0)
-                write_widths(network.groups, design, 0, widths)
-                sent = sent_channels(design[0, COMPRESSION], widths[0, network.cuts[cut].group])
-                delay, power, clock = fastest_load(network, hardware, gains[i], energies[i], widths, 0, cut, sent)
+                spaces.decode(network, hardware, action, 0, 0.0, design, 0)
+                delay, power, clock = fastest_load(network, hardware, gains[i], energies[i], design, 0)
                 if delay >= least_delay and least_delay < math.inf:
                     break  # what is pruned less takes longer still
                 design[0, POWER], design[0, FREQUENCY] = power, clock
-                outcome = evaluate(network, hardware, design, 0, widths, gains[i])
-                write_features(design, 0, outcome[6], 0.0, features)
+                outcome = evaluate(network, hardware, design, 0, gains[i])
+                write_features(network, design, 0, 0.0, features)
                 if predict_row(predictor, features, 0) < accuracy_min:
                     continue
                 energy = outcome[3] + outcome[4] + outcome[5]

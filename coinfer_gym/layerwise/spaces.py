@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel
 from coinfer_gym.envs.interval import between, component, component_of_cut, cut_of, power_of
-from coinfer_gym.layerwise.network import COMPRESSION, FREQUENCY, POWER, Network
+from coinfer_gym.layerwise.designs import COMPRESSION, FREQUENCY, POWER, round_design
+from coinfer_gym.layerwise.network import Network, NetworkTables
 from coinfer_gym.layerwise.problem import LayerwiseDecision
 from coinfer_gym.records import Records
 
@@ -36,8 +37,8 @@ def compression_of(action: float) -> float:
 
 @kernel
 def decode(
+    network: NetworkTables,
     hardware: Records,
-    cuts: int,
     actions: NDArray[np.float64],
     i: int,
     log_power_ratio: float,
@@ -46,16 +47,17 @@ def decode(
 ) -> None:
     """Write the design of row `i` of actions in [-1, 1] to row `w` of `designs`.
 
-    The cut is one of `cuts` equal bins; ratios and clock are linear between their bounds, the power is linear in dB,
-    for which the caller keeps ``ln(P_min / P_max)``.
+    The cut is one of equal bins; ratios and clock are linear between their bounds, the power is linear in dB, for which
+    the caller keeps ``ln(P_min / P_max)``.
     """
     h = hardware[0]
-    designs[w, 0] = cut_of(actions[i, 0], cuts)
+    designs[w, 0] = cut_of(actions[i, 0], network.cuts.shape[0])
     for g in range(1, actions.shape[1] - 3):
         designs[w, g] = between(actions[i, g], h.retained_min, 1.0)
     designs[w, COMPRESSION] = compression_of(actions[i, COMPRESSION])
     designs[w, POWER] = power_of(actions[i, POWER], h.power_max, log_power_ratio)
     designs[w, FREQUENCY] = between(actions[i, FREQUENCY], h.frequency_device_min, h.frequency_device_max)
+    round_design(network, designs, w)
 
 
 def encode(hardware: Records, cuts: int, decision: LayerwiseDecision) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from coinfer_gym.layerwise.designs import make_designs, ratios_of
 from coinfer_gym.layerwise.optimum import solve_exact, solve_rows
 from coinfer_gym.layerwise.problem import HARDWARE_NAMES, LayerwiseProblem
 from coinfer_gym.layerwise.scenario import load_layerwise_scenario
@@ -53,7 +54,7 @@ def random_problem(rng: np.random.Generator) -> LayerwiseProblem:
 def random_designs(
     rng: np.random.Generator, problem: LayerwiseProblem, near: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """`DESIGNS` rows of designs; half of them near one where one is given."""
+    """`DESIGNS` designs; half of them near one where one is given."""
     lower, upper = problem.bounds()
     rows = lower + (upper - lower) * rng.random((DESIGNS, len(lower)))
     rows[:, -2:] = lower[-2:] * (upper[-2:] / lower[-2:]) ** rng.random((DESIGNS, 2))
@@ -62,10 +63,11 @@ def random_designs(
     rows[:, 0] = rng.integers(0, problem.network.cuts, DESIGNS)
     if near is not None:
         half = DESIGNS // 2
-        moved = near * np.exp(rng.normal(size=(half, len(near))) * 10.0 ** rng.uniform(-6.0, 0.0, (half, 1)))
+        steps = rng.normal(size=(half, len(lower))) * 10.0 ** rng.uniform(-6.0, 0.0, (half, 1))
+        moved = ratios_of(problem.network, near[None]) * np.exp(steps)
         rows[:half] = np.clip(moved, lower, upper)
         rows[:half, 0] = near[0]
-    return rows
+    return make_designs(problem.network, rows)
 
 
 def faults(rng: np.random.Generator, problem: LayerwiseProblem) -> list[str]:

@@ -12,17 +12,20 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from baselines.layerwise.rivals import fpgm_predictor
 from baselines.output import BLUE, GREY, VERMILION
 from coinfer_gym import InvalidInputError
 from coinfer_gym.command import command
 from coinfer_gym.files import csv_text, read_csv, write_text
 from coinfer_gym.layerwise.optimum import solve_exact
+from coinfer_gym.layerwise.problem import LayerwiseDecision
 from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, require
 from studies.mu.accuracy import MARGIN, MEASUREMENTS
@@ -70,14 +73,16 @@ def choose_designs(network: str, devices: Sequence[str] = DEVICES, seed: int = 0
         else:
             choice = choose(problem, method, seed)
             row, accuracy, delay = choice.design, choice.accuracy, choice.delay
-        if min(row[1:-2]) >= 1.0:
+        decision = problem.decision(row)
+        ratios = (*decision.retained, decision.compression)
+        if min(ratios) == 1.0:
             continue
         criterion = "geometric_median" if method == "FPGM" else "l1"
         name = f"{method}, {device}"
         if (key := (*row[:-2], criterion == "l1")) in found:
             found[key][1] += f"; {name}"
         else:
-            found[key] = [name, name, int(row[0]), *row[1:-2], criterion, accuracy, delay]
+            found[key] = [name, name, decision.cut, *ratios, criterion, accuracy, delay]
     retained = [f"retained_{group.name}" for group in problem.network.groups]
     return [["curve", "chosen_by", "cut", *retained, "compression", "criterion", "predicted", "delay"], *found.values()]
 
@@ -95,13 +100,24 @@ def read(folder: Path, network: str) -> Confirmed:
         chosen = read_csv(designs)
         by_name = {row["curve"]: float(row["accuracy"]) for row in read_csv(results)}
         names = tuple(row["curve"] for row in chosen)
-        predicted = np.array([float(row["predicted"]) for row in chosen])
+        predicted = np.array([predict(network, row) for row in chosen])
         measured = {tuning: np.array([by_name[name + tuning] for name in names]) for tuning in TUNINGS}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
             "measurements", str(results), f"It does not fit {designs.name}, measure these: {error!r}"
         ) from error
     return Confirmed(names, predicted, measured, problem_at(network, DEVICES[0], LINKS[LINK], LINK).accuracy_min)
+
+
+def predict(network: str, row: Mapping[str, str]) -> float:
+    """Accuracy that the predictor of today expects of a chosen design."""
+    problem = problem_at(network, DEVICES[0], LINKS[LINK], LINK)
+    own = fpgm_predictor(problem) if row["criterion"] == "geometric_median" else None
+    retained = tuple(float(row[f"retained_{group.name}"]) for group in problem.network.groups)
+    decision = LayerwiseDecision(
+        int(row["cut"]), retained, float(row["compression"]), problem.power_max, problem.frequency_device_max
+    )
+    return replace(problem, predictor=own or problem.predictor).evaluate(decision).accuracy
 
 
 def verdict(confirmed: Mapping[str, Confirmed]) -> dict[str, Any]:

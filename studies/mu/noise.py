@@ -22,12 +22,14 @@ from tqdm import tqdm
 
 from baselines.layerwise.designs import ParametersGenerator, select_best
 from coinfer_gym import InvalidInputError
+from coinfer_gym.layerwise.designs import COMPRESSION, SENT, ratios_of
+from coinfer_gym.layerwise.network import load_network
 from coinfer_gym.layerwise.predictor import (
     RegressionPredictor,
     load_regression_predictor,
     shipped_regression_predictors,
 )
-from coinfer_gym.layerwise.problem import LayerwiseProblem, sent_channels
+from coinfer_gym.layerwise.problem import LayerwiseProblem
 from coinfer_gym.physics import from_db
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
@@ -87,16 +89,15 @@ class Data(NamedTuple):
 
 
 class _WithCodec(ParametersGenerator):
-    """Designs of one inner cut that send fewer channels than the least pruned feature has."""
+    """Designs of one inner cut that send fewer channels than are kept before it."""
 
     def __init__(self, problem: LayerwiseProblem, cut: int) -> None:
         super().__init__(problem, cuts=(cut, cut))
-        least = problem.network.kept(np.full(len(problem.network.groups), problem.retained_min)).min()
-        self._most = 1.0 - 0.51 / float(least)
+        self._before = int(problem.network.tables.cuts["group"][cut])
 
     def designs(self, points: Floats) -> Floats:
         designs = super().designs(points)
-        designs[:, -3] = np.minimum(designs[:, -3], self._most)
+        designs[:, SENT] = np.minimum(designs[:, SENT], designs[:, self._before] - 1.0)
         return designs
 
 
@@ -180,10 +181,8 @@ def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed
         if method == OWN:
             row = search_design(problem, _WithCodec(problem, cut), evaluations, seed)
         else:
-            channels = problem.network.groups[place - 1].channels
             rows = designs_at(problem, method, cut)
-            fewer = [sent_channels(share, channels) < channels for share in rows[:, -3]]
-            row = accurate(problem, select_best(problem, rows[fewer]))
+            row = accurate(problem, select_best(problem, rows[rows[:, SENT] < rows[:, place]]))
         if row is not None:
             choices.append(_choice(problem, row, evaluations))
     return min(choices, key=lambda each: each.delay)
@@ -200,7 +199,7 @@ def verdict(data: Data) -> dict[str, Any]:
         part = judge(values, snrs_db)
         second, worst = ratio_range(part["second"]), ratio_range(part["worst"])
         own = zip(snrs_db, by_method[OWN], strict=True)
-        coded = [snr for snr, choice in own if choice.design and choice.design[-3] < 1.0]
+        coded = [snr for snr, choice in own if choice.design and _compression(choice) < 1.0]
         holds |= {
             f"M7 ({title}): the proposed scheme has the lowest delay at every SNR": second[0] >= 1.0 - SAME,
             f"M7 ({title}): it leads the second best by the paper's least at every SNR": second[0]
@@ -220,13 +219,18 @@ def verdict(data: Data) -> dict[str, Any]:
     return {"holds": holds, "found": found, "measured": measured, "limits": {"same": SAME}, "settings": settings}
 
 
+def _compression(choice: Choice) -> float:
+    """Share that is sent of the channels before the cut."""
+    return float(ratios_of(load_network(NETWORK), [choice.design])[0, COMPRESSION])
+
+
 def table(data: Data) -> list[list[Any]]:
     """All choices, the header first."""
     rows: list[list[Any]] = [["cuts", "scheme", "snr_db", "delay", "cut", "compression", "accuracy"]]
     for title, by_method in data.choices.items():
         for method, parts in by_method.items():
             for snr_db, choice in zip(data.snrs_db, parts, strict=True):
-                share = choice.design[-3] if choice.design else ""
+                share = _compression(choice) if choice.design else ""
                 rows.append([title, method, snr_db, choice.delay, choice.cut, share, choice.accuracy])
     return rows
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from baselines.layerwise.designs import ParametersGenerator, complete, select_best
 from baselines.layerwise.framework import Framework
-from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor
+from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor, uniform_ratios
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from coinfer_gym import InvalidInputError
 from coinfer_gym.files import write_text
+from coinfer_gym.layerwise.designs import make_designs
 from coinfer_gym.layerwise.network import Network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
@@ -61,7 +62,7 @@ class Choice(NamedTuple):
     accuracy: float  # predicted; measured if the network is left as it is
     evaluations: int
     seconds: float  # wall-clock time
-    design: tuple[float, ...]  # row of `coinfer_gym.layerwise.network.COMPRESSION`; empty if nothing was found
+    design: tuple[float, ...]  # row of `coinfer_gym.layerwise.designs.SENT`; empty if nothing was found
 
 
 def problem_at(network: str, device: str, rate: float, link: str = "4g") -> LayerwiseProblem:
@@ -157,24 +158,20 @@ class Store:
 
 def designs_at(problem: LayerwiseProblem, method: str, cut: int) -> Floats:
     """Every design that an auto-selection scheme looks at, at one cut; power and clock are the largest."""
-    groups = len(problem.network.groups)
+    if method == "BottleNet++":
+        return complete(problem, ParametersGenerator(problem, cuts=(cut, cut), prune=False).compressed())
     place = int(problem.network.tables.cuts["group"][cut])
     levels = np.linspace(problem.retained_min, 1.0, LEVELS)
     first, second = levels[np.array(np.tril_indices(LEVELS))]
-    channels = problem.network.groups[place - 1].channels if place else 1
-    ratios = {
+    retained = {
         "Neurosurgeon": np.ones(1),
         "2_Step Pruning": first if place else levels,
         "FPGM": levels,
-        "BottleNet++": np.ones(channels),
     }[method]
-    rows = np.ones((len(ratios), groups + 4))
-    rows[:, 0], rows[:, 1 : groups + 1] = cut, ratios[:, None]
+    ratios = uniform_ratios(problem, cut, retained)
     if method == "2_Step Pruning" and place:
-        rows[:, place] = second
-    if method == "BottleNet++":
-        rows[:, -3] = np.arange(1, channels + 1) / channels
-    return complete(problem, rows)
+        ratios[:, place] = second
+    return complete(problem, make_designs(problem.network, ratios))
 
 
 def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int, seed: int = 0) -> Floats | None:

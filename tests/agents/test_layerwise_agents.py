@@ -20,6 +20,7 @@ from agents.runs import ROOT, read_config
 from agents.train import main as train_main
 from baselines.layerwise import family as layerwise
 from coinfer_gym import InvalidInputError
+from coinfer_gym.layerwise.problem import LayerwiseDecision
 from coinfer_gym.sb3 import make_native
 
 ENV = "coinfer_gym/Layerwise-v0"
@@ -53,7 +54,7 @@ def test_the_reference_is_the_best_unpruned_cut():
     for lane, action in enumerate(layerwise.unpruned_actions(lanes.env)):
         single.reset(seed=5 + lane)
         problem = single.problem()
-        trials = [problem.evaluate(problem.decision(np.array([cut, *[1.0] * 8, 0.2, 1.5e9]))) for cut in range(12)]
+        trials = [problem.evaluate(LayerwiseDecision(cut, (1.0,) * 7, 1.0, 0.2, 1.5e9)) for cut in range(12)]
         free = [t.delay for t in trials if t.accuracy >= problem.accuracy_min and t.energy <= problem.energy_budget]
         if free:
             assert problem.evaluate(single.decision(action)).delay <= min(free) * (1.0 + 1e-5)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.layerwise.problem import sent_channels
+from coinfer_gym.layerwise.designs import sent_channels
 from studies.mu.cifar.codec import Codec, CoInference, Noise, principal_components
 from studies.mu.cifar.data import Images
 from studies.mu.cifar.filters import prune_filters

@@ -33,10 +33,12 @@ from coinfer_gym.checks import is_number
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, read_csv, read_text, write_text
-from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names, write_features
+from coinfer_gym.layerwise.designs import SENT, make_designs
+from coinfer_gym.layerwise.network import Network, load_network
+from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.trees import LEAF
 from coinfer_gym.models import regress, tables
-from studies.mu.cifar.teacher import DistilledTrees
+from studies.mu.cifar.teacher import DistilledTrees, features_of
 
 MAX_BYTES = 300_000
 """Size of a predictor's file from which it is not shipped."""
@@ -53,7 +55,7 @@ class Measurements(NamedTuple):
     network: str
     unpruned: float  # accuracy of the network as it is
     names: tuple[str, ...]  # of the features
-    features: Array  # shape (n, d): as `write_features` writes them
+    features: Array  # shape (n, d): as `write_features` writes them for the channels that were built
     accuracy: Array  # shape (n,)
 
     @property
@@ -70,7 +72,7 @@ def read_measurements(path: Path) -> Measurements:
             raise InvalidInputError("measurements", str(file), "There is no such file.")
     try:
         made_by = json.loads(read_text(beside, "measurements"))
-        network, unpruned = str(made_by["network"]), made_by["accuracy"]
+        network, unpruned = load_network(made_by["network"]), made_by["accuracy"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InvalidInputError("measurements", str(beside), f"The file is damaged: {error!r}") from error
     if not is_number(unpruned) or not 0.0 < unpruned <= 1.0:
@@ -78,9 +80,7 @@ def read_measurements(path: Path) -> Measurements:
     rows = read_csv(path)
     if not rows:
         raise InvalidInputError("measurements", str(path), "Give at least one measured design.")
-    groups = [column.removeprefix(_PREFIX) for column in rows[0] if column and column.startswith(_PREFIX)]
-    if not groups:
-        raise InvalidInputError("measurements: columns", list(rows[0]), f"Give a column {_PREFIX}<group> a group.")
+    groups = [group.name for group in network.groups]
     noisy = [bool(row.get("snr_db")) for row in rows]
     if any(noisy) and not all(noisy):
         raise InvalidInputError(
@@ -102,13 +102,23 @@ def read_measurements(path: Path) -> Measurements:
         if column != "cut" and not ((values > 0.0) & (values <= 1.0)).all():
             row = int(np.argmin((values > 0.0) & (values <= 1.0)))
             raise InvalidInputError(f"rows[{row}]: {column}", rows[row][column], "Give a share in (0, 1].")
-    # Power and clock, the last two columns of a design, are none of the features.
-    designs = np.column_stack([*columns.values(), np.zeros((len(rows), 2))])
+    # Power and clock, the last two columns, are none of the features.
+    ratios = np.column_stack([*columns.values(), np.ones((len(rows), 2))])
+    _check_sent(network, ratios, sent)
+    noise = snr_db if all(noisy) else None
     names = feature_names(groups, all(noisy))
-    features = np.empty((len(rows), len(names)))
-    for i in range(len(rows)):
-        write_features(designs, i, sent[i], snr_db[i], features)
-    return Measurements(network, float(unpruned), names, features, accuracy)
+    return Measurements(network.name, float(unpruned), names, features_of(network, ratios, noise), accuracy)
+
+
+def _check_sent(network: Network, ratios: Array, sent: Array) -> None:
+    """Raise `InvalidInputError` unless the networks that were measured sent as much as the designs of their ratios."""
+    designs = make_designs(network, ratios)
+    expected = network.tables.cuts["area"][designs[:, 0].astype(np.int64)] * designs[:, SENT]
+    wrong = np.flatnonzero(sent != expected)
+    if len(wrong):
+        row = wrong[0]
+        remedy = f"The design of these ratios sends {expected[row]:g} values: measure with the same network."
+        raise InvalidInputError(f"rows[{row}]: sent_values", sent[row], remedy)
 
 
 # Hundreds of small fits: threads would wait for each other longer than they work.
@@ -156,7 +166,9 @@ def make_predictor(
 
 def _describe(regressor: str, measured: Measurements, passed_over: Sequence[str]) -> str:
     noise = ", on a noisy channel" if measured.noisy else ""
-    text = f"{regressor} regressor on {len(measured.accuracy)} designs of {measured.network}{noise}."
+    text = (
+        f"{regressor} regressor on the kept channels of {len(measured.accuracy)} designs of {measured.network}{noise}."
+    )
     if passed_over:
         text += f" {' and '.join(passed_over)} scored better, but cannot be shipped."
     return text

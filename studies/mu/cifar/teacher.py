@@ -8,7 +8,7 @@ are fitted to its predictions. They keep its precision, are fast, and allow proo
 from __future__ import annotations
 
 import warnings
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,9 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from coinfer_gym.layerwise.designs import make_designs
 from coinfer_gym.layerwise.network import Network, load_network
-from coinfer_gym.layerwise.predictor import feature_names, write_features
-from coinfer_gym.layerwise.problem import sent_channels
+from coinfer_gym.layerwise.predictor import write_features
 from studies.mu.cifar.sweep import HIGHEST_SNR, LEAST_RETAINED, UNCOMPRESSED, UNPRUNED
 
 LESSONS = 12_000
@@ -55,7 +55,7 @@ class DistilledTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Fit the process to measured designs, and the trees to the process."""
         network = load_network(self.network)
         if self.unpruned is not None and not self.noisy:
-            known = _features(network, _unpruned(network))
+            known = features_of(network, _unpruned(network))
             X, y = np.concatenate([X, known]), np.concatenate([y, np.full(len(known), self.unpruned)])
         highest = float(np.max(y)) + _MARGIN
         smooth = _smooth(network, X)
@@ -118,27 +118,22 @@ def _lessons(network: Network, noisy: bool, seed: int) -> Array:
     channels = np.append(1.0, network.tables.groups["channels"])[network.tables.cuts["group"][cut]]
     compression = channels ** -(severity[:, 0] * generator.random(LESSONS))
     compression[generator.random(LESSONS) < UNCOMPRESSED] = 1.0
-    designs = np.column_stack([cut, retained, compression, np.zeros((LESSONS, 2))])
+    ratios = np.column_stack([cut, retained, compression, np.zeros((LESSONS, 2))])
     noise = generator.uniform(0.0, HIGHEST_SNR, LESSONS) if noisy else None
-    return _features(network, np.concatenate([designs, _unpruned(network)]) if not noisy else designs, noise)
+    return features_of(network, ratios if noisy else np.concatenate([ratios, _unpruned(network)]), noise)
 
 
 def _unpruned(network: Network) -> Array:
-    """Rows of the unpruned network at every cut."""
+    """Ratios of the unpruned network at every cut."""
     return np.column_stack(
         [np.arange(network.cuts), np.ones((network.cuts, len(network.groups) + 1)), np.zeros((network.cuts, 2))]
     )
 
 
-def _features(network: Network, designs: Array, snr_db: Array | None = None) -> Array:
-    """What a predictor reads of designs."""
-    cuts, inner = network.tables.cuts, (designs[:, 0] > 0) & (designs[:, 0] < network.cuts - 1)
-    names = feature_names([group.name for group in network.groups], snr_db is not None)
-    features = np.empty((len(designs), len(names)))
-    for i, row in enumerate(designs):
-        cut: Any = cuts[int(row[0])]
-        values = network.upload_values(row[1:-3])[int(row[0])]
-        if inner[i]:
-            values = cut["area"] * sent_channels(row[-3], values / cut["area"])
-        write_features(designs, i, float(values), 0.0 if snr_db is None else snr_db[i], features)
+def features_of(network: Network, ratios: Array, snr_db: Array | None = None) -> Array:
+    """What a predictor reads of the designs of some ratios, on a noisy channel where its ratio is given."""
+    designs = make_designs(network, ratios)
+    features = np.empty((len(designs), len(network.groups) + 3 + (snr_db is not None)))
+    for i in range(len(designs)):
+        write_features(network.tables, designs, i, 0.0 if snr_db is None else snr_db[i], features)
     return features

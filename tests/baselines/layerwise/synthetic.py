@@ -10,6 +10,7 @@ from coinfer_gym.layerwise.network import load_network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from studies.mu.cifar.fit import additive
+from studies.mu.cifar.teacher import features_of
 
 UNPRUNED = 0.86
 POWER_MAX, BANDWIDTH, NOISE_DENSITY = 0.2, 3.86e6, 2e-20
@@ -29,12 +30,10 @@ def synthetic_predictor(name, points=600, trees=120, seed=0):
     retained = np.where(generator.random((points, groups)) < 0.7, generator.uniform(0.1, 1.0, (points, groups)), 1.0)
     cuts = generator.integers(0, network.cuts, points)
     shares = np.where(generator.random(points) < 0.7, 1024.0 ** -generator.random(points), 1.0)
-    values = np.array([network.upload_values(ratios)[cut] for ratios, cut in zip(retained, cuts, strict=True)])
-    shares[(cuts == 0) | (values == 0.0)] = 1.0
-    sent = np.log2(np.maximum(1.0, shares * values))
-    codec = np.where(shares < 1.0, 0.004 * np.maximum(0.0, 10.0 - sent) + 0.001, 0.0)
-    accuracies = UNPRUNED * np.prod(1.0 - losses * (1.0 - retained) ** 4, axis=1) - codec
-    rows = np.column_stack([retained, cuts, shares, sent])
+    rows = features_of(network, np.column_stack([cuts, retained, shares, np.ones((points, 2))]))
+    kept, sent = rows[:, :groups], rows[:, -1]
+    codec = np.where(rows[:, -2] < 1.0, 0.004 * np.maximum(0.0, 10.0 - sent) + 0.001, 0.0)
+    accuracies = UNPRUNED * np.prod(1.0 - losses * (1.0 - kept) ** 4, axis=1) - codec
     fitted = GradientBoostingRegressor(n_estimators=trees, max_depth=3, random_state=seed).fit(rows, accuracies)
     names = feature_names([group.name for group in network.groups], noisy=False)
     base, coefficients, tests, numbers = additive(fitted)

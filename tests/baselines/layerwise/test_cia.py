@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env
 from baselines.layerwise.cia import CompressionEnv, cia
 from baselines.layerwise.rivals import neurosurgeon
 from coinfer_gym import InvalidInputError
+from coinfer_gym.layerwise.problem import LayerwiseDecision
 from tests.baselines.layerwise.synthetic import synthetic_problem
 
 PROBLEM = synthetic_problem("regnet")
@@ -50,11 +51,11 @@ def test_pruning_shows_in_the_state():
 def test_what_is_not_accurate_enough_costs_more_than_one_and_what_it_lacks():
     env = CompressionEnv(PROBLEM)
     _, reward = play(env, [0.0] * 5 + [0.5])
-    row = np.array([13, *[0.1] * 4, 1 / 400, PROBLEM.power_max, PROBLEM.frequency_device_max])
-    accuracy = PROBLEM.evaluate(PROBLEM.decision(row)).accuracy
+    decision = LayerwiseDecision(13, (0.1,) * 4, 1 / 400, PROBLEM.power_max, PROBLEM.frequency_device_max)
+    accuracy = PROBLEM.evaluate(decision).accuracy
     assert accuracy < PROBLEM.accuracy_min
     assert reward == pytest.approx(-2.0 - (PROBLEM.accuracy_min - accuracy), rel=1e-12)
-    assert (env.best[1:-3] == 1.0).all()
+    assert env.best[1:-3].tolist() == [group.channels for group in PROBLEM.network.groups]
 
 
 def test_the_agent_beats_the_unpruned_network_and_repeats_itself():

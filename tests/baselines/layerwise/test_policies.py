@@ -14,6 +14,7 @@ from baselines.layerwise.policies import full_power_rates
 from baselines.registry import POLICIES, find_policy, make_policy
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
+from coinfer_gym.layerwise.problem import LayerwiseDecision
 
 ENV = "coinfer_gym/Layerwise-v0"
 KEYWORDS = {"scenario": "alexnet-rpi4b-4g", "tasks": 8}
@@ -27,7 +28,7 @@ def env():
 
 
 def designs():
-    """The unpruned network at some cuts."""
+    """Ratios of the unpruned network at some cuts."""
     return [[cut, *UNPRUNED, 0.2, 1.5e9] for cut in (0, 2, 11)]
 
 
@@ -83,7 +84,7 @@ def test_menu_takes_the_fastest_accurate_design(env):
         env.reset(seed=seed)
         problem = env.unwrapped.problem()
         chosen = policy.solve(problem)
-        trials = [problem.evaluate(problem.decision(np.array(row))) for row in designs()]
+        trials = [problem.evaluate(LayerwiseDecision(row[0], tuple(row[1:-3]), *row[-3:])) for row in designs()]
         within = [t.delay for t in trials if t.accuracy >= problem.accuracy_min and t.energy <= problem.energy_budget]
         if within:
             assert problem.evaluate(chosen).delay <= min(within) * (1.0 + 1e-9)

@@ -222,13 +222,27 @@ def test_decisions_become_actions_and_come_back(network):
         action = env.action(decision)
         assert action in env.action_space
         back = env.decision(action)
-        assert (back.cut, back.compression < 1.0) == (decision.cut, decision.compression < 1.0)
-        assert back.retained == pytest.approx(decision.retained, rel=1e-6)
-        assert (back.compression, back.power, back.frequency) == pytest.approx(
-            (decision.compression, decision.power, decision.frequency), rel=3e-6
-        )
+        controls = decision.power, decision.frequency
+        cut, retained, compression, *_ = rounded(env.scenario, (decision.cut, decision.retained, decision.compression))
+        assert (back.cut, back.retained, back.compression) == (cut, tuple(retained), compression)
+        assert (back.power, back.frequency) == pytest.approx(controls, rel=3e-6)
+        assert (env.action(back) == action).all()
     with pytest.raises(InvalidInputError, match="Give a LayerwiseDecision"):
         env.action(np.ones(5))
+
+
+def rounded(s, decision):
+    """A decision with the shares of channels that are kept and sent: the nearest whole numbers, in plain Python."""
+    cut, retained, compression, *controls = decision
+    kept = [
+        group.step * max(1, math.floor(ratio * group.channels / group.step + 0.5))
+        for group, ratio in zip(s.network.groups, retained, strict=True)
+    ]
+    names = [group.name for group in s.network.groups]
+    outputs = s.network.blocks[cut - 1].outputs if 0 < cut < len(s.network.blocks) else None
+    before = kept[names.index(outputs)] if outputs in names else 1
+    shares = [count / group.channels for count, group in zip(kept, s.network.groups, strict=True)]
+    return cut, shares, max(1, math.floor(compression * before + 0.5)) / before, *controls
 
 
 def decision_of(s, action):
@@ -242,7 +256,8 @@ def decision_of(s, action):
     compression = 1.0 if a[-3] >= 0.75 else 2.0 ** (-10.0 * (0.75 - a[-3]) / 1.75)
     power = 10.0 ** linear(a[-2], math.log10(s.power_min), math.log10(s.power_max))
     retained = [linear(x, s.retained_min, 1.0) for x in a[1:-3]]
-    return cut, retained, compression, power, linear(a[-1], s.frequency_device_min, s.frequency_device_max)
+    frequency = linear(a[-1], s.frequency_device_min, s.frequency_device_max)
+    return rounded(s, (cut, retained, compression, power, frequency))
 
 
 def layer_flops(layer, width):
@@ -298,8 +313,9 @@ def phases_of(s, decision, gain):
 def predicted(predictor, decision, values):
     """The predictor walked node by node."""
     cut, retained, compression, *_ = decision
-    codec = compression if cut > 0 and values > 0 else 1.0
-    features = [*retained, float(cut), codec, math.log2(values) if values > 0 else 0.0]
+    features = [*retained, float(cut), compression, math.log2(values) if values > 0 else 0.0]
+    if compression == 1.0:  # without a codec the cut makes no difference
+        features[-3:] = 0.0, 1.0, math.log2(3072)
     total = predictor.base + float(np.dot(predictor.coefficients, features))
     node = 0
 

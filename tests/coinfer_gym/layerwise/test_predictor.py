@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from coinfer_gym.layerwise.predictor import (
     RegressionPredictor,
     feature_names,
@@ -129,17 +130,32 @@ def test_bound_is_above_all_predictions_in_the_box_and_meets_them_at_a_point(lin
 
 
 def test_features_of_a_design():
-    designs = np.array([[2, 0.5, 0.25, 0.1, 1.0, 2e9], [0, 0.5, 0.25, 0.1, 1.0, 2e9], [3, 0.5, 0.25, 0.1, 1.0, 2e9]])
-    rows = np.full((3, 6), math.nan)
-    for i, values in enumerate((64.0, 3072.0, 0.0)):
-        write_features(designs, i, values, 20.0, rows)
+    network = Network(
+        "tiny",
+        (Group("conv1", 8), Group("fc1", 20)),
+        (
+            Block("conv", (Layer("conv", 3, "conv1", 4, 4, 3),), "conv1", 16),
+            Block("fc", (Layer("fc", "conv1", "fc1", area=16),), "fc1", 1, True),
+            Block("end", (Layer("fc", "fc1", 10),), 10, 1, True),
+        ),
+        48,
+    )
+    # a codec from 4 channels to 1, the image, nothing, and the feature as it is
+    designs = np.array([[cut, 4.0, 5.0, sent, 1.0, 2e9] for cut, sent in ((1, 1), (0, 1), (3, 1), (1, 4))])
+    noisy, quiet = np.full((4, 6), math.nan), np.full((4, 5), math.nan)
+    for i in range(4):
+        write_features(network.tables, designs, i, 20.0, noisy)
+        write_features(network.tables, designs, i, 20.0, quiet)
     assert NAMES == ("retained_conv1", "retained_fc1", "cut", "compression", "log2_values", "snr_db")
-    np.testing.assert_allclose(rows[0], [0.5, 0.25, 2, 0.1, 6, 20])
-    np.testing.assert_allclose(rows[1], [0.5, 0.25, 0, 1, math.log2(3072), 20], err_msg="the image has no codec")
-    np.testing.assert_allclose(rows[2], [0.5, 0.25, 3, 1, 0, 20], err_msg="nothing is sent")
-    quiet = np.zeros((3, 5))
-    write_features(designs, 0, 64.0, 20.0, quiet)
-    np.testing.assert_allclose(quiet[0], rows[0, :5])
+    expected = [
+        [0.5, 0.25, 1, 0.25, 4, 20],
+        [0.5, 0.25, 0, 1, math.log2(48), 20],
+        [0.5, 0.25, 3, 1, 0, 20],
+        [0.5, 0.25, 1, 1, 6, 20],
+    ]
+    assert noisy.tolist() == expected
+    # without noise and without a codec all cuts are one: the image's
+    assert quiet.tolist() == [expected[0][:5], *[expected[1][:5]] * 3]
 
 
 def test_a_file_gives_the_same_predictor(tmp_path):

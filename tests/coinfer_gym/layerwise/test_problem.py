@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.designs import make_designs
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
@@ -50,14 +51,13 @@ def make(**changes):
 
 def random_rows(count=50):
     rng = np.random.default_rng(1)
-    return np.column_stack(
-        [
-            rng.integers(0, 4, count),
-            rng.uniform(0.05, 1.0, (count, 3)),
-            rng.uniform(0.01, 0.5, count),
-            rng.uniform(1e4, 1e6, count),
-        ]
-    )
+    ratios = [
+        rng.integers(0, 4, count),
+        rng.uniform(0.05, 1.0, (count, 3)),
+        rng.uniform(0.01, 0.5, count),
+        rng.uniform(1e4, 1e6, count),
+    ]
+    return make_designs(NETWORK, np.column_stack(ratios))
 
 
 def test_one_design_is_what_its_row_is():

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from baselines.layerwise import rivals
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.network import load_network
+from coinfer_gym.layerwise.predictor import load_regression_predictor
+from coinfer_gym.layerwise.problem import LayerwiseDecision
 from studies.mu import confirmed as figure
 from tests.studies.made import make_and_read
 
@@ -19,14 +22,26 @@ def write(path, rows):
         csv.writer(file).writerows(rows)
 
 
-def measured(folder, network="alexnet", losses=(0.0, 0.0)):
-    """Two designs, predicted 0.82 and 0.83, and their measurements, lower by losses after the short tuning."""
-    designs = folder / f"{network}-chosen-designs.csv"
-    write(designs, [["curve", "predicted"], ["a", 0.82], ["b", 0.83]])
+def measured(folder, network="alexnet", losses=(0.0, 0.0), retained=0.98):
+    """Two designs and their measurements, lower than predicted by losses after the short tuning."""
+    designs, groups = folder / f"{network}-chosen-designs.csv", load_network(network).groups
+    header = ["curve", "cut", *(f"retained_{group.name}" for group in groups), "compression", "criterion"]
+    chosen = [["a", 0, *[1.0] * len(groups), 1.0, "l1"], ["b", 2, *[retained] * len(groups), 1.0, "geometric_median"]]
+    write(designs, [header, *chosen])
     digest = hashlib.sha256(designs.read_bytes()).hexdigest()
     (folder / f"{network}-chosen.json").write_text(json.dumps({"designs": f"chosen, sha256 {digest}"}))
-    rows = [["a", 0.82 - losses[0]], ["b", 0.83 - losses[1]], ["a_long", 0.82], ["b_long", 0.83]]
+    predicted = []
+    for row, name in zip(chosen, ("l1", "fpgm"), strict=True):
+        problem = figure.problem_at(network, "rpi3b", 1e6)
+        problem = replace(problem, predictor=load_regression_predictor(f"{network}-{name}"))
+        predicted.append(problem.evaluate(LayerwiseDecision(row[1], tuple(row[2:-2]), 1.0, 0.2, 1e9)).accuracy)
+    rows = [
+        ["a", predicted[0] - losses[0]],
+        ["b", predicted[1] - losses[1]],
+        *zip(("a_long", "b_long"), predicted, strict=True),
+    ]
     write(folder / f"{network}-chosen.csv", [["curve", "accuracy"], *rows])
+    return predicted
 
 
 def test_designs_are_predicted_accurate_and_stand_once(monkeypatch):
@@ -51,14 +66,15 @@ def test_designs_are_predicted_accurate_and_stand_once(monkeypatch):
 
 
 def test_what_was_measured_is_read_and_judged(tmp_path):
-    measured(tmp_path, losses=(0.01, 0.03))
+    predicted = measured(tmp_path, losses=(0.01, 0.03))
     options = {"measurements": tmp_path, "networks": ("alexnet",)}
     summary, _ = make_and_read(figure.STUDIES[0], tmp_path / "out", **options)
     short = summary["measured"]["alexnet, short tuning"]
     assert short["mean"] == pytest.approx(-0.02)
     assert short["rms"] == pytest.approx(np.sqrt((0.01**2 + 0.03**2) / 2.0))
     least = figure.read(tmp_path, "alexnet").least
-    assert short["reached"] == sum(value >= least - figure.MARGIN for value in (0.81, 0.80))
+    reached = [predicted[0] - 0.01 >= least - figure.MARGIN, predicted[1] - 0.03 >= least - figure.MARGIN]
+    assert short["reached"] == sum(reached)
     assert [held for name, held in summary["holds"].items() if "longer" in name] == [True]
 
 
@@ -71,6 +87,9 @@ def test_missing_and_other_measurements_give_one_clear_error(tmp_path):
     with pytest.raises(InvalidInputError, match=r"does not fit alexnet-chosen-designs\.csv"):
         figure.read(tmp_path, "alexnet")
     (tmp_path / "alexnet-chosen.csv").write_bytes(results)
-    write(tmp_path / "alexnet-chosen-designs.csv", [["curve", "predicted"], ["a", 0.81], ["b", 0.83]])
+    other = tmp_path / "other"
+    other.mkdir()
+    measured(other, retained=0.97)
+    (tmp_path / "alexnet-chosen-designs.csv").write_bytes((other / "alexnet-chosen-designs.csv").read_bytes())
     with pytest.raises(InvalidInputError, match=r"does not fit alexnet-chosen-designs\.csv"):
         figure.read(tmp_path, "alexnet")

@@ -39,7 +39,8 @@ def measured(count=60, noisy=False):
         compression = round(float(rng.uniform(0.05, 1.0)), 4)
         area = int(NETWORK.tables.cuts["area"][cut])
         kept = NETWORK.upload_values(retained)[cut] / max(area, 1)
-        values = 3072 if cut == 0 else 0 if cut == CUTS - 1 else area * max(1, math.floor(compression * kept + 0.5))
+        inner = 0 < cut < CUTS - 1
+        values = area * max(1, math.floor(compression * kept + 0.5)) if inner else area
         snr_db = round(float(rng.uniform(0, 50)), 2)
         accuracy = 0.86 * np.prod(1 - 0.2 * (1 - retained) ** 3) * (1 - 0.2 * math.exp(-values / 8) * (values > 0))
         row = {"design": number, "cut": cut, **{f"retained_{g}": r for g, r in zip(GROUPS, retained, strict=True)}}
@@ -160,6 +161,17 @@ def test_noise_is_a_feature_where_it_was_measured(tmp_path):
     assert given.features[:, len(GROUPS)].tolist() == [row["cut"] for row in rows]
 
 
+def test_features_are_those_of_the_network_that_was_built(tmp_path):
+    rows = measured(6)
+    given = read_measurements(write(tmp_path / "a.csv", rows))
+    for row in rows:  # other ratios of the same channels
+        for group in NETWORK.groups:
+            ratio = row[f"retained_{group.name}"]
+            row[f"retained_{group.name}"] = math.floor(ratio * group.channels + 0.5) / group.channels
+    again = read_measurements(write(tmp_path / "b.csv", rows))
+    assert (given.features == again.features).all()
+
+
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [
@@ -167,6 +179,7 @@ def test_noise_is_a_feature_where_it_was_measured(tmp_path):
         (lambda row: row.update(accuracy="86"), "shares, not per cent"),
         (lambda row: row.update(retained_fc1="0"), r"rows\[1\]: retained_fc1: got '0'"),
         (lambda row: row.update(sent_values="-3"), r"rows\[1\]: sent_values"),
+        (lambda row: row.update(sent_values="1e6"), r"rows\[1\]: sent_values.*same network"),
         (lambda row: row.update(snr_db="20"), r"rows\[0\]: snr_db"),
     ],
 )
@@ -193,5 +206,5 @@ def test_files_that_cannot_be_used(tmp_path, capsys):
     with pytest.raises(InvalidInputError, match=r"m\.json.*no such file"):
         read_measurements(path)
     plain = [{key: value for key, value in row.items() if not key.startswith("retained_")} for row in measured(4)]
-    with pytest.raises(InvalidInputError, match="a column retained_<group>"):
+    with pytest.raises(InvalidInputError, match="Add the column 'retained_conv1'"):
         read_measurements(write(path, plain))
