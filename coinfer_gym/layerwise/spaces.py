@@ -14,11 +14,8 @@ from coinfer_gym.layerwise.network import Network, NetworkTables
 from coinfer_gym.layerwise.problem import LayerwiseDecision
 from coinfer_gym.records import Records
 
-LEAST_COMPRESSION = 1.0 / 1024.0
-"""Compression at the lower end of its component of an action."""
-
 UNCOMPRESSED_FROM = 0.75
-"""From this value of the component on there is no codec."""
+"""From this value of the component of the compression on there is no codec."""
 
 
 def action_names(network: Network) -> tuple[str, ...]:
@@ -28,11 +25,8 @@ def action_names(network: Network) -> tuple[str, ...]:
 
 @inlined_kernel
 def compression_of(action: float) -> float:
-    """Compression of a component of an action, logarithmic below `UNCOMPRESSED_FROM`, and 1 from there on."""
-    if action >= UNCOMPRESSED_FROM:
-        return 1.0
-    exponent: float = 1.0 - (action + 1.0) / (UNCOMPRESSED_FROM + 1.0)
-    return math.exp(exponent * math.log(LEAST_COMPRESSION))
+    """Compression of a component of an action, linear from 0 at -1 to 1 at `UNCOMPRESSED_FROM`, and 1 from there on."""
+    return min(1.0, (action + 1.0) / (UNCOMPRESSED_FROM + 1.0))
 
 
 @kernel
@@ -47,8 +41,9 @@ def decode(
 ) -> None:
     """Write the design of row `i` of actions in [-1, 1] to row `w` of `designs`.
 
-    The cut is one of equal bins; ratios and clock are linear between their bounds, the power is linear in dB, for which
-    the caller keeps ``ln(P_min / P_max)``.
+    The cut is one of equal bins; ratios and clock are linear between their bounds, the compression as `compression_of`
+    has it, of which at least one channel is sent, and the power is linear in dB, for which the caller keeps
+    ``ln(P_min / P_max)``.
     """
     h = hardware[0]
     designs[w, 0] = cut_of(actions[i, 0], network.cuts.shape[0])
@@ -61,7 +56,7 @@ def decode(
 
 
 def encode(hardware: Records, cuts: int, decision: LayerwiseDecision) -> NDArray[np.float32]:
-    """Action that `decode` turns into `decision`, up to the rounding of float32; too small components are clipped.
+    """Action that `decode` turns into `decision`, up to the rounding of float32; the power is clipped.
 
     Parameters
     ----------
@@ -77,8 +72,7 @@ def encode(hardware: Records, cuts: int, decision: LayerwiseDecision) -> NDArray
     """
     h = hardware[0]
     power = min(max(decision.power, h.power_min), h.power_max)
-    share = math.log(max(decision.compression, LEAST_COMPRESSION) / LEAST_COMPRESSION) / -math.log(LEAST_COMPRESSION)
-    compression = -1.0 + (UNCOMPRESSED_FROM + 1.0) * share if decision.compression < 1.0 else 1.0
+    compression = -1.0 + (UNCOMPRESSED_FROM + 1.0) * decision.compression if decision.compression < 1.0 else 1.0
     return np.array(
         [
             component_of_cut(decision.cut, cuts),

@@ -73,7 +73,7 @@ def choose_designs(network: str, devices: Sequence[str] = DEVICES, seed: int = 0
         else:
             choice = choose(problem, method, seed)
             row, accuracy, delay = choice.design, choice.accuracy, choice.delay
-        decision = problem.decision(row)
+        decision = problem.decision(np.array(row))
         ratios = (*decision.retained, decision.compression)
         if min(ratios) == 1.0:
             continue
