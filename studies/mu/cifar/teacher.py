@@ -8,6 +8,7 @@ are fitted to its predictions. They keep its precision, are fast, and allow proo
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -53,7 +54,7 @@ class DistilledTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Array, y: Array) -> Self:
         """Fit the process to measured designs, and the trees to the process."""
-        network = load_network(self.network)
+        network, lessons = _lessons(self.network, self.noisy, self.seed)
         if self.unpruned is not None and not self.noisy:
             known = features_of(network, _unpruned(network))
             X, y = np.concatenate([X, known]), np.concatenate([y, np.full(len(known), self.unpruned)])
@@ -66,7 +67,6 @@ class DistilledTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             # A feature without effect has a length at the end of its range.
             warnings.simplefilter("ignore", ConvergenceWarning)
             teacher.fit(smooth, np.sqrt(highest - y))
-        lessons = _lessons(network, self.noisy, self.seed)
         losses = np.maximum(teacher.predict(_smooth(network, lessons)), 0.0) ** 2
         # More kept means a smaller share of it sent for as many values: the compression alone has no direction.
         rising = [1] * len(network.groups) + [0, 0] + [1] * (lessons.shape[1] - len(network.groups) - 2)
@@ -81,10 +81,10 @@ class DistilledTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _smooth(network: Network, features: Array) -> Array:
-    """What accuracy is a smooth function of: logarithms of ratios truly kept, and of channels that are not sent."""
+    """What accuracy is a smooth function of: logarithms of shares that are kept, and of channels that are not sent."""
     groups, tables = len(network.groups), network.tables
     cuts = tables.cuts[features[:, groups].astype(np.int64)]
-    kept = np.array([network.kept(retained) for retained in features[:, :groups]], np.float64)
+    kept = np.rint(features[:, :groups] * tables.groups["channels"])
     codec = features[:, groups + 1] < 1.0
     area = np.log2(np.maximum(cuts["area"], 1.0))
     sent = features[:, groups + 2] - area
@@ -101,15 +101,17 @@ def _smooth(network: Network, features: Array) -> Array:
     ]
     return np.column_stack(
         [
-            np.log(kept / tables.groups["channels"]),
+            np.log(features[:, :groups]),
             codec[:, None] * np.column_stack(of_codec),
             features[:, groups + 3 :],
         ]
     )
 
 
-def _lessons(network: Network, noisy: bool, seed: int) -> Array:
-    """Features of drawn designs: like the measured ones, but strongly pruned ones as often as light ones."""
+@cache
+def _lessons(name: str, noisy: bool, seed: int) -> tuple[Network, Array]:
+    """A network, and features of drawn designs: like the measured ones, but strongly pruned ones as often as others."""
+    network = load_network(name)
     generator, groups = np.random.default_rng([_LESSONS_SEED, seed]), len(network.groups)
     severity = generator.random((LESSONS, 1))
     retained = 1.0 - severity * generator.uniform(0.0, 1.0 - LEAST_RETAINED, (LESSONS, groups))
@@ -120,7 +122,7 @@ def _lessons(network: Network, noisy: bool, seed: int) -> Array:
     compression[generator.random(LESSONS) < UNCOMPRESSED] = 1.0
     ratios = np.column_stack([cut, retained, compression, np.zeros((LESSONS, 2))])
     noise = generator.uniform(0.0, HIGHEST_SNR, LESSONS) if noisy else None
-    return features_of(network, ratios if noisy else np.concatenate([ratios, _unpruned(network)]), noise)
+    return network, features_of(network, ratios if noisy else np.concatenate([ratios, _unpruned(network)]), noise)
 
 
 def _unpruned(network: Network) -> Array:
