@@ -106,8 +106,8 @@ def read_predictions(folder: Path, network: str) -> Predictions:
     )
     # The first of the shuffles that the scores are means of.
     folds = GroupKFold(regress.FOLDS, shuffle=True, random_state=0)
-    rows = np.arange(len(measured.accuracy))
-    predicted = cross_val_predict(best, measured.features, measured.accuracy, cv=folds, groups=rows)
+    groups = measured.designs
+    predicted = cross_val_predict(best, measured.features, measured.accuracy, cv=folds, groups=groups)
     return Predictions(scores, regressor, measured.accuracy, np.asarray(predicted))
 
 

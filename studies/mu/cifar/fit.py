@@ -63,6 +63,11 @@ class Measurements(NamedTuple):
         """Whether the last feature is the ratio of signal to noise."""
         return self.names[-1] == "snr_db"
 
+    @property
+    def designs(self) -> NDArray[np.int64]:
+        """Number of the design of each row, shape (n,): equal ones would give each other away in cross-validation."""
+        return np.unique(self.features, axis=0, return_inverse=True)[1].ravel()
+
 
 def read_measurements(path: Path) -> Measurements:
     """Measured designs of a CSV file and of the JSON file beside it."""
@@ -136,7 +141,7 @@ def make_predictor(
         **regress.DEFAULTS,
         "DistilledTrees": partial(DistilledTrees, *taught),
     }
-    crossed = regress.compare_regressors(X, y, names, seed=seed, makers=makers)
+    crossed = regress.compare_regressors(X, y, names, groups=measured.designs, seed=seed, makers=makers)
     fitted = {each: regress.fit(each, X, y, names, seed=seed, makers=makers) for each in makers}
     in_sample = [regress.judge(each, y, regressor.predict(X), len(names)) for each, regressor in fitted.items()]
     passed_over = []

@@ -54,7 +54,7 @@ class DistilledTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Array, y: Array) -> Self:
         """Fit the process to measured designs, and the trees to the process."""
-        network, lessons = _lessons(self.network, self.noisy, self.seed)
+        network, lessons = _lessons(self.network, self.noisy, self.seed, LESSONS)
         if self.unpruned is not None and not self.noisy:
             known = features_of(network, _unpruned(network))
             X, y = np.concatenate([X, known]), np.concatenate([y, np.full(len(known), self.unpruned)])
@@ -109,19 +109,19 @@ def _smooth(network: Network, features: Array) -> Array:
 
 
 @cache
-def _lessons(name: str, noisy: bool, seed: int) -> tuple[Network, Array]:
+def _lessons(name: str, noisy: bool, seed: int, count: int) -> tuple[Network, Array]:
     """A network, and features of drawn designs: like the measured ones, but strongly pruned ones as often as others."""
     network = load_network(name)
     generator, groups = np.random.default_rng([_LESSONS_SEED, seed]), len(network.groups)
-    severity = generator.random((LESSONS, 1))
-    retained = 1.0 - severity * generator.uniform(0.0, 1.0 - LEAST_RETAINED, (LESSONS, groups))
-    retained[generator.random((LESSONS, groups)) < UNPRUNED] = 1.0
-    cut = generator.integers(1, network.cuts - 1, LESSONS) if noisy else generator.integers(network.cuts, size=LESSONS)
+    severity = generator.random((count, 1))
+    retained = 1.0 - severity * generator.uniform(0.0, 1.0 - LEAST_RETAINED, (count, groups))
+    retained[generator.random((count, groups)) < UNPRUNED] = 1.0
+    cut = generator.integers(1, network.cuts - 1, count) if noisy else generator.integers(network.cuts, size=count)
     channels = np.append(1.0, network.tables.groups["channels"])[network.tables.cuts["group"][cut]]
-    compression = channels ** -(severity[:, 0] * generator.random(LESSONS))
-    compression[generator.random(LESSONS) < UNCOMPRESSED] = 1.0
-    ratios = np.column_stack([cut, retained, compression, np.zeros((LESSONS, 2))])
-    noise = generator.uniform(0.0, HIGHEST_SNR, LESSONS) if noisy else None
+    compression = channels ** -(severity[:, 0] * generator.random(count))
+    compression[generator.random(count) < UNCOMPRESSED] = 1.0
+    ratios = np.column_stack([cut, retained, compression, np.zeros((count, 2))])
+    noise = generator.uniform(0.0, HIGHEST_SNR, count) if noisy else None
     return network, features_of(network, ratios if noisy else np.concatenate([ratios, _unpruned(network)]), noise)
 
 

@@ -172,6 +172,18 @@ def test_features_are_those_of_the_network_that_was_built(tmp_path):
     assert (given.features == again.features).all()
 
 
+def test_a_network_does_not_give_itself_away(tmp_path):
+    """Accuracies at random, each network measured four times: only one that has seen it can tell its accuracy."""
+    rows, accuracies = [], np.random.default_rng(1).uniform(0.5, 0.8, 15)
+    for row, accuracy in zip(measured(15), accuracies, strict=True):
+        row |= {"compression": 1.0, "cut": CUTS - 1, "sent_values": 0, "accuracy": accuracy}
+        rows += [row] * 4
+    given = read_measurements(write(tmp_path / "again.csv", rows))
+    assert len(set(given.designs)) == 15
+    scores = {row["regressor"]: row["mse"] for row in make_predictor(given, "again")[1] if row["scored"] != "in_sample"}
+    assert min(scores.values()) > 0.5 * np.var(accuracies)
+
+
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [
