@@ -77,7 +77,9 @@ def make_designs(network: Network, ratios: ArrayLike) -> NDArray[np.float64]:
     rows = np.array(ratios, np.float64, order="C")
     _check_cuts(network, rows)
     shares = rows[:, 1:POWER]
-    _refuse(network, rows, ~((shares > 0.0) & (shares <= 1.0)), ["Give a share in (0, 1]."] * shares.shape[1])
+    good = (shares > 0.0) & (shares <= 1.0)
+    if not good.all():
+        raise _refusal(network, rows, good, ["Give a share in (0, 1]."] * shares.shape[1])
     _round_designs(network.tables, rows)
     return rows
 
@@ -97,11 +99,12 @@ def check_designs(network: Network, designs: NDArray[np.float64]) -> None:
     steps, channels = network.tables.groups["step"], network.tables.groups["channels"]
     is_kept = (kept >= steps) & (kept <= channels) & (kept % steps == 0.0)
     is_sent = (sent >= 1.0) & (sent <= _kept_before_cut(network, designs)) & (sent % 1.0 == 0.0)
-    hint = "coinfer_gym.layerwise.designs.make_designs makes designs of ratios."
-    remedies = [f"Give a multiple of {group.step} up to {group.channels}; {hint}" for group in network.groups]
-    remedies += [f"Give a whole number up to the channels that are kept before the cut; {hint}"]
-    bad = ~np.column_stack([is_kept, is_sent, controls > 0.0])
-    _refuse(network, designs, bad, [*remedies, *["Give a positive number."] * 2])
+    good = np.column_stack([is_kept, is_sent, controls > 0.0])
+    if not good.all():
+        hint = "coinfer_gym.layerwise.designs.make_designs makes designs of ratios."
+        remedies = [f"Give a multiple of {group.step} up to {group.channels}; {hint}" for group in network.groups]
+        remedies += [f"Give a whole number up to the channels that are kept before the cut; {hint}"]
+        raise _refusal(network, designs, good, [*remedies, *["Give a positive number."] * 2])
 
 
 def _kept_before_cut(network: Network, designs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -110,19 +113,20 @@ def _kept_before_cut(network: Network, designs: NDArray[np.float64]) -> NDArray[
 
 
 def _check_cuts(network: Network, rows: NDArray[np.float64]) -> None:
-    names, last = _names(network), network.cuts - 1
-    if rows.ndim != 2 or rows.shape[1] != len(names):
-        raise InvalidInputError("decision", rows.shape, f"Give {', '.join(names)}.")
-    bad = ~((rows[:, 0] >= 0.0) & (rows[:, 0] <= last) & (rows[:, 0] % 1.0 == 0.0))
-    if bad.any():
-        raise InvalidInputError("cut", float(rows[bad, 0][0]), f"Give a whole number in 0..{last}.")
+    if rows.ndim != 2 or rows.shape[1] != len(network.groups) + 4:
+        raise InvalidInputError("decision", rows.shape, f"Give {', '.join(_names(network))}.")
+    cuts, last = rows[:, 0], network.cuts - 1
+    good = (cuts >= 0.0) & (cuts <= last) & (cuts % 1.0 == 0.0)
+    if not good.all():
+        raise InvalidInputError("cut", float(cuts[~good][0]), f"Give a whole number in 0..{last}.")
 
 
-def _refuse(network: Network, rows: NDArray[np.float64], bad: NDArray[np.bool_], remedies: Sequence[str]) -> None:
-    """Raise `InvalidInputError` for the first number behind the cut that is bad, if there is one."""
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise InvalidInputError(_names(network)[column + 1], float(rows[row, column + 1]), remedies[column])
+def _refusal(
+    network: Network, rows: NDArray[np.float64], good: NDArray[np.bool_], remedies: Sequence[str]
+) -> InvalidInputError:
+    """Error of the first number behind the cut that is not good."""
+    row, column = np.argwhere(~good)[0]
+    return InvalidInputError(_names(network)[column + 1], float(rows[row, column + 1]), remedies[column])
 
 
 def _names(network: Network) -> list[str]:

@@ -260,7 +260,7 @@ class LayerwiseProblem:
     def _evaluate_rows(self, designs: NDArray[np.float64]) -> Outcomes:
         check_designs(self.network, designs)
         count = len(designs)
-        outcomes, feasible = np.empty((count, len(fields(Outcomes)) - 1)), np.empty(count, np.bool_)
+        outcomes, feasible = np.empty((count, 8)), np.empty(count, np.bool_)  # in the order of `Outcomes`
         _evaluate_rows(
             self.network.tables,
             self.predictor.tables,
@@ -273,8 +273,7 @@ class LayerwiseProblem:
             outcomes,
             feasible,
         )
-        names = [each.name for each in fields(Outcomes)]
-        return Outcomes(**dict(zip(names, (*outcomes.T, feasible), strict=True)))
+        return Outcomes(*outcomes.T, feasible)
 
 
 HARDWARE_NAMES = tuple(
