@@ -79,9 +79,11 @@ def evaluate(
     family = family_of(scenario_of(gym.make(env, **keywords)))
     players: dict[str, Any] = {AGENT: {"policy": "agents.rescaled:RescaledAgent", "path": os.path.relpath(file)}}
     played, notes = {}, _overlap(agent, range(seed, seed + worlds))
+    physical = common | {"environment": env.replace("Shares-", "-")}  # rules act by physical decisions
     for label, player in (players | dict(family.references)).items():
+        place = common if label == AGENT else physical
         try:
-            played[label] = compare(load_config(common | {"policies": {label: player}}), _KEPT, jobs)
+            played[label] = compare(load_config(place | {"policies": {label: player}}), _KEPT, jobs)
         except InvalidInputError as error:
             if label == AGENT:
                 raise

@@ -180,11 +180,13 @@ def write_config(config: RunConfig) -> None:
 
 
 def build_env(config: RunConfig, lanes: int, training: bool = False, bare: bool = False) -> NativeVecEnv:
-    """Lanes of the run's environment: in `training` with ``train_kwargs``, `bare` without wrappers."""
-    from coinfer_gym.sb3 import make_native
+    """Lanes of the run's environment: in `training` with ``train_kwargs``, `bare` without wrappers, an id's own too."""
+    from coinfer_gym.sb3 import NativeVecEnv, make_native
 
     keywords = config.env_kwargs | (config.train_kwargs if training else {})
-    return make_native(config.env, lanes, () if bare else config.wrappers, **keywords)
+    if bare:
+        return NativeVecEnv(make_native(config.env, lanes, **keywords).env.unwrapped)
+    return make_native(config.env, lanes, config.wrappers, **keywords)
 
 
 def build_model(config: RunConfig, hyperparameters: Hyperparameters) -> BaseAlgorithm:

@@ -46,7 +46,7 @@ from tqdm import tqdm
 
 from baselines.checks import check_count
 from baselines.config import DATA, TUNING_OFFSET, CompareConfig, PolicyConfig, expand_data, load_config
-from baselines.family import family_of, scenario_of
+from baselines.family import digest_scenario, family_of, scenario_of
 from baselines.journal import ROOT, Journal, digest, digest_files, digest_module, digest_source
 from baselines.policy import Predictor
 from baselines.registry import bind, find_policy, is_trusted, make_policy
@@ -132,10 +132,10 @@ def compare(
     values = np.full((len(labels), config.worlds, len(metrics)), np.nan)
     for row, played in zip(values, records.values(), strict=True):
         row[: len(played)] = [[record["metrics"][name] for name in metrics] for record in played]
-    played = scenario_of(env).model_dump(
-        mode="json", by_alias=True, exclude={"description", *WorldScenario.file_fields}
-    )
-    return Comparison(config.model_dump(mode="json"), labels, metrics, values, tuned, config.reference, scenario=played)
+    scenario = scenario_of(env)
+    fields = scenario.model_dump(mode="json", by_alias=True, exclude={"description", *WorldScenario.file_fields})
+    about = {"scenario": fields, "scenario_digest": digest_scenario(scenario)}
+    return Comparison(config.model_dump(mode="json"), labels, metrics, values, tuned, config.reference, **about)
 
 
 def _check_labels(config: CompareConfig, own: Mapping[str, Any]) -> list[str]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.journal import digest
 from baselines.policy import Policy
+from coinfer_gym import load_scenario, shipped_scenarios
+from coinfer_gym.layerwise.scenario import load_layerwise_scenario
+from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import World
 
-__all__ = ["COLUMNS", "FAMILIES", "Column", "Columns", "Family", "family_of", "scenario_of"]
+__all__ = ["COLUMNS", "FAMILIES", "Column", "Columns", "Family", "digest_scenario", "digest_shipped", "family_of", "scenario_of"]
 
 FAMILIES = {"laim": "baselines.laim", "layerwise": "baselines.layerwise.family"}
 """Module that holds the `FAMILY` of each kind of scenario. A new environment adds one line here."""
@@ -98,3 +102,16 @@ def family_of(scenario: Any) -> Family:
     """The family that a scenario belongs to."""
     family: Family = importlib.import_module(FAMILIES[scenario.family]).FAMILY
     return family
+
+
+def digest_scenario(scenario: Any) -> str:
+    """Digest of a world and its network; its prices, which count in no result but the return, are left out."""
+    fields = scenario.model_dump(mode="json", by_alias=True, exclude={"description", *WorldScenario.file_fields})
+    priced = {key: value for key, value in fields.items() if not key.startswith("weight_")}
+    return digest([priced, scenario.workload if hasattr(scenario, "workload") else scenario.network])
+
+
+def digest_shipped(names: Iterable[str]) -> dict[str, str]:
+    """Digests of shipped scenarios, by name."""
+    load = {name: load_scenario for name in shipped_scenarios()}
+    return {name: digest_scenario(load.get(name, load_layerwise_scenario)(name)) for name in names}

@@ -48,6 +48,8 @@ class Comparison:
         What to say below the table.
     scenario : mapping of str to scalar
         Fields of the scenario that was played, recorded traces aside.
+    scenario_digest : str
+        Their digest with the network's, see `baselines.family.digest_scenario`.
     """
 
     config: dict[str, Any]
@@ -58,6 +60,7 @@ class Comparison:
     reference: str | None = None
     notes: tuple[str, ...] = ()
     scenario: Mapping[str, Any] = field(default_factory=dict)
+    scenario_digest: str = ""
 
     @cached_property
     def intervals(self) -> tuple[Estimate, Estimate | None]:
@@ -129,6 +132,7 @@ class Comparison:
             "policies": policies,
             "config": self.config,
             "scenario": self.scenario,
+            "scenario_digest": self.scenario_digest,
             "notes": list(self.notes),
             "command": command,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

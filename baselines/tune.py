@@ -40,7 +40,7 @@ from pydantic import Field
 
 from baselines.checks import Checked, check_model
 from baselines.compare import ROOT, compare
-from baselines.family import family_of, scenario_of
+from baselines.family import digest_scenario, family_of, scenario_of
 from baselines.registry import check_environment, check_options, find_policy
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
@@ -221,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = {
             "command": shlex.join(["python", "-m", "baselines.tune", *given]),
             "config": config.model_dump(mode="json"),
+            "scenario_digest": digest_scenario(scenario_of(gym.make(config.environment, **config.env))),
             "rules": rules,
         }
         write_text(path, json.dumps(result, indent=1) + "\n")

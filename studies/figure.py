@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.family import digest_shipped
 from baselines.output import render, style
 from coinfer_gym import InvalidInputError
 from coinfer_gym.files import csv_text, read_csv, versions, write_bytes, write_text
@@ -44,9 +45,10 @@ class Study(NamedTuple):
         given.apply_defaults()
         data = self.compute(**given.arguments)
         judged = self.verdict(data)
-        claims = {"claims": list(CATALOGUE[self.name].claims)}
+        entry = CATALOGUE[self.name]
+        about = {"claims": list(entry.claims), "scenario_digests": digest_shipped(entry.scenarios)}
         kept = {key: value for key, value in given.arguments.items() if isinstance(value, (int, float, str, tuple))}
-        summary = plain({**claims, **judged, "options": kept, "versions": versions()})
+        summary = plain({**about, **judged, "options": kept, "versions": versions()})
         write_text(folder / f"{self.name}.csv", csv_text(map(_cells, self.table(data))))
         write_text(folder / f"{self.name}.json", json.dumps(summary, indent=2) + "\n")
         with style():

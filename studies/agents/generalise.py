@@ -49,6 +49,7 @@ from agents.rescaled import RescaledAgent
 from baselines import compare
 from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.checks import Checked, check_model
+from baselines.family import digest_scenario, scenario_of
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, git_revision, render, style
 from baselines.rules import LAIM
 from coinfer_gym.command import command
@@ -192,7 +193,8 @@ def write(config: GeneraliseConfig, points: Sequence[Point], folder: Path, comma
     """Write ``points.csv``, ``summary.json`` and ``generalise.png``."""
     write_text(folder / "points.csv", csv_text(_rows(config, points)))
     made = {"command": command, "git_revision": git_revision(), "versions": versions()}
-    content = made | {"config": config.model_dump(mode="json")}
+    digest = digest_scenario(scenario_of(gym.make(config.environment, **compare.expand_data(config.env))))
+    content = made | {"config": config.model_dump(mode="json"), "scenario_digest": digest}
     write_text(folder / "summary.json", json.dumps(content, indent=1) + "\n")
     with style():
         write_bytes(folder / "generalise.png", render(_draw(config, points)))

@@ -21,8 +21,7 @@ from gymnasium.vector import AutoresetMode
 
 import coinfer_gym  # noqa: F401  registers the ids
 from agents.held_out import TEST_SEED, LanePolicy
-from baselines.family import family_of
-from baselines.journal import digest, digest_files
+from baselines.family import digest_scenario, family_of, scenario_of
 from baselines.policy import Predictor
 from baselines.registry import bind, find_policy
 from baselines.rollout import join, metrics, play
@@ -77,7 +76,7 @@ def run(
     """Do what ``runs.csv`` in the folder lacks; `steps` in place of `STEPS`. Returns all its rows."""
     path = folder / "runs.csv"
     with lock_folder(folder):
-        digests = {name: _scenario(name) for name in NAMES}
+        digests = {name: digest_scenario(scenario_of(gym.make(f"coinfer_gym/{name}-v0"))) for name in NAMES}
         rows = (
             [row for row in read_csv(path) if row["scenario"] == digests[row["environment"]]] if path.exists() else []
         )
@@ -92,13 +91,6 @@ def run(
                     steps_of = str(steps or STEPS[algo])
                     _note(path, rows, known, (name, algo, str(seed), steps_of, str(worlds), digests[name]))
     return rows
-
-
-def _scenario(name: str) -> str:
-    """Digest of an environment's default scenario and of the files that it names."""
-    env: Any = gym.make(f"coinfer_gym/{name}-v0", disable_env_checker=True)
-    constants = env.unwrapped.scenario.model_dump()
-    return digest([constants, digest_files(constants.values())])
 
 
 def _note(path: Path, rows: list[dict[str, Any]], known: set[tuple[str, ...]], key: tuple[str, ...]) -> None:

@@ -25,7 +25,7 @@ from agents.agent_file import AGENT_FILE, read_agent
 from agents.evaluate import AGENT, TRAINED, evaluate, plain
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import CompareConfig
-from baselines.family import family_of, scenario_of
+from baselines.family import digest_scenario, family_of, scenario_of
 from baselines.report import Comparison
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
@@ -65,6 +65,7 @@ def ship(folder: Path, name: str, worlds: int = 200, seed: int = 0, jobs: int = 
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "scenario": scenario.name,
+        "scenario_digest": digest_scenario(scenario),
         "description": scenario.description,
         **{key: about[key] for key in ("algo", "activation", "timesteps")},
         "wrapper": about["config"].get("wrapper") or [],
