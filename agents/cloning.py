@@ -137,10 +137,9 @@ def budget_sensitivity(
 
     Each row of `tasks` is the gain, the delay budget in s and the energy budget in J.
     """
-    ratio = math.log(scenario.power_min / scenario.power_max)
     tables = scenario.tables
     weights = np.zeros(actions.shape)
-    _differentiate(tables.hardware, tables.cuts, ratio, tasks, actions, np.empty((1, actions.shape[1])), weights)
+    _differentiate(tables.hardware, tables.cuts, tasks, actions, np.empty((1, actions.shape[1])), weights)
     return weights
 
 
@@ -148,7 +147,6 @@ def budget_sensitivity(
 def _differentiate(
     hardware: NDArray[np.void],
     cuts: NDArray[np.void],
-    log_power_ratio: float,
     tasks: NDArray[np.float64],
     actions: NDArray[np.float64],
     trial: NDArray[np.float64],
@@ -163,7 +161,7 @@ def _differentiate(
                     trial[0, j] = actions[i, j]
                 trial[0, k] = min(1.0, max(-1.0, actions[i, k] + sign * _STEP))
                 s, rho_device, rho_server, power, f_device, f_server = spaces.decode(
-                    hardware, cuts.shape[0], trial, 0, log_power_ratio
+                    hardware, cuts.shape[0], trial, 0
                 )
                 t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
                     hardware, cuts, s, tasks[i, 0], rho_device, rho_server, power, f_device, f_server

@@ -28,18 +28,33 @@ def between(action: float, low: float, high: float) -> float:
 
 
 @inlined_kernel
-def power_of(action: float, power_max: float, log_power_ratio: float) -> float:
-    """Power in W of a component of an action, linear in dB; `log_power_ratio` is ``ln(P_min / P_max)``."""
-    return power_max * math.exp(0.5 * (1.0 - action) * log_power_ratio)
+def clock_of(action: float, low: float, high: float) -> float:
+    """Clock in Hz of a component of an action, linear in its square: in the energy of an operation."""
+    return math.sqrt(between(action, low * low, high * high))
+
+
+@inlined_kernel
+def component_of_clock(clock: float, low: float, high: float) -> float:
+    """The component that `clock_of` turns into a clock."""
+    return component(clock * clock, low * low, high * high)
 
 
 @inlined_kernel
 def cut_of(action: float, cuts: int) -> int:
-    """Cut of a component of an action: one of `cuts` equal bins."""
-    return min(cuts - 1, int(0.5 * (action + 1.0) * cuts))
+    """Cut of a component of an action: a quarter of the scale for either end, equal bins for the cuts between them.
+
+    Agents find out first which side is the better place for a task, and only then where between them to cut.
+    """
+    if action < -0.5 or cuts < 3 and action < 0.0:
+        return 0
+    if action >= 0.5 or cuts < 3:
+        return cuts - 1
+    return 1 + int((action + 0.5) * (cuts - 2))
 
 
 @inlined_kernel
 def component_of_cut(cut: int, cuts: int) -> float:
     """The middle of a cut's bin."""
-    return (2.0 * cut + 1.0) / cuts - 1.0
+    if cut == 0 or cut == cuts - 1:
+        return -0.75 if cut == 0 else 0.75
+    return (cut - 0.5) / (cuts - 2) - 0.5

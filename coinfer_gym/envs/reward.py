@@ -5,8 +5,8 @@ from __future__ import annotations
 from coinfer_gym._compile import inlined_kernel, kernel
 from coinfer_gym.records import Record
 
-STEEPNESS = 2.0
-"""How fast pay fades beyond a budget: at an excess of ``1 / STEEPNESS``, a half, half of it is gone."""
+STEEPNESS = 3.0
+"""How fast pay fades beyond a budget: at an excess of ``1 / STEEPNESS``, a third, half of it is gone."""
 
 STEEPNESS_ACCURACY = 20.0
 """The same of the accuracy, of which a twentieth, some four points, is much."""

@@ -79,7 +79,7 @@ def _step_lane(rules: Records, tables: Tables, lanes: LaneArrays, i: int) -> Non
     lane, r, info = lanes.state[i], rules[0], lanes.info[i]
     info.clipped = process.clip(lanes.actions, i)
     process.inform(lane, info)
-    wanted = spaces.decode(tables.hardware, tables.cuts.shape[0], lanes.actions, i, r.log_power_ratio)
+    wanted = spaces.decode(tables.hardware, tables.cuts.shape[0], lanes.actions, i)
     decision = fit(tables.cuts, wanted)
     info.limited = 0.0 if decision == wanted else 1.0
     gain = process.gain_at(lanes.gains, i, lane.clock, r.block_duration)

@@ -67,12 +67,12 @@ class LAIMEnv(TaskEnv):
 
     | index | name | -1 | 1 | scale |
     |---|---|---|---|---|
-    | 0 | cut | 0, on the server | J, on the device | equal bins |
-    | 1 | retained_device | retained_device_min | 1 | linear |
-    | 2 | retained_server | retained_server_min | 1 | linear |
-    | 3 | power | power_min | power_max | linear in dB |
-    | 4 | frequency_device | frequency_device_min | frequency_device_max | linear |
-    | 5 | frequency_server | frequency_server_min | frequency_server_max | linear |
+    | 0 | cut | 0, on the server | J, on the device | a quarter for each end, equal bins between them |
+    | 1 | retained_device | retained_device_min | 1 | share of the scale to the power of 1.5 |
+    | 2 | retained_server | retained_server_min | 1 | share of the scale to the power of 1.5 |
+    | 3 | power | power_min | power_max | linear in W |
+    | 4 | frequency_device | frequency_device_min | frequency_device_max | linear in the square |
+    | 5 | frequency_server | frequency_server_min | frequency_server_max | linear in the square |
 
     A decision that the memories of device and server do not hold runs as the nearest one that they hold: at the nearest
     cut whose least ratios fit, with ratios no higher than what fits. ``info["limited"]`` is then 1, and ``info`` tells
@@ -94,7 +94,7 @@ class LAIMEnv(TaskEnv):
     ## Rewards
     ``quality (1 - m_T) (1 - m_E) - w_T m_T - w_E m_E - w_drop drops``. A task that meets both budgets is paid its
     quality. Beyond a budget, pay fades without a jump into a penalty of at most the budget's weight:
-    ``m_T = m(age/T0 - 1)`` and ``m_E = m(E/E0 - 1)``, where ``m(x) = 2x/(1 + 2x)`` for an excess ``x > 0`` and else 0.
+    ``m_T = m(age/T0 - 1)`` and ``m_E = m(E/E0 - 1)``, where ``m(x) = 3x/(1 + 3x)`` for an excess ``x > 0`` and else 0.
     The age is that of the task at its end (waiting and service); drops are the tasks lost since the last decision, in
     the queue or abandoned in service. ``info`` has the quality as ``quality``, and as ``delivered`` what it counts in
     evaluations: nothing after a miss. It has the raw excesses as ``cost_delay`` and ``cost_energy``, what is lost as
@@ -141,9 +141,7 @@ class LAIMEnv(TaskEnv):
         """Decision for an action, in SI units."""
         hardware = self.scenario.tables.hardware
         clipped = clip_action(action, len(spaces.ACTION_NAMES))[None]
-        ratio = float(self._lanes.rules["log_power_ratio"][0])
-        values = spaces.decode(hardware, self.scenario.cuts, clipped, 0, ratio)
-        return Decision(*values)
+        return Decision(*spaces.decode(hardware, self.scenario.cuts, clipped, 0))
 
     def _build_viewer(self) -> Any:
         from coinfer_gym.envs.viewer import Viewer  # pictures need the extra "render"

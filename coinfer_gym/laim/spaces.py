@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel
-from coinfer_gym.envs.interval import between, component, component_of_cut, cut_of, power_of
+from coinfer_gym.envs.interval import between, clock_of, component, component_of_clock, component_of_cut, cut_of
 from coinfer_gym.laim.decision import Decision, as_tuple
 from coinfer_gym.laim.outcome import Choice, Tables
 from coinfer_gym.records import Records
@@ -18,21 +17,38 @@ ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency
 """Components of an action, each in [-1, 1]."""
 
 
+RATIO_EXPONENT = 1.5
+"""A retained ratio rises with this power of its component's share of the scale: the lower half has the fast designs."""
+
+
 @inlined_kernel
-def decode(hardware: Records, cuts: int, actions: NDArray[Any], i: int, log_power_ratio: float) -> Choice:
+def ratio_of(action: float, least: float) -> float:
+    """Retained ratio of a component of an action, from `least` to 1."""
+    return least + (1.0 - least) * (0.5 * (action + 1.0)) ** RATIO_EXPONENT
+
+
+@inlined_kernel
+def component_of_ratio(ratio: float, least: float) -> float:
+    """The component that `ratio_of` turns into a ratio."""
+    if least >= 1.0:
+        return 1.0
+    return 2.0 * (min(1.0, max(0.0, (ratio - least) / (1.0 - least))) ** (1.0 / RATIO_EXPONENT)) - 1.0
+
+
+@inlined_kernel
+def decode(hardware: Records, cuts: int, actions: NDArray[Any], i: int) -> Choice:
     """Decision of row `i` of actions in [-1, 1]: cut, both ratios, power in W, both clocks in Hz.
 
-    The cut is one of `cuts` equal bins; ratios and clocks are linear between their bounds, the power is linear in dB,
-    for which the caller keeps ``ln(P_min / P_max)``.
+    On these scales an agent that knows nothing and chooses the middle, or at random, often meets both budgets.
     """
     h = hardware[0]
     return Choice(
         cut_of(actions[i, 0], cuts),
-        between(actions[i, 1], h.retained_device_min, 1.0),
-        between(actions[i, 2], h.retained_server_min, 1.0),
-        power_of(actions[i, 3], h.power_max, log_power_ratio),
-        between(actions[i, 4], h.frequency_device_min, h.frequency_device_max),
-        between(actions[i, 5], h.frequency_server_min, h.frequency_server_max),
+        ratio_of(actions[i, 1], h.retained_device_min),
+        ratio_of(actions[i, 2], h.retained_server_min),
+        between(actions[i, 3], h.power_min, h.power_max),
+        clock_of(actions[i, 4], h.frequency_device_min, h.frequency_device_max),
+        clock_of(actions[i, 5], h.frequency_server_min, h.frequency_server_max),
     )
 
 
@@ -47,13 +63,12 @@ def write_action(
     """Write the action that `decode` turns into a decision to row `i`; idle components are clipped."""
     h = hardware[0]
     s, retained_device, retained_server, power, frequency_device, frequency_server = decision
-    power = min(max(power, h.power_min), h.power_max)
     out[i, 0] = component_of_cut(s, cuts)
-    out[i, 1] = component(retained_device, h.retained_device_min, 1.0)
-    out[i, 2] = component(retained_server, h.retained_server_min, 1.0)
-    out[i, 3] = component(math.log(power), math.log(h.power_min), math.log(h.power_max))
-    out[i, 4] = component(frequency_device, h.frequency_device_min, h.frequency_device_max)
-    out[i, 5] = component(frequency_server, h.frequency_server_min, h.frequency_server_max)
+    out[i, 1] = component_of_ratio(retained_device, h.retained_device_min)
+    out[i, 2] = component_of_ratio(retained_server, h.retained_server_min)
+    out[i, 3] = component(power, h.power_min, h.power_max)
+    out[i, 4] = component_of_clock(frequency_device, h.frequency_device_min, h.frequency_device_max)
+    out[i, 5] = component_of_clock(frequency_server, h.frequency_server_min, h.frequency_server_max)
 
 
 def encode(hardware: Records, cuts: int, decision: Decision) -> NDArray[np.float32]:

@@ -120,9 +120,8 @@ class KeepBudgets(VectorWrapper):
         if np.isnan(given).any():
             return given, replaced
         lanes, tables = self._laim.lanes, self._laim.scenario.tables
-        ratio = float(lanes.rules["log_power_ratio"][0])
         wanted, nearest = np.clip(given.astype(np.float64), -1.0, 1.0), np.zeros(given.shape, np.float32)
-        _find_nearest(tables.hardware, tables.cuts, ratio, *lanes.tasks(), wanted, nearest, replaced)
+        _find_nearest(tables.hardware, tables.cuts, *lanes.tasks(), wanted, nearest, replaced)
         replaced &= ~self._laim.ended
         return np.where(replaced[:, None], nearest, given), replaced
 
@@ -137,7 +136,6 @@ def _report(infos: dict[str, Any], replaced: NDArray[np.bool_], clipped: NDArray
 def _find_nearest(
     hardware: Records,
     cuts: Records,
-    log_power_ratio: float,
     gain: NDArray[np.float64],
     delay_budget: NDArray[np.float64],
     energy_budget: NDArray[np.float64],
@@ -147,7 +145,7 @@ def _find_nearest(
 ) -> None:
     """Fill the rows of `nearest` whose wanted action misses a budget, and mark them."""
     for i in range(wanted.shape[0]):
-        decision = spaces.decode(hardware, cuts.shape[0], wanted, i, log_power_ratio)
+        decision = spaces.decode(hardware, cuts.shape[0], wanted, i)
         replaced[i], kept = keep_decision(hardware, cuts, gain[i], delay_budget[i], energy_budget[i], decision)
         spaces.write_action(hardware, cuts.shape[0], kept, nearest, i)
         if kept[0] == decision[0]:  # not even its place within the cut's bin moves

@@ -24,14 +24,15 @@ def decision_of(s, action):
     """The table of the action space."""
     a = [max(-1.0, min(1.0, x)) for x in action]
     cuts = len(s.workload.blocks) + 1
-    between = [0.5 * (x + 1.0) for x in a]
+    part = [0.5 * (x + 1.0) for x in a]
+    ends = np.linspace(-0.5, 0.5, cuts - 1) if cuts > 2 else [0.0]  # where the next cut begins
+    clocks = [(getattr(s, f"frequency_{side}_min"), getattr(s, f"frequency_{side}_max")) for side in ("device", "server")]
     return (
-        min(cuts - 1, math.floor(between[0] * cuts)),
-        s.retained_device_min + between[1] * (1.0 - s.retained_device_min),
-        s.retained_server_min + between[2] * (1.0 - s.retained_server_min),
-        s.power_min * (s.power_max / s.power_min) ** between[3],
-        s.frequency_device_min + between[4] * (s.frequency_device_max - s.frequency_device_min),
-        s.frequency_server_min + between[5] * (s.frequency_server_max - s.frequency_server_min),
+        int(np.searchsorted(ends, a[0], side="right")),
+        s.retained_device_min + part[1] * math.sqrt(part[1]) * (1.0 - s.retained_device_min),
+        s.retained_server_min + part[2] * math.sqrt(part[2]) * (1.0 - s.retained_server_min),
+        s.power_min + part[3] * (s.power_max - s.power_min),
+        *(math.hypot(low, math.sqrt(x * (high**2 - low**2))) for x, (low, high) in zip(part[4:], clocks, strict=True)),
     )
 
 
@@ -247,7 +248,7 @@ class Simulator:
         self.charge(occupied)
         self.next_task()
         lost = self.dropped + (not finished)
-        kept = 1.0 / (1.0 + 2.0 * late), 1.0 / (1.0 + 2.0 * costly)  # of the pay, beyond each budget
+        kept = 1.0 / (1.0 + 3.0 * late), 1.0 / (1.0 + 3.0 * costly)  # of the pay, beyond each budget
         reward = quality * kept[0] * kept[1] - s.weight_drop * lost
         reward -= s.weight_delay * (1.0 - kept[0]) + s.weight_energy * (1.0 - kept[1])
         names = ("cut", "retained_device", "retained_server", "power_w", "frequency_device_hz", "frequency_server_hz")
@@ -531,7 +532,7 @@ def test_an_episode_worked_out_by_hand(by_hand):
     assert [info[f"energy_{k}_j"] for k in ("device", "upload", "server")] == pytest.approx([0.1, 0.35, 0.15])
     assert (info["quality"], info["cost_delay"], info["cost_energy"]) == pytest.approx((250 / 400, 0.0, 0.2))
     assert (info["violated"], info["delivered"], info["dropped"]) == (1.0, 0.0, 0.0)
-    assert reward == pytest.approx(0.625 * 5 / 7 - 3 * 2 / 7)  # m = 2 x 0.2 / (1 + 2 x 0.2)
+    assert reward == pytest.approx(0.625 * 5 / 8 - 3 * 3 / 8)  # m = 3 x 0.2 / (1 + 3 x 0.2)
     assert not truncated
     # The second task has waited 0.6 of 1.9 s; two came 1.6 s and 0.6 s ago, the memory is 2 s, the highest rate 1/s.
     rate = (math.exp(-0.8) + math.exp(-0.3)) / 2
@@ -545,14 +546,15 @@ def test_an_episode_worked_out_by_hand(by_hand):
     assert (info["delay_s"], info["energy_j"]) == pytest.approx((2.44, 0.3 * 2.44 / 3))
     assert (info["quality"], info["cost_delay"], info["cost_energy"]) == pytest.approx((0.0, 0.6, 0.0))
     assert (info["violated"], info["dropped"]) == (1.0, 2.0)
-    assert reward == pytest.approx(-2 * 1.2 / 2.2 - 0.5 * (2 + 1))  # two in the queue, and the one given up
+    assert reward == pytest.approx(-2 * 1.8 / 2.8 - 0.5 * (2 + 1))  # two in the queue, and the one given up
     assert not truncated
     rate = sum(math.exp(-age / 2) for age in (4.04, 3.04, 2.04, 1.04, 0.04)) / 2
     assert observation.tolist() == pytest.approx([0.0, -1.0, 0.08 / 1.9 - 1, rate - 1, 0.0, 0.0, 1.0], abs=1e-6)
 
-    # 3. On the server, at half the ratio: upload 0.5 Mbit at 0.1 W = 0.5 s and 0.05 J; server at 0.75 GHz 0.5 3e9 /
-    #    7.5e9 = 0.2 s and 1.5 1e-27 0.5625e18 0.5 3e8 = 0.1265625 J. The energy of the device is nil.
-    observation, reward, terminated, truncated, info = env.step([-1, 1, -1, -1, 1, 0])
+    # 3. On the server, at half the ratio: upload 0.5 Mbit at 0.1 W = 0.5 s and 0.05 J; server at 0.75 GHz, whose
+    #    square is 5 twelfths of the way from 0.5 to 1: 0.5 3e9 / 7.5e9 = 0.2 s and 1.5 1e-27 0.5625e18 0.5 3e8 =
+    #    0.1265625 J. The energy of the device is nil.
+    observation, reward, terminated, truncated, info = env.step([-1, 1, -1, -1, 1, -1 / 6])
     assert (info["time_s"] - start, info["wait_s"]) == pytest.approx((4.04, 0.04))
     assert (info["delay_device_s"], info["delay_upload_s"], info["delay_server_s"]) == pytest.approx((0.0, 0.5, 0.2))
     assert (info["delay_s"], info["energy_j"]) == pytest.approx((0.7, 0.1765625))
@@ -575,10 +577,10 @@ def test_a_battery_worked_out_by_hand(by_hand):
     assert (info["delay_s"], info["energy_j"], info["quality"]) == pytest.approx((2.0, 0.2, 0.0))
     assert (info["violated"], info["cost_delay"]) == pytest.approx((1.0, 2.0 / 1.9 - 1.0))
     assert info["abandoned"] == 1.0
-    assert reward == pytest.approx(-2 * 0.2 / 2.1 - 0.5)  # an excess of 0.1 / 1.9
+    assert reward == pytest.approx(-2 * 0.3 / 2.2 - 0.5)  # an excess of 0.1 / 1.9
     assert observation[6] == pytest.approx(2 * 0.08 / 0.25 - 1)
     # On the server, 0.05 J for the upload alone: done in 0.7 s.
-    observation, _, _, _, info = env.step([-1, 1, -1, -1, 1, 0])
+    observation, _, _, _, info = env.step([-1, 1, -1, -1, 1, -1 / 6])
     assert (info["battery_j"], info["quality"]) == pytest.approx((0.08, 0.5))
     assert observation[6] == pytest.approx(2 * (0.08 - 0.05 + 0.7 * 0.04) / 0.25 - 1)
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
 
 import coinfer_gym
 from coinfer_gym import Decision, InvalidInputError, load_scenario, shipped_scenarios, solve_exact, solve_exact_batch
@@ -486,18 +487,18 @@ def test_decisions_become_actions_and_come_back(name):
         assert action in env.action_space
         back = env.decision(action)
         assert back.cut == decision.cut
-        assert dataclasses.astuple(back) == pytest.approx(dataclasses.astuple(decision), rel=2e-6)
+        assert dataclasses.astuple(back) == pytest.approx(dataclasses.astuple(decision), rel=6e-6)
         again = env.action(env.decision(env.action_space.sample()))
         assert env.decision(again) == env.decision(again.copy())
 
 
-def test_every_cut_is_reached_by_an_equal_share_of_actions():
+def test_both_ends_have_a_quarter_of_the_scale_and_the_cuts_between_them_equal_shares():
     env = make()
-    actions = np.zeros((1300, 6))
-    actions[:, 0] = np.linspace(-1.0, 1.0, 1300)
+    actions = np.zeros((4400, 6))
+    actions[:, 0] = np.linspace(-1.0, 1.0, 4400)
     cuts = [env.decision(action).cut for action in actions]
     assert cuts == sorted(cuts)
-    assert np.bincount(cuts).tolist() == pytest.approx([100] * 13, abs=1)
+    assert np.bincount(cuts).tolist() == pytest.approx([1100, *[200] * 11, 1100], abs=1)
 
 
 @pytest.mark.parametrize("cut", [-1, 13])
@@ -518,29 +519,29 @@ def test_there_is_no_decision_in_a_malformed_action(action):
 
 def actions_of(s, rows):
     """Actions of a batch of solutions, by the table of the action space."""
-    spans = {"power": (s.power_min, s.power_max)}
-    columns = [(2.0 * rows["cut"] + 1.0) / s.workload.cuts - 1.0]
+    bins = np.array([-0.75, *((np.arange(1, s.cuts - 1) - 0.5) / (s.cuts - 2) - 0.5), 0.75])
+    columns = [bins[rows["cut"]]]
     for name in NAMES[1:]:
+        low, high = getattr(s, f"{name}_min"), getattr(s, f"{name}_max", 1.0)
+        power = {"retained": 2.0 / 3.0, "frequency": 2.0}.get(name.split("_")[0], 1.0)
         if name.startswith("retained"):
-            low, high, value = getattr(s, f"{name}_min"), 1.0, rows[name]
+            part = ((np.clip(rows[name], low, high) - low) / (high - low)) ** power
         else:
-            low, high = spans.get(name) or (getattr(s, f"{name}_min"), getattr(s, f"{name}_max"))
-            value = np.maximum(rows[name], low)
-        if name == "power":
-            low, high, value = math.log(low), math.log(high), np.log(value)
-        columns.append(2.0 * (value - low) / (high - low) - 1.0)
-    return np.clip(np.stack(columns, axis=1), -1.0, 1.0)
+            part = (np.clip(rows[name], low, high) ** power - low**power) / (high**power - low**power)
+        columns.append(2.0 * part - 1.0)
+    return np.stack(columns, axis=1)
 
 
 def play(lanes, policy, arrivals, **reset):
-    """Mean reward per task of the first episode in every lane, and the world seeds."""
-    env = LAIMVectorEnv(lanes, **arrivals)
+    """Mean delivered quality per task of the first episode in every lane, and the world seeds."""
+    env = LAIMVectorEnv(lanes, autoreset_mode=AutoresetMode.SAME_STEP, **arrivals)
     env.reset(**reset)
     seeds = [int(seed) for seed in env.lanes.state["world_seed"]]
     total, over = np.zeros(lanes), np.zeros(lanes, bool)
     while not over.all():
-        _, rewards, _, truncated, _ = env.step(policy(env))
-        total += np.where(over, 0.0, rewards)
+        _, _, _, truncated, infos = env.step(policy(env))
+        delivered = infos["final_info"]["delivered"] if truncated.any() else infos["delivered"]
+        total += np.where(over, 0.0, np.where(truncated, delivered, infos["delivered"]))
         over |= truncated
     return total / env.scenario.tasks, seeds
 
@@ -566,8 +567,8 @@ def test_the_default_scenario_has_something_to_decide(arrivals):
         restricted, _ = play(16, myopic(cut), arrivals, seed=0)
         assert restricted.mean() < 0.9 * best.mean(), f"cut {cut} alone is nearly as good"
     constants = np.random.default_rng(0).uniform(-1.0, 1.0, (1000, 6))
-    worlds = [play(1000, lambda _: constants, arrivals, options={"world_seed": seed})[0] for seed in seeds[:3]]
-    assert np.mean(worlds, axis=0).max() < 0.9 * best[:3].mean(), "one constant action is nearly as good"
+    worlds = [play(1000, lambda _: constants, arrivals, options={"world_seed": seed})[0] for seed in seeds]
+    assert np.mean(worlds, axis=0).max() < 0.9 * best.mean(), "one constant action is nearly as good"
 
 
 def test_the_best_cut_of_the_default_scenario_changes_with_the_channel():

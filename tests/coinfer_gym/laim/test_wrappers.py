@@ -82,8 +82,7 @@ def problem_of(task):
 
 def decode(scenario, action):
     rows = np.asarray(action, np.float64)[None]
-    ratio = np.log(scenario.power_min / scenario.power_max)
-    return Decision(*spaces.decode(scenario.tables.hardware, scenario.workload.cuts, rows, 0, ratio))
+    return Decision(*spaces.decode(scenario.tables.hardware, scenario.workload.cuts, rows, 0))
 
 
 def keep(task, decision):
@@ -294,7 +293,7 @@ def test_hybrid_actions_are_plain_ones(kind):
             controls = action[1]
         info = env.step(action)[4]
         assert info["cut"] == cut
-        middle = (2 * cut + 1) / cuts - 1
+        middle = {0: -0.75, cuts - 1: 0.75}.get(cut, (cut - 0.5) / (cuts - 2) - 0.5)
         assert info == plain.step(np.array([middle, *controls], np.float32))[4]
 
 
