@@ -46,7 +46,6 @@ RULES = record_type(
     "weight_delay",
     "weight_energy",
     "weight_drop",
-    "log_power_ratio",
     "gain_db_low",
     "gain_db_high",
     "intensity_high",
@@ -58,7 +57,7 @@ RULES = record_type(
     tasks=np.int64,
 )
 """Constants of the decision process; names and units of `WorldScenario`. A capacity of infinity is mains power,
-`log_power_ratio` is ``ln(P_min / P_max)``, and the ends from `gain_db_low` on are those of the observation."""
+and the ends from `gain_db_low` on are those of the observation."""
 
 STATE = record_type(
     "clock",
@@ -171,7 +170,6 @@ def build_rules(scenario: WorldScenario, world: WorldTables) -> Records:
         rules[name] = getattr(scenario, name)
     rules["one_at_a_time"] = scenario.arrivals == "one_at_a_time"
     rules["battery_capacity"] = math.inf if scenario.battery_capacity is None else scenario.battery_capacity
-    rules["log_power_ratio"] = math.log(scenario.power_min / scenario.power_max)
     rules["gain_db_low"], rules["gain_db_high"] = gain_db_range(world)
     rules["intensity_high"] = intensity_high(scenario, world)
     for name in ("delay", "energy"):

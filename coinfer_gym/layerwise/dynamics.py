@@ -122,7 +122,7 @@ def _step_lane(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) 
     r, info = rules[0], lanes.info[i]
     info.clipped = process.clip(lanes.actions, i)
     process.inform(lanes.state[i], info)
-    spaces.decode(model.network, model.hardware, lanes.actions, i, r.log_power_ratio, model.scratch.designs, w)
+    spaces.decode(model.network, model.hardware, lanes.actions, i, model.scratch.designs, w)
     duration = _serve(rules, model, lanes, i, w)
     process.advance(lanes, i, r, duration)
     lanes.rewards[i] = reward(info, r, model.aims[0].weight_accuracy, info.cost_accuracy)

@@ -48,11 +48,11 @@ class LayerwiseEnv(TaskEnv):
 
     | index | name | -1 | 1 | scale |
     |---|---|---|---|---|
-    | 0 | cut | 0, on the server | N, on the device | equal bins |
-    | 1..G | retained_<group> | retained_min | 1 | linear |
+    | 0 | cut | 0, on the server | N, on the device | a quarter for each end, equal bins between them |
+    | 1..G | retained_<group> | retained_min | 1 | one minus the cube of what is left of the scale |
     | G + 1 | compression | one channel | all channels, without a codec, from 0.75 on | linear up to 0.75 |
-    | G + 2 | power | power_min | power_max | linear in dB |
-    | G + 3 | frequency_device | frequency_device_min | frequency_device_max | linear |
+    | G + 2 | power | power_min | power_max | linear in W |
+    | G + 3 | frequency_device | frequency_device_min | frequency_device_max | linear in the square |
 
     ## Observation Space
     ``Box(-1, 1, (7,), float32)``, the same as in LAIM-v0: gain, queue, age of the task, arrival rate, both budgets,
@@ -104,9 +104,8 @@ class LayerwiseEnv(TaskEnv):
         """Decision of an action, in SI units, with the shares of channels that it keeps and sends."""
         row = clip_action(action, len(self._lanes.action_names))[None]
         problem = self.scenario.problem(1.0)
-        ratio = float(self._lanes.rules["log_power_ratio"][0])
         design = np.empty_like(row)
-        spaces.decode(self.scenario.network.tables, problem.hardware, row, 0, ratio, design, 0)
+        spaces.decode(self.scenario.network.tables, problem.hardware, row, 0, design, 0)
         return problem.decision(design[0])
 
     def _build_viewer(self) -> Any:

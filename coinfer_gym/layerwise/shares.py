@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coinfer_gym._compile import kernel
 from coinfer_gym.envs.actions import check_actions
 from coinfer_gym.envs.base import unit_box
-from coinfer_gym.envs.interval import component, component_of_cut
+from coinfer_gym.envs.interval import component, component_of_clock, component_of_cut
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise import spaces
 from coinfer_gym.layerwise.controls import fastest_load
@@ -149,7 +149,6 @@ def _plan(
     network, predictor, hardware = model
     h, cuts = hardware[0], network.cuts.shape[0]
     action, design, features = scratch
-    log_power_min, log_power_max = math.log(h.power_min), math.log(h.power_max)
     for i in range(wishes.shape[0]):
         least_delay, least_energy = math.inf, math.inf
         for cut in range(cuts):
@@ -157,7 +156,7 @@ def _plan(
             for step in range(STEPS, -1, -1):
                 for k in range(wishes.shape[1]):  # rounded first, so that what is judged here is what will run
                     action[0, k + 1] = np.float32(1.0 - step / STEPS * (1.0 - wishes[i, k]))
-                spaces.decode(network, hardware, action, 0, 0.0, design, 0)
+                spaces.decode(network, hardware, action, 0, design, 0)
                 delay, power, clock = fastest_load(network, hardware, gains[i], energies[i], design, 0)
                 if delay >= least_delay and least_delay < math.inf:
                     break  # what is pruned less takes longer still
@@ -171,6 +170,6 @@ def _plan(
                     least_delay, least_energy = delay, energy
                     for k in range(wishes.shape[1] + 1):
                         actions[i, k] = action[0, k]
-                    actions[i, POWER] = component(math.log(power), log_power_min, log_power_max)
-                    actions[i, FREQUENCY] = component(clock, h.frequency_device_min, h.frequency_device_max)
+                    actions[i, POWER] = component(power, h.power_min, h.power_max)
+                    actions[i, FREQUENCY] = component_of_clock(clock, h.frequency_device_min, h.frequency_device_max)
                 break

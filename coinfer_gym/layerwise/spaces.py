@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel
-from coinfer_gym.envs.interval import between, component, component_of_cut, cut_of, power_of
+from coinfer_gym.envs.interval import between, clock_of, component, component_of_clock, component_of_cut, cut_of
 from coinfer_gym.layerwise.designs import COMPRESSION, FREQUENCY, POWER, round_design
 from coinfer_gym.layerwise.network import Network, NetworkTables
 from coinfer_gym.layerwise.problem import LayerwiseDecision
@@ -23,6 +21,21 @@ def action_names(network: Network) -> tuple[str, ...]:
     return ("cut", *(f"retained_{group.name}" for group in network.groups), "compression", "power", "frequency_device")
 
 
+RATIO_EXPONENT = 3.0
+"""What is pruned of a group falls with this power of the scale that is left: most of it prunes little, as all must."""
+
+
+@inlined_kernel
+def ratio_of(action: float, least: float) -> float:
+    """Retained ratio of a component of an action, from `least` to 1."""
+    return 1.0 - (1.0 - least) * (0.5 * (1.0 - action)) ** RATIO_EXPONENT
+
+
+def component_of_ratio(ratio: float, least: float) -> float:
+    """The component that `ratio_of` turns into a ratio."""
+    return 1.0 if least >= 1.0 else 1.0 - 2.0 * min(1.0, (1.0 - ratio) / (1.0 - least)) ** (1.0 / RATIO_EXPONENT)
+
+
 @inlined_kernel
 def compression_of(action: float) -> float:
     """Compression of a component of an action, linear from 0 at -1 to 1 at `UNCOMPRESSED_FROM`, and 1 from there on."""
@@ -35,23 +48,21 @@ def decode(
     hardware: Records,
     actions: NDArray[np.float64],
     i: int,
-    log_power_ratio: float,
     designs: NDArray[np.float64],
     w: int,
 ) -> None:
     """Write the design of row `i` of actions in [-1, 1] to row `w` of `designs`.
 
-    The cut is one of equal bins; ratios and clock are linear between their bounds, the compression as `compression_of`
-    has it, of which at least one channel is sent, and the power is linear in dB, for which the caller keeps
-    ``ln(P_min / P_max)``.
+    A single group pruned far costs more accuracy than there is to lose, so a middle action prunes every group a little.
+    At least one channel is sent.
     """
     h = hardware[0]
     designs[w, 0] = cut_of(actions[i, 0], network.cuts.shape[0])
     for g in range(1, actions.shape[1] - 3):
-        designs[w, g] = between(actions[i, g], h.retained_min, 1.0)
+        designs[w, g] = ratio_of(actions[i, g], h.retained_min)
     designs[w, COMPRESSION] = compression_of(actions[i, COMPRESSION])
-    designs[w, POWER] = power_of(actions[i, POWER], h.power_max, log_power_ratio)
-    designs[w, FREQUENCY] = between(actions[i, FREQUENCY], h.frequency_device_min, h.frequency_device_max)
+    designs[w, POWER] = between(actions[i, POWER], h.power_min, h.power_max)
+    designs[w, FREQUENCY] = clock_of(actions[i, FREQUENCY], h.frequency_device_min, h.frequency_device_max)
     round_design(network, designs, w)
 
 
@@ -71,15 +82,14 @@ def encode(hardware: Records, cuts: int, decision: LayerwiseDecision) -> NDArray
         In the order of `action_names`.
     """
     h = hardware[0]
-    power = min(max(decision.power, h.power_min), h.power_max)
     compression = -1.0 + (UNCOMPRESSED_FROM + 1.0) * decision.compression if decision.compression < 1.0 else 1.0
     return np.array(
         [
             component_of_cut(decision.cut, cuts),
-            *(component(retained, h.retained_min, 1.0) for retained in decision.retained),
+            *(component_of_ratio(retained, h.retained_min) for retained in decision.retained),
             compression,
-            component(math.log(power), math.log(h.power_min), math.log(h.power_max)),
-            component(decision.frequency, h.frequency_device_min, h.frequency_device_max),
+            component(decision.power, h.power_min, h.power_max),
+            component_of_clock(decision.frequency, h.frequency_device_min, h.frequency_device_max),
         ],
         np.float32,
     )
