@@ -252,11 +252,11 @@ def decision_of(s, action):
     def linear(x, low, high):
         return low + 0.5 * (x + 1.0) * (high - low)
 
-    cut = min(s.network.cuts - 1, math.floor(0.5 * (a[0] + 1.0) * s.network.cuts))
+    cut = int(np.searchsorted(np.linspace(-0.5, 0.5, s.network.cuts - 1), a[0], side="right"))
     compression = 1.0 if a[-3] >= 0.75 else (a[-3] + 1.0) / 1.75
-    power = 10.0 ** linear(a[-2], math.log10(s.power_min), math.log10(s.power_max))
-    retained = [linear(x, s.retained_min, 1.0) for x in a[1:-3]]
-    frequency = linear(a[-1], s.frequency_device_min, s.frequency_device_max)
+    power = linear(a[-2], s.power_min, s.power_max)
+    retained = [1.0 - (1.0 - s.retained_min) * ((1.0 - x) / 2.0) ** 3 for x in a[1:-3]]
+    frequency = math.sqrt(linear(a[-1], s.frequency_device_min**2, s.frequency_device_max**2))
     return rounded(s, (cut, retained, compression, power, frequency))
 
 
@@ -340,9 +340,12 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
     truncated = False
     while not truncated:
         action = rng.uniform(-1.0, 1.0, env.action_space.shape)
-        if rng.random() < 0.5:  # a design that may be fast and accurate enough
+        kind = rng.random()
+        if kind < 0.5:  # a design that may be fast and accurate enough
             action[1:-3], action[0] = rng.uniform(0.5, 1.0, len(action) - 4), rng.choice([-1.0, 0.8])
             action[[-2, -1]] = 1.0
+        elif kind < 0.75:  # one that is pruned far
+            action[1:-3] = rng.uniform(-1.0, -0.5, len(action) - 4)
         problem, decision = env.problem(), decision_of(s, action)
         _, reward, _, truncated, info = env.step(action)
         delays, energies, values = phases_of(s, decision, 10.0 ** (info["gain_db"] / 10.0))
@@ -370,7 +373,7 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
         assert {name: info[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=2e-6)
         lost = info["dropped"] + info["abandoned"]
         prices = ((s.weight_delay, late), (s.weight_energy, costly), (s.weight_accuracy, shortfall))
-        kept = [1.0 / (1.0 + steepness * x) for steepness, (_, x) in zip((2.0, 2.0, 20.0), prices, strict=True)]
+        kept = [1.0 / (1.0 + steepness * x) for steepness, (_, x) in zip((3.0, 3.0, 20.0), prices, strict=True)]
         paid = expected["quality"] * math.prod(kept)
         paid -= sum(weight * (1.0 - share) for (weight, _), share in zip(prices, kept, strict=True))
         assert reward == pytest.approx(paid - s.weight_drop * lost, abs=1e-5)
@@ -558,7 +561,7 @@ def test_the_text_tells_the_facts():
     env.reset(seed=0)
     assert "Layerwise-v0 regnet-rpi4b-4g" in env.render()
     assert "no decision yet" in env.render()
-    info = env.step(np.array([0.0, 1.0, 0.0, -1.0, 1.0, 0.0, 1.0, 1.0], np.float32))[-1]
+    info = env.step(np.array([0.0, 1.0, -0.6442, -1.0, 1.0, 0.0, 1.0, 1.0], np.float32))[-1]
     text = env.render()
     assert "cut     13 of 25" in text
     assert "stage1 100 %  stage2 50 %  stage3 10 %  stage4 100 %" in text
