@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import gymnasium as gym
@@ -136,17 +137,18 @@ def test_idle_components_do_not_count():
     cuts = scenario.workload.cuts
     tasks = np.tile([1e-10, 0.5, 0.85], (3, 1))
     actions = np.zeros((3, 6))
-    actions[:, 0] = (2.0 * np.array([0, 6, cuts - 1]) + 1.0) / cuts - 1.0
+    actions[:, 0] = [-0.75, (6 - 0.5) / (cuts - 2) - 0.5, 0.75]
     weights = budget_sensitivity(scenario, tasks, actions)
     assert ((weights[:, 1:] > 0.0) == [[0, 1, 1, 0, 1], [1, 1, 1, 1, 1], [1, 0, 0, 1, 0]]).all()
-    # Time and energy fall and rise alike by the retained ratio; half of the bounds is passed by a unit of the action.
+    # Time and energy fall and rise alike by the retained ratio, whose scale has the power of 1.5, here in its middle.
     problem = scenario.problem(1e-10)
     decision = gym.make(LAIM).unwrapped.decision(actions[2].astype(np.float32))
     solution = problem.evaluate(decision)
     used = solution.delay / 0.5 + solution.energy / 0.85
     saved = scenario.sparsity_gain
-    slope = 0.5 * (1.0 - scenario.retained_device_min) * saved / (1.0 - saved * (1.0 - decision.retained_device))
-    assert weights[2, 1] == pytest.approx(used * slope, rel=1e-6)
+    rise = 0.5 * 1.5 * math.sqrt(0.5) * (1.0 - scenario.retained_device_min)
+    slope = rise * saved / (1.0 - saved * (1.0 - decision.retained_device))
+    assert weights[2, 1] == pytest.approx(used * slope, rel=1e-4)
 
 
 def test_a_component_counts_no_more_where_no_energy_is_left():

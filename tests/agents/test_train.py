@@ -625,7 +625,7 @@ def test_a_second_request_to_stop_is_harmless(tmp_path):
 def test_agents_learn_one_fixed_task(tmp_path, algo):
     """A constant channel and one kind of task: a bandit with one state, whose optimum is known."""
     more = {
-        "ppo": {"n_timesteps": 20_000, "n_envs": 64, "n_steps": 8, "batch_size": 128, "n_epochs": 6},
+        "ppo": {"n_timesteps": 40_000, "n_envs": 64, "n_steps": 8, "batch_size": 128, "n_epochs": 6},
         "sac": {
             "n_timesteps": 6_000,
             "n_envs": 16,
