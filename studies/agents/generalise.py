@@ -191,8 +191,8 @@ def _rows(config: GeneraliseConfig, points: Sequence[Point]) -> list[list[Any]]:
 
 def write(config: GeneraliseConfig, points: Sequence[Point], folder: Path, command: str) -> None:
     """Write ``points.csv``, ``summary.json`` and ``generalise.png``."""
+    made = {"command": command, "git_revision": git_revision(), "versions": versions()}  # before a tracked file changes
     write_text(folder / "points.csv", csv_text(_rows(config, points)))
-    made = {"command": command, "git_revision": git_revision(), "versions": versions()}
     digest = digest_scenario(scenario_of(gym.make(config.environment, **compare.expand_data(config.env))))
     content = made | {"config": config.model_dump(mode="json"), "scenario_digest": digest}
     write_text(folder / "summary.json", json.dumps(content, indent=1) + "\n")
