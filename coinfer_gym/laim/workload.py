@@ -213,7 +213,7 @@ class Workload:
         return replace(self, input_bits=input_bits)
 
     def with_value_bits(self, value_bits: int) -> Workload:
-        """The same network with activations of another number of bits per value; the raw sample stays as it is."""
+        """The same network with another number of bits per sent activation; the raw sample and the cache stay."""
         _check_bits("value_bits", value_bits)
         factor = value_bits / self.value_bits
         blocks = tuple(replace(block, activation_bits=factor * block.activation_bits) for block in self.blocks)
