@@ -50,7 +50,7 @@ class LayerwiseEnv(TaskEnv):
     |---|---|---|---|---|
     | 0 | cut | 0, on the server | N, on the device | equal bins |
     | 1..G | retained_<group> | retained_min | 1 | linear |
-    | G + 1 | compression | 1/1024 of the channels | all channels, without a codec, from 0.75 on | logarithmic |
+    | G + 1 | compression | 1/1024 of the channels | all channels, without a codec, from 0.75 on | linear up to 0.75 |
     | G + 2 | power | power_min | power_max | linear in dB |
     | G + 3 | frequency_device | frequency_device_min | frequency_device_max | linear |
 

@@ -27,11 +27,8 @@ def action_names(network: Network) -> tuple[str, ...]:
 
 @inlined_kernel
 def compression_of(action: float) -> float:
-    """Compression of a component of an action, logarithmic below `UNCOMPRESSED_FROM`, and 1 from there on."""
-    if action >= UNCOMPRESSED_FROM:
-        return 1.0
-    exponent: float = 1.0 - (action + 1.0) / (UNCOMPRESSED_FROM + 1.0)
-    return math.exp(exponent * math.log(LEAST_COMPRESSION))
+    """Compression of a component of an action, linear up to 1 at `UNCOMPRESSED_FROM`, and 1 from there on."""
+    return min(1.0, LEAST_COMPRESSION + (1.0 - LEAST_COMPRESSION) * (action + 1.0) / (UNCOMPRESSED_FROM + 1.0))
 
 
 @kernel
@@ -75,7 +72,7 @@ def encode(hardware: Records, cuts: int, decision: LayerwiseDecision) -> NDArray
     """
     h = hardware[0]
     power = min(max(decision.power, h.power_min), h.power_max)
-    share = math.log(max(decision.compression, LEAST_COMPRESSION) / LEAST_COMPRESSION) / -math.log(LEAST_COMPRESSION)
+    share = max(0.0, decision.compression - LEAST_COMPRESSION) / (1.0 - LEAST_COMPRESSION)
     compression = -1.0 + (UNCOMPRESSED_FROM + 1.0) * share if decision.compression < 1.0 else 1.0
     return np.array(
         [

@@ -225,7 +225,7 @@ def test_decisions_become_actions_and_come_back(network):
         assert (back.cut, back.compression < 1.0) == (decision.cut, decision.compression < 1.0)
         assert back.retained == pytest.approx(decision.retained, rel=1e-6)
         assert (back.compression, back.power, back.frequency) == pytest.approx(
-            (decision.compression, decision.power, decision.frequency), rel=3e-6
+            (decision.compression, decision.power, decision.frequency), rel=3e-6, abs=1e-7
         )
     with pytest.raises(InvalidInputError, match="Give a LayerwiseDecision"):
         env.action(np.ones(5))
@@ -239,7 +239,7 @@ def decision_of(s, action):
         return low + 0.5 * (x + 1.0) * (high - low)
 
     cut = min(s.network.cuts - 1, math.floor(0.5 * (a[0] + 1.0) * s.network.cuts))
-    compression = 1.0 if a[-3] >= 0.75 else 2.0 ** (-10.0 * (0.75 - a[-3]) / 1.75)
+    compression = 1.0 if a[-3] >= 0.75 else 1 / 1024 + (1 - 1 / 1024) * (a[-3] + 1.0) / 1.75
     power = 10.0 ** linear(a[-2], math.log10(s.power_min), math.log10(s.power_max))
     retained = [linear(x, s.retained_min, 1.0) for x in a[1:-3]]
     return cut, retained, compression, power, linear(a[-1], s.frequency_device_min, s.frequency_device_max)
