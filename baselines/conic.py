@@ -10,6 +10,8 @@ these units, ``x = t / U`` and ``e = E / E0``:
 - the power's bounds are bounds of the upload delay, ``S / r(P_max) <= tau <= S / r(P_min)``;
 - the energy of a side's clock, ``eta kappa a^3 w^3 / t^2``, is a power cone: ``c w <= e^(1/3) x^(2/3)`` with
   ``c = (eta kappa a^3 / (E0 U^2))^(1/3)``; at a feasible point neither side of it exceeds 1;
+- a side that runs further passes after the first (a language model that generates) has two such durations, each with
+  the bounds of the clock that its memory allows: where the memory does not keep up, the clock is slowed in one of them;
 - the energy of the amplifier, ``tau (2^(S / (B tau)) - 1) N0 B / (g eps)``, is an exponential cone,
   ``x exp(sigma / x) <= (1 + m) y`` and ``e_u = k ((1 + m) y - x)``, with ``sigma = S ln 2 / (B U)``,
   ``k = N0 B U / (g eps E0)`` and ``m = 1 / k`` the SNR that the power ``E0 / U`` would have: `y` too stays below 1;
@@ -36,7 +38,7 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.fixed_cut import FixedCut, Side, Structure, best, closest, fix_cut, repair
+from baselines.fixed_cut import FixedCut, Run, Side, Structure, best, closest, fix_cut, repair
 from baselines.objective import Objective, quality_of
 from coinfer_gym.laim.decision import Decision, Solution
 from coinfer_gym.laim.problem import Problem, check_problem
@@ -50,7 +52,8 @@ _STEPS = (0.99, 0.9, 0.7)
 
 _OUT_OF_REACH = 10.0
 """Scaled requirements beyond this multiple of what a budget allows are cut down to it: as infeasible, and in range."""
-_SIDE = 9
+_RUN = 5
+_SIDE = 4
 _LINK = 7
 
 
@@ -118,11 +121,13 @@ class ConicForm:
         self.structure = structure
         self.lock = threading.Lock()
         self._ratios = (cp.Variable(nonneg=True), cp.Variable(nonneg=True))
-        self._durations: list[cp.Expression] = [cp.Constant(0.0)] * 3  # in the stages' own units
+        self._durations: list[list[cp.Expression]] = [[], []]  # of the sides' runs, in their own units
+        self._sending: cp.Expression = cp.Constant(0.0)  # duration of the upload in its own unit
         self._delays: list[cp.Expression] = []
         self._energies: list[cp.Expression] = []
         self._constraints: list[cp.Constraint] = []
         self._side_constants = [cp.Parameter(_SIDE, nonneg=True) for _ in range(2)]
+        self._run_constants = [[cp.Parameter(_RUN, nonneg=True) for _ in range(runs)] for runs in structure.works]
         self._link_constants = cp.Parameter(_LINK, nonneg=True)
         for index in (0, 1):
             self._build_side(index)
@@ -140,23 +145,24 @@ class ConicForm:
         )
 
     def _build_side(self, index: int) -> None:
-        slow, fast, cube, late, draw, rest, gain, floor, ceiling = (
-            self._side_constants[index][k] for k in range(_SIDE)
-        )
+        rest, gain, floor, ceiling = (self._side_constants[index][k] for k in range(_SIDE))
         free, ratio = self.structure.free[index], self._ratios[index]
         self._constraints += [floor <= ratio, ratio <= ceiling] if free.retained else [ratio == ceiling]
         if not self.structure.works[index]:
             return
-        share, duration, heat = (cp.Variable(nonneg=True) for _ in range(3))
+        share = cp.Variable(nonneg=True)
         self._constraints.append(share == rest + gain * ratio)
-        if free.clock:
-            self._constraints += [slow * duration <= share, share <= fast * duration]
-        else:
-            self._constraints.append(share == fast * duration)
-        self._constraints.append(cp.PowCone3D(heat, duration, cube * share, 1.0 / 3.0))
-        self._durations[2 * index] = duration
-        self._delays.append(late * duration)
-        self._energies.append(heat + draw * duration)
+        for constants in self._run_constants[index]:
+            slow, fast, cube, late, draw = (constants[k] for k in range(_RUN))
+            duration, heat = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
+            if free.clock:
+                self._constraints += [slow * duration <= share, share <= fast * duration]
+            else:
+                self._constraints.append(share == fast * duration)
+            self._constraints.append(cp.PowCone3D(heat, duration, cube * share, 1.0 / 3.0))
+            self._durations[index].append(duration)
+            self._delays.append(late * duration)
+            self._energies.append(heat + draw * duration)
 
     def _build_link(self) -> None:
         if self.structure.faint:
@@ -169,7 +175,7 @@ class ConicForm:
             duration <= longest,
             cp.ExpCone(nats - log_unit * duration, duration, spent),
         ]
-        self._durations[1] = duration
+        self._sending = duration
         self._delays.append(late * duration)
         self._energies.append(spent + noise * (spent - duration) + draw * duration)
 
@@ -182,15 +188,17 @@ class ConicForm:
             haste >= _atoms.inv_pos(duration),
             haste <= 1.0,
         ]
-        self._durations[1] = duration
+        self._sending = duration
         self._delays.append(late * duration)
         powers = (1.0, haste, _atoms.square(haste))
         self._energies.append(sum(term * power for term, power in zip(series, powers, strict=True)) + draw * duration)
 
     def solve(self, fixed: FixedCut) -> float | None:
         """The solver's dual bound on the objective; None where it certifies that there is no feasible point."""
-        for parameter, side in zip(self._side_constants, fixed.sides, strict=True):
-            parameter.value = _scale_side(side, fixed)
+        for parameter, runs, side in zip(self._side_constants, self._run_constants, fixed.sides, strict=True):
+            parameter.value = np.array([1.0 - side.gain, side.gain, side.retained_min, side.retained_max])
+            for constants, run in zip(runs, side.runs, strict=True):
+                constants.value = _scale_run(run, side, fixed)
         if self.structure.power:
             self._link_constants.value = _scale_faint_link(fixed) if self.structure.faint else _scale_link(fixed)
         self._objective.set(fixed.problem, fixed.cut)
@@ -203,12 +211,12 @@ class ConicForm:
         """Decision of the last solve: clocks and power from the durations, clipped into their bounds."""
         ratios, clocks, power = [number(ratio) for ratio in self._ratios], [0.0, 0.0], 0.0
         for index, side in enumerate(fixed.sides):
-            if side.cycles > 0.0:
-                work = side.cycles * side.share(ratios[index])
-                delay = number(self._durations[2 * index]) * _side_unit(side, fixed)
-                clocks[index] = work / max(delay, work / side.fast)
+            if side.runs:
+                durations = zip(self._durations[index], side.runs, strict=True)
+                delay = sum(number(duration) * _run_unit(run, side, fixed) for duration, run in durations)
+                clocks[index] = side.clock(ratios[index], delay)
         if self.structure.power:
-            delay = number(self._durations[1]) * _link_unit(fixed)
+            delay = number(self._sending) * _link_unit(fixed)
             power = fixed.link.power(max(delay, 1e-300))
         return fixed.decide(ratios, power, clocks)
 
@@ -224,8 +232,8 @@ def _shares(fixed: FixedCut, watts: float, unit: float) -> list[float]:
     return [min(unit / fixed.delay_room, 1.0), min(watts * unit / fixed.energy_room, 1.0)]
 
 
-def _side_unit(side: Side, fixed: FixedCut) -> float:
-    return _unit(fixed, side.watts, side.share(side.retained_min) * side.cycles / side.fast)
+def _run_unit(run: Run, side: Side, fixed: FixedCut) -> float:
+    return _unit(fixed, side.watts, side.share(side.retained_min) * run.cycles / run.fast)
 
 
 def _link_unit(fixed: FixedCut) -> float:
@@ -233,16 +241,13 @@ def _link_unit(fixed: FixedCut) -> float:
     return shortest if fixed.structure.faint else _unit(fixed, fixed.link.watts, shortest)
 
 
-def _scale_side(side: Side, fixed: FixedCut) -> NDArray[np.float64]:
-    """Constants of a side: clocks and root of the energy in its units, shares of a unit, executed share, ratios."""
-    ends = [1.0 - side.gain, side.gain, side.retained_min, side.retained_max]
-    if side.cycles == 0.0:
-        return np.array([0.0] * (_SIDE - len(ends)) + ends)
-    unit = _side_unit(side, fixed)
-    pace, least = unit / side.cycles, side.share(side.retained_min)
-    cube = side.cycles * float(np.cbrt(side.joules / (fixed.energy_room * unit * unit)))
-    scaled = [side.slow * pace, side.fast * pace, min(cube, _OUT_OF_REACH / least)]
-    return np.array([*scaled, *_shares(fixed, side.watts, unit), *ends])
+def _scale_run(run: Run, side: Side, fixed: FixedCut) -> NDArray[np.float64]:
+    """Constants of a run: clocks and root of the energy in its units, shares of a unit."""
+    unit = _run_unit(run, side, fixed)
+    pace, least = unit / run.cycles, side.share(side.retained_min)
+    cube = run.cycles * float(np.cbrt(side.joules / (fixed.energy_room * unit * unit)))
+    scaled = [run.slow * pace, run.fast * pace, min(cube, _OUT_OF_REACH / least)]
+    return np.array([*scaled, *_shares(fixed, side.watts, unit)])
 
 
 def _scale_link(fixed: FixedCut) -> NDArray[np.float64]:

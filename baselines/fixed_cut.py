@@ -40,55 +40,63 @@ class Structure(NamedTuple):
     objective: str  # form of the objective, see `baselines.objective.objective_form`
     blocks: int  # blocks that have prunable weights; 0 where the objective does not look at blocks
     holds: tuple[bool, bool]  # whether device and server hold prunable weights
-    works: tuple[bool, bool]  # whether device and server have FLOPs to run
+    works: tuple[int, int]  # runs of device and server: 0 where they have no FLOPs, 2 where further passes follow
     free: tuple[Freedom, Freedom]  # of device and server
     power: bool  # whether the transmit power can be chosen
     faint: bool  # whether it can, and the SNR stays below `FAINT`
+
+
+class Run(NamedTuple):
+    """The first pass of a side, or all further ones: what keeps one clock."""
+
+    cycles: float  # ``a = L / c`` of the unpruned side, positive
+    fed: float  # clock that the memory keeps fed with weights
+    slow: float  # slowest clock at which it can compute
+    fast: float  # fastest one
 
 
 @dataclass(frozen=True)
 class Side:
     """Device or server at a cut, in SI units. Its executed share is ``rest + gain rho`` at the ratio `rho`."""
 
-    cycles: float  # ``a = L / c`` of the unpruned side; 0 where it has no work
+    runs: tuple[Run, ...]  # none where it has no work
     prunable: float
     joules: float  # ``eta kappa`` in W/Hz^3
     watts: float  # drawn as long as it computes, whatever its clock
     gain: float  # executed share that a unit of ratio adds
     frequency_min: float
     frequency_max: float  # above it the memory does not deliver the weights in time
-    fed: float  # clock that the memory keeps fed; below `frequency_max` only if the clock must be higher
     retained_min: float
     retained_max: float  # what the memory holds, but not below the minimum
 
     @property
     def freedom(self) -> Freedom:
         """Which of the side's two controls can be chosen and matter."""
-        works = self.cycles > 0.0
+        works = bool(self.runs)
         retained = works and self.gain > 0.0 and self.retained_min < self.retained_max
         return Freedom(bool(retained), bool(works and self.frequency_min < self.frequency_max))
-
-    @property
-    def slow(self) -> float:
-        """Slowest clock at which it can compute."""
-        return min(self.frequency_min, self.fed)
-
-    @property
-    def fast(self) -> float:
-        """Fastest clock at which it can compute."""
-        return min(self.frequency_max, self.fed)
 
     def share(self, ratio: float) -> float:
         """Executed share at a ratio."""
         return 1.0 - self.gain + self.gain * ratio
 
-    def delay(self, ratio: float, clock: float) -> float:
-        """Delay in s."""
-        return self.share(ratio) * self.cycles / min(clock, self.fed)
+    def delay(self, run: Run, ratio: float, clock: float) -> float:
+        """Delay in s of a run."""
+        return self.share(ratio) * run.cycles / min(clock, run.fed)
 
-    def heat(self, ratio: float, clock: float) -> float:
-        """Energy in J without what it draws as long as it computes."""
-        return self.joules * self.share(ratio) * self.cycles * min(clock, self.fed) ** 2
+    def clock(self, ratio: float, delay: float) -> float:
+        """Clock at which all runs together take a delay in s; where none is so fast, the fastest that makes sense."""
+        runs = sorted((run.fed, self.share(ratio) * run.cycles) for run in self.runs)
+        work = sum(own for _, own in runs)
+        for fed, own in runs:
+            if work <= fed * delay:
+                return work / delay
+            work, delay = work - own, delay - own / fed  # its memory slows it down
+        return self.frequency_max
+
+    def heat(self, run: Run, ratio: float, clock: float) -> float:
+        """Energy in J of a run without what it draws as long as it computes."""
+        return self.joules * self.share(ratio) * run.cycles * min(clock, run.fed) ** 2
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ class FixedCut:
     link: Link
     delay_budget: float  # `T0`, cut down to the largest value that can matter (see `fix_cut`)
     energy_budget: float  # `E0`, likewise
-    delay_fixed: float  # what every decision takes: the round trip, and an upload whose power cannot be chosen
+    delay_fixed: float  # what every decision takes: round trips, cached keys and values, an upload of fixed power
     energy_fixed: float
 
     @property
@@ -162,7 +170,7 @@ class FixedCut:
             objective=form,
             blocks=blocks if form in ("parallel", "threshold") else 0,
             holds=(device.prunable > 0.0, server.prunable > 0.0),
-            works=(device.cycles > 0.0, server.cycles > 0.0),
+            works=(len(device.runs), len(server.runs)),
             free=(device.freedom, server.freedom),
             power=self.link.free,
             faint=self.link.free and self.link.snr_per_watt * self.link.power_max < FAINT,
@@ -174,7 +182,7 @@ class FixedCut:
         for ratio, clock, side in zip(retained, clocks, self.sides, strict=True):
             best_ratio = ratio if side.freedom.retained else side.retained_max
             ratios.append(min(max(best_ratio, side.retained_min), side.retained_max))
-            used.append(min(max(clock, side.frequency_min), side.frequency_max) if side.cycles > 0.0 else 0.0)
+            used.append(min(max(clock, side.frequency_min), side.frequency_max) if side.runs else 0.0)
         sent = min(max(power, self.link.power_min), self.link.power_max) if self.link.nats > 0.0 else 0.0
         return Decision(self.cut, ratios[0], ratios[1], sent, used[0], used[1])
 
@@ -213,6 +221,9 @@ def fix_cut(problem: Problem, cut: int) -> FixedCut:
     device, server, link = _side(problem, row, "device"), _side(problem, row, "server"), _link(problem, row)
     delay_fixed = float(row["round_trip"])
     energy_fixed = problem.waiting_power_device * delay_fixed
+    for name, side in (("device", device), ("server", server)):
+        reading = float(row[f"unpruned_delay_{name}"])
+        delay_fixed, energy_fixed = delay_fixed + reading, energy_fixed + side.watts * reading
     if link.nats > 0.0 and not link.free:
         sending = link.delay(link.power_min)
         delay_fixed += sending
@@ -230,18 +241,23 @@ def fix_cut(problem: Problem, cut: int) -> FixedCut:
 
 
 def _side(problem: Problem, row: Any, name: str) -> Side:
-    low, fed = getattr(problem, f"frequency_{name}_min"), float(row[f"frequency_{name}_fed"])
+    low, high = getattr(problem, f"frequency_{name}_min"), getattr(problem, f"frequency_{name}_max")
     pue, least = getattr(problem, f"pue_{name}"), getattr(problem, f"retained_{name}_min")
+    steps, runs = float(row[f"step_flops_{name}"]), []
+    for prefix, flops in (("", float(row[f"flops_{name}"]) - steps), ("step_", steps)):
+        fed = float(row[f"{prefix}frequency_{name}_fed"])
+        if flops > 0.0:
+            cycles = flops / getattr(problem, f"flops_per_cycle_{name}")
+            runs.append(Run(cycles, fed, min(low, fed), min(high, fed)))
     return Side(
-        cycles=float(row[f"flops_{name}"]) / getattr(problem, f"flops_per_cycle_{name}"),
+        runs=tuple(runs),
         prunable=float(row[f"prunable_{name}"]),
         joules=pue * getattr(problem, f"kappa_{name}"),
         watts=pue * getattr(problem, f"static_power_{name}")
         + (problem.waiting_power_device if name == "server" else 0.0),
         gain=problem.sparsity_gain,
         frequency_min=low,
-        frequency_max=max(min(getattr(problem, f"frequency_{name}_max"), fed), low),
-        fed=fed,
+        frequency_max=max([low, *(run.fast for run in runs)]),
         retained_min=least,
         retained_max=max(float(row[f"retained_{name}_max"]), least),
     )

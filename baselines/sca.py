@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.conic import number, solve_compiled, within_budget
-from baselines.fixed_cut import FixedCut, Side, Structure, best, closest, fix_cut, least_load, repair
+from baselines.fixed_cut import FixedCut, Run, Side, Structure, best, closest, fix_cut, least_load, repair
 from baselines.objective import Objective, own_scale_quality
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim.decision import CONTROLS, Decision, Solution
@@ -36,7 +36,8 @@ STEP = 30.0
 """Clocks and power grow and shrink by no more than this factor from one iterate to the next."""
 
 _TOLERANCE = 1e-9
-_SIDE = 10
+_RUN = 5
+_SIDE = 5
 _LINK = 8
 
 
@@ -139,7 +140,7 @@ def _check_start(fixed: FixedCut, start: Decision) -> None:
         raise InvalidInputError("start", start.cut, f"The cut to solve is {fixed.cut}.")
     if not fixed.problem.evaluate(start).feasible:
         raise InvalidInputError("start", start, "It must meet both budgets and fit both memories.")
-    device, server = (side.cycles > 0.0 for side in fixed.sides)
+    device, server = (bool(side.runs) for side in fixed.sides)
     used = (device, server, fixed.link.nats > 0.0, device, server)
     for name, low, high, matters in zip(CONTROLS, *fixed.problem.bounds(), used, strict=True):
         value = getattr(start, name)
@@ -195,12 +196,13 @@ class Surrogate:
         self.method = method
         self.lock = threading.Lock()
         self._ratios = (cp.Variable(nonneg=True), cp.Variable(nonneg=True))
-        self._clocks: list[cp.Expression] = [cp.Constant(1.0), cp.Constant(1.0)]
+        self._clocks: list[list[cp.Expression]] = [[], []]  # of the sides' runs
         self._power: cp.Expression = cp.Constant(1.0)
         self._delays: list[cp.Expression] = []
         self._energies: list[cp.Expression] = []
         self._constraints: list[cp.Constraint] = []
         self._side_constants = [cp.Parameter(_SIDE, nonneg=True) for _ in range(2)]
+        self._run_constants = [[cp.Parameter(_RUN, nonneg=True) for _ in range(runs)] for runs in structure.works]
         self._link_constants = cp.Parameter(_LINK, nonneg=True)
         for index in (0, 1):
             self._build_side(index)
@@ -218,28 +220,26 @@ class Surrogate:
         )
 
     def _build_side(self, index: int) -> None:
-        delay, heat, drawn, share_now, rest, gain, floor, ceiling, slow, fast = (
-            self._side_constants[index][k] for k in range(_SIDE)
-        )
+        share_now, rest, gain, floor, ceiling = (self._side_constants[index][k] for k in range(_SIDE))
         free, ratio = self.structure.free[index], self._ratios[index]
-        share: cp.Expression = cp.Constant(1.0)  # executed share and clock, both relative to the iterate's
-        clock: cp.Expression = cp.Constant(1.0)
+        share: cp.Expression = cp.Constant(1.0)  # executed share and clocks, all relative to the iterate's
         if free.retained:
             share = cp.Variable(nonneg=True)
             self._constraints += [rest + gain * ratio == share_now * share, floor <= ratio, ratio <= ceiling]
         else:
             self._constraints.append(ratio == ceiling)
-        if not self.structure.works[index]:
-            return
-        if free.clock:
-            clock = cp.Variable(nonneg=True)
-            self._constraints += [slow <= clock, clock <= fast]
-            self._clocks[index] = clock
         bound = bound_as_paper if self.method == "lyu" else bound_as_products
-        time, work, constraints = bound(share, clock)
-        self._constraints += constraints
-        self._delays.append(delay * time)
-        self._energies.append(heat * work + drawn * time)
+        for constants in self._run_constants[index]:
+            delay, heat, drawn, slow, fast = (constants[k] for k in range(_RUN))
+            clock: cp.Expression = cp.Constant(1.0)
+            if free.clock:
+                clock = cp.Variable(nonneg=True)
+                self._constraints += [slow <= clock, clock <= fast]
+            self._clocks[index].append(clock)
+            time, work, constraints = bound(share, clock)
+            self._constraints += constraints
+            self._delays.append(delay * time)
+            self._energies.append(heat * work + drawn * time)
 
     def _build_link(self) -> None:
         delay, energy, slope, drawn, low, high, nats, grown = (self._link_constants[k] for k in range(_LINK))
@@ -257,16 +257,26 @@ class Surrogate:
         """Decision that solves the problem at an iterate; None where there is none. It may raise `SolverError`."""
         ratios = (iterate.retained_device, iterate.retained_server)
         clocks = (iterate.frequency_device, iterate.frequency_server)
-        for parameter, side, ratio, clock in zip(self._side_constants, fixed.sides, ratios, clocks, strict=True):
-            parameter.value = _expand_side(fixed, side, ratio, clock)
+        for index, (side, ratio, clock) in enumerate(zip(fixed.sides, ratios, clocks, strict=True)):
+            bounds = [1.0 - side.gain, side.gain, side.retained_min, side.retained_max]
+            self._side_constants[index].value = np.array([side.share(ratio), *bounds])
+            for constants, run in zip(self._run_constants[index], side.runs, strict=True):
+                constants.value = _expand_run(fixed, side, run, ratio, clock)
         if self.structure.power:
             self._link_constants.value = _expand_link(fixed, iterate.power)
         self._objective.set(fixed.problem, fixed.cut)
         solve_compiled(self.problem, _TOLERANCE)
         if self.problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
             return None
-        scaled = [clock * number(relative) for clock, relative in zip(clocks, self._clocks, strict=True)]
-        return fixed.decide([number(ratio) for ratio in self._ratios], iterate.power * number(self._power), scaled)
+        retained, scaled = [number(ratio) for ratio in self._ratios], [0.0, 0.0]
+        for index, (side, clock) in enumerate(zip(fixed.sides, clocks, strict=True)):
+            if side.runs:
+                owns = [
+                    min(clock, run.fed) * number(own) for run, own in zip(side.runs, self._clocks[index], strict=True)
+                ]
+                delay = sum(side.delay(run, retained[index], own) for run, own in zip(side.runs, owns, strict=True))
+                scaled[index] = side.clock(retained[index], delay)
+        return fixed.decide(retained, iterate.power * number(self._power), scaled)
 
 
 Bounds = tuple[cp.Expression, cp.Expression, list[cp.Constraint]]
@@ -288,14 +298,11 @@ def bound_as_products(ratio: cp.Expression, clock: cp.Expression) -> Bounds:
     return time, work, [u >= pace, v >= draw]
 
 
-def _expand_side(fixed: FixedCut, side: Side, ratio: float, clock: float) -> NDArray[np.float64]:
-    """Constants of a side around a ratio and a clock: shares of the budgets, executed share, bounds."""
-    share, bounds = side.share(ratio), [1.0 - side.gain, side.gain, side.retained_min, side.retained_max]
-    if side.cycles == 0.0:
-        return np.array([0.0, 0.0, 0.0, share, *bounds, 1.0, 1.0])
-    delay, heat = side.delay(ratio, clock), side.heat(ratio, clock)
+def _expand_run(fixed: FixedCut, side: Side, run: Run, ratio: float, clock: float) -> NDArray[np.float64]:
+    """Constants of a run around a ratio and a clock: shares of the budgets, bounds of its clock."""
+    delay, heat, own = side.delay(run, ratio, clock), side.heat(run, ratio, clock), min(clock, run.fed)
     spent = [delay / fixed.delay_room, heat / fixed.energy_room, side.watts * delay / fixed.energy_room]
-    return np.array([*spent, share, *bounds, *_limit_step(side.frequency_min / clock, side.frequency_max / clock)])
+    return np.array([*spent, *_limit_step(run.slow / own, run.fast / own)])
 
 
 def _expand_link(fixed: FixedCut, power: float) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel
-from coinfer_gym.laim.outcome import link_gain, most_nats, run_device, run_server, send
+from coinfer_gym.laim.outcome import link_gain, most_nats, read_unpruned, run_device, run_server, send
 from coinfer_gym.pricing import END, HUGE, Span, best_clock, best_nats, clock_price, spectral_span
 from coinfer_gym.records import Record, Records
 
@@ -117,8 +117,10 @@ def settings_of(h: Record, cut: Record, gain: float, controls: Controls) -> tupl
     if cut.upload_bits > 0.0:
         power = physics.power_at(controls.nats, link_gain(h, gain), h.bandwidth, h.noise_density)
         power = min(h.power_max, max(h.power_min, power))
-    device = min(controls.frequency_device, max(cut.frequency_device_fed, h.frequency_device_min))
-    server = min(controls.frequency_server, max(cut.frequency_server_fed, h.frequency_server_min))
+    fed_device = max(cut.frequency_device_fed, cut.step_frequency_device_fed)
+    fed_server = max(cut.frequency_server_fed, cut.step_frequency_server_fed)
+    device = min(controls.frequency_device, max(fed_device, h.frequency_device_min))
+    server = min(controls.frequency_server, max(fed_server, h.frequency_server_min))
     return power, device if cut.flops_device > 0.0 else 0.0, server if cut.flops_server > 0.0 else 0.0
 
 
@@ -140,13 +142,15 @@ def costs_of(hardware: Records, cut: Record, gain: float, controls: Controls) ->
             tau, energy_upload = HUGE, cut.upload_bits * math.log(2.0) * _unit(h, gain) / h.bandwidth
     tau += cut.round_trip
     energy_upload += physics.energy_at(h.waiting_power_device, tau)
+    reading_device, reading_server = read_unpruned(h, cut)
+    reading_server += physics.energy_at(h.waiting_power_device, cut.unpruned_delay_server)
     return Costs(
         gamma * time_device,
         gamma * energy_device,
         gamma * time_server,
         gamma * energy_server,
-        tau + (1.0 - gamma) * (time_device + time_server),
-        energy_upload + (1.0 - gamma) * (energy_device + energy_server),
+        tau + cut.unpruned_delay_device + cut.unpruned_delay_server + (1.0 - gamma) * (time_device + time_server),
+        energy_upload + reading_device + reading_server + (1.0 - gamma) * (energy_device + energy_server),
     )
 
 

@@ -26,6 +26,8 @@ QUALITY = record_type("log_distortion_zero", "prunable", kind=np.int64, log_scal
 CUT = record_type(
     "flops_device",
     "flops_server",
+    "step_flops_device",
+    "step_flops_server",
     "upload_bits",
     "round_trip",
     "prunable_device",
@@ -35,6 +37,10 @@ CUT = record_type(
     "distortion_full",
     "frequency_device_fed",
     "frequency_server_fed",
+    "step_frequency_device_fed",
+    "step_frequency_server_fed",
+    "unpruned_delay_device",
+    "unpruned_delay_server",
     "retained_device_max",
     "retained_server_max",
     "bytes_device",
@@ -44,8 +50,10 @@ CUT = record_type(
 """One cut: sums over its two sides, and what follows from them.
 
 `scale` is ``sum N_j / lambda_j`` over prunable weights, `distortion_full` the distortion with all ratios 1, `predicted`
-the predictor's table, if there is a predictor. `round_trip` is 0 at the last cut. `frequency_*_fed` is the highest
-clock in Hz that the memory keeps fed with weights, `retained_*_max` the highest ratio that the memory holds (below the
+the predictor's table, if there is a predictor. `round_trip` is 0 at the last cut. `step_flops_*` are
+those of further passes, within `flops_*`. `frequency_*_fed` is the highest clock in Hz that the memory keeps fed
+with weights (0 where there is nothing to run in further passes), `unpruned_delay_*` the time in s that it takes to read
+what is not pruned, as cached keys and values. `retained_*_max` is the highest ratio that the memory holds (below the
 least ratio where it cannot hold that), `bytes_*` what the least ratio takes.
 """
 
@@ -83,19 +91,31 @@ class Choice(NamedTuple):
 def run_device(h: Record, cut: Record, share: float, frequency: float) -> tuple[float, float]:
     """Delay in s and energy in J of the device that runs a `share` of its FLOPs (eqs. 4 and 5, and static power).
 
-    A clock that computes faster than the memory delivers the weights is slowed to what the memory delivers.
+    A clock that computes faster than the memory delivers the weights is slowed to what the memory delivers, in the
+    first pass and in the further ones for itself.
     """
-    clock = min(frequency, cut.frequency_device_fed)
     chip = h.flops_per_cycle_device, h.pue_device, h.kappa_device, h.static_power_device
-    return _run(share, cut.flops_device, clock, chip)
+    once = cut.flops_device - cut.step_flops_device
+    first = _run(share, once, min(frequency, cut.frequency_device_fed), chip)
+    steps = _run(share, cut.step_flops_device, min(frequency, cut.step_frequency_device_fed), chip)
+    return first[0] + steps[0], first[1] + steps[1]
 
 
 @kernel
 def run_server(h: Record, cut: Record, share: float, frequency: float) -> tuple[float, float]:
     """The same of the server (eqs. 8 and 9)."""
-    clock = min(frequency, cut.frequency_server_fed)
     chip = h.flops_per_cycle_server, h.pue_server, h.kappa_server, h.static_power_server
-    return _run(share, cut.flops_server, clock, chip)
+    once = cut.flops_server - cut.step_flops_server
+    first = _run(share, once, min(frequency, cut.frequency_server_fed), chip)
+    steps = _run(share, cut.step_flops_server, min(frequency, cut.step_frequency_server_fed), chip)
+    return first[0] + steps[0], first[1] + steps[1]
+
+
+@kernel
+def read_unpruned(h: Record, cut: Record) -> tuple[float, float]:
+    """Energy in J that device and server draw while they read what is not pruned."""
+    device = physics.energy_at(h.pue_device * h.static_power_device, cut.unpruned_delay_device)
+    return device, physics.energy_at(h.pue_server * h.static_power_server, cut.unpruned_delay_server)
 
 
 @kernel
@@ -157,6 +177,9 @@ def evaluate(
     share_server = physics.executed_share(retained_server, h.sparsity_gain)
     delay_device, energy_device = run_device(h, cut, share_device, frequency_device)
     delay_server, energy_server = run_server(h, cut, share_server, frequency_server)
+    reading_device, reading_server = read_unpruned(h, cut)
+    delay_device, energy_device = delay_device + cut.unpruned_delay_device, energy_device + reading_device
+    delay_server, energy_server = delay_server + cut.unpruned_delay_server, energy_server + reading_server
     delay_upload, energy_upload = 0.0, 0.0
     if cut.upload_bits > 0.0:
         rate = physics.transmission_rate(power, link_gain(h, gain), h.bandwidth, h.noise_density)

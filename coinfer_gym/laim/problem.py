@@ -82,7 +82,7 @@ class Problem:
     retained_device_min, retained_server_min : float
         Smallest retained ratios, in (0, 1].
     parameter_bits : float
-        Bits `b` per stored parameter, a whole number.
+        Bits `b` per stored parameter, a whole number; `Workload.parameter_bits` is for scenarios to start from.
     static_power_device, static_power_server : float
         Power in W that a side draws while it computes, whatever its clock. The defaults of this and all further
         constants are the paper's model.
@@ -97,12 +97,13 @@ class Problem:
     snr_gap : float
         Factor, at least 1, by which the link needs more SNR than an ideal code; the gain is divided by it.
     round_trip : float
-        Constant delay in s of a task that uses the server: its request, and the downlink of the result.
+        Constant delay in s of a task that uses the server: its request, and the downlink of the result. At an inner cut
+        every further pass (`Workload.steps`) takes one more.
     memory_bandwidth_device, memory_bandwidth_server : float
         Bytes per second that the memories deliver. Every retained weight of a block with FLOPs is read, as often as the
-        block says.
+        block says and once more in each further pass; so are cached keys and values.
     memory_capacity_device, memory_capacity_server : float
-        Bytes that the memories hold.
+        Bytes that the memories hold, of weights and of cached keys and values.
     sparsity_gain : float
         `gamma` in [0, 1]: of the FLOPs and reads of zeros, the share that is saved.
     quality : str
@@ -343,8 +344,10 @@ def build_tables(source: Any) -> Tables:
     cuts = np.zeros(workload.cuts, CUT)
     cuts["upload_bits"] = workload.upload_bits
     cuts["round_trip"][:-1] = source.round_trip
+    cuts["round_trip"][1:-1] *= 1.0 + workload.steps  # a token made by both sides goes back to the device
     for side, sums in (("device", prefix_sums), ("server", suffix_sums)):
         cuts[f"flops_{side}"] = sums([block.flops for block in workload.blocks])
+        cuts[f"step_flops_{side}"] = sums([block.step_flops for block in workload.blocks])
         cuts[f"prunable_{side}"] = sums(prunable)
         cuts[f"scale_{side}"] = sums(prunable / rates)
         _fill_memory(cuts, side, source)
@@ -356,13 +359,17 @@ def build_tables(source: Any) -> Tables:
 
 
 def _fill_memory(cuts: Records, side: str, source: Any) -> None:
-    """What a side's memory means for every cut: the highest clock that it feeds, the highest ratio that it holds."""
+    """What a side's memory means for every cut: the highest clocks that it feeds, the highest ratio that it holds."""
     workload: Workload = source.workload
     cuts[f"frequency_{side}_fed"], cuts[f"retained_{side}_max"] = math.inf, 1.0
+    cuts[f"step_frequency_{side}_fed"] = np.where(cuts[f"step_flops_{side}"] > 0.0, math.inf, 0.0)
     sums = prefix_sums if side == "device" else suffix_sums
     byte, least = source.parameter_bits / 8.0, getattr(source, f"retained_{side}_min")
     prunable = byte * cuts[f"prunable_{side}"]
     fixed = byte * sums([block.parameters - block.prunable for block in workload.blocks])
+    fixed = fixed + sums([block.cache_bits for block in workload.blocks]) / 8.0
+    if side == "server":
+        fixed[1:-1] += byte * workload.tied  # the device needs them at its first block
     cuts[f"bytes_{side}"] = needed = fixed + least * prunable
     capacity, bandwidth = getattr(source, f"memory_capacity_{side}"), getattr(source, f"memory_bandwidth_{side}")
     if capacity < math.inf:
@@ -371,10 +378,18 @@ def _fill_memory(cuts: Records, side: str, source: Any) -> None:
         held = needed <= capacity * (1.0 + 1e-12)  # the least ratio fits in spite of rounding
         cuts[f"retained_{side}_max"] = np.where(held, np.maximum(most, least), -1.0)
     if bandwidth < math.inf:
-        read = byte * sums([block.reads * block.prunable * (block.flops > 0.0) for block in workload.blocks])
-        cycles = cuts[f"flops_{side}"] / getattr(source, f"flops_per_cycle_{side}")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            cuts[f"frequency_{side}_fed"] = np.where(read > 0.0, cycles * bandwidth / read, math.inf)
+        first = [block.reads * block.prunable * (block.flops > block.step_flops) for block in workload.blocks]
+        steps = [workload.steps * block.prunable * (block.step_flops > 0.0) for block in workload.blocks]
+        step_flops = cuts[f"step_flops_{side}"]
+        for name, weights, flops in (("", first, cuts[f"flops_{side}"] - step_flops), ("step_", steps, step_flops)):
+            read, cycles = byte * sums(weights), flops / getattr(source, f"flops_per_cycle_{side}")
+            with np.errstate(divide="ignore", invalid="ignore"):
+                fed = np.where(read > 0.0, cycles * bandwidth / read, cuts[f"{name}frequency_{side}_fed"])
+            cuts[f"{name}frequency_{side}_fed"] = fed
+        unpruned = sums([block.cache_read_bits for block in workload.blocks]) / 8.0
+        lasts = slice(None, -1) if side == "server" else slice(-1, None)  # cuts at which this side has the last block
+        unpruned[lasts] += byte * workload.tied * (1.0 + workload.steps)
+        cuts[f"unpruned_delay_{side}"] = unpruned / bandwidth
 
 
 def check_problem(problem: object) -> None:

@@ -44,7 +44,9 @@ class Scenario(WorldScenario):
     value_bits: Annotated[
         int | None, number("b_a", "bit", "value of an activation; default: the workload's", 1, 64)
     ] = None
-    parameter_bits: Annotated[int, number("b", "bit", "stored parameter, a whole number", 1, 64)] = 32
+    parameter_bits: Annotated[
+        int | None, number("b", "bit", "stored parameter, a whole number; default: the workload's", 1, 64)
+    ] = None
     quality: str = Field("rate_distortion", description="quality in the reward")
     norm: str = Field("l1", description="norm of the rate-distortion bound")
     quality_scale: str = Field("", description="log, linear, or empty for the default of the quality")
@@ -118,6 +120,7 @@ class Scenario(WorldScenario):
     def constants(self) -> dict[str, Any]:
         """The fields of `Problem` that a task does not change."""
         values = {name: getattr(self, name) for name in _PROBLEM_FIELDS}
+        values["parameter_bits"] = self.parameter_bits or self.workload.parameter_bits
         return values | {name: math.inf for name in UNLIMITED if values[name] is None}
 
     def problem(self, gain: float, delay_budget: float | None = None, energy_budget: float | None = None) -> Problem:

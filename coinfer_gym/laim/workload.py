@@ -21,7 +21,7 @@ from coinfer_gym.files import find_file, read_yaml, shipped_names, write_text
 _FOLDER = resources.files("coinfer_gym.laim") / "workloads"
 
 _BLOCK_KEYS = ("name", "flops", "parameters", "activation_bits", "laplacian_rate")
-_OPTIONAL_BLOCK_KEYS = ("prunable", "reads")
+_OPTIONAL_BLOCK_KEYS = ("prunable", "reads", "step_flops", "cache_bits", "cache_read_bits")
 _RANGES = (
     ("flops", 0.0, 1e30, "FLOP"),
     ("parameters", 0.0, 1e18, ""),
@@ -29,12 +29,16 @@ _RANGES = (
     ("laplacian_rate", 1e-12, 1e12, "= 1 / mean(|weight|)"),
     ("prunable", 0.0, 1e18, ""),
     ("reads", 0.0, 1e12, ""),
+    ("step_flops", 0.0, 1e30, "FLOP"),
+    ("cache_bits", 0.0, 1e18, "bit"),
+    ("cache_read_bits", 0.0, 1e24, "bit"),
 )
 """Least and largest values of a block's numbers, and their units."""
-_WORKLOAD_KEYS = ("name", "description", "input_bits", "value_bits", "flops", "parameters", "blocks")
+_OPTIONAL_WORKLOAD_KEYS = ("value_bits", "parameter_bits", "steps", "tied")
+_WORKLOAD_KEYS = ("name", "description", "input_bits", *_OPTIONAL_WORKLOAD_KEYS, "flops", "parameters", "blocks")
 
 MOST_VALUE_BITS = 64
-"""Widest value of an activation."""
+"""Widest value of an activation, and widest parameter."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Block:
     name : str
         Name of the block in its network.
     flops : float
-        Floating-point operations of one forward pass, `L_j`.
+        Floating-point operations of a task, `L_j`.
     parameters : int
         Number of weights that are stored.
     activation_bits : float
@@ -57,7 +61,13 @@ class Block:
         Number of weights that pruning may remove, `N_j` of every quality: not embeddings, norms and biases. By default
         all `parameters`.
     reads : float
-        How often a task reads the block's weights from memory, for example once per generated token.
+        How often the first pass reads the block's weights from memory.
+    step_flops : float
+        Of the FLOPs, those of the workload's further passes.
+    cache_bits : float
+        Size in bits of the keys and values that the block keeps, at the end of a task.
+    cache_read_bits : float
+        Bits of kept keys and values that a task reads from memory.
     """
 
     name: str
@@ -67,6 +77,9 @@ class Block:
     laplacian_rate: float
     prunable: int = None  # type: ignore[assignment]  # set below where not given
     reads: float = 1.0
+    step_flops: float = 0.0
+    cache_bits: float = 0.0
+    cache_read_bits: float = 0.0
 
     def __post_init__(self) -> None:
         check_text("block: name", self.name)
@@ -77,14 +90,19 @@ class Block:
         if self.prunable > self.parameters:
             remedy = f"Give at most its parameters, {self.parameters}."
             raise InvalidInputError(f"block {self.name!r}: prunable", self.prunable, remedy)
+        if self.step_flops > self.flops:
+            raise InvalidInputError(
+                f"block {self.name!r}: step_flops", self.step_flops, f"Give at most its flops, {self.flops}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Mapping of the form that the YAML files have; what has its default is left out."""
         data = {key: getattr(self, key) for key in _BLOCK_KEYS}
         if self.prunable != self.parameters:
             data["prunable"] = self.prunable
-        if self.reads != 1.0:
-            data["reads"] = self.reads
+        for key in _OPTIONAL_BLOCK_KEYS[1:]:
+            if getattr(self, key) != getattr(Block, key):
+                data[key] = getattr(self, key)
         return data
 
 
@@ -104,11 +122,19 @@ class Workload:
         Where the numbers come from.
     value_bits : int
         Bits of a value of an activation, as its `activation_bits` were counted.
+    parameter_bits : int
+        Bits `b` of a stored parameter, unless the scenario says otherwise.
+    steps : int
+        Passes of one token each after the first: a language model that generates `n` tokens makes ``n - 1``. Each reads
+        all weights anew, and costs an inner cut a round trip more.
+    tied : int
+        Weights of the first block that the last one multiplies by too, as tied embeddings: they are counted in the
+        first block, stored on both sides of an inner cut, and not pruned.
 
     Raises
     ------
     InvalidInputError
-        If there is no block, or the network has no prunable weights or no FLOPs at all.
+        If there is no block, the network has no prunable weights or no FLOPs at all, or a number is out of its range.
     """
 
     name: str
@@ -116,6 +142,9 @@ class Workload:
     blocks: tuple[Block, ...]
     description: str = ""
     value_bits: int = 32
+    parameter_bits: int = 32
+    steps: int = 0
+    tied: int = 0
 
     def __post_init__(self) -> None:
         check_text("workload: name", self.name)
@@ -123,7 +152,13 @@ class Workload:
         if not self.blocks:
             raise InvalidInputError(f"workload {self.name!r}: blocks", self.blocks, "Give at least one block.")
         check_number(f"workload {self.name!r}: input_bits", self.input_bits, 0.0, 1e18, "bit")
-        _check_value_bits(f"workload {self.name!r}: value_bits", self.value_bits)
+        for field in ("value_bits", "parameter_bits"):
+            _check_bits(f"workload {self.name!r}: {field}", getattr(self, field))
+        for field, largest in (("steps", 10**9), ("tied", self.blocks[0].parameters)):
+            value = getattr(self, field)
+            if not (is_number(value) and 0 <= value <= largest and value % 1 == 0):
+                remedy = f"Give a whole number from 0 to {largest}."
+                raise InvalidInputError(f"workload {self.name!r}: {field}", value, remedy)
         for field in ("flops", "parameters", "prunable"):
             if sum(getattr(block, field) for block in self.blocks) <= 0:
                 raise InvalidInputError(f"workload {self.name!r}: {field}", 0, "At least one block must have some.")
@@ -178,8 +213,8 @@ class Workload:
         return replace(self, input_bits=input_bits)
 
     def with_value_bits(self, value_bits: int) -> Workload:
-        """The same network with activations of another number of bits per value; the raw sample stays as it is."""
-        _check_value_bits("value_bits", value_bits)
+        """The same network with another number of bits per sent activation; the raw sample and the cache stay."""
+        _check_bits("value_bits", value_bits)
         factor = value_bits / self.value_bits
         blocks = tuple(replace(block, activation_bits=factor * block.activation_bits) for block in self.blocks)
         return replace(self, blocks=blocks, value_bits=value_bits)
@@ -190,7 +225,11 @@ class Workload:
             "name": self.name,
             "description": self.description,
             "input_bits": self.input_bits,
-            **({"value_bits": self.value_bits} if self.value_bits != Workload.value_bits else {}),
+            **{
+                key: getattr(self, key)
+                for key in _OPTIONAL_WORKLOAD_KEYS
+                if getattr(self, key) != getattr(Workload, key)
+            },
             "flops": self.flops,
             "parameters": self.parameters,
             "blocks": [block.to_dict() for block in self.blocks],
@@ -208,7 +247,7 @@ def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Wor
     ----------
     data : mapping
         ``name``, ``input_bits``, ``blocks`` (a list of mappings with the fields of `Block`), and optionally
-        ``description``, ``value_bits`` and the totals ``flops`` and ``parameters``.
+        ``description``, further fields of `Workload`, and the totals ``flops`` and ``parameters``.
     origin : str
         Name of the source in error messages.
 
@@ -228,8 +267,8 @@ def workload_from_dict(data: Mapping[str, Any], origin: str = "workload") -> Wor
     for number, entry in enumerate(data["blocks"], 1):
         check_keys(entry, _BLOCK_KEYS + _OPTIONAL_BLOCK_KEYS, _BLOCK_KEYS, f"{origin}: block {number}")
         blocks.append(Block(**entry))
-    bits = {"value_bits": data["value_bits"]} if "value_bits" in data else {}
-    workload = Workload(data["name"], data["input_bits"], tuple(blocks), data.get("description", ""), **bits)
+    further = {key: data[key] for key in _OPTIONAL_WORKLOAD_KEYS if key in data}
+    workload = Workload(data["name"], data["input_bits"], tuple(blocks), data.get("description", ""), **further)
     for field in ("flops", "parameters"):
         total = getattr(workload, field)
         stated = data.get(field, total)
@@ -266,8 +305,8 @@ def shipped_workloads() -> list[str]:
     return shipped_names(_FOLDER, ".yaml")
 
 
-def _check_value_bits(field: str, bits: int) -> None:
-    """Refuse what is no whole number of bits that a value can have."""
+def _check_bits(field: str, bits: int) -> None:
+    """Refuse what is no whole number of bits that a value or a parameter can have."""
     if not (is_number(bits) and 1 <= bits <= MOST_VALUE_BITS and bits % 1 == 0):
         raise InvalidInputError(field, bits, f"Give a whole number of bits from 1 to {MOST_VALUE_BITS}.")
 

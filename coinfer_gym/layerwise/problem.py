@@ -120,6 +120,9 @@ class Outcomes:
         return self.energy_device + self.energy_upload + self.energy_server
 
 
+_OUTCOMES = tuple(each.name for each in fields(Outcomes))
+
+
 @dataclass(frozen=True)
 class LayerwiseProblem:
     """Least delay of one task: ``min T(c, S, P, p, f)`` with accuracy at least `accuracy_min` and energy at most E0.
@@ -260,7 +263,7 @@ class LayerwiseProblem:
     def _evaluate_rows(self, designs: NDArray[np.float64]) -> Outcomes:
         check_designs(self.network, designs)
         count = len(designs)
-        outcomes, feasible = np.empty((count, 8)), np.empty(count, np.bool_)  # in the order of `Outcomes`
+        outcomes, feasible = np.empty((count, len(_OUTCOMES) - 1)), np.empty(count, np.bool_)
         _evaluate_rows(
             self.network.tables,
             self.predictor.tables,
@@ -273,7 +276,7 @@ class LayerwiseProblem:
             outcomes,
             feasible,
         )
-        return Outcomes(*outcomes.T, feasible)
+        return Outcomes(**dict(zip(_OUTCOMES, (*outcomes.T, feasible), strict=True)))
 
 
 HARDWARE_NAMES = tuple(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ _DEFAULT_IMAGE_SIZE = 224
 class Sample:
     """One raw sample: the model's keyword arguments on the meta device, its size in bits, and what to call it."""
 
-    inputs: dict[str, Tensor]
+    inputs: dict[str, Any]
     bits: int
     words: str
 
@@ -38,6 +39,13 @@ class Trace:
     first_turn: dict[str, int] = field(default_factory=dict)
     last_turn: dict[str, int] = field(default_factory=dict)
     flops: int = 0  # of the whole pass
+    output: Any = None  # what the model returned
+
+    @property
+    def flops_of_blocks(self) -> list[int]:
+        """FLOPs of each block; the last one takes all that follows it, so its share ends at the total."""
+        ends = [0, *self.flops_so_far[:-1], self.flops]
+        return [end - start for start, end in pairwise(ends)]
 
 
 def raw_sample(model: PreTrainedModel, tokens: int, image_size: int | tuple[int, int] | None) -> Sample:
@@ -61,7 +69,7 @@ def raw_sample(model: PreTrainedModel, tokens: int, image_size: int | tuple[int,
         )
     if model.config.is_encoder_decoder:
         # Some models would derive the decoder's input from the encoder's, others ask for it: this treats all alike.
-        sample.inputs["decoder_input_ids"] = _token_ids(tokens)
+        sample.inputs["decoder_input_ids"] = token_ids(tokens)
     return sample
 
 
@@ -73,7 +81,7 @@ def _text_sample(model: PreTrainedModel, tokens: int) -> Sample:
     # The largest table is the tokens': positions and segments are fewer.
     vocabulary = max((table.num_embeddings for table in model.modules() if isinstance(table, nn.Embedding)), default=0)
     bits_per_token = 16 if vocabulary <= 2**16 else 32
-    return Sample({"input_ids": _token_ids(tokens)}, tokens * bits_per_token, f"{tokens} tokens")
+    return Sample({"input_ids": token_ids(tokens)}, tokens * bits_per_token, f"{tokens} tokens")
 
 
 def most_tokens(model: PreTrainedModel) -> int | None:
@@ -96,7 +104,8 @@ def _image_sample(model: PreTrainedModel, image_size: int | tuple[int, int] | No
     return Sample({"pixel_values": pixels}, pixels.numel() * 8, f"an image of {height} x {width}")
 
 
-def _token_ids(tokens: int) -> Tensor:
+def token_ids(tokens: int) -> Tensor:
+    """Indices of some tokens, without values."""
     return torch.empty(1, tokens, dtype=torch.long, device="meta")
 
 
@@ -153,7 +162,7 @@ def trace_blocks(model: PreTrainedModel, block_names: Sequence[str], sample: Sam
         skeleton.get_submodule(name).register_forward_hook(_note_end(trace, name, counter))
     try:
         with torch.no_grad(), counter:
-            skeleton(**sample.inputs)
+            trace.output = skeleton(**sample.inputs)
     except Exception as error:  # the model is foreign code: whatever it raises means that it is not handled
         raise InvalidInputError(
             "model",

@@ -15,6 +15,7 @@ from baselines.fixed_cut import fix_cut
 from coinfer_gym import Problem, solve_exact
 from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
 from coinfer_gym.laim.workload import Block, Workload
+from studies.fuzz.optimum import generating
 
 SAME = 1e-6
 """Largest difference of two qualities that counts as none, relative to the larger one of it and `SMALL`."""
@@ -31,7 +32,8 @@ def random_workload(rng: np.random.Generator) -> Workload:
         flops = 0.0 if j > 0 and rng.random() < 0.1 else 10 ** rng.uniform(7, 10)
         sizes = (10 ** rng.uniform(3, 7), 10 ** rng.uniform(0, 2.5), prunable, float(rng.choice([1.0, 1.0, 50.0])))
         blocks.append(Block(f"block{j}", flops, parameters, *sizes))
-    return Workload("random", 10 ** rng.uniform(4, 8), tuple(blocks))
+    work = Workload("random", 10 ** rng.uniform(4, 8), tuple(blocks))
+    return generating(rng, work) if rng.random() < 0.3 else work
 
 
 def random_problem(rng: np.random.Generator, snr_db: tuple[float, float] = (-20.0, 80.0)) -> tuple[Problem, int]:

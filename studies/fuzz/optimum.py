@@ -43,7 +43,24 @@ def random_workload(rng: np.random.Generator) -> Workload:
         prunable = math.ceil(share[j] * int(parameters))
         own = (float(flops), int(parameters), float(bits), float(rates[j]), prunable, float(reads[j]))
         blocks.append(Block(f"block {j}", *own))
-    return Workload("random", float(10.0 ** rng.uniform(2.0, 9.0) * (rng.random() >= idle)), tuple(blocks))
+    work = Workload("random", float(10.0 ** rng.uniform(2.0, 9.0) * (rng.random() >= idle)), tuple(blocks))
+    return generating(rng, work) if rng.random() < 0.3 else work
+
+
+def generating(rng: np.random.Generator, work: Workload) -> Workload:
+    """The same network with further passes, in which some blocks have no FLOPs, and with kept keys and values."""
+    steps, kept = int(rng.choice([1, 100])), 10.0 ** rng.uniform(-3.0, 1.0)
+    blocks = tuple(
+        replace(
+            block,
+            step_flops=block.flops * float(rng.choice([0.0, 1.0, rng.random()])),
+            cache_bits=kept * block.parameters,
+            cache_read_bits=kept * block.parameters * steps,
+        )
+        for block in work.blocks
+    )
+    tied = int(blocks[0].parameters * float(rng.choice([0.0, rng.random()])))
+    return replace(work, blocks=blocks, steps=steps, tied=tied)
 
 
 def random_predictor(rng: np.random.Generator, cuts: int) -> AccuracyPredictor:

@@ -14,7 +14,9 @@ from transformers import (
     AutoModelForImageClassification,
     BartConfig,
     BertConfig,
+    CLIPVisionConfig,
     GPT2Config,
+    LlamaConfig,
     PreTrainedConfig,
     ResNetConfig,
     ViTConfig,
@@ -34,14 +36,41 @@ _BART_BASE: dict[str, Any] = {
     for side in ("encoder", "decoder")
     for name, number in {"layers": 6, "attention_heads": 12, "ffn_dim": 3072}.items()
 } | {"d_model": 768}
+_LLAMA: dict[str, Any] = {"vocab_size": 128256, "num_key_value_heads": 8, "max_position_embeddings": 131072}
+"""What the three language models share, from their config.json at huggingface.co/meta-llama."""
+
+_ANSWER = {"prompt_tokens": 512, "new_tokens": 128}
 _IMAGES = {"auto_class": AutoModelForImageClassification, "image_size": 224}
 _HEADER = """\
 # Made by: python -m studies.lyu.build_workloads (change that script, not this file).
-# flops: 2 per multiply-add of every matrix product and convolution. activation_bits: 32 per value.
+# flops: 2 per multiply-add of every matrix product and convolution. activation_bits: {} per value.
 # laplacian_rate: {}.
 """
 _STAND_IN = "of a Laplacian as wide as the initialisation, a stand-in until trained weights are measured"
 _MEASURED = "1 / mean |weight| of the block's prunable weights, which are all matrices but embeddings"
+
+
+def _llama(
+    name: str, count: str, hidden: int, wide: int, layers: int, heads: int, tied: bool
+) -> tuple[PreTrainedConfig, dict[str, Any], str]:
+    config = LlamaConfig(
+        hidden_size=hidden,
+        intermediate_size=wide,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        tie_word_embeddings=tied,
+        **_LLAMA,
+    )
+    head = "Its head shares the parameters of the embedding" if tied else "Its head has parameters of its own"
+    return (
+        config,
+        _ANSWER,
+        f"{name} ({count} parameters) reads a prompt of 512 tokens and answers with 128. The shape is that of its "
+        f"config.json (meta-llama/{name} at huggingface.co): {layers} blocks of width {hidden}, {heads} heads of which "
+        f"each group shares one of 8 heads of keys and values, gated layers of width {wide}, 128256 tokens. {head}. "
+        "Weights are stored with 16 bits unless a scenario says otherwise (parameter_bits: 4); activations, keys and "
+        "values have 16 bits. Attention is counted in full, not halved for the causal mask.",
+    )
 
 
 def _with_classes(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -89,6 +118,23 @@ BUILDS: dict[str, tuple[PreTrainedConfig, dict[str, Any], str]] = {
         "ResNet-152 with its classifier of 1000 classes, an image of 224 x 224: 60.19 M parameters and 23.03 "
         "GFLOPs (11.51 G multiply-adds). Its 50 residual layers are the blocks.",
     ),
+    "vit-large-336": (
+        CLIPVisionConfig(
+            hidden_size=1024,
+            intermediate_size=4096,
+            num_hidden_layers=24,
+            num_attention_heads=16,
+            image_size=336,
+            patch_size=14,
+        ),
+        {"bits": 16, "bits_per_value": 16},
+        "ViT-L/14 for an image of 336 x 336, the image encoder of CLIP and of many models that see and talk: 303.51 M "
+        "parameters and 381.92 GFLOPs. The shape is that of config.json of openai/clip-vit-large-patch14-336 at "
+        "huggingface.co (vision_config): 24 blocks of width 1024, 16 heads, 577 tokens.",
+    ),
+    "llama-1b": _llama("Llama-3.2-1B", "1.24 G", 2048, 8192, 16, 32, True),
+    "llama-3b": _llama("Llama-3.2-3B", "3.21 G", 3072, 8192, 28, 24, True),
+    "llama-8b": _llama("Llama-3.1-8B", "8.03 G", 4096, 14336, 32, 32, False),
 }
 """Configuration, keywords of the builder, and description of workloads without weights."""
 
@@ -109,7 +155,7 @@ def to_yaml(workload: Workload, rates: str) -> str:
     plain = _readable(workload.to_dict())
     blocks, description = plain.pop("blocks"), plain.pop("description")
     lines = [
-        _HEADER.format(rates) + f"name: {plain.pop('name')}",
+        _HEADER.format(workload.value_bits, rates) + f"name: {plain.pop('name')}",
         "description: >-",
         textwrap.indent(textwrap.fill(description, width=110, break_on_hyphens=False), "  "),
         yaml.safe_dump(plain, sort_keys=False).rstrip("\n"),

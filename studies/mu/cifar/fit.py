@@ -64,9 +64,10 @@ class Measurements(NamedTuple):
         return self.names[-1] == "snr_db"
 
     @property
-    def designs(self) -> NDArray[np.int64]:
+    def designs(self) -> list[int]:
         """Number of the design of each row, shape (n,): equal ones would give each other away in cross-validation."""
-        return np.unique(self.features, axis=0, return_inverse=True)[1].ravel()
+        numbers: list[int] = np.unique(self.features, axis=0, return_inverse=True)[1].ravel().tolist()
+        return numbers
 
 
 def read_measurements(path: Path) -> Measurements:

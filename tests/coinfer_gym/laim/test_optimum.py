@@ -92,17 +92,26 @@ def random_decision(rng, problem):
 
 
 def sides_of(problem, cut):
-    """Of device and server: cycles, the clock that the memory feeds, energy and static power, and the clock's ends."""
-    byte = problem.parameter_bits / 8.0
-    for name, blocks in (("device", problem.workload.blocks[:cut]), ("server", problem.workload.blocks[cut:])):
-        cycles = sum(block.flops for block in blocks) / getattr(problem, f"flops_per_cycle_{name}")
-        read = byte * sum(block.prunable * block.reads for block in blocks if block.flops > 0)
-        bandwidth = getattr(problem, f"memory_bandwidth_{name}")
-        fed = cycles * bandwidth / read if read and cycles else math.inf
+    """Of device and server: runs, seconds of other reads, energy and static power, and the clock's ends.
+
+    A run, the first pass or all further ones, has its cycles and the clock that the memory feeds.
+    """
+    byte, work = problem.parameter_bits / 8.0, problem.workload
+    for name, blocks in (("device", work.blocks[:cut]), ("server", work.blocks[cut:])):
+        bandwidth, runs = getattr(problem, f"memory_bandwidth_{name}"), []
+        for flops, reads in (
+            (lambda b: b.flops - b.step_flops, lambda b: b.reads),
+            (lambda b: b.step_flops, lambda b: work.steps),
+        ):
+            cycles = sum(flops(block) for block in blocks) / getattr(problem, f"flops_per_cycle_{name}")
+            read = byte * sum(block.prunable * reads(block) for block in blocks if flops(block) > 0)
+            if cycles:
+                runs.append((cycles, cycles * bandwidth / read if read else math.inf))
+        tied = byte * work.tied * (1 + work.steps) if blocks and blocks[-1] is work.blocks[-1] else 0.0
         pue = getattr(problem, f"pue_{name}")
         yield (
-            cycles,
-            fed,
+            runs,
+            (sum(block.cache_read_bits for block in blocks) / 8.0 + tied) / bandwidth,
             pue * getattr(problem, f"kappa_{name}"),
             pue * getattr(problem, f"static_power_{name}"),
             getattr(problem, f"frequency_{name}_min"),
@@ -115,11 +124,18 @@ def bits_of(problem, cut):
     return [work.input_bits, *(block.activation_bits for block in work.blocks[:-1]), 0.0][cut]
 
 
+def trips_of(problem, cut):
+    """Seconds of round trips at a cut that uses the server: inner cuts send every further token back."""
+    return problem.round_trip * (1 + problem.workload.steps if cut else 1)
+
+
 def held(problem, cut):
     """Highest ratios that both memories hold; None where not even the least ones fit."""
-    byte, most = problem.parameter_bits / 8.0, []
+    byte, most, inner = problem.parameter_bits / 8.0, [], 0 < cut < problem.workload.cuts - 1
     for name, blocks in (("device", problem.workload.blocks[:cut]), ("server", problem.workload.blocks[cut:])):
-        free = getattr(problem, f"memory_capacity_{name}") / byte - sum(b.parameters - b.prunable for b in blocks)
+        free = getattr(problem, f"memory_capacity_{name}") - sum(b.cache_bits for b in blocks) / 8.0
+        copied = problem.workload.tied if inner and name == "server" else 0
+        free = free / byte - sum(b.parameters - b.prunable for b in blocks) - copied
         prunable = sum(block.prunable for block in blocks)
         if free < getattr(problem, f"retained_{name}_min") * prunable * (1 - 1e-12):
             return None
@@ -131,22 +147,24 @@ def spend(problem, cut, retained_device, retained_server, power, clock_device, c
     """Delay and energy from eqs. 2-11 and the further terms; arrays are welcome."""
     delay = energy = 0.0 * np.asarray(power + retained_device)
     device, server = sides_of(problem, cut)
-    for (cycles, fed, weight, static, _, _), retained, clock, waits in (
+    for (runs, reading, weight, static, _, _), retained, clock, waits in (
         (device, retained_device, clock_device, 0.0),
         (server, retained_server, clock_server, problem.waiting_power_device),
     ):
-        if cycles:
-            run, clock = (1 - problem.sparsity_gain * (1 - retained)) * cycles, np.minimum(clock, fed)
-            delay = delay + run / clock
-            energy = energy + weight * clock**2 * run + (static + waits) * run / clock
+        delay, energy = delay + reading, energy + (static + waits) * reading
+        for cycles, fed in runs:
+            run, own = (1 - problem.sparsity_gain * (1 - retained)) * cycles, np.minimum(clock, fed)
+            delay = delay + run / own
+            energy = energy + weight * own**2 * run + (static + waits) * run / own
     if bits_of(problem, cut):
         snr = power * problem.gain / problem.snr_gap / (problem.noise_density * problem.bandwidth)
         tau = bits_of(problem, cut) / np.minimum(problem.rate_max, problem.bandwidth * np.log1p(snr) / math.log(2))
         drawn = power / problem.amplifier_efficiency + problem.circuit_power + problem.waiting_power_device
         delay, energy = delay + tau, energy + drawn * tau
     if cut < problem.workload.cuts - 1:
-        delay = delay + problem.round_trip
-        energy = energy + problem.waiting_power_device * problem.round_trip
+        trips = trips_of(problem, cut)
+        delay = delay + trips
+        energy = energy + problem.waiting_power_device * trips
     return delay, energy
 
 
@@ -164,13 +182,17 @@ def quality_at(problem, cut, retained_device, retained_server):
 def spend_at_price(problem, cut, log_price):
     """Seconds and joules, per ratio and whatever the ratios, when a second may cost that many joules (arrays)."""
     price, waits = np.exp(log_price), problem.waiting_power_device
-    gamma, out = problem.sparsity_gain, []
-    for (cycles, fed, weight, static, low, high), waiting in zip(sides_of(problem, cut), (0.0, waits), strict=True):
+    gamma, out, fixed = problem.sparsity_gain, [], []
+    for (runs, reading, weight, static, low, high), waiting in zip(sides_of(problem, cut), (0.0, waits), strict=True):
         # d/df ((price + drawn) / f + weight f^2) = 0
         drawn = static + waiting
-        clock = np.minimum(fed, np.clip(np.cbrt((price + drawn) / 2 / weight), low, high))
-        seconds, joules = cycles / clock, weight * cycles * clock**2
-        out += [seconds, joules + drawn * seconds] if cycles else [0 * price, 0 * price]
+        seconds, joules = 0 * price, 0 * price
+        for cycles, fed in runs:
+            clock = np.minimum(fed, np.clip(np.cbrt((price + drawn) / 2 / weight), low, high))
+            seconds = seconds + cycles / clock
+            joules = joules + weight * cycles * clock**2 + drawn * cycles / clock
+        out += [seconds, joules]
+        fixed.append((reading, drawn * reading))
     seconds, joules = 0 * price, 0 * price
     if bits_of(problem, cut):
         # d/dy ((price + noise (e^y - 1)) / y) = 0 is (y - 1) e^(y - 1) = (price / noise - 1) / e: Lambert's function
@@ -186,7 +208,8 @@ def spend_at_price(problem, cut, log_price):
         seconds = bits_of(problem, cut) / rate
         joules = (power / problem.amplifier_efficiency + drawn) * seconds
     if cut < problem.workload.cuts - 1:
-        seconds, joules = seconds + problem.round_trip, joules + waits * problem.round_trip
+        seconds, joules = seconds + trips_of(problem, cut), joules + waits * trips_of(problem, cut)
+    seconds, joules = seconds + fixed[0][0] + fixed[1][0], joules + fixed[0][1] + fixed[1][1]
     seconds = seconds + (1 - gamma) * (out[0] + out[2])
     joules = joules + (1 - gamma) * (out[1] + out[3])
     return *(gamma * each for each in out), seconds, joules
@@ -322,6 +345,7 @@ def random_physics(rng, problem):
     weights = sum(block.parameters for block in problem.workload.blocks)
     noise = problem.noise_density * problem.bandwidth / problem.gain
     nats = math.log1p(problem.power_max / noise)
+    cycles = [sum(each for each, _ in runs) or 1e9 for runs in (device[0], server[0])]
     drawn = {
         "static_power_device": device[2] * device[5] ** 3,
         "static_power_server": server[2] * server[5] ** 3,
@@ -329,8 +353,8 @@ def random_physics(rng, problem):
         "circuit_power": problem.power_max,
         "rate_max": problem.bandwidth * nats,
         "round_trip": problem.delay_budget / 10,
-        "memory_bandwidth_device": problem.parameter_bits * weights * device[5] / (device[0] or 1e9),
-        "memory_bandwidth_server": problem.parameter_bits * weights * server[5] / (server[0] or 1e9),
+        "memory_bandwidth_device": problem.parameter_bits * weights * device[5] / cycles[0],
+        "memory_bandwidth_server": problem.parameter_bits * weights * server[5] / cycles[1],
         "memory_capacity_device": problem.parameter_bits / 8 * weights,
         "memory_capacity_server": problem.parameter_bits / 8 * weights,
     }
@@ -361,6 +385,39 @@ def test_optimum_with_all_physics_is_that_of_brute_force(quality):
             found = assert_optimal(problem, cut)
             inner += found.feasible and found.quality < 0.999
     assert inner >= 5
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_optimum_of_generation_is_that_of_brute_force(quality):
+    rng = np.random.default_rng(400 + len(quality))
+    inner = slowed = 0
+    for _ in range(24):
+        problem = random_problem(rng, quality, idle=0.2, count=int(rng.integers(2, 5)), bind=False)
+        steps = int(rng.choice([1, 30]))
+        blocks = tuple(
+            replace(
+                block,
+                prunable=math.ceil(0.8 * block.parameters),
+                step_flops=block.flops * float(rng.choice([0.0, 0.1, 0.5, 1.0])),
+                cache_bits=block.parameters * float(rng.choice([0.0, 0.5])),
+                cache_read_bits=block.parameters * steps * float(rng.choice([0.0, 0.5])),
+            )
+            for block in problem.workload.blocks
+        )
+        tied = int(rng.choice([0, blocks[0].parameters // 5]))
+        problem = replace(problem, workload=replace(problem.workload, blocks=blocks, steps=steps, tied=tied))
+        problem = replace(problem, **random_physics(rng, problem))
+        d = random_decision(rng, problem)
+        spent = spend(problem, *(getattr(d, name) for name in Decision.__dataclass_fields__))
+        delay, energy = (float(each or 1) * 10 ** rng.normal(0, 0.3) for each in spent)
+        problem = replace(problem, delay_budget=delay, energy_budget=energy)
+        for cut in range(problem.workload.cuts):
+            found = assert_optimal(problem, cut)
+            inner += found.feasible and found.quality < 0.999
+            sides = zip(sides_of(problem, cut), (found.frequency_device, found.frequency_server), strict=True)
+            slowed += any(len(runs) == 2 and min(fed for _, fed in runs) < clock for (runs, *_), clock in sides)
+    assert inner >= 5
+    assert slowed >= 3  # one pass runs at a clock, the other waits for the memory
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
