@@ -160,9 +160,7 @@ def _differentiate(
                 for j in range(actions.shape[1]):
                     trial[0, j] = actions[i, j]
                 trial[0, k] = min(1.0, max(-1.0, actions[i, k] + sign * _STEP))
-                s, rho_device, rho_server, power, f_device, f_server = spaces.decode(
-                    hardware, cuts.shape[0], trial, 0
-                )
+                s, rho_device, rho_server, power, f_device, f_server = spaces.decode(hardware, cuts.shape[0], trial, 0)
                 t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
                     hardware, cuts, s, tasks[i, 0], rho_device, rho_server, power, f_device, f_server
                 )

@@ -13,11 +13,22 @@ from numpy.typing import NDArray
 from baselines.journal import digest
 from baselines.policy import Policy
 from coinfer_gym import load_scenario, shipped_scenarios
+from coinfer_gym.envs.reward import STEEPNESS, STEEPNESS_ACCURACY
 from coinfer_gym.layerwise.scenario import load_layerwise_scenario
 from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import World
 
-__all__ = ["COLUMNS", "FAMILIES", "Column", "Columns", "Family", "digest_scenario", "digest_shipped", "family_of", "scenario_of"]
+__all__ = [
+    "COLUMNS",
+    "FAMILIES",
+    "Column",
+    "Columns",
+    "Family",
+    "digest_scenario",
+    "digest_shipped",
+    "family_of",
+    "scenario_of",
+]
 
 FAMILIES = {"laim": "baselines.laim", "layerwise": "baselines.layerwise.family"}
 """Module that holds the `FAMILY` of each kind of scenario. A new environment adds one line here."""
@@ -104,11 +115,15 @@ def family_of(scenario: Any) -> Family:
     return family
 
 
-def digest_scenario(scenario: Any) -> str:
-    """Digest of a world and its network; its prices, which count in no result but the return, are left out."""
+def digest_scenario(scenario: Any, learned: bool = False) -> str:
+    """Digest of a world and its network; of what was `learned` there also by its prices and the form of the reward.
+
+    Prices and reward count in no result of a policy that does not learn from them, but for the return.
+    """
     fields = scenario.model_dump(mode="json", by_alias=True, exclude={"description", *WorldScenario.file_fields})
-    priced = {key: value for key, value in fields.items() if not key.startswith("weight_")}
-    return digest([priced, scenario.workload if hasattr(scenario, "workload") else scenario.network])
+    kept = {key: value for key, value in fields.items() if learned or not key.startswith("weight_")}
+    form = [STEEPNESS, STEEPNESS_ACCURACY] if learned else []
+    return digest([kept, scenario.workload if hasattr(scenario, "workload") else scenario.network, *form])
 
 
 def digest_shipped(names: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,12 @@ from studies.catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
-CONFIGURED = sorted([*RESULTS.rglob("summary.json"), *(ROOT / "configs" / "tuned").glob("*.json")])
+CONFIGURED = sorted(
+    [
+        *(path for path in RESULTS.rglob("summary.json") if "agents" not in path.parts),
+        *(ROOT / "configs" / "tuned").glob("*.json"),
+    ]
+)
 CARDS = sorted((ROOT / "agents" / "trained").glob("*/card.json"))
 FIGURES = [name for name, entry in CATALOGUE.items() if entry.scenarios]
 
@@ -39,11 +44,19 @@ def test_tables_and_tuned_rules(path):
     assert stored["scenario_digest"] == digest_of(stored["config"]), f"run {stored['command']}"
 
 
+def test_learners():
+    stored = read(RESULTS / "agents" / "queueing" / "summary.json")
+    scenario = scenario_of(gym.make(stored["sweep"]["env"], **stored["sweep"]["env_kwargs"]))
+    assert stored["scenario_digest"] == digest_scenario(scenario, learned=True), f"run {stored['command']}"
+
+
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.parent.name)
 def test_shipped_agents(path):
     card = read(path)
     played = card["evaluation"]
-    assert card["scenario_digest"] == digest_of({"environment": played["env"], "env": played["env_kwargs"]}), "train again"
+    assert card["scenario_digest"] == digest_of({"environment": played["env"], "env": played["env_kwargs"]}), (
+        "train again"
+    )
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -56,4 +69,6 @@ def test_plain_use():
     rows = list(csv.DictReader((RESULTS / "plain_use" / "runs.csv").open()))
     assert rows
     for row in rows:
-        assert row["scenario"] == digest_scenario(scenario_of(gym.make(f"coinfer_gym/{row['environment']}-v0")))
+        assert row["scenario"] == digest_scenario(
+            scenario_of(gym.make(f"coinfer_gym/{row['environment']}-v0")), learned=True
+        )

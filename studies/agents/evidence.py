@@ -35,6 +35,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +43,7 @@ from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT
+from baselines.family import digest_scenario, scenario_of
 from baselines.output import git_revision
 from coinfer_gym.command import command
 from coinfer_gym.files import csv_text, lock_folder, versions, write_text
@@ -166,6 +168,9 @@ def write_evidence(evidence: Evidence, folder: Path, command: str) -> None:
         "git_revision": git_revision(),
         "versions": versions(),
         "sweep": evidence.config.model_dump(mode="json"),
+        "scenario_digest": digest_scenario(
+            scenario_of(gym.make(evidence.config.env, **evidence.config.env_kwargs)), True
+        ),
         "missing": evidence.missing,
         "clairvoyant": {"lower": evidence.lower.mean(), "upper": evidence.upper.mean()},
     }

@@ -76,7 +76,9 @@ def run(
     """Do what ``runs.csv`` in the folder lacks; `steps` in place of `STEPS`. Returns all its rows."""
     path = folder / "runs.csv"
     with lock_folder(folder):
-        digests = {name: digest_scenario(scenario_of(gym.make(f"coinfer_gym/{name}-v0"))) for name in NAMES}
+        digests = {
+            name: digest_scenario(scenario_of(gym.make(f"coinfer_gym/{name}-v0")), learned=True) for name in NAMES
+        }
         rows = (
             [row for row in read_csv(path) if row["scenario"] == digests[row["environment"]]] if path.exists() else []
         )

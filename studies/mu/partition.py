@@ -65,7 +65,11 @@ def imagenet_alexnet() -> Network:
         return Block(name, (Layer("maxpool", of, of, side, side, 3),), of, side**2)
 
     def dense(name: str, inputs: str, area: int = 1) -> Block:
-        layers = Layer("dropout", inputs, inputs, area, 1), Layer("fc", inputs, name, area=area), Layer("relu", name, name)
+        layers = (
+            Layer("dropout", inputs, inputs, area, 1),
+            Layer("fc", inputs, name, area=area),
+            Layer("relu", name, name),
+        )
         return Block(name, layers, name, 1, vector=True)
 
     return Network(
@@ -175,7 +179,14 @@ def draw(times: Mapping[Key, Times]) -> Pictures:
                 heights = [1e3 * times[name, device, link].delays[scheme] for link in LINKS]
                 at = [number + 0.21 * (place - 1.5) for number in range(len(LINKS))]
                 bars = axis.bar(at, heights, 0.19, color=_COLOURS[scheme], label=scheme, zorder=2)
-                axis.bar_label(bars, fmt=lambda ms: f"{ms:,.0f}" if ms >= 100.0 else f"{ms:.3g}", fontsize=6.5, padding=1, rotation=90, color=BLACK)
+                axis.bar_label(
+                    bars,
+                    fmt=lambda ms: f"{ms:,.0f}" if ms >= 100.0 else f"{ms:.3g}",
+                    fontsize=6.5,
+                    padding=1,
+                    rotation=90,
+                    color=BLACK,
+                )
             axis.set_yscale("log")
             axis.margins(y=0.18)
             axis.set_xticks(range(len(LINKS)), [LINK_TITLES[link] for link in LINKS])

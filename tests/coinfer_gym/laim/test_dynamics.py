@@ -26,7 +26,9 @@ def decision_of(s, action):
     cuts = len(s.workload.blocks) + 1
     part = [0.5 * (x + 1.0) for x in a]
     ends = np.linspace(-0.5, 0.5, cuts - 1) if cuts > 2 else [0.0]  # where the next cut begins
-    clocks = [(getattr(s, f"frequency_{side}_min"), getattr(s, f"frequency_{side}_max")) for side in ("device", "server")]
+    clocks = [
+        (getattr(s, f"frequency_{side}_min"), getattr(s, f"frequency_{side}_max")) for side in ("device", "server")
+    ]
     return (
         int(np.searchsorted(ends, a[0], side="right")),
         s.retained_device_min + part[1] * math.sqrt(part[1]) * (1.0 - s.retained_device_min),
