@@ -128,5 +128,5 @@ def digest_scenario(scenario: Any, learned: bool = False) -> str:
 
 def digest_shipped(names: Iterable[str]) -> dict[str, str]:
     """Digests of shipped scenarios, by name."""
-    load = {name: load_scenario for name in shipped_scenarios()}
+    load = dict.fromkeys(shipped_scenarios(), load_scenario)
     return {name: digest_scenario(load.get(name, load_layerwise_scenario)(name)) for name in names}

@@ -45,7 +45,7 @@ def cut_of(action: float, cuts: int) -> int:
 
     Agents find out first which side is the better place for a task, and only then where between them to cut.
     """
-    if action < -0.5 or cuts < 3 and action < 0.0:
+    if action < -0.5 or (cuts < 3 and action < 0.0):
         return 0
     if action >= 0.5 or cuts < 3:
         return cuts - 1

@@ -18,7 +18,6 @@ from rich.console import Console
 from baselines import compare as cmp
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import Comparison, PolicyConfig, compare, load_config, main, policy_key
-from baselines.family import scenario_of
 from baselines.journal import Journal
 from baselines.laim import FAMILY
 from baselines.policy import Wrapped
