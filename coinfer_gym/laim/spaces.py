@@ -24,7 +24,8 @@ RATIO_EXPONENT = 1.5
 @inlined_kernel
 def ratio_of(action: float, least: float) -> float:
     """Retained ratio of a component of an action, from `least` to 1."""
-    return least + (1.0 - least) * (0.5 * (action + 1.0)) ** RATIO_EXPONENT
+    ratio: float = least + (1.0 - least) * (0.5 * (action + 1.0)) ** RATIO_EXPONENT
+    return ratio
 
 
 @inlined_kernel
@@ -32,7 +33,8 @@ def component_of_ratio(ratio: float, least: float) -> float:
     """The component that `ratio_of` turns into a ratio."""
     if least >= 1.0:
         return 1.0
-    return 2.0 * (min(1.0, max(0.0, (ratio - least) / (1.0 - least))) ** (1.0 / RATIO_EXPONENT)) - 1.0
+    part: float = min(1.0, max(0.0, (ratio - least) / (1.0 - least))) ** (1.0 / RATIO_EXPONENT)
+    return 2.0 * part - 1.0
 
 
 @inlined_kernel

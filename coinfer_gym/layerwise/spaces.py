@@ -28,7 +28,8 @@ RATIO_EXPONENT = 3.0
 @inlined_kernel
 def ratio_of(action: float, least: float) -> float:
     """Retained ratio of a component of an action, from `least` to 1."""
-    return 1.0 - (1.0 - least) * (0.5 * (1.0 - action)) ** RATIO_EXPONENT
+    ratio: float = 1.0 - (1.0 - least) * (0.5 * (1.0 - action)) ** RATIO_EXPONENT
+    return ratio
 
 
 def component_of_ratio(ratio: float, least: float) -> float:
