@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.inputs import check_positive
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _DEFAULT_IMAGE_SIZE = 224
 
@@ -181,19 +183,31 @@ def trace_blocks(model: PreTrainedModel, block_names: Sequence[str], sample: Sam
     return trace
 
 
-def make_skeleton(model: PreTrainedModel) -> nn.Module:
+def copy_network(model: Network, tensor_copy: Callable[[Tensor], Tensor]) -> Network:
+    """Copy in evaluation mode, its tensors made by `tensor_copy`."""
+    tensors = [*model.parameters(), *model.buffers()]
+    # Weights that are computed at every call, as after torch.nn.utils.prune, are plain attributes, which deepcopy
+    # refuses.
+    tensors += [value for part in model.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    memory: dict[int, Any] = {id(tensor): tensor_copy(tensor) for tensor in tensors}
+    return nn.Module.eval(copy.deepcopy(model, memory))
+
+
+def make_skeleton(model: PreTrainedModel) -> PreTrainedModel:
     """Copy of the model with tensors that have shapes but no values, so that hooks and modes stay off the original."""
-    valueless: dict[int, Any] = {id(buffer): torch.empty_like(buffer, device="meta") for buffer in model.buffers()}
-    for weight in model.parameters():
-        valueless[id(weight)] = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
-    skeleton = copy.deepcopy(model, valueless)
+    skeleton = copy_network(model, _without_values)
     # Fused attention kernels hide their matrix products or do not exist on the meta device.
     skeleton.set_attn_implementation("eager")
     # Other kernels of expert layers look at which token goes where; this one computes just the experts in use.
     skeleton.set_experts_implementation("batched_mm")
     # A model that knows its padding token searches the input's values for it, only to warn.
     skeleton.config.pad_token_id = None
-    return nn.Module.eval(skeleton)
+    return skeleton
+
+
+def _without_values(tensor: Tensor) -> Tensor:
+    shape = torch.empty_like(tensor, device="meta", requires_grad=False)
+    return nn.Parameter(shape, requires_grad=False) if isinstance(tensor, nn.Parameter) else shape
 
 
 def _note_call(trace: Trace, name: str) -> Callable[[nn.Module, Any], None]:
