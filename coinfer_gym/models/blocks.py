@@ -78,7 +78,7 @@ def raw_sample(model: PreTrainedModel, tokens: int, image_size: int | tuple[int,
 def _text_sample(model: PreTrainedModel, tokens: int) -> Sample:
     longest = most_tokens(model)
     # Without values an index beyond the position table goes unnoticed, so it is looked for here.
-    if longest is not None and 0 < longest < tokens:
+    if longest is not None and longest < tokens:
         raise InvalidInputError("tokens", tokens, f"{type(model).__name__} takes at most {longest}.")
     # The largest table is the tokens': positions and segments are fewer.
     vocabulary = max((table.num_embeddings for table in model.modules() if isinstance(table, nn.Embedding)), default=0)
@@ -88,12 +88,15 @@ def _text_sample(model: PreTrainedModel, tokens: int) -> Sample:
 
 def most_tokens(model: PreTrainedModel) -> int | None:
     """Longest text that the model's table of positions takes; None where there is none."""
-    longest: int | None = getattr(model.config, "max_position_embeddings", None)
+    # LED states its decoder's positions, which are fewer than its encoder's.
+    fields = ("max_position_embeddings", "max_decoder_position_embeddings")
+    longest = next((getattr(model.config, field) for field in fields if hasattr(model.config, field)), None)
     for name, table in model.named_modules():
         # RoBERTa and its kin count from the entry after the padding's.
         if isinstance(table, nn.Embedding) and name.endswith("position_embeddings") and table.padding_idx is not None:
             longest = table.num_embeddings - table.padding_idx - 1
-    return longest
+    # Where positions are relative, some state 0 or -1.
+    return longest if longest is not None and longest > 0 else None
 
 
 def _image_sample(model: PreTrainedModel, image_size: int | tuple[int, int] | None) -> Sample:
