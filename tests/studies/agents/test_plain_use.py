@@ -10,7 +10,7 @@ def test_a_finished_run_is_kept(tmp_path, monkeypatch):
     assert all(0.0 < float(row["delivered"]) < 1.0 for row in rows)
     monkeypatch.setattr(plain_use, "train", None)
     assert plain_use.run(tmp_path, ["LAIMShares"], ["ppo"], [0], 2, steps=64) == rows
-    monkeypatch.setattr(plain_use, "_scenario", lambda name: "changed")
+    monkeypatch.setattr(plain_use, "digest_scenario", lambda scenario, learned: "changed")
     assert plain_use.run(tmp_path, [], [], [], 2) == []
     share = float(rows[2]["delivered"]) / float(rows[0]["delivered"])
     assert plain_use.table(rows)[2].startswith(f"| `LAIMShares-v0` | PPO | 64 | 1 | {share:.3f}, {share:.3f} |")
