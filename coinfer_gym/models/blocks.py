@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.inputs import check_positive
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _DEFAULT_IMAGE_SIZE = 224
 
@@ -76,7 +78,7 @@ def raw_sample(model: PreTrainedModel, tokens: int, image_size: int | tuple[int,
 def _text_sample(model: PreTrainedModel, tokens: int) -> Sample:
     longest = most_tokens(model)
     # Without values an index beyond the position table goes unnoticed, so it is looked for here.
-    if longest is not None and 0 < longest < tokens:
+    if longest is not None and longest < tokens:
         raise InvalidInputError("tokens", tokens, f"{type(model).__name__} takes at most {longest}.")
     # The largest table is the tokens': positions and segments are fewer.
     vocabulary = max((table.num_embeddings for table in model.modules() if isinstance(table, nn.Embedding)), default=0)
@@ -86,12 +88,15 @@ def _text_sample(model: PreTrainedModel, tokens: int) -> Sample:
 
 def most_tokens(model: PreTrainedModel) -> int | None:
     """Longest text that the model's table of positions takes; None where there is none."""
-    longest: int | None = getattr(model.config, "max_position_embeddings", None)
+    # LED states its decoder's positions, which are fewer than its encoder's.
+    fields = ("max_position_embeddings", "max_decoder_position_embeddings")
+    longest = next((getattr(model.config, field) for field in fields if hasattr(model.config, field)), None)
     for name, table in model.named_modules():
         # RoBERTa and its kin count from the entry after the padding's.
         if isinstance(table, nn.Embedding) and name.endswith("position_embeddings") and table.padding_idx is not None:
             longest = table.num_embeddings - table.padding_idx - 1
-    return longest
+    # Where positions are relative, some state 0 or -1.
+    return longest if longest is not None and longest > 0 else None
 
 
 def _image_sample(model: PreTrainedModel, image_size: int | tuple[int, int] | None) -> Sample:
@@ -181,19 +186,31 @@ def trace_blocks(model: PreTrainedModel, block_names: Sequence[str], sample: Sam
     return trace
 
 
-def make_skeleton(model: PreTrainedModel) -> nn.Module:
+def copy_network(model: Network, tensor_copy: Callable[[Tensor], Tensor]) -> Network:
+    """Copy in evaluation mode, its tensors made by `tensor_copy`."""
+    tensors = [*model.parameters(), *model.buffers()]
+    # Weights that are computed at every call, as after torch.nn.utils.prune, are plain attributes, which deepcopy
+    # refuses.
+    tensors += [value for part in model.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    memory: dict[int, Any] = {id(tensor): tensor_copy(tensor) for tensor in tensors}
+    return nn.Module.eval(copy.deepcopy(model, memory))
+
+
+def make_skeleton(model: PreTrainedModel) -> PreTrainedModel:
     """Copy of the model with tensors that have shapes but no values, so that hooks and modes stay off the original."""
-    valueless: dict[int, Any] = {id(buffer): torch.empty_like(buffer, device="meta") for buffer in model.buffers()}
-    for weight in model.parameters():
-        valueless[id(weight)] = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
-    skeleton = copy.deepcopy(model, valueless)
+    skeleton = copy_network(model, _without_values)
     # Fused attention kernels hide their matrix products or do not exist on the meta device.
     skeleton.set_attn_implementation("eager")
     # Other kernels of expert layers look at which token goes where; this one computes just the experts in use.
     skeleton.set_experts_implementation("batched_mm")
     # A model that knows its padding token searches the input's values for it, only to warn.
     skeleton.config.pad_token_id = None
-    return nn.Module.eval(skeleton)
+    return skeleton
+
+
+def _without_values(tensor: Tensor) -> Tensor:
+    shape = torch.empty_like(tensor, device="meta", requires_grad=False)
+    return nn.Parameter(shape, requires_grad=False) if isinstance(tensor, nn.Parameter) else shape
 
 
 def _note_call(trace: Trace, name: str) -> Callable[[nn.Module, Any], None]:

@@ -17,7 +17,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -332,13 +332,15 @@ def _load(model_name: str) -> PreTrainedModel:
 def _inputs(model: PreTrainedModel, tokens: int) -> dict[str, Tensor]:
     """One random sample."""
     generator = torch.Generator().manual_seed(0)
-    embedding: Any = model.get_input_embeddings()
-    draw: dict[bool, Callable[[Tensor], Tensor]] = {
-        True: lambda value: torch.rand(value.shape, generator=generator, dtype=value.dtype),
-        False: lambda value: torch.randint(embedding.num_embeddings, value.shape, generator=generator),
-    }
-    sample = raw_sample(model, tokens, None)
-    return {name: draw[value.is_floating_point()](value) for name, value in sample.inputs.items()}
+
+    def draw(value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            return torch.rand(value.shape, generator=generator, dtype=value.dtype)
+        # Asked for here, for a convolutional network has no embedding.
+        embedding: Any = model.get_input_embeddings()
+        return torch.randint(embedding.num_embeddings, value.shape, generator=generator)
+
+    return {name: draw(value) for name, value in raw_sample(model, tokens, None).inputs.items()}
 
 
 def _show(comparisons: Sequence[Comparison], rate: float, precision: str) -> None:

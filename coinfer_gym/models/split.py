@@ -7,12 +7,11 @@ reads it, and otherwise a placeholder of the right shape. So no architecture's f
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,16 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_u
 from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.models.blocks import Sample, Trace, find_blocks, make_skeleton, raw_sample, trace_blocks
+from coinfer_gym.models.blocks import (
+    Network,
+    Sample,
+    Trace,
+    copy_network,
+    find_blocks,
+    make_skeleton,
+    raw_sample,
+    trace_blocks,
+)
 from coinfer_gym.models.dataflow import sources_read, tensors_of
 
 HIDDEN_STATE = "hidden_state"
@@ -33,7 +41,6 @@ _SHAPE = ".shape"
 _TRIAL_TOKENS = 8
 
 Activations = dict[str, Tensor]
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class Halves(NamedTuple):
@@ -66,13 +73,14 @@ def split(model: nn.Module, cut: int) -> Halves:
     Returns
     -------
     Halves
-        In evaluation mode. ``server(device(**inputs))`` equals ``model(**inputs)`` in every bit, for tensor inputs;
-        key-value caches, hidden states and attention maps are not returned. The activations are the cut block's
-        output, named `HIDDEN_STATE`, of shape (batch, tokens, width) or (batch, channels, height, width), and what
-        else the server reads: attention mask, inputs of a decoder, position biases, shapes of inputs that stay on
-        the device. Each half holds the parameters that it uses and no others; one that both use, such as a tied
-        embedding, is in both. They are the model's own tensors: who changes them in place (`prune`) changes the
-        model, unless it was copied before.
+        In evaluation mode. ``server(device(**inputs))`` equals ``model(**inputs)`` in every bit, for tensor inputs.
+        Hidden states and attention maps are not returned, and caches of keys and values neither filled nor returned:
+        a decoder that rounds otherwise with a cache, such as GPT-J or LongT5, equals ``model(**inputs,
+        use_cache=False)``. The activations are the cut block's output, named `HIDDEN_STATE`, of shape (batch, tokens,
+        width) or (batch, channels, height, width), and what else the server reads: attention mask, inputs of a decoder,
+        position biases, shapes of inputs that stay on the device. Each half holds the parameters that it uses and no
+        others; one that both use, such as a tied embedding, is in both. They are the model's own tensors: who changes
+        them in place (`prune`) changes the model, unless it was copied before.
 
     Raises
     ------
@@ -83,7 +91,10 @@ def split(model: nn.Module, cut: int) -> Halves:
     if isinstance(model, nn.Sequential):
         check_cut(cut, len(model))
         chain = list(_twin(model))
-        return Halves(_ChainDevice(*chain[:cut]), _ChainServer(*chain[cut:]))
+        halves = Halves(_ChainDevice(*chain[:cut]), _ChainServer(*chain[cut:]))
+        for half in halves:
+            _lend_embeddings(half, chain)
+        return halves
     if not isinstance(model, PreTrainedModel):
         raise InvalidInputError(
             "model", type(model).__name__, "Give a model of the transformers library or a torch.nn.Sequential."
@@ -282,12 +293,16 @@ class _StandIn(nn.Module):
 
 def _halves(network: PreTrainedModel, required: tuple[str, ...], plan: _Plan) -> Halves:
     skeleton = make_skeleton(network)
-    # In a tuple, so that they are no parameters of the half.
-    vars(network)[LENT] = tuple(part.weight for part in network.modules() if isinstance(part, nn.Embedding))
+    _lend_embeddings(network, network.modules())
     front, back = _twin(network), network
     _replace(front, {name: _StandIn(skeleton.get_submodule(name)) for name in plan.on_server})
     _replace(back, {name: _StandIn(skeleton.get_submodule(name)) for name in plan.on_device})
     return Halves(_Device(front, required, plan), _Server(back, plan))
+
+
+def _lend_embeddings(half: nn.Module, modules: Iterable[nn.Module]) -> None:
+    # In a tuple, so that they are no parameters of the half.
+    vars(half)[LENT] = tuple(part.weight for part in modules if isinstance(part, nn.Embedding))
 
 
 def _plan(network: PreTrainedModel, trace: Trace, cut: int, sample: Sample) -> _Plan:
@@ -336,15 +351,12 @@ def _trial_inputs(network: PreTrainedModel, sample: Sample) -> dict[str, Tensor]
     return inputs
 
 
-def _twin(model: _Network) -> _Network:
+def _twin(model: Network) -> Network:
     """Copy in evaluation mode that shares the tensors.
 
     Matrix products of a copy that is aligned differently may round otherwise.
     """
-    tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    twin = copy.deepcopy(model, tensors)
-    nn.Module.eval(twin)
-    return twin
+    return copy_network(model, lambda tensor: tensor)
 
 
 def _plain_copy(model: PreTrainedModel) -> PreTrainedModel:

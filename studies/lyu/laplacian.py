@@ -62,7 +62,9 @@ def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
     ``ln L`` is ``n (ln(lambda/2) - 1)`` for the Laplacian and ``-n/2 (ln(2 pi sigma^2) + 1)`` for the Gaussian.
     """
     parts = [weights] if isinstance(weights, Tensor) else list(weights)
-    values = torch.cat([part.detach().flatten() for part in parts]) if parts else torch.empty(0)
+    # In 32 bits at least: numpy knows no brain floats.
+    flat = [part.detach().flatten().to(torch.promote_types(part.dtype, torch.float32)) for part in parts]
+    values = torch.cat(flat) if flat else torch.empty(0)
     if len(values) < 2 or not bool(values.isfinite().all()) or not bool(values.any()):
         raise InvalidInputError(
             "weights", f"{len(values)} values", "Give at least two finite weights that are not all 0."

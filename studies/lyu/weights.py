@@ -51,7 +51,7 @@ def fit_network(model: PreTrainedModel | nn.Sequential) -> Fits:
     pruned = fit_weights(list(touched))
     half = _REACH * pruned.gaussian_deviation
     edges = np.linspace(-half, half, _BINS + 1)
-    counts = sum(np.histogram(weight.detach().numpy(), edges)[0] for weight in touched)
+    counts = sum(np.histogram(weight.detach().float().numpy(), edges)[0] for weight in touched)
     density = np.asarray(counts, dtype=np.float64) / (pruned.values * (edges[1] - edges[0]))
     return Fits(
         fit_weights(matrices(model)),

@@ -22,6 +22,7 @@ transformers = pytest.importorskip("transformers")
 from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from coinfer_gym.models.blocks import most_tokens  # noqa: E402
 from coinfer_gym.models.build import workload_from_config, workload_from_model  # noqa: E402
 
 SCRIPT = Path(__file__).resolve().parents[3] / "studies" / "lyu" / "build_workloads.py"
@@ -323,6 +324,27 @@ def test_positions_that_begin_after_the_padding_are_fewer() -> None:
     assert workload_from_config(config, tokens=18).cuts
     with pytest.raises(InvalidInputError, match="RobertaModel takes at most 18"):
         workload_from_config(config, tokens=19)
+
+
+def test_positions_of_a_decoder_count_where_the_encoder_has_more() -> None:
+    config = transformers.LEDConfig(
+        d_model=24,
+        encoder_layers=3,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=40,
+        decoder_ffn_dim=40,
+        vocab_size=500,
+        attention_window=4,
+        max_encoder_position_embeddings=40,
+        max_decoder_position_embeddings=20,
+    )
+    with torch.device("meta"):
+        model = transformers.LEDModel(config)
+    assert most_tokens(model) == 20
+    with pytest.raises(InvalidInputError, match="LEDModel takes at most 20"):
+        workload_from_model(model, tokens=21)
 
 
 @pytest.mark.parametrize(

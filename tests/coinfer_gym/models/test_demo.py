@@ -15,7 +15,7 @@ import pytest
 from coinfer_gym.errors import InvalidInputError
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 from coinfer_gym.models import demo  # noqa: E402
 
@@ -40,6 +40,15 @@ def test_the_sender_keeps_to_the_rate(ends: Any) -> None:
     assert got == [data]
     # It may be late on a busy machine, never early.
     assert elapsed >= 8 * len(data) / 8e5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_network_of_images_needs_no_embedding(dtype: torch.dtype) -> None:
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
+    inputs = demo._inputs(transformers.ResNetModel(config).to(dtype), 5)
+    assert {name: (value.shape, value.dtype) for name, value in inputs.items()} == {
+        "pixel_values": ((1, 3, 224, 224), dtype)
+    }
 
 
 @pytest.mark.slow

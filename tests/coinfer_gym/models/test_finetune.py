@@ -136,6 +136,14 @@ def test_it_learns(network: Path) -> None:
     assert score(answers, QUESTIONS).f1.mean() > 0.5
 
 
+def test_a_network_of_16_bits_is_trained_in_32(network: Path) -> None:
+    model, other = start(network).bfloat16(), start(network).bfloat16().float()
+    recipe = Recipe(epochs=1, batch=4, learning_rate=1e-4)
+    assert list(training(model, network, recipe)) == list(training(other, network, recipe))
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert same(model, other)
+
+
 def test_a_seed_gives_the_same_weights_and_leaves_the_global_generators_alone(network: Path) -> None:
     torch_before, numpy_before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     first, again, other = (start(network) for _ in range(3))

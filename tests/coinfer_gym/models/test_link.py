@@ -80,6 +80,37 @@ def test_outputs_that_share_memory_come_back() -> None:
     assert torch.equal(back["pooled"], whole[:, 0])
 
 
+@pytest.mark.parametrize("precision", VALUE_BITS)
+def test_tensors_come_back_as_they_lay_in_memory(precision: str) -> None:
+    # Sums over a tensor that lies otherwise may round otherwise.
+    image = torch.rand(2, 3, 4, 5)
+    sent = {
+        "plain": image,
+        "turned": image.flatten(2).transpose(1, 2),
+        "channels last": image.to(memory_format=torch.channels_last),
+        "one": image[:1, :, :1],
+        "number": torch.tensor(3.0),
+    }
+    back = unpack(pack(sent, precision))
+    for name in ("plain", "turned", "channels last"):
+        assert back[name].stride() == sent[name].stride()
+    for name, value in sent.items():
+        assert torch.allclose(back[name], value, atol=0.01)
+
+
+@torch.no_grad()
+def test_the_link_changes_no_bit_of_a_network_whose_activation_is_turned() -> None:
+    torch.manual_seed(0)
+    small = SMALL | {"num_hidden_layers": 3, "image_size": 32, "patch_size": 8}
+    model = transformers.Aimv2VisionModel(transformers.Aimv2VisionConfig(**small)).eval()
+    inputs = {"pixel_values": torch.rand(2, 3, 32, 32)}
+    whole = model(**inputs)
+    for cut in range(4):
+        device, server = split(model, cut)
+        received = unpack(pack(device(**inputs)))
+        assert torch.equal(server(received).last_hidden_state, whole.last_hidden_state)
+
+
 def test_what_16_bits_cannot_hold_becomes_the_largest() -> None:
     back = unpack(pack({"x": torch.tensor([1e6, -1e6])}, "fp16"))["x"]
     assert back.tolist() == [65_504.0, -65_504.0]

@@ -100,6 +100,18 @@ def test_a_checkpoint_with_more_blocks_than_its_config_is_refused(folder: Path, 
         load_model(other)
 
 
+def test_a_checkpoint_of_computed_weights_is_told_apart_from_a_wrong_one(tmp_path: Path) -> None:
+    for name, reparametrise in (
+        ("pruned", lambda layer: torch.nn.utils.prune.l1_unstructured(layer, "weight", 0.5)),
+        ("normed", torch.nn.utils.parametrizations.weight_norm),
+    ):
+        model = transformers.BertModel(transformers.BertConfig(**SMALL, vocab_size=100))
+        reparametrise(model.encoder.layer[1].output.dense)
+        model.save_pretrained(tmp_path / name)
+        with pytest.raises(InvalidInputError, match=r"computed from others \(encoder\.layer\.1\..*make them plain"):
+            load_model(tmp_path / name)
+
+
 @pytest.mark.parametrize("length", [0, 7, 3000])
 def test_damaged_weights_are_one_clear_error(folder: Path, tmp_path: Path, length: int) -> None:
     other = tmp_path / "other"

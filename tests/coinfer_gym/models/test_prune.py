@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ transformers = pytest.importorskip("transformers")
 from torch import nn  # noqa: E402
 from torch.nn.utils.prune import l1_unstructured  # noqa: E402
 
+from coinfer_gym.models.build import workload_from_model  # noqa: E402
 from coinfer_gym.models.prune import prunable, prune, prune_split  # noqa: E402
 from coinfer_gym.models.split import split  # noqa: E402
 
@@ -212,17 +214,58 @@ def test_what_is_no_network_is_refused(modules: Any) -> None:
         prune_split(modules, 1, 0.5, 0.5)
 
 
-@pytest.mark.parametrize(
-    "reparametrise",
-    [
-        nn.utils.parametrizations.weight_norm,
-        nn.utils.parametrizations.spectral_norm,
-        lambda layer: l1_unstructured(layer, "weight", 0.5),
-    ],
-)
-def test_a_weight_that_is_computed_from_others_is_refused(reparametrise: Any) -> None:
-    with pytest.raises(InvalidInputError, match="Its weight is computed from others"):
-        prune(reparametrise(nn.Linear(4, 4)), 0.5)
+REPARAMETRISED = {
+    "parametrize.remove_parametrizations(layer, 'weight')": nn.utils.parametrizations.weight_norm,
+    "parametrize.remove_parametrizations(layer, 'weight').": nn.utils.parametrizations.spectral_norm,
+    "prune.remove(layer, 'weight')": lambda layer: l1_unstructured(layer, "weight", 0.5),
+    "remove_weight_norm(layer)": nn.utils.weight_norm,
+    "remove_spectral_norm(layer)": nn.utils.spectral_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("remedy", REPARAMETRISED)
+def test_a_weight_that_is_computed_from_others_is_refused_and_told_how_to_make_plain(remedy: str) -> None:
+    model = bert()
+    REPARAMETRISED[remedy](model.encoder.layer[1].output.dense)
+    name = "encoder.layer.1.output.dense.weight"
+    for call in (
+        lambda: prune(model, 0.25),
+        lambda: prune_split(model, 1, 0.25, 0.25),
+        lambda: workload_from_model(model, tokens=4),
+    ):
+        with pytest.raises(InvalidInputError, match=f"modules: {name}: got .* computed anew .*{re.escape(remedy)}"):
+            call()
+    with pytest.raises(InvalidInputError, match=r"modules: weight: got .* Make it plain"):
+        prune(REPARAMETRISED[remedy](nn.Linear(16, 8)), 0.25)
+
+
+def test_a_network_that_torch_pruned_and_made_plain_can_be_pruned_again() -> None:
+    layer = l1_unstructured(nn.Linear(16, 8), "weight", 0.5)
+    torch.nn.utils.prune.remove(layer, "weight")
+    assert nonzero([layer.weight]) == 64
+    assert prune(layer, 0.25).kept == nonzero([layer.weight]) == 32
+
+
+def test_a_computed_bias_does_not_keep_its_weights_from_being_pruned() -> None:
+    model = nn.Sequential(nn.Linear(4, 16), l1_unstructured(nn.Linear(16, 8), "bias", 0.5))
+    (_, server), _, done = prune_split(model, 1, 0.5, 0.25)
+    assert done.kept == nonzero(prunable(server)) == 32
+    assert nonzero([model[1].weight]) == 128
+
+
+def test_quantised_weights_are_refused() -> None:
+    layer = nn.Linear(4, 4)
+    layer.weight = nn.Parameter(torch.ones(4, 4, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(InvalidInputError, match=r"modules: 0\.weight: got .*torch\.uint8.* Load the network in floats"):
+        prune(nn.Sequential(layer), 0.5)
+
+
+def test_convolutions_that_shift_their_weights_are_left_alone() -> None:
+    # A zero would not stay one.
+    config = transformers.BitConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_groups=2)
+    model = transformers.BitForImageClassification(config)
+    assert set(prunable(model).values()) == {model.classifier[1]}
 
 
 def test_pruning_a_half_leaves_the_embedding_of_the_other() -> None:
@@ -231,6 +274,15 @@ def test_pruning_a_half_leaves_the_embedding_of_the_other() -> None:
     for half in split(model, 1):
         prune(half, 0.1)
     assert torch.equal(model.transformer.wte.weight, before)
+
+
+def test_pruning_a_half_of_a_sequence_leaves_the_embedding_of_the_other() -> None:
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 4), nn.Linear(4, 10, bias=False))
+    model[2].weight = model[0].weight
+    for cut in range(4):
+        device, server = split(model, cut)
+        assert set(prunable([device, server]).values()) == {[*device, *server][1]}
+        assert len(prunable(server)) == (1 if cut < 2 else 0)
 
 
 def test_nothing_to_prune_is_refused() -> None:

@@ -65,6 +65,13 @@ SHARING: dict[str, Callable[[], Any]] = {
     ),
 }
 NETWORKS = PLAIN | SHARING
+# Networks that may round otherwise where they fill a cache.
+CACHING: dict[str, Callable[[], Any]] = {
+    "GPTJModel": lambda: transformers.GPTJConfig(**GPT2, **VOCABULARY, rotary_dim=4),
+    "LongT5Model": lambda: transformers.LongT5Config(
+        d_model=24, d_kv=12, d_ff=40, num_layers=3, num_heads=2, **VOCABULARY
+    ),
+}
 
 
 def network(kind: str) -> Any:
@@ -110,6 +117,17 @@ def test_the_halves_together_are_the_whole_at_every_cut(kind: str) -> None:
             assert_same(server(activations), whole)
         # Other shapes than those before.
         assert_same(server(device(**shorter)), whole_shorter)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", CACHING)
+def test_the_whole_is_that_without_a_cache(kind: str) -> None:
+    torch.manual_seed(0)
+    model = getattr(transformers, kind)(CACHING[kind]()).eval()
+    inputs = inputs_of(model)
+    for cut in range(4):
+        device, server = split(model, cut)
+        assert_same(server(device(**inputs)), model(**inputs, use_cache=False))
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -160,6 +178,36 @@ def test_beside_the_hidden_state_go_the_tables_of_the_first_block_and_the_decode
         model = network(kind)
         sent = split(model, 2).device(**inputs_of(model))
         assert set(sent) == {HIDDEN_STATE, "attention_mask", "input_ids.shape"} | more
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "reparametrise",
+    [
+        lambda layer: torch.nn.utils.prune.l1_unstructured(layer, "weight", 0.5),
+        lambda layer: torch.nn.utils.prune.l1_unstructured(layer, "bias", 0.5),
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.orthogonal,
+    ],
+)
+def test_a_network_whose_weights_are_computed_is_cut_all_the_same(reparametrise: Any) -> None:
+    model = network("BertModel")
+    for layer in model.encoder.layer:
+        with torch.enable_grad():
+            reparametrise(layer.output.dense)
+    inputs = inputs_of(model)
+    chain = nn.Sequential(nn.Linear(4, 24), nn.Linear(24, 24), nn.Linear(24, 2)).eval()
+    with torch.enable_grad():
+        reparametrise(chain[1])
+    given = torch.rand(3, 4)
+    for cut in range(4):
+        device, server = split(model, cut)
+        assert_same(server(device(**inputs)), model.eval()(**inputs))
+        device, server = split(chain, cut)
+        assert torch.equal(server(device(given)), chain(given))
 
 
 @torch.no_grad()

@@ -78,6 +78,15 @@ def test_blocks_rates_are_those_of_the_workload() -> None:
     assert workload.blocks[0].parameters > workload.blocks[0].prunable + 100 * SMALL["hidden_size"]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_16_bits_are_fitted_as_the_numbers_that_they_are(dtype: torch.dtype) -> None:
+    model = bert().to(dtype)
+    fits = fit_blocks(model)
+    workload = workload_from_model(model, tokens=8)
+    assert fits == fit_blocks(model.float())
+    np.testing.assert_allclose(workload.laplacian_rates, [fit.laplacian_rate for fit in fits], rtol=1e-6)
+
+
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1.0, math.nan]])
 def test_what_cannot_be_fitted_is_refused(values: list[float]) -> None:
     with pytest.raises(InvalidInputError, match="at least two finite weights"):
