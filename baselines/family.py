@@ -118,12 +118,15 @@ def family_of(scenario: Any) -> Family:
 def digest_scenario(scenario: Any, learned: bool = False) -> str:
     """Digest of a world and its network; of what was `learned` there also by its prices and the form of the reward.
 
-    Prices and reward count in no result of a policy that does not learn from them, but for the return.
+    Prices and reward count in no result of a policy that does not learn from them, but for the return. Fields at their
+    defaults are left out, so that a new field leaves the digest as it was.
     """
-    fields = scenario.model_dump(mode="json", by_alias=True, exclude={"description", *WorldScenario.file_fields})
+    left_out = {"description", *WorldScenario.file_fields}
+    fields = scenario.model_dump(mode="json", by_alias=True, exclude=left_out, exclude_defaults=True)
     kept = {key: value for key, value in fields.items() if learned or not key.startswith("weight_")}
+    network = (scenario.workload if hasattr(scenario, "workload") else scenario.network).to_dict()
     form = [STEEPNESS, STEEPNESS_ACCURACY] if learned else []
-    return digest([kept, scenario.workload if hasattr(scenario, "workload") else scenario.network, *form])
+    return digest([kept, network | {"description": ""}, *form])
 
 
 def digest_shipped(names: Iterable[str]) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Stored results are of the scenarios of today: each tells the digests of those that it was made in."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import coinfer_gym  # noqa: F401  registers the ids
 from baselines.compare import expand_data
 from baselines.family import digest_scenario, digest_shipped, scenario_of
 from coinfer_gym import InvalidInputError
+from coinfer_gym.files import read_csv
 from studies.catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +66,7 @@ def test_figures(name):
 
 
 def test_plain_use():
-    rows = list(csv.DictReader((RESULTS / "plain_use" / "runs.csv").open()))
+    rows = read_csv(RESULTS / "plain_use" / "runs.csv")
     assert rows
     for row in rows:
         assert row["scenario"] == digest_scenario(
