@@ -24,6 +24,7 @@ CATALOGUE = {
     "other_budget": Entry("studies.lyu.other_budget", "", ("L7", "L9"), "10 s"),
     "cuts": Entry("studies.lyu.cuts", f"{LYU}, Fig. 6", ("L10",), "1 min"),
     "regimes": Entry("studies.lyu.regimes", "", ("L10",), "10 s"),
+    "where": Entry("studies.lyu.where", "", (), "1 min"),
     "accuracy_budgets": Entry("studies.lyu.accuracy", f"{LYU}, Figs. 4 and 5 in F1", ("L11",), "20 s"),
     "accuracy_cuts": Entry("studies.lyu.accuracy", f"{LYU}, Fig. 6 in F1", ("L11",), "20 s"),
     "criteria": Entry("studies.lyu.criteria", "", ("L11",), "10 s"),
