@@ -29,6 +29,7 @@ CATALOGUE = {
     "other_budget": Entry("studies.lyu.other_budget", "", ("L7", "L9"), "10 s", PAPER),
     "cuts": Entry("studies.lyu.cuts", f"{LYU}, Fig. 6", ("L10",), "1 min", PAPER),
     "regimes": Entry("studies.lyu.regimes", "", ("L10",), "10 s", PAPER),
+    "where": Entry("studies.lyu.where", "", (), "1 min", ("phone-llama-2026",)),
     "accuracy_budgets": Entry("studies.lyu.accuracy", f"{LYU}, Figs. 4 and 5 in F1", ("L11",), "20 s", PAPER),
     "accuracy_cuts": Entry("studies.lyu.accuracy", f"{LYU}, Fig. 6 in F1", ("L11",), "20 s", PAPER),
     "criteria": Entry("studies.lyu.criteria", "", ("L11",), "10 s", PAPER),

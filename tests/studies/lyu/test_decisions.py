@@ -30,6 +30,24 @@ def test_cuts_and_controls_are_chosen_in_other_worlds(name):
     check_cuts_and_controls(survey(load_scenario(name, tasks=60), worlds=200))
 
 
+@pytest.mark.parametrize("name", ["phone-llama-2026", "jetson-llama-2026", "glasses-vit-2026"])
+def test_inner_cuts_and_most_controls_are_chosen_in_worlds_of_today(name):
+    found = survey(load_scenario(name, tasks=40), worlds=30)
+    assert found.cuts.max() <= 0.5
+    assert (found.cuts[1:-1] >= 0.01).sum() >= 10
+    assert found.cuts[1:-1].sum() >= 0.5
+    assert found.fixed.max() <= 0.9
+    inside = [share for name, share in found.inside.items() if name != "frequency_device"]
+    assert min(inside) >= 0.2  # the phone's clock is nearly always the highest
+
+
+def test_a_server_behind_a_mobile_network_is_used_whole_or_not_at_all():
+    found = survey(load_scenario("phone-5g-2026", tasks=40), worlds=30)
+    assert found.cuts[1:-1].sum() <= 0.1
+    assert min(found.cuts[0], found.cuts[-1]) >= 0.2
+    assert found.fixed.max() <= 0.95
+
+
 def test_no_simple_policy_is_near_the_optimum_and_foresight_pays():
     """In the published comparison, whose scenario `test_compare` holds to the shipped one."""
     table = json.loads((ROOT / "docs" / "results" / "full" / "summary.json").read_text(encoding="utf-8"))
