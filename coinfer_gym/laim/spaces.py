@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,11 @@ ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency
 """Components of an action, each in [-1, 1]."""
 
 
-RATIO_EXPONENT = 1.5
-"""A retained ratio rises with this power of its component's share of the scale: the lower half has the fast designs."""
-
-
 @inlined_kernel
 def ratio_of(action: float, least: float) -> float:
-    """Retained ratio of a component of an action, from `least` to 1."""
-    ratio: float = least + (1.0 - least) * (0.5 * (action + 1.0)) ** RATIO_EXPONENT
-    return ratio
+    """Retained ratio of a component of an action, with the power of 1.5: low ratios are the fast designs."""
+    part = 0.5 * (action + 1.0)
+    return least + (1.0 - least) * part * math.sqrt(part)
 
 
 @inlined_kernel
@@ -33,7 +30,7 @@ def component_of_ratio(ratio: float, least: float) -> float:
     """The component that `ratio_of` turns into a ratio."""
     if least >= 1.0:
         return 1.0
-    part: float = min(1.0, max(0.0, (ratio - least) / (1.0 - least))) ** (1.0 / RATIO_EXPONENT)
+    part: float = min(1.0, max(0.0, (ratio - least) / (1.0 - least))) ** (2.0 / 3.0)
     return 2.0 * part - 1.0
 
 
