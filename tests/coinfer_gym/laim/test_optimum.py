@@ -364,6 +364,15 @@ def random_physics(rng, problem):
     return {name: float(value) for name, value in values.items() if rng.random() < 0.4}
 
 
+def with_physics_and_budgets(rng, problem):
+    """The problem with random physics, and budgets about what a random decision spends."""
+    problem = replace(problem, **random_physics(rng, problem))
+    d = random_decision(rng, problem)
+    spent = spend(problem, *(getattr(d, name) for name in Decision.__dataclass_fields__))
+    delay, energy = (float(each or 1) * 10 ** rng.normal(0, 0.3) for each in spent)
+    return replace(problem, delay_budget=delay, energy_budget=energy)
+
+
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_optimum_with_all_physics_is_that_of_brute_force(quality):
     rng = np.random.default_rng(300 + len(quality))
@@ -376,11 +385,7 @@ def test_optimum_with_all_physics_is_that_of_brute_force(quality):
             for block, share in zip(problem.workload.blocks, shares, strict=True)
         )
         problem = replace(problem, workload=replace(problem.workload, blocks=blocks))
-        problem = replace(problem, **random_physics(rng, problem))
-        d = random_decision(rng, problem)
-        spent = spend(problem, *(getattr(d, name) for name in Decision.__dataclass_fields__))
-        delay, energy = (float(each or 1) * 10 ** rng.normal(0, 0.3) for each in spent)
-        problem = replace(problem, delay_budget=delay, energy_budget=energy)
+        problem = with_physics_and_budgets(rng, problem)
         for cut in range(problem.workload.cuts):
             found = assert_optimal(problem, cut)
             inner += found.feasible and found.quality < 0.999
@@ -406,11 +411,7 @@ def test_optimum_of_generation_is_that_of_brute_force(quality):
         )
         tied = int(rng.choice([0, blocks[0].parameters // 5]))
         problem = replace(problem, workload=replace(problem.workload, blocks=blocks, steps=steps, tied=tied))
-        problem = replace(problem, **random_physics(rng, problem))
-        d = random_decision(rng, problem)
-        spent = spend(problem, *(getattr(d, name) for name in Decision.__dataclass_fields__))
-        delay, energy = (float(each or 1) * 10 ** rng.normal(0, 0.3) for each in spent)
-        problem = replace(problem, delay_budget=delay, energy_budget=energy)
+        problem = with_physics_and_budgets(rng, problem)
         for cut in range(problem.workload.cuts):
             found = assert_optimal(problem, cut)
             inner += found.feasible and found.quality < 0.999
