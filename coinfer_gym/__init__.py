@@ -9,15 +9,20 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.decision import Decision, Solution
 from coinfer_gym.laim.optimum import solve_exact, solve_exact_batch
 from coinfer_gym.laim.problem import Problem
+from coinfer_gym.laim.robust import RobustSolution, solve_robust
 from coinfer_gym.laim.scenario import Scenario, load_scenario, shipped_scenarios
 from coinfer_gym.laim.workload import Block, Workload, load_workload, shipped_workloads
 from coinfer_gym.named_wrappers import register_wrappers
+from coinfer_gym.world.belief import GainBelief, GainPosterior
 
 __all__ = [
     "Block",
     "Decision",
+    "GainBelief",
+    "GainPosterior",
     "InvalidInputError",
     "Problem",
+    "RobustSolution",
     "Scenario",
     "Solution",
     "Workload",
@@ -28,6 +33,7 @@ __all__ = [
     "shipped_workloads",
     "solve_exact",
     "solve_exact_batch",
+    "solve_robust",
 ]
 
 _ENTRY_POINTS = {  # environment and vector environment of each id

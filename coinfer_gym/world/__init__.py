@@ -5,6 +5,7 @@ loops `draw_world` fills one lane. What a world is drawn from are the scenario's
 where it says so, recorded traces (`load_channel_trace`, `load_arrival_trace`).
 """
 
+from coinfer_gym.world.belief import GainBelief, GainPosterior
 from coinfer_gym.world.channel import block_at
 from coinfer_gym.world.generator import (
     WORLD,
@@ -21,6 +22,8 @@ from coinfer_gym.world.traces import load_arrival_trace, load_channel_trace
 __all__ = [
     "CSI",
     "WORLD",
+    "GainBelief",
+    "GainPosterior",
     "World",
     "WorldTables",
     "block_at",
