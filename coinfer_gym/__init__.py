@@ -40,6 +40,7 @@ _ENTRY_POINTS = {  # environment and vector environment of each id
     "LAIM": ("coinfer_gym.laim.env:LAIMEnv", "coinfer_gym.laim.env:LAIMVectorEnv"),
     "LAIMShares": ("coinfer_gym.laim.shares:LAIMSharesEnv", "coinfer_gym.laim.shares:LAIMSharesVectorEnv"),
     "Layerwise": ("coinfer_gym.layerwise.env:LayerwiseEnv", "coinfer_gym.layerwise.env:LayerwiseVectorEnv"),
+    "Cell": ("coinfer_gym.cell.env:CellEnv", "coinfer_gym.cell.env:CellVectorEnv"),
     "LayerwiseShares": (
         "coinfer_gym.layerwise.shares:LayerwiseSharesEnv",
         "coinfer_gym.layerwise.shares:LayerwiseSharesVectorEnv",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coinfer_gym.laim.dynamics import INFO_NAMES
+from coinfer_gym.cell.dynamics import INFO_NAMES
 from coinfer_gym.layerwise.dynamics import info_names
 from coinfer_gym.layerwise.network import load_network
 

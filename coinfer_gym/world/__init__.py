@@ -16,11 +16,13 @@ from coinfer_gym.world.generator import (
     draw_world,
     gain_db_range,
 )
-from coinfer_gym.world.random import CSI, normal_at, substream
+from coinfer_gym.world.random import CSI, DEVICE, DISTANCE, normal_at, substream, uniform
 from coinfer_gym.world.traces import load_arrival_trace, load_channel_trace
 
 __all__ = [
     "CSI",
+    "DEVICE",
+    "DISTANCE",
     "WORLD",
     "GainBelief",
     "GainPosterior",
@@ -35,4 +37,5 @@ __all__ = [
     "load_channel_trace",
     "normal_at",
     "substream",
+    "uniform",
 ]
