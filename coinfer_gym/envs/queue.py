@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import inlined_kernel, kernel
+from coinfer_gym._compile import inlined_kernel, merged_kernel
 from coinfer_gym.records import Record
 
 
@@ -69,7 +69,7 @@ def _admit(lane: Record, arrivals: NDArray[np.float64], queue: NDArray[np.int64]
     return dropped + _expire(lane, arrivals, queue, lane.clock)
 
 
-@kernel
+@merged_kernel
 def next_task(lane: Record, arrivals: NDArray[np.float64], queue: NDArray[np.int64], rules: Record) -> tuple[int, bool]:
     """Take the next task as ``lane.task``, idling until it comes: tasks lost meanwhile, and whether none is left.
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 
 RATE_DISTORTION, PARALLEL_JOINT, PARALLEL, MAGNITUDE, MAGNITUDE_THRESHOLD, RANDOM = range(6)
 
@@ -101,7 +101,7 @@ def parallel_rate(water: float, blocks: NDArray[np.float64], first: int, last: i
     return rate / _LN2
 
 
-@kernel
+@merged_kernel
 def parallel_distortion(rate_bits: float, blocks: NDArray[np.float64], first: int, last: int) -> float:
     """Distortion of a parallel Laplacian source at `rate_bits` by reverse water-filling (eqs. 60 and 61).
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym import physics
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 from coinfer_gym.budgets import meets
 from coinfer_gym.laim import distortion as dst
 from coinfer_gym.laim.predictor import LEVELS, interpolate
@@ -155,7 +155,7 @@ def fits(cut: Record, retained_device: float, retained_server: float) -> bool:
     return meets(retained_device, cut.retained_device_max) and meets(retained_server, cut.retained_server_max)
 
 
-@kernel
+@merged_kernel
 def evaluate(
     hardware: Records,
     cuts: Records,
@@ -190,7 +190,7 @@ def evaluate(
     return delay_device, delay_upload, delay_server, energy_device, energy_upload, energy_server
 
 
-@kernel
+@merged_kernel
 def fit(cuts: Records, choice: Choice) -> Choice:
     """The nearest choice that both memories hold: first the nearest cut whose least ratios fit, then lower ratios.
 
@@ -209,7 +209,7 @@ def fit(cuts: Records, choice: Choice) -> Choice:
     return choice
 
 
-@kernel
+@merged_kernel
 def model_distortion(
     hardware: Records,
     quality: Records,
@@ -247,7 +247,7 @@ def model_distortion(
     return device + dst.random_distortion(retained_server, cut.scale_server)
 
 
-@kernel
+@merged_kernel
 def model_quality(
     hardware: Records,
     quality: Records,
