@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
 from coinfer_gym.budgets import excess, meets
+from coinfer_gym.envs.fetch import fetch
 from coinfer_gym.envs.observation import budget_levels, write_observation
 from coinfer_gym.envs.queue import charge, next_task
 from coinfer_gym.physics import from_db
@@ -33,6 +34,9 @@ from coinfer_gym.world import (
 
 TINIEST = 5e-324
 """Smallest energy budget in J: an empty battery still has a problem."""
+
+_AHEAD = 4
+"""Lanes between the one that is stepped and the one whose memory is fetched: enough for the slowest memory."""
 
 RULES = record_type(
     "block_duration",
@@ -322,6 +326,16 @@ def first_nan(lanes: LaneArrays) -> int:
                     flat: int = i * actions.shape[1] + k
                     return flat
     return -1
+
+
+@inlined_kernel
+def fetch_ahead(lanes: LaneArrays, i: int, rules: Record) -> None:
+    """While lane `i` is stepped, fetch what a later one reads at places that only its state tells."""
+    later = i + _AHEAD
+    if later < lanes.state.shape[0]:
+        lane = lanes.state[later]
+        fetch(lanes.gains, later, block_at(lane.clock, rules.block_duration, lanes.gains.shape[1]))
+        fetch(lanes.arrivals, later, lane.arrived)
 
 
 @inlined_kernel
