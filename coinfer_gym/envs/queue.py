@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import inlined_kernel, merged_kernel
+from coinfer_gym._compile import inlined_kernel, kernel, merged_kernel
 from coinfer_gym.records import Record
 
 
