@@ -24,7 +24,7 @@ SITE = "https://coinfer-gym.github.io/coinfer-gym/"
 
 INTEGRATION = (pytest.mark.integrations, pytest.mark.filterwarnings("default"))
 # Libraries that no extra brings, and what the lines with them need.
-OTHERS = {"minari": "jax", "ray": "tree", "skrl": "skrl", "tianshou": "tianshou", "torchrl": "torchrl"}
+OTHERS = {"ray": "tree", "skrl": "skrl", "tianshou": "tianshou", "torchrl": "torchrl"}
 
 
 def blocks(language, page):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-from llvmlite import ir  # type: ignore[import-untyped]  # a part of numba
+from llvmlite import ir  # what numba stands on
 from numba.core import cgutils
 from numba.extending import intrinsic
 
