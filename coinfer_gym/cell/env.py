@@ -174,8 +174,6 @@ class CellEnv(TaskEnv):
     - v0: first version.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  gymnasium's form
-
     scenario: CellScenario
     _lanes: CellLanes
 
@@ -289,6 +287,11 @@ class CellEnv(TaskEnv):
     def devices(self) -> int:
         """Number of devices."""
         return self.scenario.devices
+
+    def _build_viewer(self) -> Any:
+        from coinfer_gym.cell.picture import CellViewer  # pictures need the extra "render"
+
+        return CellViewer(self.scenario, self.metadata["render_fps"])
 
     def _shares(self, band: float | None, server: float | None) -> tuple[float, float]:
         """Given shares, by default all that is free."""
