@@ -182,6 +182,11 @@ class CellEnv(TaskEnv):
         super().__init__(loaded, CellLanes(loaded, None), render_mode)
 
     @property
+    def lanes(self) -> CellLanes:
+        """The one lane that this environment is."""
+        return self._lanes
+
+    @property
     def device(self) -> int:
         """Number of the device that decides next."""
         self._lane()
