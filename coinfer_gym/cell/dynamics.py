@@ -217,7 +217,7 @@ def _choose(rules: Records, model: CellModel, lanes: LaneArrays, i: int) -> int:
     seen[7] = share(cell.band_free, 0.0, 1.0)
     seen[8] = share(cell.server_free, 0.0, 1.0)
     seen[9] = share(cell.busy, 0.0, count)
-    seen[10] = share(cell.waiting, 0.0, count * lanes.queue.shape[1])
+    seen[10] = 2.0 * cell.waiting / (cell.waiting + count) - 1.0
     seen[11] = share((cell.band_release - now) / budget if cell.band_release < math.inf else 0.0, 0.0, 1.0)
     seen[12] = share((cell.server_release - now) / budget if cell.server_release < math.inf else 0.0, 0.0, 1.0)
     return dropped
