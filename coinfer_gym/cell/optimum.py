@@ -114,7 +114,7 @@ def solve_cell(
     )
     quality = sum(solution.quality for solution in solutions if solution.feasible)
     return CellSolution(
-        *(solutions, search.shares[0] * band, search.shares[1] * server, quality, max(search.bound, quality)),
+        *(solutions, search.shares[0] * band, search.shares[1] * server, quality, max(float(search.bound), quality)),
         (float(search.prices[0] / band), float(search.prices[1] / server)),
     )
 
