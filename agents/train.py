@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 
 from agents.actors import ACTORS
-from agents.arguments import key_and_value, yaml_value
+from baselines.arguments import key_and_value, yaml_value
 from agents.runs import RunConfig, read_config, read_config_file
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
