@@ -21,8 +21,8 @@ import numpy as np
 
 import coinfer_gym  # noqa: F401  registers the ids
 from agents.agent_file import AGENT_FILE
-from baselines.arguments import key_and_value
 from agents.policy import Agent, load_agent
+from baselines.arguments import key_and_value
 from baselines.checks import check_count
 from baselines.compare import compare, load_config
 from baselines.family import family_of, scenario_of

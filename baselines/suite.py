@@ -3,9 +3,10 @@
     python -m baselines.suite agents.policy:load_agent path=runs/mine
     python -m baselines.suite myopic_exact --tasks bursts late
 
-Each file of ``configs/suite`` is a task: a world, and references that play in it. Agents train on the seeds `TRAIN`, are
-chosen on `VALIDATION` and scored on `TEST`. What the references reach there, and a bound of what anyone can, is stored
-in ``configs/suite/references.json``; ``--references`` makes that file anew. Worlds and seeds of a version never change.
+Each file of ``configs/suite`` is a task: a world, and references that play in it. Agents train on the seeds `TRAIN`,
+are chosen on `VALIDATION` and scored on `TEST`. What the references reach there, and a bound of what anyone can, is
+stored in ``configs/suite/references.json``; ``--references`` makes that file anew. Worlds and seeds of a version never
+change.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from baselines.arguments import key_and_value
 from baselines.checks import check_model
 from baselines.compare import compare
 from baselines.config import CompareConfig, PolicyConfig, load_config
-from baselines.family import digest_scenario, family_of, scenario_of
+from baselines.family import family_of, scenario_of
 from baselines.output import git_revision, open_console
 from baselines.registry import check_options, find_policy
 from baselines.report import Comparison
@@ -198,7 +199,17 @@ def _bound(task: Task, seed: int) -> tuple[int, float]:
 def show(result: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
     """Print a score beside the references."""
     table = Table(title="Suite, version 1", title_justify="left")
-    for title in ("task", "policy", "delivered", "95 % interval", "of the bound", "on time %", "p50 ms", "p95 ms", "p99 ms"):
+    for title in (
+        "task",
+        "policy",
+        "delivered",
+        "95 % interval",
+        "of the bound",
+        "on time %",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+    ):
         table.add_column(title, justify="left" if title in ("task", "policy") else "right")
     for name, yours in result["tasks"].items():
         bound = float(np.mean(stored[name]["bound"]))
@@ -212,7 +223,9 @@ def show(result: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
     console = open_console()
     console.print(table)
     whole = result["interquartile_mean"]
-    text = f"Interquartile mean of the shares of the bound: {whole['mean']:.3f} [{whole['low']:.3f}, {whole['high']:.3f}]"
+    text = (
+        f"Interquartile mean of the shares of the bound: {whole['mean']:.3f} [{whole['low']:.3f}, {whole['high']:.3f}]"
+    )
     console.print(text, markup=False)
     console.print("The bound is what knowing the future could deliver in the same worlds, or more.", style="dim")
 

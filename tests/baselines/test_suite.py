@@ -67,16 +67,22 @@ def test_interquartile_mean_resamples_each_task():
 
 
 def test_command_writes_a_score(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(suite, "score", lambda policy, tasks, *_: {"tasks": {}, "interquartile_mean": dict.fromkeys(
-        ("mean", "low", "high"), 0.5
-    ), "policy": policy.policy})
+    monkeypatch.setattr(
+        suite,
+        "score",
+        lambda policy, tasks, *_: {
+            "tasks": {},
+            "interquartile_mean": dict.fromkeys(("mean", "low", "high"), 0.5),
+            "policy": policy.policy,
+        },
+    )
     assert suite.main(["myopic_exact", "scheme=on_device", "--tasks", "late", "--out", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "score.json").read_text())["policy"] == "myopic_exact"
     assert "0.500" in capsys.readouterr().out
 
 
 def test_bad_input_is_named(tmp_path, monkeypatch, capsys):
-    with pytest.raises(InvalidInputError, match="task: got 'burst'.*bursts"):
+    with pytest.raises(InvalidInputError, match=r"task: got 'burst'.*bursts"):
         suite.load_task("burst")
     for given, word in (
         (["--out", str(tmp_path)], "Name a policy"),
