@@ -164,9 +164,11 @@ def _middle_mean(values: NDArray[np.float64]) -> float:
 
 def read_references(tasks: Sequence[str] = TASKS) -> dict[str, Any]:
     """What the references reach and the bounds, by task."""
+    for name in tasks:
+        load_task(name)
     try:
         stored: dict[str, Any] = json.loads(read_text(REFERENCES, "references"))["tasks"]
-        return {name: stored[load_task(name) and name] for name in tasks}
+        return {name: stored[name] for name in tasks}
     except (KeyError, TypeError, ValueError) as error:
         remedy = f"The file is damaged or lacks a task, make it anew: python -m baselines.suite --references: {error!r}"
         raise InvalidInputError("references", str(REFERENCES), remedy) from error
