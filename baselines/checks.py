@@ -55,6 +55,13 @@ def check_model(kind: type[_Model], source: str | Path | Mapping[str, Any], orig
         raise InvalidInputError(f"{origin}: {name}", first["input"], f"{first['msg']}.") from error
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """The value, if it is true or false."""
+    if not isinstance(value, bool):
+        raise InvalidInputError(name, value, "Give true or false.")
+    return value
+
+
 def check_count(name: str, value: Any, least: int, most: int = 2**53) -> int:
     """The value, if it is a whole number of at least `least` and at most `most`."""
     if not is_number(value) or not least <= value <= most or int(value) != value:

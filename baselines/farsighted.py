@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import abc
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_number, check_positive
+from baselines.checks import check_flag, check_number, check_positive
 from baselines.policy import Basis, Observation, ProblemPolicy, State
 from baselines.quality_grid import build_grid
-from coinfer_gym import Decision, InvalidInputError, Problem, Solution
+from coinfer_gym import Decision, GainBelief, GainPosterior, InvalidInputError, Problem, Solution, solve_robust
 from coinfer_gym.envs.observation import OBSERVATION_NAMES
 from coinfer_gym.envs.process import intensity_high
 from coinfer_gym.laim.optimum import solution_from_row, solve_within
@@ -36,6 +36,7 @@ __all__ = [
     "Slowdown",
     "View",
     "mean_arrival_rate",
+    "serve_robustly",
     "serve_within",
 ]
 
@@ -110,6 +111,9 @@ class FarsightedPolicy(ProblemPolicy):
     caution = 1.0
     """Share of what is left of both budgets that a decision may plan with."""
 
+    robust = False
+    """Whether a decision is planned for what the observed gain tells of the gain, and not as if it were the gain."""
+
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
         self._observation: NDArray[Any] = np.zeros(len(OBSERVATION_NAMES))
         self._memory: Memory = None
@@ -121,6 +125,7 @@ class FarsightedPolicy(ProblemPolicy):
         super().bind(env)
         scenario: Scenario = self._env.scenario
         self._intensity_high = intensity_high(scenario, build_world_tables(scenario))
+        self._belief = GainBelief(scenario) if self.robust else None
         return self
 
     @abc.abstractmethod
@@ -147,7 +152,11 @@ class FarsightedPolicy(ProblemPolicy):
         """Exact optimum within the chosen time."""
         choice = self.choose(self._view(problem), problem, self._memory)
         seconds = min(choice.seconds, self.caution * problem.delay_budget)
-        solution = serve_within(problem, seconds, min(choice.energy, self.caution * problem.energy_budget))
+        energy = min(choice.energy, self.caution * problem.energy_budget)
+        if self._belief is None:
+            solution = serve_within(problem, seconds, energy)
+        else:
+            solution = serve_robustly(problem, self._belief.given(problem.gain), seconds, energy)
         self._memory = np.array([*choice.memory, solution.delay]) if self.remembers else None
         return solution
 
@@ -183,6 +192,17 @@ def serve_within(problem: Problem, seconds: float, energy: float = math.inf) -> 
     task = (problem.gain, problem.delay_budget, problem.energy_budget, seconds, energy)
     rows: Any = solve_within(problem, *(np.array([value]) for value in task))
     return solution_from_row(rows[0])
+
+
+def serve_robustly(problem: Problem, posterior: GainPosterior, seconds: float, energy: float = math.inf) -> Solution:
+    """Most expected quality within less time and energy than the budgets; if none is so fast, within the budgets."""
+    within = replace(
+        problem,
+        delay_budget=min(seconds, problem.delay_budget),
+        energy_budget=min(energy, problem.energy_budget),
+    )
+    solution = solve_robust(within, posterior)
+    return solution if solution.feasible else solve_robust(problem, posterior)
 
 
 def mean_arrival_rate(scenario: Scenario) -> float:
@@ -246,6 +266,8 @@ class QueueBudget(FarsightedPolicy):
     caution : float
         Share of what is left of both budgets that a decision may plan with. Give less than 1 where the gain is observed
         late or with noise, so that an error of it need not cost a budget.
+    robust : bool
+        Plan for what the observed gain tells of the gain, by `coinfer_gym.solve_robust`.
     """
 
     def __init__(
@@ -255,7 +277,9 @@ class QueueBudget(FarsightedPolicy):
         least: float = 0.1,
         fraction: float | None = None,
         caution: float = 1.0,
+        robust: bool = False,
     ) -> None:
+        self.robust = check_flag("robust", robust)
         self.caution = check_number("caution", caution, 0.0, 1.0)
         self._share, self._least = check_positive("share", share), check_positive("least", least)
         self._fraction = math.inf if fraction is None else check_positive("fraction", fraction)

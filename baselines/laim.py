@@ -9,7 +9,7 @@ from baselines.clairvoyant import ClairvoyantPolicy, clairvoyant_optimum
 from baselines.family import COLUMNS, Column, Columns, Family
 from baselines.farsighted import Lyapunov, QueueBudget, Slowdown
 from baselines.predictive_control import PredictiveControl
-from baselines.rules import MyopicExact, MyopicSCA
+from baselines.rules import MyopicExact, MyopicSCA, RobustExact
 from baselines.search import MyopicQuantum
 from baselines.stochastic import StochasticDP
 from coinfer_gym import solve_exact_batch
@@ -76,6 +76,7 @@ FAMILY = Family(
     policies={
         "myopic_exact": MyopicExact,
         "myopic_sca": MyopicSCA,
+        "robust_exact": RobustExact,
         "quantum": MyopicQuantum,
         "slowdown": Slowdown,
         "queue_budget": QueueBudget,

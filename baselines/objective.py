@@ -108,7 +108,7 @@ class Objective:
             self._set_blocks(problem, cut)
 
     def _set_blocks(self, problem: Problem, cut: int) -> None:
-        weights, rates = problem.tables.blocks.T
+        weights, rates = problem.tables.blocks.T[:2]
         on_device = np.arange(len(weights)) < cut
         held = weights > 0.0
         members = np.stack([weights * on_device, weights * ~on_device])[:, held]

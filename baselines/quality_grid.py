@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coinfer_gym import Problem, solve_exact_batch
+from coinfer_gym import Decision, GainBelief, Problem, solve_exact_batch, solve_robust
 from coinfer_gym._compile import kernel
+from coinfer_gym.laim.optimum import SOLUTION
 from coinfer_gym.laim.outcome import evaluate
 
-__all__ = ["QualityGrid", "build_grid", "fastest_delay", "locate"]
+__all__ = ["QualityGrid", "build_grid", "build_robust_grid", "fastest_delay", "locate"]
 
 Floats = NDArray[np.float64]
 
@@ -52,8 +53,28 @@ def build_grid(problem: Problem, gains: ArrayLike, delays: ArrayLike, energies: 
     e = np.array([problem.energy_budget]) if energies is None else np.asarray(energies, np.float64)
     rows = solve_exact_batch(problem, g[:, None, None], t[:, None], e)
     spent = np.empty(rows.shape)
-    _fill_device_energy(problem.tables.hardware, problem.tables.cuts, g, rows, spent)
+    each = np.ascontiguousarray(np.broadcast_to(g[:, None, None], rows.shape))
+    _fill_device_energy(problem.tables.hardware, problem.tables.cuts, each, rows, spent)
     quality = np.where(rows["reason"] == 0, rows["quality"], 0.0)
+    return QualityGrid(np.log(g), t, e, quality, spent, fastest_delay(problem, g))
+
+
+def build_robust_grid(
+    problem: Problem, belief: GainBelief, gains: ArrayLike, delays: ArrayLike, energies: ArrayLike
+) -> QualityGrid:
+    """As `build_grid`, for observed gains: what `solve_robust` lets expect, and the energy at its threshold."""
+    g, t, e = (np.asarray(axis, np.float64) for axis in (gains, delays, energies))
+    rows = np.zeros((len(g), len(t), len(e)), SOLUTION)
+    quality, threshold, spent = np.zeros((3, *rows.shape))
+    posed = [[replace(problem, delay_budget=float(T), energy_budget=float(E)) for E in e] for T in t]
+    for i, gain in enumerate(g):
+        posterior = belief.given(float(gain))
+        for k, j in np.ndindex(len(t), len(e)):
+            solution = solve_robust(posed[k][j], posterior)
+            quality[i, k, j], threshold[i, k, j] = solution.expected_quality, solution.threshold
+            for name in Decision.__dataclass_fields__:
+                rows[name][i, k, j] = getattr(solution, name)
+    _fill_device_energy(problem.tables.hardware, problem.tables.cuts, threshold, rows, spent)
     return QualityGrid(np.log(g), t, e, quality, spent, fastest_delay(problem, g))
 
 
@@ -85,5 +106,7 @@ def _fill_device_energy(
             for j in range(rows.shape[2]):
                 r = rows[i, k, j]
                 ratios, clocks = (r.retained_device, r.retained_server), (r.frequency_device, r.frequency_server)
-                _, _, _, e_device, e_upload, _ = evaluate(hardware, cuts, r.cut, gains[i], *ratios, r.power, *clocks)
+                _, _, _, e_device, e_upload, _ = evaluate(
+                    hardware, cuts, r.cut, gains[i, k, j], *ratios, r.power, *clocks
+                )
                 out[i, k, j] = e_device + e_upload

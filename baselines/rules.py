@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from baselines.checks import check_count
 from baselines.policy import Observation, Policy, ProblemPolicy, batch_shape
 from baselines.schemes import SCHEMES
-from coinfer_gym import Decision, InvalidInputError, Problem, solve_exact
+from coinfer_gym import Decision, GainBelief, InvalidInputError, Problem, solve_exact, solve_robust
 from coinfer_gym.envs.base import unit_box
 from coinfer_gym.errors import nearest
 from coinfer_gym.laim.decision import check_cut
 from coinfer_gym.laim.outcome import QUALITIES
 from coinfer_gym.laim.spaces import ACTION_NAMES
 
-__all__ = ["LAIM", "ConstantAction", "MyopicExact", "MyopicSCA", "RandomPolicy", "best_constant_action"]
+__all__ = ["LAIM", "ConstantAction", "MyopicExact", "MyopicSCA", "RandomPolicy", "RobustExact", "best_constant_action"]
 
 LAIM = "coinfer_gym/LAIM-v0"
 
@@ -165,6 +165,29 @@ class MyopicExact(ProblemPolicy):
 
     def _cut_of(self, problem: Problem) -> int | None:
         return self._scheme.cut(problem) if self._cut is None else self._cut
+
+
+class RobustExact(MyopicExact):
+    """The most quality that can be expected of each task, where the gain is observed late or with noise.
+
+    Only quality within both budgets counts, for the distribution of the gain that what is observed leaves open. With
+    perfect channel state this is `MyopicExact`.
+
+    Parameters
+    ----------
+    env, scheme, cut, quality
+        As for `MyopicExact`.
+    """
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Act in this environment from now on, see `MyopicExact.bind`; the channel must not be a trace seen late."""
+        super().bind(env)
+        self._belief = GainBelief(self._env.scenario)
+        return self
+
+    def solve(self, problem: Problem) -> Decision:
+        """Global optimum of P1 in expectation, restricted."""
+        return solve_robust(self._designed(problem), self._belief.given(problem.gain), self._cut_of(problem))
 
 
 class MyopicSCA(MyopicExact):

@@ -1,4 +1,4 @@
-"""Time of the exact optimum per quality, single and batched, against the SCA on the same cuts, and their agreement."""
+"""Time of the exact optimum per quality, single, batched and robust, against the SCA, and their agreement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from baselines import solve_conic, solve_sca
 from benchmarks.measure import interleave
-from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
+from coinfer_gym import GainBelief, Problem, load_scenario, solve_exact, solve_exact_batch, solve_robust
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.distortion import QUALITIES
 from coinfer_gym.laim.outcome import model_quality
@@ -52,6 +52,7 @@ def measure(repetitions: int = 5) -> dict[str, float]:
     for name, value in timing.items():
         figures[f"exact, batch of {name if name != 'all cores' else '100,000 on all cores'}, us"] = value.median * 1e6
     figures |= _of_accuracy(repetitions)
+    figures |= _of_robust(repetitions)
     figures |= _against_sca(base)
     figures |= _against_conic(base)
     return figures
@@ -82,6 +83,29 @@ def _of_accuracy(repetitions: int, calls: int = 100_000) -> dict[str, float]:
     return {
         "predicted accuracy of one decision, us": timing["quality"].median * 1e6,
         f"exact, {problem.workload.cuts} cuts, accuracy, us": timing["exact"].median * 1e6,
+    }
+
+
+def _of_robust(repetitions: int, calls: int = 200) -> dict[str, float]:
+    """Microseconds of the optimum under uncertain gain, and of what a late and noisy gain tells."""
+    scenario = load_scenario("bert-multimodal", csi_delay=0.5, csi_noise_db=1.0)
+    base, belief = scenario.problem(from_db(scenario.mean_gain_db)), GainBelief(scenario)
+    gain, delay, energy = problems(base, calls)
+    gain = base.gain * (gain / base.gain) ** 0.25  # within 10 dB of the path's
+    cases = [
+        (replace(base, delay_budget=float(delay[i]), energy_budget=float(energy[i])), belief.given(float(gain[i])))
+        for i in range(calls)
+    ]
+    timing = interleave(
+        {
+            "robust": (lambda: [solve_robust(*case) for case in cases], calls),
+            "belief": (lambda: [belief.given(float(each)) for each in gain], calls),
+        },
+        repetitions,
+    )
+    return {
+        "robust, 13 cuts, one call, us": timing["robust"].median * 1e6,
+        "gain posterior of a late and noisy observation, us": timing["belief"].median * 1e6,
     }
 
 

@@ -9,15 +9,20 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.decision import Decision, Solution
 from coinfer_gym.laim.optimum import solve_exact, solve_exact_batch
 from coinfer_gym.laim.problem import Problem
+from coinfer_gym.laim.robust import RobustSolution, solve_robust
 from coinfer_gym.laim.scenario import Scenario, load_scenario, shipped_scenarios
 from coinfer_gym.laim.workload import Block, Workload, load_workload, shipped_workloads
 from coinfer_gym.named_wrappers import register_wrappers
+from coinfer_gym.world.belief import GainBelief, GainPosterior
 
 __all__ = [
     "Block",
     "Decision",
+    "GainBelief",
+    "GainPosterior",
     "InvalidInputError",
     "Problem",
+    "RobustSolution",
     "Scenario",
     "Solution",
     "Workload",
@@ -28,12 +33,14 @@ __all__ = [
     "shipped_workloads",
     "solve_exact",
     "solve_exact_batch",
+    "solve_robust",
 ]
 
 _ENTRY_POINTS = {  # environment and vector environment of each id
     "LAIM": ("coinfer_gym.laim.env:LAIMEnv", "coinfer_gym.laim.env:LAIMVectorEnv"),
     "LAIMShares": ("coinfer_gym.laim.shares:LAIMSharesEnv", "coinfer_gym.laim.shares:LAIMSharesVectorEnv"),
     "Layerwise": ("coinfer_gym.layerwise.env:LayerwiseEnv", "coinfer_gym.layerwise.env:LayerwiseVectorEnv"),
+    "Cell": ("coinfer_gym.cell.env:CellEnv", "coinfer_gym.cell.env:CellVectorEnv"),
     "LayerwiseShares": (
         "coinfer_gym.layerwise.shares:LayerwiseSharesEnv",
         "coinfer_gym.layerwise.shares:LayerwiseSharesVectorEnv",

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, UnknownKeywordError, nearest
-from coinfer_gym.files import is_path, read_yaml
+from coinfer_gym.files import is_path, paths_from, read_yaml
 
 __all__ = [
     "Shipped",
@@ -135,7 +135,7 @@ class WorldScenario(pydantic.BaseModel, ABC):
     def _check_world(self) -> Self:
         check_bounds(self, "power")
         check_bounds(self, "frequency_device")
-        for name in ("delay_budget_range", "energy_budget_range"):
+        for name in (name for name in type(self).model_fields if name.endswith("_range")):
             low, high = _limits(type(self), name)
             pair = getattr(self, name)
             if pair is not None and not low <= pair[0] <= pair[1] <= high:
@@ -315,6 +315,7 @@ def read_extended(
         value = data.get(key)
         if isinstance(value, str) and (key.endswith("_trace") or is_path(value)):
             data[key] = os.path.join(folder, value)  # an absolute path stays as it is
+    data |= {key: paths_from(value, folder) for key, value in data.items() if isinstance(value, list)}
     if "extends" not in data:
         return data
     base, field = data.pop("extends"), f"scenario {str(path)!r}: extends"

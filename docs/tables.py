@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from coinfer_gym import load_scenario, shipped_scenarios
+from coinfer_gym.cell.scenario import CellScenario, load_cell_scenario, shipped_cell_scenarios
 from coinfer_gym.files import read_csv, read_json
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.layerwise.scenario import DEVICES, LINKS, NETWORKS, LayerwiseScenario, shipped_layerwise_scenarios
@@ -36,6 +37,20 @@ def laim_scenarios() -> list[str]:
         lines += [f"### {name}", "", scenario.description, ""]
         shown = base if name == "bert-multimodal" else different
         lines += _values({_alias(key): shown[key] for key in shown if key not in ("name", "description")})
+    return lines
+
+
+def cell_scenarios() -> list[str]:
+    """What each shipped cell sets beside the world of LAIM-v0 that it begins with."""
+    lines, base = [], load_cell_scenario("bert-multimodal").model_dump(by_alias=True)
+    for name in shipped_cell_scenarios():
+        values = load_cell_scenario(name).model_dump(by_alias=True)
+        different = {key: value for key, value in values.items() if value != base[key]}
+        kinds = different.pop("kinds", ())
+        lines += [f"### {name}", "", different.pop("description"), ""]
+        lines += _values({key: value for key, value in different.items() if key != "name"})
+        for kind in kinds:
+            lines += [f"Kind `{kind['name']}`:", "", *_values({key: kind[key] for key in kind if key != "name"})]
     return lines
 
 
@@ -155,8 +170,10 @@ def _range(metadata: list[Any]) -> str:
 TABLES = {
     "world-fields": lambda: fields(WorldScenario),
     "laim-fields": lambda: fields(Scenario, without=WorldScenario),
+    "cell-fields": lambda: fields(CellScenario, without=Scenario),
     "layerwise-fields": lambda: fields(LayerwiseScenario, without=WorldScenario),
     "laim-scenarios": laim_scenarios,
+    "cell-scenarios": cell_scenarios,
     "layerwise-scenarios": layerwise_scenarios,
     "sca-methods": sca_methods,
     "criteria": criteria,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coinfer_gym.laim.dynamics import INFO_NAMES
+from coinfer_gym.cell.dynamics import INFO_NAMES
 from coinfer_gym.layerwise.dynamics import info_names
 from coinfer_gym.layerwise.network import load_network
 
@@ -24,7 +24,7 @@ SITE = "https://coinfer-gym.github.io/coinfer-gym/"
 
 INTEGRATION = (pytest.mark.integrations, pytest.mark.filterwarnings("default"))
 # Libraries that no extra brings, and what the lines with them need.
-OTHERS = {"minari": "jax", "ray": "tree", "skrl": "skrl", "tianshou": "tianshou", "torchrl": "torchrl"}
+OTHERS = {"ray": "tree", "skrl": "skrl", "tianshou": "tianshou", "torchrl": "torchrl"}
 
 
 def blocks(language, page):

@@ -16,5 +16,5 @@ def test_it_runs_and_is_short(path, monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out
 
 
-def test_there_are_six():
-    assert len(EXAMPLES) == 6
+def test_there_are_seven():
+    assert len(EXAMPLES) == 7

@@ -32,6 +32,7 @@ COMMANDS = {
     "render": ["-c", FRAME],
     "baselines": ["-m", "baselines.compare", "tiny.yaml", "--out", "out", "--jobs", "1"],
     "agents": ["-m", "agents.train", "--algo", "ppo", "--n-timesteps", "2048", "--test-lanes", "8", "--out", "out"],
+    "offline": ["-m", "agents.record", "tiny.yaml", "--decisions", "10"],
     "docs": ["-m", "mkdocs", "build", "--strict", "--quiet"],
     "models": ["-m", "coinfer_gym.models.demo", "--cut", "1", "--tokens", "16", "--rounds", "1"],
 }
@@ -60,7 +61,7 @@ def test_it_installs_and_runs_alone(extra, tmp_path):
     (tmp_path / "tiny.yaml").write_text(COMPARISON, encoding="utf-8")
     constraints = ROOT / "constraints.txt"
     run(sys.executable, "-m", "venv", tmp_path / "venv")
-    if extra in ("agents", "models"):  # pinned and first, so that it brings no CUDA along
+    if extra in ("agents", "models", "offline"):  # pinned and first, so that it brings no CUDA along
         run(
             python,
             "-m",
@@ -70,6 +71,6 @@ def test_it_installs_and_runs_alone(extra, tmp_path):
             *[line for line in constraints.read_text().split() if "torch==" in line],
         )
     run(python, "-m", "pip", "install", "-q", "-c", constraints, f".[{extra}]" if extra else ".")
-    if extra not in ("agents", "models"):
+    if extra not in ("agents", "models", "offline"):
         run(python, "-c", "import importlib.util as u; assert u.find_spec('torch') is None")
     run(python, *COMMANDS[extra])

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.quality_grid import QualityGrid, build_grid
+from baselines.quality_grid import QualityGrid, build_grid, build_robust_grid
 from baselines.stochastic.arrivals import Process, arrival_process
 from baselines.stochastic.futures import LAGS, Axes, sample_transitions
+from coinfer_gym import GainBelief
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.physics import from_db
@@ -60,11 +61,14 @@ class Model:
 
 
 @lru_cache(maxsize=4)
-def solve_process(scenario_json: str, fineness: Fineness) -> Model:
-    """Solve the process of a scenario, given as JSON so that the last solutions can be kept."""
+def solve_process(scenario_json: str, fineness: Fineness, robust: bool = False) -> Model:
+    """Solve the process of a scenario, given as JSON so that the last solutions can be kept.
+
+    The gain is the observed one where the rule is to be `robust`, and else taken for the gain itself.
+    """
     scenario = Scenario.model_validate_json(scenario_json)
     process = arrival_process(scenario, fineness.beliefs > 1)
-    log_gains, chances = _gain_chain(scenario, fineness)
+    log_gains, chances = _gain_chain(scenario, fineness, robust)
     waits = scenario.delay_budget * np.linspace(0.0, 1.0, fineness.waits)
     bursty = process.calm != process.burst
     # dense at the ends: what is all but certain must not be taken for a chance now and then
@@ -74,12 +78,12 @@ def solve_process(scenario_json: str, fineness: Fineness) -> Model:
     fractions = np.linspace(0.0, 1.0, fineness.times + 1)[1:] ** 1.5
     energies = scenario.energy_budget * np.array([0.3, 0.45, 0.6, 0.8, 1.0] if has_battery else [1.0])
     low, high = gain_db_range(scenario)
-    grid = build_grid(
-        scenario.problem(1.0),
-        from_db(np.linspace(low, high, _FINE_GAINS)),
-        scenario.delay_budget * np.linspace(0.0, 1.0, _FINE_DELAYS)[1:] ** 1.5,
-        energies,
-    )
+    problem, gains = scenario.problem(1.0), from_db(np.linspace(low, high, _FINE_GAINS))
+    delays = scenario.delay_budget * np.linspace(0.0, 1.0, _FINE_DELAYS)[1:] ** 1.5
+    if robust:
+        grid = build_robust_grid(problem, GainBelief(scenario), gains, delays, energies)
+    else:
+        grid = build_grid(problem, gains, delays, energies)
     queue, fastest = min(fineness.queue, scenario.queue_capacity + 1), float(np.min(grid.fastest))
     limits = (scenario.delay_budget, fastest, scenario.block_duration, scenario.queue_capacity)
     axes = Axes(waits, beliefs, queue, fractions, process, *limits)
@@ -91,9 +95,15 @@ def solve_process(scenario_json: str, fineness: Fineness) -> Model:
     return Model(log_gains, waits, beliefs, levels, fractions, energies, ahead, elapsed, grid, process, rho)
 
 
-def _gain_chain(scenario: Scenario, fineness: Fineness) -> tuple[Floats, Floats]:
-    """Levels of the gain's logarithm, and the chances to go from one to another in 0, 1, ... coherence blocks."""
+def _gain_chain(scenario: Scenario, fineness: Fineness, observed: bool) -> tuple[Floats, Floats]:
+    """Levels of the gain's logarithm, and the chances to go from one to another in 0, 1, ... coherence blocks.
+
+    Of the `observed` gain they have its noise; its delay is the same at both ends of a transition.
+    """
     paths = np.log([draw(scenario, 2**63 + fineness.seed * _PATHS + k).gains for k in range(_PATHS)])
+    if observed:
+        noise = np.random.default_rng(fineness.seed).standard_normal(paths.shape)
+        paths += scenario.csi_noise_db * math.log(10.0) / 10.0 * noise
     if paths.max() - paths.min() < 1e-9:
         return paths[:1, 0], np.ones((LAGS, 1, 1))
     edges = np.quantile(paths, np.linspace(0.0, 1.0, fineness.gains + 1)[1:-1])

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_count
+from baselines.checks import check_count, check_flag
 from baselines.farsighted import Choice, FarsightedPolicy, Memory, View
 from baselines.quality_grid import locate
 from baselines.stochastic.arrivals import note_arrival, update_belief
@@ -38,6 +38,9 @@ class StochasticDP(FarsightedPolicy):
     gains, waits, queue, beliefs, times, levels, samples, seed : int
         How finely the process is resolved, see `baselines.stochastic.model.Fineness`. ``queue=1`` does not look at the
         queue.
+    robust : bool
+        Plan for what the observed gain tells of the gain, by `coinfer_gym.solve_robust`. The observed gain is then a
+        state of the process, and what it lets expect the reward.
 
     Attributes
     ----------
@@ -59,7 +62,9 @@ class StochasticDP(FarsightedPolicy):
         levels: int = 9,
         samples: int = 256,
         seed: int = 0,
+        robust: bool = False,
     ) -> None:
+        self.robust = check_flag("robust", robust)
         given = {"gains": gains, "waits": waits, "queue": queue, "beliefs": beliefs, "times": times, "levels": levels}
         least = {"waits": 2, "times": 2, "levels": 2}
         counts = {name: check_count(name, value, least.get(name, 1), _FINEST) for name, value in given.items()}
@@ -80,7 +85,7 @@ class StochasticDP(FarsightedPolicy):
             raise InvalidInputError("delay_budget_range", scenario.delay_budget_range, "The budgets must be fixed.")
         if scenario.arrivals == "one_at_a_time":
             raise InvalidInputError("arrivals", scenario.arrivals, "There is no queue to plan for.")
-        self._model = solve_process(scenario.model_dump_json(by_alias=True), self._fineness)
+        self._model = solve_process(scenario.model_dump_json(by_alias=True), self._fineness, self.robust)
         return self
 
     @property

@@ -11,7 +11,6 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from coinfer_gym.envs.lanes import Lanes
-from coinfer_gym.envs.observation import OBSERVATION_NAMES
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import World, draw
@@ -50,7 +49,7 @@ class TaskEnv(gym.Env[Any, Any]):
             raise InvalidInputError("render_mode", render_mode, f"Give one of {self.metadata['render_modes']} or None.")
         self.render_mode = render_mode
         self.scenario = scenario
-        self.observation_space = unit_box(OBSERVATION_NAMES)
+        self.observation_space = unit_box(lanes.observation_names)
         self.action_space = unit_box(lanes.action_names)
         self._lanes = lanes
         self._started = False
@@ -71,7 +70,7 @@ class TaskEnv(gym.Env[Any, Any]):
 
         Returns
         -------
-        observation : ndarray of float32, shape (7,)
+        observation : ndarray of float32, shape (m,)
         info : dict of float
 
         Raises
@@ -99,7 +98,7 @@ class TaskEnv(gym.Env[Any, Any]):
 
         Returns
         -------
-        observation : ndarray of float32, shape (7,)
+        observation : ndarray of float32, shape (m,)
             Of the next task.
         reward : float
         terminated : bool
@@ -125,7 +124,7 @@ class TaskEnv(gym.Env[Any, Any]):
 
     def world(self) -> World:
         """The world of the running episode: arrival times, channel path and budgets."""
-        return draw(self._lanes.world, int(self._lane()["world_seed"]))
+        return draw(self._lanes.worlds[0], int(self._lane()["world_seed"]))
 
     def render(self) -> Any:
         """Picture of the last decision: a string (``ansi``) or an array (``rgb_array``); ``human`` opens a window."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,6 +29,21 @@ class Steps:
     all_cores: Callable[[Records, Any, LaneArrays], int]
 
 
+def check_count(count: object) -> int:
+    """Number of lanes; None, a single environment, is one.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not a whole number of at least 1.
+    """
+    if count is None:
+        return 1
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise InvalidInputError("num_envs", count, "Give a whole number of at least 1.")
+    return int(count)
+
+
 class Lanes:
     """Episodes that run side by side in one scenario; each environment has its own subclass.
 
@@ -47,6 +62,12 @@ class Lanes:
         Number of lanes. None is one lane whose actions are no rows: a single environment.
     parallel : bool
         Spread the lanes over all cores.
+    observation_names : tuple of str
+        Components of an observation.
+    kinds : sequence of WorldScenario
+        The worlds of a lane's kinds of device, if it has several; by default one kind, in the world of `scenario`.
+    devices : int
+        Devices of a lane.
 
     Raises
     ------
@@ -55,17 +76,19 @@ class Lanes:
 
     Attributes
     ----------
-    rules : ndarray of `coinfer_gym.envs.process.RULES`, shape (1,)
-    world : WorldTables
-        What the lanes' worlds are drawn from.
-    model, action_names, info_names
+    rules : ndarray of `coinfer_gym.envs.process.RULES`, shape (kinds,)
+    worlds : tuple of WorldTables
+        What the worlds are drawn from, of each kind of device.
+    model, action_names, observation_names, info_names
         As given.
-    state : ndarray of `coinfer_gym.envs.process.STATE`, shape (count,)
-    arrivals : ndarray, shape (count, tasks + 1)
-        Arrival times in s of each lane's world.
-    gains : ndarray, shape (count, path_blocks)
+    count : int
+        Number of lanes.
+    state : ndarray of `coinfer_gym.envs.process.STATE`, shape (count * devices,)
+    arrivals : ndarray, shape (count * devices, tasks + 1)
+        Arrival times in s of each device's world.
+    gains : ndarray, shape (count * devices, path_blocks)
         Channel gain of each coherence block.
-    observation : ndarray of float32, shape (count, 7)
+    observation : ndarray of float32, shape (count, len(observation_names))
         The current observations, overwritten by the next step.
     infos : ndarray, shape (count, len(info_names))
         The current infos, likewise.
@@ -82,23 +105,29 @@ class Lanes:
         info_type: np.dtype[np.void],
         count: int | None,
         parallel: bool = False,
+        observation_names: tuple[str, ...] = OBSERVATION_NAMES,
+        kinds: Sequence[WorldScenario] = (),
+        devices: int = 1,
     ) -> None:
         self._shape = (len(action_names),) if count is None else (count, len(action_names))
-        count = 1 if count is None else count
-        given: object = count  # whatever the caller gave
-        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
-            raise InvalidInputError("num_envs", given, "Give a whole number of at least 1.")
-        self.world = build_world_tables(scenario)
-        self.rules = process.build_rules(scenario, self.world)
+        self.count = check_count(count)
+        kinds = kinds or (scenario,)
+        self.worlds = tuple(build_world_tables(kind) for kind in kinds)
+        self.rules = np.concatenate(
+            [process.build_rules(kind, world) for kind, world in zip(kinds, self.worlds, strict=True)]
+        )
         self.model = model
-        self.action_names = action_names
-        self.info_names = info_names
-        self.state = np.zeros(count, process.STATE)
-        self.arrivals = np.zeros((count, scenario.tasks + 1))
-        self.gains = np.zeros((count, int(self.world.record["blocks"][0])))
-        self._queue = np.zeros((count, scenario.queue_capacity), np.int64)
-        self.observation = np.zeros((count, len(OBSERVATION_NAMES)), np.float32)
-        self.infos = np.zeros((count, len(info_names)))
+        self.action_names, self.observation_names, self.info_names = action_names, observation_names, info_names
+        rows = self.count * devices
+        blocks = max(int(world.record["blocks"][0]) for world in self.worlds)
+        for world in self.worlds:
+            world.record["blocks"] = blocks
+        self.state = np.zeros(rows, process.STATE)
+        self.arrivals = np.zeros((rows, max(kind.tasks for kind in kinds) + 1))
+        self.gains = np.zeros((rows, blocks))
+        self._queue = np.zeros((rows, scenario.queue_capacity), np.int64)
+        self.observation = np.zeros((self.count, len(observation_names)), np.float32)
+        self.infos = np.zeros((self.count, len(info_names)))
         self._info_type = info_type
         self._parallel = parallel
         self._link()
@@ -112,7 +141,7 @@ class Lanes:
 
     def _link(self) -> None:
         """Bundle the arrays as compiled code takes them, and find the code that takes them."""
-        count = len(self.state)
+        count = self.count
         self._arrays = LaneArrays(
             self.state,
             self.arrivals,
@@ -142,7 +171,7 @@ class Lanes:
         """Start new episodes in place, the k-th of the `chosen` lanes in the world of ``seeds[k]``."""
         self.infos[chosen] = 0.0
         run = process.reset_lanes_parallel if self._parallel else process.reset_lanes
-        run(self.rules, self.world, self._arrays, chosen, seeds)
+        run(self.rules, self.worlds[0], self._arrays, chosen, seeds)
 
     def tasks(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """What an agent can know of the task at hand in every lane.
@@ -153,7 +182,7 @@ class Lanes:
             The observed gain, what waiting has left of T0 in s, and E0 or what less the battery holds in J (which is
             stricter than the device's own share of it).
         """
-        gain, delay, energy = np.empty((3, len(self.state)))
+        gain, delay, energy = np.empty((3, self.count))
         process.write_task_view(self.rules, self._arrays, gain, delay, energy)
         return gain, delay, energy
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 from coinfer_gym.envs.interval import share
 from coinfer_gym.records import Record
 
@@ -24,7 +24,7 @@ def budget_levels(rules: Record, delay_budget: float, energy_budget: float) -> t
     )
 
 
-@kernel
+@merged_kernel
 def write_observation(
     rules: Record,
     gain_db: float,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
 from coinfer_gym.budgets import excess, meets
+from coinfer_gym.envs.fetch import fetch
 from coinfer_gym.envs.observation import budget_levels, write_observation
 from coinfer_gym.envs.queue import charge, next_task
 from coinfer_gym.physics import from_db
@@ -33,6 +34,9 @@ from coinfer_gym.world import (
 
 TINIEST = 5e-324
 """Smallest energy budget in J: an empty battery still has a problem."""
+
+_AHEAD = 4
+"""Lanes between the one that is stepped and the one whose memory is fetched: enough for the slowest memory."""
 
 RULES = record_type(
     "block_duration",
@@ -85,7 +89,7 @@ span the queue; the two levels are the budgets as they are observed, kept becaus
 
 
 class LaneArrays(NamedTuple):
-    """Lanes as compiled code takes them: one row each.
+    """Lanes as compiled code takes them: one row each, and where a lane is a cell of devices the first four a row each.
 
     Attributes
     ----------
@@ -96,7 +100,7 @@ class LaneArrays(NamedTuple):
         Channel gain of each coherence block.
     queue : ndarray of int64, shape (count, queue_capacity)
         Ring of the numbers of the waiting tasks.
-    observation : ndarray of float32, shape (count, 7)
+    observation : ndarray of float32, shape (count, m)
     info : ndarray of records, shape (count,)
         What stands in ``info``.
     actions : ndarray of float64, shape (count, n)
@@ -215,16 +219,16 @@ def observed_gain_db(lane: Record, gains: NDArray[np.float64], i: int, rules: Re
 
 
 @inlined_kernel
-def _observe(lanes: LaneArrays, i: int, rules: Record) -> None:
-    """Write the observation of the task at hand."""
-    lane = lanes.state[i]
-    lane.gain_db = 10.0 * math.log10(gain_at(lanes.gains, i, lane.clock, rules.block_duration))
+def observe(lanes: LaneArrays, row: int, rules: Record, i: int) -> None:
+    """Write what is seen of the task at hand of the device in `row` to row `i` of the observations."""
+    lane = lanes.state[row]
+    lane.gain_db = 10.0 * math.log10(gain_at(lanes.gains, row, lane.clock, rules.block_duration))
     intensity = 0.0
     if not rules.one_at_a_time:
         intensity = lane.intensity * math.exp((lane.intensity_clock - lane.clock) / rules.intensity_time)
     write_observation(
         rules,
-        observed_gain_db(lane, lanes.gains, i, rules),
+        observed_gain_db(lane, lanes.gains, row, rules),
         lane.waiting / lanes.queue.shape[1],
         lane.wait / lane.delay_budget,
         intensity,
@@ -249,8 +253,8 @@ def inform(lane: Record, info: Record) -> None:
 
 
 @kernel
-def reset_lane(rules: Records, world: WorldTables, lanes: LaneArrays, i: int, seed: np.uint64) -> None:
-    """Draw the world of `seed` into lane `i` and bring its first task to the head; ``info[i]`` comes zeroed."""
+def draw_lane(rules: Records, world: WorldTables, lanes: LaneArrays, i: int, seed: np.uint64) -> int:
+    """Draw the world of `seed` into row `i` and bring its first task to the head; returns how many were lost."""
     lane, r, arrivals = lanes.state[i], rules[0], lanes.arrivals[i]
     lane.world_seed = seed
     lane.delay_budget, lane.energy_budget = draw_world(seed, world, arrivals, lanes.gains[i])
@@ -259,9 +263,16 @@ def reset_lane(rules: Records, world: WorldTables, lanes: LaneArrays, i: int, se
     lane.arrived, lane.served, lane.first, lane.waiting = 0, 0, 0, 0
     lane.battery = r.battery_initial * r.battery_capacity if r.battery_capacity < math.inf else math.inf
     dropped, _ = next_task(lane, arrivals, lanes.queue[i], r)
-    _observe(lanes, i, r)
-    inform(lane, lanes.info[i])
-    lanes.info[i].dropped = dropped
+    return dropped
+
+
+@kernel
+def reset_lane(rules: Records, world: WorldTables, lanes: LaneArrays, i: int, seed: np.uint64) -> None:
+    """`draw_lane`, and write what is seen and known of the first task; ``info[i]`` comes zeroed."""
+    info = lanes.info[i]
+    info.dropped = draw_lane(rules, world, lanes, i, seed)
+    observe(lanes, i, rules[0], i)
+    inform(lanes.state[i], info)
 
 
 @kernel
@@ -315,6 +326,16 @@ def first_nan(lanes: LaneArrays) -> int:
                     flat: int = i * actions.shape[1] + k
                     return flat
     return -1
+
+
+@inlined_kernel
+def fetch_ahead(lanes: LaneArrays, i: int, rules: Record) -> None:
+    """While lane `i` is stepped, fetch what a later one reads at places that only its state tells."""
+    later = i + _AHEAD
+    if later < lanes.state.shape[0]:
+        lane = lanes.state[later]
+        fetch(lanes.gains, later, block_at(lane.clock, rules.block_duration, lanes.gains.shape[1]))
+        fetch(lanes.arrivals, later, lane.arrived)
 
 
 @inlined_kernel
@@ -425,12 +446,18 @@ def score_service(lane: Record, finished: bool, duration: float, quality: float,
 
 
 @inlined_kernel
-def advance(lanes: LaneArrays, i: int, rules: Record, duration: float) -> None:
-    """Let `duration` seconds pass over a service and move lane `i` to its next task, or to its end."""
-    lane = lanes.state[i]
+def move_on(lanes: LaneArrays, row: int, rules: Record, duration: float) -> tuple[int, bool]:
+    """Let `duration` seconds pass over a service and take the next task of `row`; returns what `next_task` does."""
+    lane = lanes.state[row]
     lane.clock += duration
     lane.served += 1
     charge(lane, rules, duration)
-    dropped, lanes.ends[i] = next_task(lane, lanes.arrivals[i], lanes.queue[i], rules)
+    return next_task(lane, lanes.arrivals[row], lanes.queue[row], rules)
+
+
+@inlined_kernel
+def advance(lanes: LaneArrays, i: int, rules: Record, duration: float) -> None:
+    """Let `duration` seconds pass over a service and move lane `i` to its next task, or to its end."""
+    dropped, lanes.ends[i] = move_on(lanes, i, rules, duration)
     lanes.info[i].dropped = dropped
-    _observe(lanes, i, rules)
+    observe(lanes, i, rules, i)

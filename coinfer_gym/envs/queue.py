@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import inlined_kernel, kernel
+from coinfer_gym._compile import inlined_kernel, kernel, merged_kernel
 from coinfer_gym.records import Record
 
 
@@ -69,7 +69,7 @@ def _admit(lane: Record, arrivals: NDArray[np.float64], queue: NDArray[np.int64]
     return dropped + _expire(lane, arrivals, queue, lane.clock)
 
 
-@kernel
+@merged_kernel
 def next_task(lane: Record, arrivals: NDArray[np.float64], queue: NDArray[np.int64], rules: Record) -> tuple[int, bool]:
     """Take the next task as ``lane.task``, idling until it comes: tasks lost meanwhile, and whether none is left.
 
@@ -97,3 +97,26 @@ def next_task(lane: Record, arrivals: NDArray[np.float64], queue: NDArray[np.int
     lane.arrived += 1
     lane.wait = 0.0
     return dropped + _admit(lane, arrivals, queue, rules), False
+
+
+@kernel
+def postpone(
+    lane: Record, arrivals: NDArray[np.float64], queue: NDArray[np.int64], rules: Record, time: float
+) -> tuple[int, bool]:
+    """Let the task at the head wait until `time`, as where the device may not begin; returns what `next_task` does.
+
+    Tasks that come meanwhile join the queue. If the deadline passes before, the task is lost at that moment, and the
+    next one is taken.
+    """
+    left = lane.delay_budget - lane.wait
+    late = lane.clock + left <= time
+    passed = left if late else time - lane.clock
+    lane.clock = lane.clock + left if late else time
+    lane.wait += passed
+    charge(lane, rules, passed)
+    dropped = 0 if rules.one_at_a_time else _admit(lane, arrivals, queue, rules)
+    if not late:
+        return dropped, False
+    lane.served += 1
+    lost, ended = next_task(lane, arrivals, queue, rules)
+    return dropped + 1 + lost, ended

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coinfer_gym._compile import inlined_kernel, kernel
+from coinfer_gym._compile import inlined_kernel, merged_kernel
 from coinfer_gym.records import Record
 
 STEEPNESS = 3.0
@@ -18,7 +18,7 @@ def severity(excess: float, steepness: float) -> float:
     return 1.0 - 1.0 / (1.0 + steepness * excess)
 
 
-@kernel
+@merged_kernel
 def reward(info: Record, rules: Record, weight_accuracy: float, shortfall: float) -> float:
     """``q (1 - m_T) (1 - m_E) (1 - m_A) - w_T m_T - w_E m_E - w_A m_A - w_drop lost``.
 

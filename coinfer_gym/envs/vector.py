@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from coinfer_gym.envs.base import next_world_seed, unit_box
 from coinfer_gym.envs.lanes import Lanes
-from coinfer_gym.envs.observation import OBSERVATION_NAMES
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import WorldScenario
 
@@ -57,9 +56,9 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.scenario = scenario
         self.lanes = lanes
-        self.num_envs = num_envs = len(lanes.state)
+        self.num_envs = num_envs = lanes.count
         self.render_mode = None
-        self.single_observation_space = unit_box(OBSERVATION_NAMES)
+        self.single_observation_space = unit_box(lanes.observation_names)
         self.single_action_space = unit_box(lanes.action_names)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -84,7 +83,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
 
         Returns
         -------
-        observations : ndarray of float32, shape (num_envs, 7)
+        observations : ndarray of float32, shape (num_envs, m)
         infos : dict of ndarray
 
         Raises
@@ -116,7 +115,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
 
         Returns
         -------
-        observations : ndarray of float32, shape (num_envs, 7)
+        observations : ndarray of float32, shape (num_envs, m)
         rewards : ndarray of float64, shape (num_envs,)
         terminations, truncations : ndarray of bool, shape (num_envs,)
         infos : dict of ndarray

@@ -31,13 +31,12 @@ class Viewer:
     def __init__(self, subject: Subject, fps: float) -> None:
         self._subject = subject
         scenario = subject.scenario
-        self._fps = fps
+        self._screen = Screen(f"{subject.title}: {scenario.name}", fps)
         self._span = max(24.0 * scenario.delay_budget, 32.0 * scenario.block_duration)
         self._world: World | None = None
         self._gain_range = (0.0, 1.0)
         self._notes: deque[Info] = deque()
         self._decisions = 0
-        self._window: _Window | None = None
 
     def restart(self) -> None:
         """Forget the episode: a new one begins."""
@@ -80,15 +79,40 @@ class Viewer:
         gymnasium.error.DependencyNotInstalled
             If Pillow is missing for a picture, or pygame for a window.
         """
-        assert self._world is not None, "note() comes before draw()"
-        state = Moment(self._subject, self._world, self._gain_range, list(self._notes), self._decisions, self._span)
         if mode == "ansi":
-            return write_text_block(state)
-        picture = paint(state)
+            return write_text_block(self._state())
+        return self._screen.show(paint(self._state()), mode)
+
+    def _state(self) -> Moment:
+        assert self._world is not None, "note() comes before draw()"
+        return Moment(self._subject, self._world, self._gain_range, list(self._notes), self._decisions, self._span)
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self._screen.close()
+
+
+class Screen:
+    """Where pictures go: to the caller, or into a window, which opens with the first.
+
+    Parameters
+    ----------
+    title : str
+        Of the window.
+    fps : float
+        Frames per second of the window.
+    """
+
+    def __init__(self, title: str, fps: float) -> None:
+        self._title, self._fps = title, fps
+        self._window: _Window | None = None
+
+    def show(self, picture: NDArray[np.uint8], mode: str) -> NDArray[np.uint8] | None:
+        """The picture in mode ``rgb_array``; in mode ``human`` a window shows it."""
         if mode == "rgb_array":
             return picture
         if self._window is None:
-            self._window = _Window(f"{self._subject.title}: {self._subject.scenario.name}", self._fps)
+            self._window = _Window(self._title, self._fps)
         self._window.show(picture)
         return None
 

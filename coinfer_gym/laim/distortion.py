@@ -1,7 +1,7 @@
 """Distortion of a pruned model and the quality made of it: Lyu et al., Sec. IV, and closed forms of real pruning.
 
-All functions are compiled scalars. A *side* is a slice of the blocks, given by ``blocks`` of shape ``(J, 2)`` with the
-columns `N_j` (parameters) and `lambda_j` (Laplacian rate) and the half-open range ``[first, last)``.
+All functions are compiled scalars. A *side* is a slice of the blocks, given by ``blocks`` of `block_rows` and the
+half-open range ``[first, last)``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 
 RATE_DISTORTION, PARALLEL_JOINT, PARALLEL, MAGNITUDE, MAGNITUDE_THRESHOLD, RANDOM = range(6)
 
@@ -30,6 +30,25 @@ BOUNDS = ("rate_distortion", "parallel_laplacian_joint", "parallel_laplacian")
 
 _LN2 = math.log(2.0)
 _ITERATIONS = 60
+
+
+def block_rows(parameters: ArrayLike, rates: ArrayLike) -> NDArray[np.float64]:
+    """Blocks as the functions here take them.
+
+    Parameters
+    ----------
+    parameters, rates : array_like, shape (J,)
+        `N_j` and the Laplacian rates `lambda_j`.
+
+    Returns
+    -------
+    ndarray, shape (J, 4)
+        Both, the scales ``1 / lambda_j`` and their logarithms: a logarithm takes longer than all else of a block.
+    """
+    rows = np.column_stack([parameters, rates, rates, rates]).astype(np.float64)
+    rows[:, 2] = 1.0 / rows[:, 1]
+    rows[:, 3] = [-math.log(rate) for rate in rows[:, 1].tolist()]
+    return rows
 
 
 def log_distortion_zero(parameters: NDArray[np.float64], rates: NDArray[np.float64], norm: str = "l1") -> float:
@@ -82,7 +101,7 @@ def parallel_rate(water: float, blocks: NDArray[np.float64], first: int, last: i
     return rate / _LN2
 
 
-@kernel
+@merged_kernel
 def parallel_distortion(rate_bits: float, blocks: NDArray[np.float64], first: int, last: int) -> float:
     """Distortion of a parallel Laplacian source at `rate_bits` by reverse water-filling (eqs. 60 and 61).
 
@@ -91,22 +110,22 @@ def parallel_distortion(rate_bits: float, blocks: NDArray[np.float64], first: in
     """
     log_water = -math.inf
     for _ in range(last - first + 1):
-        weight, total = 0.0, 0.0
+        weight, total, lowest = 0.0, 0.0, math.inf
         for j in range(first, last):
-            scale = -math.log(blocks[j, 1])
+            scale = blocks[j, 3]
             if scale > log_water:
                 weight += blocks[j, 0]
                 total += blocks[j, 0] * scale
+                lowest = min(lowest, scale)
         if weight == 0.0:
             break
-        level = (total - rate_bits * _LN2) / weight
-        if level <= log_water:
+        log_water = max(log_water, (total - rate_bits * _LN2) / weight)
+        if log_water < lowest:
             break
-        log_water = level
     water = math.exp(log_water)
     distortion = 0.0
     for j in range(first, last):
-        distortion += blocks[j, 0] * min(water, 1.0 / blocks[j, 1])
+        distortion += blocks[j, 0] * min(water, blocks[j, 2])
     return distortion
 
 

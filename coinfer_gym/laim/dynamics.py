@@ -46,8 +46,10 @@ INFO = record_type(*INFO_NAMES)
 
 
 @inlined_kernel
-def _serve(lane: Record, tables: Tables, rules: Record, gain: float, decision: Choice, info: Record) -> float:
-    """Run one decision, writing what became of it into `info`; returns the seconds that the device is occupied."""
+def serve(
+    lane: Record, tables: Tables, rules: Record, gain: float, decision: Choice, info: Record
+) -> tuple[float, float]:
+    """Run one decision and write what became of it; returns the seconds of its service and pause, and of its upload."""
     s, retained_device, retained_server, power, f_device, f_server = decision
     h, cut = tables.hardware[0], tables.cuts[s]
     t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
@@ -70,8 +72,7 @@ def _serve(lane: Record, tables: Tables, rules: Record, gain: float, decision: C
             tables.hardware, tables.quality, tables.cuts, tables.blocks, s, retained_device, retained_server
         )
     process.score_service(lane, finished, duration, worth, info)
-    occupied: float = duration + pause
-    return occupied
+    return duration + pause, min(sent, info.delay_upload_s)
 
 
 def _step_lane(rules: Records, tables: Tables, lanes: LaneArrays, i: int) -> None:
@@ -83,7 +84,7 @@ def _step_lane(rules: Records, tables: Tables, lanes: LaneArrays, i: int) -> Non
     decision = fit(tables.cuts, wanted)
     info.limited = 0.0 if decision == wanted else 1.0
     gain = process.gain_at(lanes.gains, i, lane.clock, r.block_duration)
-    duration = _serve(lane, tables, r, gain, decision, info)
+    duration, _ = serve(lane, tables, r, gain, decision, info)
     process.advance(lanes, i, r, duration)
     lanes.rewards[i] = reward(info, r, 0.0, 0.0)
 
@@ -98,6 +99,7 @@ def step_lanes(rules: Records, tables: Tables, lanes: LaneArrays) -> int:
     bad = first_nan(lanes)
     if bad < 0:
         for i in range(lanes.actions.shape[0]):
+            process.fetch_ahead(lanes, i, rules[0])
             if not lanes.skipped[i]:
                 step_lane(rules, tables, lanes, i)
     return bad

@@ -49,7 +49,7 @@ class LAIMLanes(Lanes):
         super().__init__(
             scenario, scenario.tables, spaces.ACTION_NAMES, dynamics.INFO_NAMES, dynamics.INFO, count, parallel
         )
-        _check_budgets(scenario, self.rules)
+        check_budgets(scenario, self.rules)
 
 
 class LAIMEnv(TaskEnv):
@@ -189,7 +189,7 @@ class LAIMVectorEnv(TaskVectorEnv):
         super().__init__(loaded, LAIMLanes(loaded, num_envs, parallel), autoreset_mode, render_mode)
 
 
-def _check_budgets(scenario: Scenario, rules: Records) -> None:
+def check_budgets(scenario: Scenario, rules: Records) -> None:
     """Raise `InvalidInputError` if no decision meets the largest budgets even in the best channel."""
     delay_budget = max(scenario.delay_budget_range or (scenario.delay_budget,))
     energy_budget = max(scenario.energy_budget_range or (scenario.energy_budget,))

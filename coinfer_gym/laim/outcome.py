@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym import physics
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 from coinfer_gym.budgets import meets
 from coinfer_gym.laim import distortion as dst
 from coinfer_gym.laim.predictor import LEVELS, interpolate
@@ -35,6 +35,7 @@ CUT = record_type(
     "scale_device",
     "scale_server",
     "distortion_full",
+    "log_distortion_full",
     "frequency_device_fed",
     "frequency_server_fed",
     "step_frequency_device_fed",
@@ -49,12 +50,12 @@ CUT = record_type(
 )
 """One cut: sums over its two sides, and what follows from them.
 
-`scale` is ``sum N_j / lambda_j`` over prunable weights, `distortion_full` the distortion with all ratios 1, `predicted`
-the predictor's table, if there is a predictor. `round_trip` is 0 at the last cut. `step_flops_*` are
-those of further passes, within `flops_*`. `frequency_*_fed` is the highest clock in Hz that the memory keeps fed
-with weights (0 where there is nothing to run in further passes), `unpruned_delay_*` the time in s that it takes to read
-what is not pruned, as cached keys and values. `retained_*_max` is the highest ratio that the memory holds (below the
-least ratio where it cannot hold that), `bytes_*` what the least ratio takes.
+`scale` is ``sum N_j / lambda_j`` over prunable weights, `distortion_full` the distortion with all ratios 1 (and its
+logarithm), `predicted` the predictor's table, if there is a predictor. `round_trip` is 0 at the last cut.
+`step_flops_*` are those of further passes, within `flops_*`. `frequency_*_fed` is the highest clock in Hz that the
+memory keeps fed with weights (0 where there is nothing to run in further passes), `unpruned_delay_*` the time in s that
+it takes to read what is not pruned, as cached keys and values. `retained_*_max` is the highest ratio that the memory
+holds (below the least ratio where it cannot hold that), `bytes_*` what the least ratio takes.
 """
 
 
@@ -66,8 +67,8 @@ class Tables(NamedTuple):
     hardware : ndarray of `HARDWARE`, shape (1,)
     quality : ndarray of `QUALITY`, shape (1,)
     cuts : ndarray of `CUT`, shape (J + 1,)
-    blocks : ndarray of float64, shape (J, 2)
-        Prunable weights and Laplacian rate of each block.
+    blocks : ndarray of float64, shape (J, 4)
+        `coinfer_gym.laim.distortion.block_rows` of the prunable weights and their Laplacian rates.
     """
 
     hardware: Records
@@ -154,7 +155,7 @@ def fits(cut: Record, retained_device: float, retained_server: float) -> bool:
     return meets(retained_device, cut.retained_device_max) and meets(retained_server, cut.retained_server_max)
 
 
-@kernel
+@merged_kernel
 def evaluate(
     hardware: Records,
     cuts: Records,
@@ -189,7 +190,7 @@ def evaluate(
     return delay_device, delay_upload, delay_server, energy_device, energy_upload, energy_server
 
 
-@kernel
+@merged_kernel
 def fit(cuts: Records, choice: Choice) -> Choice:
     """The nearest choice that both memories hold: first the nearest cut whose least ratios fit, then lower ratios.
 
@@ -208,7 +209,7 @@ def fit(cuts: Records, choice: Choice) -> Choice:
     return choice
 
 
-@kernel
+@merged_kernel
 def model_distortion(
     hardware: Records,
     quality: Records,
@@ -246,7 +247,7 @@ def model_distortion(
     return device + dst.random_distortion(retained_server, cut.scale_server)
 
 
-@kernel
+@merged_kernel
 def model_quality(
     hardware: Records,
     quality: Records,
@@ -270,9 +271,7 @@ def model_quality(
         return share
     value = model_distortion(hardware, quality, cuts, blocks, s, retained_device, retained_server)
     if q.log_scale:
-        level: float = (q.log_distortion_zero - math.log(value)) / (
-            q.log_distortion_zero - math.log(cut.distortion_full)
-        )
+        level: float = (q.log_distortion_zero - math.log(value)) / (q.log_distortion_zero - cut.log_distortion_full)
         return level
     zero, full = math.exp(q.log_distortion_zero), cut.distortion_full
     part: float = (zero - value) / (zero - full)

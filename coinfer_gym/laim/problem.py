@@ -340,7 +340,7 @@ def build_tables(source: Any) -> Tables:
         quality["log_distortion_zero"] = dst.log_distortion_zero(prunable, rates, source.norm)
     else:
         quality["log_distortion_zero"] = math.log((prunable / rates).sum())
-    blocks = np.stack([prunable, rates], axis=1)
+    blocks = dst.block_rows(prunable, rates)
     cuts = np.zeros(workload.cuts, CUT)
     cuts["upload_bits"] = workload.upload_bits
     cuts["round_trip"][:-1] = source.round_trip
@@ -354,7 +354,8 @@ def build_tables(source: Any) -> Tables:
     if source.predictor is not None:
         cuts["predicted"] = source.predictor.quality
     for s in range(workload.cuts):
-        cuts["distortion_full"][s] = model_distortion(hardware, quality, cuts, blocks, s, 1.0, 1.0)
+        full = model_distortion(hardware, quality, cuts, blocks, s, 1.0, 1.0)
+        cuts["distortion_full"][s], cuts["log_distortion_full"][s] = full, math.log(full) if full > 0.0 else -math.inf
     return Tables(hardware, quality, cuts, blocks)
 
 

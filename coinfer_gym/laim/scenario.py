@@ -195,6 +195,11 @@ def shipped_scenarios() -> list[str]:
     return _ShippedFiles().names()
 
 
+def read_shipped_scenario(name: str) -> dict[str, Any]:
+    """Fields of a scenario in the package, as its file and those that it extends give them."""
+    return _ShippedFiles().read(name)
+
+
 class _ShippedFiles:
     """The scenarios of LAIM-v0, a file each."""
 

@@ -5,6 +5,7 @@ loops `draw_world` fills one lane. What a world is drawn from are the scenario's
 where it says so, recorded traces (`load_channel_trace`, `load_arrival_trace`).
 """
 
+from coinfer_gym.world.belief import GainBelief, GainPosterior
 from coinfer_gym.world.channel import block_at
 from coinfer_gym.world.generator import (
     WORLD,
@@ -15,12 +16,16 @@ from coinfer_gym.world.generator import (
     draw_world,
     gain_db_range,
 )
-from coinfer_gym.world.random import CSI, normal_at, substream
+from coinfer_gym.world.random import CSI, DEVICE, DISTANCE, normal_at, substream, uniform
 from coinfer_gym.world.traces import load_arrival_trace, load_channel_trace
 
 __all__ = [
     "CSI",
+    "DEVICE",
+    "DISTANCE",
     "WORLD",
+    "GainBelief",
+    "GainPosterior",
     "World",
     "WorldTables",
     "block_at",
@@ -32,4 +37,5 @@ __all__ = [
     "load_channel_trace",
     "normal_at",
     "substream",
+    "uniform",
 ]

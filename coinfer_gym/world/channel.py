@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 from coinfer_gym.records import Record
 from coinfer_gym.world.random import FADING, SHADOWING, TRACE, normal, substream, uniform
 
@@ -35,7 +35,7 @@ def bessel_j0(x: float) -> float:
     return float(np.mean(np.cos(x * np.sin(np.arange(points) * (math.pi / points)))))
 
 
-@kernel
+@merged_kernel
 def block_at(time: float, block_duration: float, blocks: int) -> int:
     """Coherence block of a time in s: the path repeats after its end, and its first block also holds before time 0."""
     if time <= 0.0:

@@ -22,6 +22,8 @@ __all__ = [
     "ARRIVALS",
     "BUDGETS",
     "CSI",
+    "DEVICE",
+    "DISTANCE",
     "FADING",
     "SHADOWING",
     "TRACE",
@@ -33,8 +35,10 @@ __all__ = [
     "uniform",
 ]
 
-ARRIVALS, FADING, SHADOWING, BUDGETS, TRACE, CSI = range(6)
-"""The streams of a world seed; what is drawn from one never moves what is drawn from another."""
+ARRIVALS, FADING, SHADOWING, BUDGETS, TRACE, CSI, DISTANCE, DEVICE = range(8)
+"""The streams of a world seed; what is drawn from one never moves what is drawn from another.
+
+`DEVICE` is the last: that stream and those after it start the worlds of further devices in a cell."""
 
 # All constants are np.uint64: numba turns a mix of signed and unsigned 64-bit integers into floats.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -12,6 +12,7 @@ import numpy as np
 
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from coinfer_gym.laim.distortion import (
+    block_rows,
     log_distortion_zero,
     magnitude_distortion,
     parallel_distortion,
@@ -50,7 +51,7 @@ _CLOSE = 0.1  # error of a closed form, relative to the distortion of keeping no
 class Measured(NamedTuple):
     """Distortions of one network over `RATIOS`."""
 
-    blocks: Floats  # shape (J, 2): prunable weights `N_j` and fitted rates `lambda_j` of the blocks
+    blocks: Floats  # prunable weights `N_j` and fitted rates `lambda_j` of the blocks, as of `block_rows`
     # shape (J,): differential entropy of a block's weights in bits per weight, measured without a fitted distribution
     entropies: Floats
     ratio: Floats  # shape (ratios,)
@@ -71,7 +72,7 @@ def measure(network: Network, ratios: Sequence[float] = RATIOS) -> Measured:
     """Prune copies of a network and compare with what the fitted blocks predict."""
     model = network.model
     fits = [fit_weights(list(prunable(block))) for block in blocks_of(model)]
-    blocks = np.array([[fit.values, fit.laplacian_rate] for fit in fits])
+    blocks = block_rows([fit.values for fit in fits], [fit.laplacian_rate for fit in fits])
     bound, parallel, *closed = _predict(blocks, ratios)
     measured = np.array([[_prune(model, name, ratio).sum() for ratio in ratios] for name in PRUNINGS])
     by_block = np.array([_prune(model, "magnitude by block", ratio) for ratio in ENTROPY_RATIOS]) / blocks[:, 0]

@@ -1,6 +1,7 @@
 """Rules that look ahead: what they see, how long they let services take, and that foresight pays."""
 
 import math
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 from baselines.farsighted import Lyapunov, QueueBudget, Slowdown, mean_arrival_rate, serve_within
 from baselines.predictive_control import PredictiveControl
-from baselines.rules import MyopicExact
+from baselines.quality_grid import build_grid, build_robust_grid
+from baselines.rules import MyopicExact, RobustExact
 from baselines.stochastic import StochasticDP, futures, model
 from baselines.stochastic.arrivals import Process, arrival_process, update_belief
-from coinfer_gym import InvalidInputError, load_scenario, solve_exact
+from coinfer_gym import GainBelief, InvalidInputError, load_scenario, solve_exact, solve_robust
 
 LAIM = "coinfer_gym/LAIM-v0"
 POISSON = {"scenario": "bert-multimodal", "arrivals": "poisson", "arrival_rate": 5.0, "tasks": 80}
@@ -241,6 +243,42 @@ def test_dynamic_programming_with_a_battery_is_solved_to_the_end(monkeypatch):
     assert found[0] == pytest.approx(found[1], abs=2e-5)
 
 
+ROBUST = {
+    "queue budget": lambda **options: QueueBudget(share=0.1, least=0.08, fraction=1.7, **options),
+    "dynamic programming": lambda **options: StochasticDP(**COARSE, **options),
+}
+
+
+@pytest.mark.parametrize("name", ROBUST)
+def test_robust_rules_are_the_plain_ones_where_the_gain_is_known(name):
+    env = gym.make(LAIM, tasks=60)
+    plain, robust = (play(env, ROBUST[name](robust=robust).bind(env), 5) for robust in (False, True))
+    assert plain == robust
+
+
+@pytest.mark.parametrize("name", ROBUST)
+def test_robust_rules_pay_where_the_gain_is_late(name):
+    env = gym.make(LAIM, **BURSTS, csi_delay=0.5, csi_noise_db=1.0)
+    plain, robust = (delivered(env, ROBUST[name](robust=robust).bind(env), range(5)) for robust in (False, True))
+    assert robust > plain + 0.05
+    assert robust > delivered(env, RobustExact(env), range(5))
+
+
+def test_robust_grid_is_what_the_robust_optimum_lets_expect():
+    scenario = load_scenario("bert-multimodal", csi_delay=0.5, csi_noise_db=1.0)
+    problem, belief = scenario.problem(1.0), GainBelief(scenario)
+    gains, delays, energies = [1e-11, 1e-10], [0.05, 0.2, 0.4], [0.3, 0.85]
+    grid = build_robust_grid(problem, belief, gains, delays, energies)
+    certain = build_robust_grid(problem, GainBelief(load_scenario("bert-multimodal")), gains, delays, energies)
+    plain = build_grid(problem, gains, delays, energies)
+    np.testing.assert_array_equal(certain.quality, plain.quality)
+    np.testing.assert_array_equal(certain.device_energy, plain.device_energy)
+    posed = replace(problem, delay_budget=0.2, energy_budget=0.3)
+    robust = solve_robust(posed, belief.given(1e-10))
+    assert grid.quality[1, 1, 0] == robust.expected_quality
+    assert (grid.quality < plain.quality).any()
+
+
 def test_looking_at_the_queue_helps_dynamic_programming():
     env = gym.make(LAIM, **{**POISSON, "arrival_rate": 6.4})
     blind, seeing = (StochasticDP(env, **{**COARSE, "queue": queue}) for queue in (1, 8))
@@ -262,6 +300,8 @@ def test_looking_at_the_queue_helps_dynamic_programming():
         (lambda: PredictiveControl(trust=2.0), "trust"),
         (lambda: StochasticDP(waits=1), "waits"),
         (lambda: StochasticDP(samples=0), "samples"),
+        (lambda: StochasticDP(robust=1), "robust"),
+        (lambda: QueueBudget(robust="yes"), "robust"),
         (lambda: StochasticDP(gym.make(LAIM, arrivals="one_at_a_time")), "arrivals"),
         (lambda: StochasticDP(gym.make(LAIM, delay_budget_range=(0.5, 1.0))), "delay_budget_range"),
         (lambda: PredictiveControl(gym.make(LAIM, arrivals="one_at_a_time")), "arrivals"),

@@ -51,7 +51,7 @@ def test_options_are_checked(name, options, message):
 
 def test_names_are_those_of_the_documentation():
     assert set(POLICIES) == {
-        *("random", "constant", "myopic_exact", "myopic_sca", "quantum"),
+        *("random", "constant", "myopic_exact", "myopic_sca", "robust_exact", "quantum"),
         *("slowdown", "queue_budget", "lyapunov", "predictive_control", "stochastic_dp", "clairvoyant"),
         *("layerwise_static", "layerwise_rival", "layerwise_reoptimize", "layerwise_menu", "layerwise_exact"),
     }

@@ -50,6 +50,25 @@ def test_policy_plays_an_episode(name):
     assert not any(info["clipped"] for *_, info in steps)
 
 
+def test_robust_exact_is_myopic_exact_where_the_gain_is_known():
+    env = gym.make(LAIM, tasks=30)
+    exact, robust = (episode(env, make_policy(name).bind(env), seed=3) for name in ("myopic_exact", "robust_exact"))
+    assert len(exact) == len(robust)
+    for (_, expected, _, _), (_, action, _, _) in zip(exact, robust, strict=True):
+        assert np.array_equal(expected, action)
+
+
+def test_robust_exact_delivers_more_where_the_gain_is_late():
+    env = gym.make(LAIM, tasks=100, csi_delay=0.5, csi_noise_db=1.0)
+    trusting, robust = (
+        np.mean(
+            [info["delivered"] for seed in range(4) for *_, info in episode(env, make_policy(name).bind(env), seed)]
+        )
+        for name in ("myopic_exact", "robust_exact")
+    )
+    assert robust > trusting + 0.05
+
+
 @pytest.mark.parametrize("name", ["predictive_control", "stochastic_dp"])
 def test_foresight_needs_a_queue(name):
     with pytest.raises(InvalidInputError, match="arrivals"):

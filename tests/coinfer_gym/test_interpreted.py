@@ -16,7 +16,7 @@ from coinfer_gym.laim.distortion import QUALITIES
 
 numbers = [physics.transmission_rate(0.3, 1e-11, 1e6, 1e-18), physics.snr_of_rate(2e6, 1e6),
            physics.compute_energy(0.5, 8e9, 2e9, 16.0, 1.25, 1e-27), physics.power_at(1.0, 1e-11, 1e6, 1e-18)]
-for name in ("LAIM", "Layerwise"):
+for name in ("LAIM", "Layerwise", "Cell"):
     for parallel in (False, True):
         env = gym.make_vec(f"coinfer_gym/{name}-v0", 3, vectorization_mode="vector_entry_point", parallel=parallel,
                            csi_noise_db=1.0)

@@ -18,7 +18,7 @@ few = settings(max_examples=30, deadline=None)
 RATIOS = st.floats(0.001, 1.0)
 SIDES = st.lists(st.tuples(st.integers(1, 10**8), st.floats(0.5, 3).map(lambda x: 10**x)), min_size=1, max_size=8)
 
-SIDE = np.array([[4e6, 20.0], [1e6, 300.0], [9e6, 55.0], [2e6, 90.0]])
+SIDE = dst.block_rows([4e6, 1e6, 9e6, 2e6], [20.0, 300.0, 55.0, 90.0])
 QUALITIES = [
     (quality, scale)
     for quality in dst.QUALITIES
@@ -28,12 +28,12 @@ QUALITIES = [
 
 
 def side(blocks):
-    return np.array(blocks, dtype=np.float64).reshape(-1, 2)
+    return dst.block_rows(*np.array(blocks, dtype=np.float64).reshape(-1, 2).T)
 
 
 def problem_of(blocks, quality, scale="", **changes):
     """A problem that only serves to carry a workload and a quality."""
-    chain = tuple(Block(f"b{j}", 1e9, int(count), 1e5, rate) for j, (count, rate) in enumerate(blocks))
+    chain = tuple(Block(f"b{j}", 1e9, int(count), 1e5, rate) for j, (count, rate, *_) in enumerate(blocks))
     constants = dict.fromkeys(
         (
             "delay_budget",
@@ -143,7 +143,7 @@ def test_many_weights_do_not_overflow():
 
 def waterfilling_of_the_text(rate, blocks):
     """Proposition IV.1 to the letter: gamma from the rate by root finding, then ``sum N_j min(gamma, 1/lambda_j)``."""
-    counts, rates = blocks.T
+    counts, rates = blocks.T[:2]
 
     def rate_at(log_water):
         return (counts * np.maximum(0.0, np.log2(1 / rates) - log_water / math.log(2))).sum()
@@ -224,7 +224,8 @@ def test_side_is_the_half_open_range_of_blocks():
 
 
 def test_blocks_without_parameters_change_nothing():
-    more = np.vstack([[[0.0, 1.0]], SIDE[:2], [[0.0, 5e3]], SIDE[2:], [[0.0, 60.0]]])
+    counts, rates = np.insert(SIDE[:, :2], [0, 2, 4], [[0.0, 1.0], [0.0, 5e3], [0.0, 60.0]], axis=0).T
+    more = dst.block_rows(counts, rates)
     for bits in (0.0, 0.3, 2.0, 31.0):
         rate = bits * SIDE[:, 0].sum()
         assert dst.parallel_distortion(rate, more, 0, 7) == pytest.approx(dst.parallel_distortion(rate, SIDE, 0, 4))
@@ -264,14 +265,14 @@ def test_magnitude_pruning_is_the_mass_of_the_small_weights(ratio, rate):
 @given(SIDES, RATIOS)
 def test_threshold_pruning_is_the_mass_below_the_common_threshold(blocks, ratio):
     blocks = side(blocks)
-    counts, rates = blocks.T
+    counts, rates = blocks.T[:2]
 
     def kept(x):
         return (counts * np.exp(-rates * x)).sum() / counts.sum()
 
     threshold = brentq(lambda x: kept(x) - ratio, 0, 10 / rates.min(), xtol=1e-18, rtol=1e-15)
     expected = 0.0
-    for count, rate in blocks:
+    for count, rate in zip(counts, rates, strict=True):
         expected += count * quad(lambda w, rate=rate: w * rate * math.exp(-rate * w), 0, threshold)[0]
     scale = (counts / rates).sum()
     lost = dst.threshold_distortion(ratio, blocks, 0, len(blocks))
@@ -317,7 +318,7 @@ def test_no_pruning_beats_the_bounds_at_the_rate_of_what_it_keeps(blocks, ratio)
 
 def reference_distortion(quality, bits, blocks, cut, ratios):
     """Each quality from its definition, side by side, by other means than the code's."""
-    counts, rates = blocks.T
+    counts, rates = blocks.T[:2]
     device, server = blocks[:cut], blocks[cut:]
     rate = [bits * ratio * part[:, 0].sum() for ratio, part in zip(ratios, (device, server), strict=True)]
     if quality == "rate_distortion":
