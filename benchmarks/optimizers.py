@@ -1,10 +1,11 @@
-"""Time of the exact optimum per quality, single, batched and robust, against the SCA, and their agreement."""
+"""Time of the exact optimum per quality, single, batched, robust and joint, against the SCA, and their agreement."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from baselines import solve_conic, solve_sca
 from benchmarks.measure import interleave
 from coinfer_gym import GainBelief, Problem, load_scenario, solve_exact, solve_exact_batch, solve_robust
 from coinfer_gym._compile import kernel
+from coinfer_gym.cell.optimum import CellSolution, solve_cell
 from coinfer_gym.laim.distortion import QUALITIES
 from coinfer_gym.laim.outcome import model_quality
 from coinfer_gym.physics import from_db
@@ -55,6 +57,7 @@ def measure(repetitions: int = 5) -> dict[str, float]:
     figures |= _of_robust(repetitions)
     figures |= _against_sca(base)
     figures |= _against_conic(base)
+    figures |= _of_cells(repetitions)
     return figures
 
 
@@ -174,3 +177,29 @@ def _against_conic(base: Problem, count: int = _FEW) -> dict[str, float]:
         f"exact and conic, {count} problems, largest relative difference of the quality": worst,
         f"exact and conic, {count} problems, verdicts that differ": float(verdicts),
     }
+
+
+def _of_cells(repetitions: int, worlds: int = 10) -> dict[str, float]:
+    """Milliseconds of the joint optimum of tasks of the default scenario that share half of what each has alone."""
+    scenario = load_scenario("bert-multimodal")
+    figures: dict[str, float] = {}
+    for devices in (4, 8, 16):
+        generator, scale = np.random.default_rng(devices), 0.5 * devices
+        cells: list[list[Problem]] = []
+        for _ in range(worlds):
+            spread = scenario.shadowing_db * generator.normal(size=devices)
+            gains = from_db(scenario.reference_gain_db + spread) * generator.exponential(size=devices)
+            gains *= generator.uniform(20.0, 120.0, devices) ** -scenario.path_loss_exponent
+            tasks = [scenario.problem(float(gain)) for gain in gains]
+            names = ("flops_per_cycle_server", "kappa_server", "static_power_server")
+            cells.append([replace(task, **{name: scale * getattr(task, name) for name in names}) for task in tasks])
+        solve = partial(_solve_cells, cells, scale * scenario.bandwidth)
+        solved = solve()  # builds the tables of each task
+        timing = interleave({"all": (solve, worlds)}, repetitions, time.thread_time)
+        figures[f"cell of {devices}, joint optimum, ms"] = timing["all"].median * 1e3
+        figures[f"cell of {devices}, largest proven gap, %"] = 100.0 * max(s.bound / s.quality - 1.0 for s in solved)
+    return figures
+
+
+def _solve_cells(cells: list[list[Problem]], band: float) -> list[CellSolution]:
+    return [solve_cell(cell, band) for cell in cells]

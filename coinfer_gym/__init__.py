@@ -41,6 +41,7 @@ _ENTRY_POINTS = {  # environment and vector environment of each id
     "LAIMShares": ("coinfer_gym.laim.shares:LAIMSharesEnv", "coinfer_gym.laim.shares:LAIMSharesVectorEnv"),
     "Layerwise": ("coinfer_gym.layerwise.env:LayerwiseEnv", "coinfer_gym.layerwise.env:LayerwiseVectorEnv"),
     "Cell": ("coinfer_gym.cell.env:CellEnv", "coinfer_gym.cell.env:CellVectorEnv"),
+    "CellShares": ("coinfer_gym.cell.shares:CellSharesEnv", "coinfer_gym.cell.shares:CellSharesVectorEnv"),
     "LayerwiseShares": (
         "coinfer_gym.layerwise.shares:LayerwiseSharesEnv",
         "coinfer_gym.layerwise.shares:LayerwiseSharesVectorEnv",

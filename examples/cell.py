@@ -1,4 +1,4 @@
-"""A cell: four phones share a band and a server by three rules; every task gets its exact optimum at its shares."""
+"""A cell: four phones share a band and a server by four rules; every task gets its exact optimum at its shares."""
 
 import gymnasium as gym
 
@@ -26,7 +26,8 @@ RULES = {
     "all that is free": lambda free: free,
     "equal shares": lambda free: 1.0 / cell.devices,
     "half of what is free": lambda free: max(0.5 * free, cell.scenario.share_min),
+    "a quarter of what is free": lambda free: max(0.25 * free, cell.scenario.share_min),
 }
 for name, rule in RULES.items():
     quality, lost = play(rule)
-    print(f"{name:<21} quality {quality:.3f}, lost {100.0 * lost:.0f} % of the tasks")
+    print(f"{name:<25} quality {quality:.3f}, lost {100.0 * lost:.0f} % of the tasks")

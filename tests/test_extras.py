@@ -21,6 +21,13 @@ env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0", render_mode="rgb_array")
 env.reset(seed=0)
 assert env.render().ndim == 3
 """
+TURNS = """
+from coinfer_gym.cell.multiagent import CellAEC
+env = CellAEC(tasks=1)
+env.reset(seed=0)
+for agent in env.agent_iter():
+    env.step(None if env.last()[3] else env.action_space(agent).sample())
+"""
 COMPARISON = """
 title: tiny
 env: {scenario: bert-multimodal, tasks: 5}
@@ -32,6 +39,7 @@ COMMANDS = {
     "render": ["-c", FRAME],
     "baselines": ["-m", "baselines.compare", "tiny.yaml", "--out", "out", "--jobs", "1"],
     "agents": ["-m", "agents.train", "--algo", "ppo", "--n-timesteps", "2048", "--test-lanes", "8", "--out", "out"],
+    "multiagent": ["-c", TURNS],
     "offline": ["-m", "agents.record", "tiny.yaml", "--decisions", "10"],
     "docs": ["-m", "mkdocs", "build", "--strict", "--quiet"],
     "models": ["-m", "coinfer_gym.models.demo", "--cut", "1", "--tokens", "16", "--rounds", "1"],

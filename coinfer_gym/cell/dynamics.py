@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from coinfer_gym._compile import inlined_kernel, kernel, parallel_kernel
 from coinfer_gym.cell import spaces
 from coinfer_gym.envs import process
+from coinfer_gym.envs.fetch import fetch
 from coinfer_gym.envs.interval import share
 from coinfer_gym.envs.process import LaneArrays, first_nan
 from coinfer_gym.envs.queue import postpone
@@ -216,7 +217,7 @@ def _choose(rules: Records, model: CellModel, lanes: LaneArrays, i: int) -> int:
     seen[7] = share(cell.band_free, 0.0, 1.0)
     seen[8] = share(cell.server_free, 0.0, 1.0)
     seen[9] = share(cell.busy, 0.0, count)
-    seen[10] = share(cell.waiting, 0.0, count * lanes.queue.shape[1])
+    seen[10] = 2.0 * cell.waiting / (cell.waiting + count) - 1.0
     seen[11] = share((cell.band_release - now) / budget if cell.band_release < math.inf else 0.0, 0.0, 1.0)
     seen[12] = share((cell.server_release - now) / budget if cell.server_release < math.inf else 0.0, 0.0, 1.0)
     return dropped
@@ -281,12 +282,23 @@ step_lane = inlined_kernel(_step_lane)
 _call_step_lane = kernel(_step_lane)  # inlined in a parallel loop, numba drops its writes to arrays of a named tuple
 
 
+@inlined_kernel
+def _fetch_ahead(rules: Records, model: CellModel, lanes: LaneArrays, later: int) -> None:
+    """Fetch what a later cell, if there is one, reads of the device that decides there."""
+    if later < model.cells.shape[0]:
+        k = model.cells[later].deciding
+        for j in range(model.held.shape[1]):
+            fetch(model.held, later, j)
+        process.fetch_ahead(lanes, later * model.held.shape[1] + k, rules[k % model.hardware.shape[0]])
+
+
 @kernel
 def step_lanes(rules: Records, model: CellModel, lanes: LaneArrays) -> int:
     """Step every cell that is not skipped; returns -1, or the flat index of a NaN in the actions, nothing done."""
     bad = first_nan(lanes)
     if bad < 0:
         for i in range(lanes.actions.shape[0]):
+            _fetch_ahead(rules, model, lanes, i + process.AHEAD)
             if not lanes.skipped[i]:
                 step_lane(rules, model, lanes, i)
     return bad

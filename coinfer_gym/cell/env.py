@@ -74,6 +74,10 @@ class CellLanes(Lanes):
                 check_budgets(kind, rules)
             except InvalidInputError as error:
                 raise InvalidInputError(f"{error.field} of {kind.name}", error.value, error.remedy) from error
+        for name in ("gain_db", "log_delay", "log_energy"):  # one scale for what is seen of all kinds
+            self.rules[f"{name}_low"] = self.rules[f"{name}_low"].min()
+            self.rules[f"{name}_high"] = self.rules[f"{name}_high"].max()
+        self.rules["intensity_high"] = self.rules["intensity_high"].max()
 
     def reset(self, chosen: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
         """Start new episodes in place, the k-th of the `chosen` cells in the worlds of ``seeds[k]``."""
@@ -146,11 +150,12 @@ class CellEnv(TaskEnv):
     | 7 | band_free | nothing | all of the band |
     | 8 | server_free | nothing | all of the server |
     | 9 | busy | no other device serves a task | all devices |
-    | 10 | waiting_elsewhere | no task waits at another device | all places of all queues are taken |
+    | 10 | waiting_elsewhere | no task waits at another device | many more than devices; 0 is as many |
     | 11 | band_release | nothing is held, or it is released now | the next release of band is T0 away or more |
     | 12 | server_release | nothing is held, or it is released now | the next release of server is T0 away or more |
 
-    Queues of others are as these last reported, with a decision or when they found too little free.
+    Queues of others are as these last reported, with a decision or when they found too little free. Where there are
+    several kinds of device, the scales of 0 to 6 span them all, so that budgets tell the kinds apart.
 
     ## Rewards
     That of LAIM-v0 for the task that was decided. ``dropped`` counts the tasks that its device lost until its next
@@ -180,6 +185,11 @@ class CellEnv(TaskEnv):
     def __init__(self, /, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
         loaded = load_cell_scenario(scenario, **overrides)
         super().__init__(loaded, CellLanes(loaded, None), render_mode)
+
+    @property
+    def lanes(self) -> CellLanes:
+        """The one lane that this environment is."""
+        return self._lanes
 
     @property
     def device(self) -> int:

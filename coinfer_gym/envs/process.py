@@ -35,7 +35,7 @@ from coinfer_gym.world import (
 TINIEST = 5e-324
 """Smallest energy budget in J: an empty battery still has a problem."""
 
-_AHEAD = 4
+AHEAD = 4
 """Lanes between the one that is stepped and the one whose memory is fetched: enough for the slowest memory."""
 
 RULES = record_type(
@@ -329,13 +329,12 @@ def first_nan(lanes: LaneArrays) -> int:
 
 
 @inlined_kernel
-def fetch_ahead(lanes: LaneArrays, i: int, rules: Record) -> None:
-    """While lane `i` is stepped, fetch what a later one reads at places that only its state tells."""
-    later = i + _AHEAD
-    if later < lanes.state.shape[0]:
-        lane = lanes.state[later]
-        fetch(lanes.gains, later, block_at(lane.clock, rules.block_duration, lanes.gains.shape[1]))
-        fetch(lanes.arrivals, later, lane.arrived)
+def fetch_ahead(lanes: LaneArrays, row: int, rules: Record) -> None:
+    """Fetch what the device in a later `row`, if there is one, reads at places that only its state tells."""
+    if row < lanes.state.shape[0]:
+        lane = lanes.state[row]
+        fetch(lanes.gains, row, block_at(lane.clock, rules.block_duration, lanes.gains.shape[1]))
+        fetch(lanes.arrivals, row, lane.arrived)
 
 
 @inlined_kernel

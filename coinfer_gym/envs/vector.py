@@ -66,6 +66,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         self._ended = np.zeros(num_envs, np.bool_)
         self._all = np.ones(num_envs, np.bool_)
         self._none = np.zeros(num_envs, np.bool_)
+        self._info_masks = tuple(f"_{name}" for name in lanes.info_names)
         self._started = False
 
     def reset(
@@ -191,11 +192,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         values, present = self.lanes.infos, present.copy()
         if self.autoreset_mode is not AutoresetMode.NEXT_STEP:  # there every step writes all of a new array
             values = values.copy()
-        infos: Infos = {}
-        for column, name in enumerate(self.lanes.info_names):
-            infos[name] = values[:, column]
-            infos[f"_{name}"] = present
-        return infos
+        infos: Infos = dict(zip(self.lanes.info_names, values.T, strict=True))
+        return infos | dict.fromkeys(self._info_masks, present)
 
 
 def last_infos(infos: Mapping[str, Any]) -> Infos:

@@ -99,7 +99,7 @@ def step_lanes(rules: Records, tables: Tables, lanes: LaneArrays) -> int:
     bad = first_nan(lanes)
     if bad < 0:
         for i in range(lanes.actions.shape[0]):
-            process.fetch_ahead(lanes, i, rules[0])
+            process.fetch_ahead(lanes, i + process.AHEAD, rules[0])
             if not lanes.skipped[i]:
                 step_lane(rules, tables, lanes, i)
     return bad

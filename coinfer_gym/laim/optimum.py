@@ -51,7 +51,7 @@ SOLUTION = record_type(
 REASONS = ("", "time", "energy", "time and energy", "memory")
 """What cannot be met, by the code in `SOLUTION`; feasible is 0."""
 
-_UNLIMITED = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
+NO_LIMIT = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
 _ABOVE = 1e-9  # relative: a delay that is just needed is solved for without fear of rounding
 _FULL = 1.0 - 1e-12
 
@@ -80,7 +80,7 @@ def solve_exact(problem: Problem, cut: int | None = None) -> Solution:
     first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload),) * 2
     last = last if cut is None else last + 1
     row = np.zeros(1, SOLUTION)
-    _solve(problem.tables, problem.gain, problem.delay_budget, problem.energy_budget, first, last, row, 0)
+    solve_row(problem.tables, problem.gain, problem.delay_budget, problem.energy_budget, first, last, row, 0)
     return solution_from_row(row[0])
 
 
@@ -276,7 +276,7 @@ def _solve_concave(
 
 
 @kernel
-def _solve(
+def solve_row(
     tables: Tables,
     gain: float,
     delay_budget: float,
@@ -289,7 +289,7 @@ def _solve(
     """Optimum over the cuts ``first..last-1``, stored in ``rows[i]``."""
     hardware, quality, cuts, blocks = tables
     h = hardware[0]
-    delay_budget, energy_budget = min(delay_budget, _UNLIMITED), min(energy_budget, _UNLIMITED)
+    delay_budget, energy_budget = min(delay_budget, NO_LIMIT), min(energy_budget, NO_LIMIT)
     guess = clock_price(0.7 * h.frequency_device_max, h.pue_device * h.kappa_device)
     if quality[0].kind == ACCURACY:
         found, best, merit, rho_device, rho_server, theta = solve_rising(
@@ -327,7 +327,7 @@ def _solve_many(
     rows: Records,
 ) -> None:
     for i in range(rows.shape[0]):
-        _solve(tables, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)
+        solve_row(tables, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)
 
 
 @parallel_kernel
@@ -341,4 +341,4 @@ def _solve_many_parallel(
     rows: Records,
 ) -> None:
     for i in prange(rows.shape[0]):
-        _solve(tables, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)
+        solve_row(tables, gain[i], delay_budget[i], energy_budget[i], first, last, rows, i)

@@ -98,6 +98,8 @@ def run_device(h: Record, cut: Record, share: float, frequency: float) -> tuple[
     chip = h.flops_per_cycle_device, h.pue_device, h.kappa_device, h.static_power_device
     once = cut.flops_device - cut.step_flops_device
     first = _run(share, once, min(frequency, cut.frequency_device_fed), chip)
+    if cut.step_flops_device == 0.0:
+        return first
     steps = _run(share, cut.step_flops_device, min(frequency, cut.step_frequency_device_fed), chip)
     return first[0] + steps[0], first[1] + steps[1]
 
@@ -108,6 +110,8 @@ def run_server(h: Record, cut: Record, share: float, frequency: float) -> tuple[
     chip = h.flops_per_cycle_server, h.pue_server, h.kappa_server, h.static_power_server
     once = cut.flops_server - cut.step_flops_server
     first = _run(share, once, min(frequency, cut.frequency_server_fed), chip)
+    if cut.step_flops_server == 0.0:
+        return first
     steps = _run(share, cut.step_flops_server, min(frequency, cut.step_frequency_server_fed), chip)
     return first[0] + steps[0], first[1] + steps[1]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.network import Network, NetworkTables, kept_channels
 
@@ -26,19 +26,19 @@ COMPRESSION = SENT
 retained ratios there."""
 
 
-@kernel
+@merged_kernel
 def kept_before(designs: NDArray[np.float64], i: int, group: int) -> float:
     """Channels that a group keeps in the design of row `i`, by its number from 1; group 0 is the constant 1."""
     return designs[i, group] if group > 0 else 1.0
 
 
-@kernel
+@merged_kernel
 def sent_channels(compression: float, kept: float) -> float:
     """Channels that are sent of those kept: the nearest whole number, but at least 1."""
     return max(1.0, math.floor(compression * kept + 0.5))
 
 
-@kernel
+@merged_kernel
 def round_design(network: NetworkTables, rows: NDArray[np.float64], i: int) -> None:
     """Make a design of the ratios in row `i`, in place."""
     groups = network.groups

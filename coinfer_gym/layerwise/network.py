@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import merged_kernel
 from coinfer_gym.checks import check_keys, check_text
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import find_file, read_yaml, shipped_names, write_text
@@ -371,7 +371,7 @@ def _check_width(field: str, value: object) -> None:
         _check_count(field, value)
 
 
-@kernel
+@merged_kernel
 def kept_channels(retained: float, channels: float, step: float) -> float:
     """Channels that are kept: the nearest multiple of `step`, but at least one `step`."""
     return step * max(1.0, math.floor(retained * channels / step + 0.5))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import merged_kernel
 from coinfer_gym.checks import check_keys, is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import find_file, read_json, shipped_names
@@ -234,7 +234,7 @@ def feature_names(groups: Sequence[str], noisy: bool) -> tuple[str, ...]:
     return (*names, "snr_db") if noisy else names
 
 
-@kernel
+@merged_kernel
 def write_features(
     network: NetworkTables, designs: NDArray[np.float64], i: int, snr_db: float, features: NDArray[np.float64]
 ) -> None:
@@ -270,13 +270,13 @@ def write_features(
         features[i, count + 3] = snr_db
 
 
-@kernel
+@merged_kernel
 def seen_cut(cut: int, codec: bool, noisy: bool) -> int:
     """The cut that is a feature: 0 where it makes no difference."""
     return cut if codec or noisy else 0
 
 
-@kernel
+@merged_kernel
 def log2_values(area: float, sent: float) -> float:
     """Logarithm of the number of values that are sent; that of none counts as 0."""
     return math.log2(area * sent) if area > 0.0 else 0.0

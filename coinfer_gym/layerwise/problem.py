@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym import physics
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise.designs import (
@@ -297,7 +297,7 @@ class Load(NamedTuple):
     bits: float
 
 
-@kernel
+@merged_kernel
 def codec_flops(kept: float, sent: float, area: float, vector: int) -> tuple[float, float]:
     """FLOPs of an encoder and its decoder by Table I: convolutions of 1 x 1, or fully connected layers, and a ReLU.
 
@@ -308,7 +308,7 @@ def codec_flops(kept: float, sent: float, area: float, vector: int) -> tuple[flo
     return 2.0 * area * (kept + 1.0) * sent, 2.0 * area * (sent + 1.0) * kept + area * kept
 
 
-@kernel
+@merged_kernel
 def load_of(network: NetworkTables, hardware: Records, designs: NDArray[np.float64], i: int) -> Load:
     """Load of the design in row `i`."""
     h, c = hardware[0], int(designs[i, 0])
@@ -328,14 +328,14 @@ def load_of(network: NetworkTables, hardware: Records, designs: NDArray[np.float
     return Load(on_device, on_server, values, values * (h.feature_value_bits if c > 0 else h.input_value_bits))
 
 
-@kernel
+@merged_kernel
 def cost_device(h: Record, flops: float, frequency: float) -> tuple[float, float]:
     """Delay and energy of the device."""
     delay = physics.compute_delay(1.0, flops, frequency, h.flops_per_cycle_device)
     return delay, physics.compute_energy(1.0, flops, frequency, h.flops_per_cycle_device, h.pue_device, h.kappa_device)
 
 
-@kernel
+@merged_kernel
 def cost_upload(h: Record, gain: float, bits: float, power: float) -> tuple[float, float]:
     """Delay and energy of the upload; both are 0 if nothing is sent."""
     if bits == 0.0:
@@ -344,7 +344,7 @@ def cost_upload(h: Record, gain: float, bits: float, power: float) -> tuple[floa
     return delay, physics.energy_at(power, delay)
 
 
-@kernel
+@merged_kernel
 def cost_server(h: Record, flops: float) -> tuple[float, float]:
     """Delay and energy of the server."""
     f, c = h.frequency_server, h.flops_per_cycle_server
@@ -353,7 +353,7 @@ def cost_server(h: Record, flops: float) -> tuple[float, float]:
     )
 
 
-@kernel
+@merged_kernel
 def evaluate(
     network: NetworkTables, hardware: Records, designs: NDArray[np.float64], i: int, gain: float
 ) -> tuple[float, float, float, float, float, float, float]:

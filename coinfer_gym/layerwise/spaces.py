@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import inlined_kernel, kernel
+from coinfer_gym._compile import inlined_kernel, merged_kernel
 from coinfer_gym.envs.interval import between, clock_of, component, component_of_clock, component_of_cut, cut_of
 from coinfer_gym.layerwise.designs import COMPRESSION, FREQUENCY, POWER, round_design
 from coinfer_gym.layerwise.network import Network, NetworkTables
@@ -39,7 +39,7 @@ def compression_of(action: float) -> float:
     return min(1.0, (action + 1.0) / (UNCOMPRESSED_FROM + 1.0))
 
 
-@kernel
+@merged_kernel
 def decode(
     network: NetworkTables,
     hardware: Records,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 
 LEAF = -1
 """Stands in a tree's tests for a leaf."""
@@ -196,7 +196,7 @@ def predict_row(trees: TreeTables, features: NDArray[np.float64], i: int) -> flo
     return min(1.0, max(0.0, total))
 
 
-@kernel
+@merged_kernel
 def predict_lane(
     trees: TreeTables, masks: LeafMasks, features: NDArray[np.float64], i: int, ranks: NDArray[np.uint64]
 ) -> float:

@@ -10,8 +10,8 @@ shadowing and error in natural logarithms,
 Fading is ``h_k = a + rho (h_0 - a) + innovation`` with a complex normal innovation, so that ``F_k = |h_k|^2`` given
 `h_0` is a non-central chi-square of two degrees; given `F_0` alone the phase of `h_0` is von Mises' about that of the
 line of sight `a`. Given `F_0` the level `L_0` is normal, and so is `L_k`. What is left is an integral over `F_0`, whose
-weight is its prior times the normal density of ``z - ln F_0``. Where the delay is no multiple of a block, as large a
-share of all instants has one lag as the other: the posterior is a mixture of both.
+weight is its prior times the normal density of ``z - ln F_0``. Where the delay is no multiple of a block, some instants
+have the one lag and others the next: the posterior is a mixture of both.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ class GainBelief:
     """What the world of a scenario lets one conclude from an observed gain.
 
     A decision is based on one observed gain: what was observed before is not looked at. An instant is taken to be
-    anywhere in its coherence block, and to be later than `csi_delay` after the start of the episode.
+    anywhere in its coherence block, and to be later than `csi_delay` after the start of the episode. Probabilities are
+    integrated numerically, to within 3e-4.
 
     Parameters
     ----------
@@ -209,7 +210,7 @@ class GainBelief:
         if smooth > 0.0:
             reach = math.ceil(_NORMAL_REACH * smooth / width)
             ends = (np.arange(-reach, reach + 2) - 0.5) * (width / (smooth * math.sqrt(2.0)))
-            cells = np.convolve(cells, np.diff([math.erf(end) for end in ends]), "same")[:_CELLS]
+            cells = np.convolve(cells, np.diff([math.erf(end) for end in ends]), "same")
         above = np.concatenate([[0.0], np.cumsum(cells[::-1])])[::-1]
         return np.linspace(low, low + _CELLS * width, _CELLS + 1), above / above[0]
 

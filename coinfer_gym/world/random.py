@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import kernel
+from coinfer_gym._compile import kernel, merged_kernel
 
 __all__ = [
     "ARRIVALS",
@@ -52,7 +52,7 @@ _SHIFT_12 = np.uint64(12)
 _LAYERS = 256
 
 
-@kernel
+@merged_kernel
 def _mix(word: np.uint64) -> np.uint64:
     """Scramble of splitmix64: a bijection of 64-bit integers."""
     word = (word ^ (word >> _SHIFT_30)) * _MIX_1
@@ -60,21 +60,21 @@ def _mix(word: np.uint64) -> np.uint64:
     return word ^ (word >> _SHIFT_31)
 
 
-@kernel
+@merged_kernel
 def substream(seed: np.uint64, stream: int) -> np.uint64:
     """State at which a stream of a world seed starts, one of `ARRIVALS`, `FADING`, and so on."""
     # Seeds and streams are scrambled apart: neighbouring seeds must not start in each other's streams.
     return _mix(_mix(np.uint64(seed) + _GOLDEN) + np.uint64(stream + 1) * _STREAM_STEP)
 
 
-@kernel
+@merged_kernel
 def next_raw(state: np.uint64) -> tuple[np.uint64, np.uint64]:
     """64 random bits, and the state after them."""
     state = np.uint64(state) + _GOLDEN
     return _mix(state), state
 
 
-@kernel
+@merged_kernel
 def uniform(state: np.uint64) -> tuple[float, np.uint64]:
     """Uniform deviate strictly between 0 and 1, and the state after it.
 
@@ -85,7 +85,7 @@ def uniform(state: np.uint64) -> tuple[float, np.uint64]:
     return (np.float64(np.int64(raw >> _SHIFT_12)) + 0.5) * 2.0**-52, state
 
 
-@kernel
+@merged_kernel
 def exponential(state: np.uint64) -> tuple[float, np.uint64]:
     """Exponential deviate of mean 1, and the state after it."""
     u, state = uniform(np.uint64(state))
@@ -153,7 +153,7 @@ def _tail(state: np.uint64) -> tuple[float, np.uint64]:
             return _TAIL + a, state
 
 
-@kernel
+@merged_kernel
 def normal(state: np.uint64) -> tuple[float, np.uint64]:
     """Standard normal deviate by the ziggurat, and the state after it."""
     state = np.uint64(state)

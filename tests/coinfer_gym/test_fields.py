@@ -6,13 +6,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from coinfer_gym.cell.scenario import load_cell_scenario
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.laim.scenario import load_scenario
+from coinfer_gym.laim.scenario import Scenario, load_scenario
 from coinfer_gym.layerwise.scenario import load_layerwise_scenario
 
 SCENARIOS = {
     "coinfer_gym/LAIM-v0": load_scenario("bert-multimodal"),
     "coinfer_gym/Layerwise-v0": load_layerwise_scenario("alexnet-rpi4b-4g"),
+    "coinfer_gym/Cell-v0": load_cell_scenario("cell-4"),
 }
 EXTREMES = [
     1e308,
@@ -47,6 +49,7 @@ FIELDS = [
     (env_id, info.alias or key)
     for env_id, scenario in SCENARIOS.items()
     for key, info in type(scenario).model_fields.items()
+    if scenario.family != "cell" or key not in Scenario.model_fields
 ]
 
 

@@ -10,7 +10,7 @@ from coinfer_gym import InvalidInputError
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.laim.wrappers import BudgetShareAction
 
-IDS = ("coinfer_gym/LAIMShares-v0", "coinfer_gym/LayerwiseShares-v0")
+IDS = ("coinfer_gym/LAIMShares-v0", "coinfer_gym/LayerwiseShares-v0", "coinfer_gym/CellShares-v0")
 LANES = 3
 
 
@@ -24,7 +24,7 @@ def test_the_id_alone_makes_it(name):
     check_env(env, skip_render_check=True)
 
 
-@pytest.mark.parametrize(("name", "world"), [(IDS[0], {}), (IDS[0], {"energy": True}), (IDS[1], {})])
+@pytest.mark.parametrize(("name", "world"), [(IDS[0], {}), (IDS[0], {"energy": True}), (IDS[1], {}), (IDS[2], {})])
 def test_lane_equals_the_single_environment(name, world):
     lanes = gym.make_vec(name, LANES, vectorization_mode="vector_entry_point", tasks=20, **world)
     singles = [gym.make(name, tasks=20, **world) for _ in range(LANES)]

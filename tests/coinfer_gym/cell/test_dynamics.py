@@ -246,6 +246,40 @@ def test_what_is_seen_of_the_cell():
     assert seen[11:] == pytest.approx([2.0 * sent / budget - 1.0, min(1.0, 2.0 * info["delay_s"] / budget - 1.0)])
 
 
+def test_budgets_tell_kinds_apart():
+    env = gym.make(CELL, scenario="cell-mixed", tasks=2).unwrapped
+    seen, _ = env.reset(seed=0)
+    levels, ended = {}, False
+    while not ended:
+        levels.setdefault(env.kind.name, set()).add(tuple(seen[4:6].tolist()))
+        seen, _, _, ended, _ = env.step(np.zeros(8, np.float32))
+    assert all(len(level) == 1 for level in levels.values())
+    (phone,), (wearable,), (laptop,) = (levels[name] for name in ("phone", "wearable", "laptop"))
+    assert (phone[0], wearable[0], laptop[0]) == (-1.0, 1.0, 1.0)  # 0.5, 0.8 and 0.8 s
+    assert (wearable[1], laptop[1]) == (-1.0, 1.0)  # 0.15 and 2.5 J
+    assert -1.0 < phone[1] < 1.0
+
+
+def test_queues_elsewhere_are_seen_as_reported():
+    world = {"scenario": "bert-multimodal", "devices": 2, "arrivals": "poisson", "arrival_rate": 20.0, "tasks": 60}
+    env = gym.make(CELL, **world)
+    seen, info = env.reset(seed=0)
+    reported, until, told, rng, ended = {}, {}, 0.0, np.random.default_rng(0), False
+    while not ended:
+        expected = seen[10]
+        seen, _, _, ended, info = env.step(rng.uniform(-1.0, 1.0, 8).astype(np.float32))
+        other = 1.0 - info["device"]
+        serves = until.get(other, 0.0) > info["time_s"]
+        waiting = reported.get(other, 0.0) if serves else 0.0
+        assert info["busy"] == serves
+        assert info["waiting_elsewhere"] == waiting
+        assert expected == pytest.approx(2.0 * waiting / (waiting + 2.0) - 1.0)
+        reported[info["device"]] = info["queue_length"]
+        told = max(told, waiting)
+        until[info["device"]] = info["time_s"] + info["delay_s"]
+    assert told > 3.0
+
+
 def test_nothing_of_the_future_is_seen():
     """Queues elsewhere are those that devices reported; arrivals after a decision do not move what it saw."""
     world = {"scenario": "cell-4", "devices": 6, "arrivals": "poisson", "arrival_rate": 4.0, "tasks": 30}
