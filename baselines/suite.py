@@ -252,7 +252,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.references:
             made = make_references(options.tasks, options.out, options.jobs)
             before = json.loads(REFERENCES.read_text(encoding="utf-8"))["tasks"] if REFERENCES.is_file() else {}
-            content = {"version": VERSION, "tasks": before | made, **made_by, "versions": versions()}
+            known = before | made
+            ordered = {name: known[name] for name in TASKS if name in known}
+            content = {"version": VERSION, "tasks": ordered, **made_by, "versions": versions()}
             write_text(REFERENCES, json.dumps(content) + "\n")
             print(f"written to {REFERENCES}")
             return 0

@@ -87,7 +87,7 @@ def test_bad_input_is_named(tmp_path, monkeypatch, capsys):
     for given, word in (
         (["--out", str(tmp_path)], "Name a policy"),
         (["myopic_exact", "--references", "--out", str(tmp_path)], "Name a policy"),
-        (["myopic", "--out", str(tmp_path)], "myopic_exact"),
+        (["myopic", "--out", str(tmp_path)], "Did you mean"),
         (["myopic_exact", "cuts=3", "--out", str(tmp_path)], "cut"),
     ):
         assert suite.main(given) == 2
