@@ -3,7 +3,8 @@
 ``PATH`` is the folder of a run, an agent's file, or the name of a shipped agent. World `k` is ``env.reset(seed=seed +
 k)`` of the environment that the agent was trained for; ``--env-kwargs arrival_rate=4 csi_delay=0.1`` changes keywords,
 and so asks how far the agent generalises. What was played is kept in ``runs/references``, as `baselines.compare` does:
-the references do not play the same worlds again for the next agent.
+the references do not play the same worlds again for the next agent. ``--bound`` also computes what any policy that does
+not know the future can deliver there at most (`baselines.causal_bound`), and the agent's proven share of it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import numpy as np
 
 import coinfer_gym  # noqa: F401  registers the ids
 from agents.agent_file import AGENT_FILE
-from agents.arguments import key_and_value
 from agents.policy import Agent, load_agent
+from baselines.arguments import key_and_value
+from baselines.bootstrap import shares
+from baselines.causal_bound import causal_bounds
 from baselines.checks import check_count
 from baselines.compare import compare, load_config
 from baselines.family import family_of, scenario_of
@@ -32,7 +35,7 @@ from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import versions, write_text
 
-__all__ = ["AGENT", "METRICS", "TRAINED", "evaluate", "find_agent", "main", "plain"]
+__all__ = ["AGENT", "METRICS", "TRAINED", "evaluate", "find_agent", "main", "plain", "proven_shares"]
 
 METRICS = ("delivered", "violated", "dropped", "delay_s", "energy_j")
 """What is shown, of all that `baselines.rollout.measure` measures."""
@@ -107,6 +110,24 @@ def _overlap(agent: Agent, worlds: range) -> list[str]:
     ]
 
 
+def proven_shares(found: Comparison, jobs: int = 1) -> dict[str, tuple[float, float, float]]:
+    """Delivered quality of each policy as a share of the causal bound in the same worlds, with its 95 % interval.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such bound in these worlds.
+    """
+    config = found.config
+    environment, seeds = (
+        config["environment"].replace("Shares-", "-"),
+        range(config["seed"], config["seed"] + config["worlds"]),
+    )
+    bounds = causal_bounds(environment, config["env"], seeds, jobs)
+    estimate = shares(found.values[:, :, list(found.metrics).index("delivered")], bounds)
+    return {label: (float(m), float(a), float(b)) for label, m, a, b in zip(found.labels, *estimate, strict=True)}
+
+
 def plain(found: Comparison) -> dict[str, Any]:
     """An evaluation as plain values, with the delivered quality of every world."""
     summary, quality = found.summary(""), list(found.metrics).index("delivered")
@@ -151,13 +172,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worlds", type=int, default=200, help="number of worlds (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first world (default: 0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--bound", action="store_true", help="also compute the proven share of the causal bound; slow")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write everything to this file")
     options = parser.parse_args(arguments)
     check_count("jobs", options.jobs, 1, 10_000)
     found = evaluate(options.path, dict(options.env_kwargs), options.worlds, options.seed, options.jobs)
+    proven = {"proven_share": proven_shares(found, options.jobs)} if options.bound else {}
     if options.out is not None:
-        write_text(options.out, json.dumps({"agent": options.path} | plain(found), indent=1) + "\n")
+        write_text(options.out, json.dumps({"agent": options.path} | plain(found) | proven, indent=1) + "\n")
     found.show()
+    for label, (share, low, high) in proven.get("proven_share", {}).items():
+        print(f"{label}: {100 * share:.1f} % of the causal bound [{100 * low:.1f}, {100 * high:.1f}]")
     if options.out is not None:
         print(f"written to {options.out}")
     return 0

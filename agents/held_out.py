@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from baselines import rollout
 from baselines.family import Columns, family_of, scenario_of
 from baselines.policy import Observation, Policy, Predictor, State
+from baselines.suite import TEST, VALIDATION
 
 if TYPE_CHECKING:
     from coinfer_gym.sb3 import NativeVecEnv
 
 __all__ = ["SELECTION_SEED", "TEST_SEED", "LanePolicy", "play", "play_worlds", "reference"]
 
-SELECTION_SEED = 1_000_000_000
+SELECTION_SEED = VALIDATION.start
 """Seed of the worlds on which the best agent of a run is chosen: training uses small seeds."""
 
-TEST_SEED = 2_000_000_000
+TEST_SEED = TEST.start
 """Seed of the worlds on which it is reported, apart from those it was chosen on."""
 
 

@@ -64,6 +64,9 @@ def record(config: CompareConfig, name: str, decisions: int = 100_000) -> list[s
     for part in (name, *(label.replace(" ", "_") for label in config.policies)):
         if not re.fullmatch(r"\w+", part):
             raise InvalidInputError("name", part, "Name file and policies by letters, digits and underscores.")
+    for label, dataset in ids.items():
+        if list(ids.values()).count(dataset) > 1:
+            raise InvalidInputError("name", label, f"Two policies would be {dataset}: rename one.")
     for label, policy in config.policies.items():
         if ids[label] not in minari.list_local_datasets():
             _record(config, policy, ids[label], decisions)

@@ -10,8 +10,8 @@ from typing import Any
 import gymnasium as gym
 
 from agents.actors import ACTORS
-from agents.arguments import key_and_value, yaml_value
 from agents.runs import RunConfig, read_config, read_config_file
+from baselines.arguments import key_and_value, yaml_value
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 

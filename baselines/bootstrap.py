@@ -42,13 +42,13 @@ def _estimate(values: NDArray[np.float64], resamples: int, seed: int) -> Estimat
         chosen = np.flatnonzero(worlds == count)
         played = values[chosen, :count]
         table = played.transpose(1, 0, 2).reshape(count, -1)
-        means = _resampled_means(table, resamples, np.random.default_rng(seed))
+        means = resampled_means(table, resamples, np.random.default_rng(seed))
         mean[chosen] = played.mean(axis=1)
         low[chosen], high[chosen] = np.percentile(means, [2.5, 97.5], axis=0).reshape(2, len(chosen), -1)
     return Estimate(mean, low, high)
 
 
-def _resampled_means(table: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
+def resampled_means(table: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """Means over resampled rows, shape (resamples, columns): how often a row is drawn is multinomial."""
     worlds = len(table)
     chances = np.full(worlds, 1.0 / worlds)
@@ -58,3 +58,13 @@ def _resampled_means(table: NDArray[np.float64], resamples: int, generator: np.r
         counts = generator.multinomial(worlds, chances, size=min(step, resamples - start))
         means[start : start + step] = counts @ table / worlds
     return means
+
+
+def shares(
+    values: NDArray[np.float64], bounds: NDArray[np.float64], resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Mean of each row of `values` as a share of the mean of `bounds`, both over the same worlds; shape (rows,)."""
+    table = np.column_stack([values.T, bounds])
+    means = resampled_means(table, resamples, np.random.default_rng(seed))
+    ratios = means[:, :-1] / means[:, -1:]
+    return Estimate(values.mean(axis=1) / bounds.mean(), *np.percentile(ratios, [2.5, 97.5], axis=0))

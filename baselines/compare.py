@@ -46,7 +46,7 @@ from tqdm import tqdm
 
 from baselines.checks import check_count
 from baselines.config import DATA, TUNING_OFFSET, CompareConfig, PolicyConfig, expand_data, load_config
-from baselines.family import digest_scenario, family_of, scenario_of
+from baselines.family import Column, digest_scenario, family_of, scenario_of
 from baselines.journal import ROOT, Journal, digest, digest_files, digest_module, digest_source
 from baselines.policy import Predictor
 from baselines.registry import bind, find_policy, is_trusted, make_policy
@@ -83,6 +83,7 @@ def compare(
     fresh: bool = False,
     policies: Mapping[str, Predictor] | None = None,
     trust: Sequence[str] = (),
+    more: Mapping[str, Column] | None = None,
 ) -> Comparison:
     """Play all policies in the same worlds.
 
@@ -100,6 +101,8 @@ def compare(
         Policies of your own by label. They play in this process, and what they earn is not kept.
     trust : sequence of str
         Modules of your own from which the configuration may name policies.
+    more : mapping of str to Column, optional
+        Metrics of `baselines.rollout.measure` beside those of the environment's family.
 
     Returns
     -------
@@ -119,7 +122,7 @@ def compare(
     own = dict(policies or {})
     labels = _check_labels(config, own)
     env = gym.make(config.environment, **config.keywords)
-    metrics = family_of(scenario_of(env)).metrics
+    metrics = {**family_of(scenario_of(env)).metrics, **(more or {})}
     journal = Journal(None if folder is None else folder / "worlds.jsonl", metrics, fresh)
     for label, policy in own.items():
         _rehearse(env, label, policy)

@@ -9,15 +9,18 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from baselines.family import Columns, family_of, scenario_of
+from baselines.family import Column, Columns, family_of, scenario_of
 from baselines.policy import Predictor
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.envs.vector import last_infos
 
-__all__ = ["MEASURED", "join", "measure", "metrics", "play"]
+__all__ = ["MEASURED", "TAILS", "join", "measure", "metrics", "play"]
 
 MEASURED = ("delivered", "quality", "cost_delay", "dropped", "wait_s", "delay_s", "energy_j", "violated", "reward")
 """Columns that `metrics` needs."""
+
+TAILS = {f"delay_p{percent}_s": Column(f"p{percent} ms", "z.1f", 1e3) for percent in (50, 95, 99)}
+"""Percentiles of the delay of the tasks that were served, the waiting time included."""
 
 Environment = gym.Env[Any, Any] | gym.vector.VectorEnv[Any, Any, Any]
 
@@ -124,10 +127,12 @@ def measure(env: Environment, policy: Predictor, seed: int) -> dict[str, float]:
     Returns
     -------
     dict of float
-        `metrics`; those of the environment's family, such as ``regret``; and ``decision_us``, the median time of a
-        decision.
+        `metrics`; those of the environment's family, such as ``regret``; the `TAILS`; and ``decision_us``, the median
+        time of a decision.
     """
     [episode] = play(env, policy, [seed])
     scenario = scenario_of(env)
     own = family_of(scenario).measure(scenario, episode)
-    return metrics(episode) | own | {"decision_us": 1e6 * float(np.median(episode["seconds"]))}
+    delays = np.percentile(episode["wait_s"] + episode["delay_s"], (50, 95, 99)).tolist()
+    tails = dict(zip(TAILS, delays, strict=True))
+    return metrics(episode) | own | tails | {"decision_us": 1e6 * float(np.median(episode["seconds"]))}

@@ -18,6 +18,7 @@ from coinfer_gym.scenario import WorldScenario
 
 PUBLISHED = Path(__file__).parent / "figures"
 RESULTS = Path(__file__).parent / "results"
+CONFIGS = Path(__file__).parents[1] / "configs"
 REQUEST = re.compile(r"^\{\{ table: ([a-z-]+) \}\}$", re.MULTILINE)
 
 
@@ -136,6 +137,21 @@ def cuts() -> list[str]:
     ]
 
 
+def suite() -> list[str]:
+    """The tasks of the suite, with what the stored references reach there."""
+    lines = ["| task | policy | delivered quality | of the bound | on time | delay in ms: p50, p95, p99 |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, task in read_json(CONFIGS / "suite" / "references.json", "file")["tasks"].items():
+        bound = sum(task["bound"]) / len(task["bound"])
+        for label, reference in task["references"].items():
+            metrics = {key: value["mean"] for key, value in reference["metrics"].items()}
+            first = f"`{name}`: {task['title'].lower()}" if label == next(iter(task["references"])) else ""
+            delays = ", ".join(f"{1e3 * metrics[f'delay_p{percent}_s']:,.0f}" for percent in (50, 95, 99))
+            cells = [first, label, f"{metrics['delivered']:.4f}", f"{metrics['delivered'] / bound:.3f}"]
+            lines.append("| " + " | ".join([*cells, f"{metrics['on_time']:.1%}", delays]) + " |")
+    return lines
+
+
 def _values(values: dict[str, Any]) -> list[str]:
     rows = [f"| `{key}` | {'' if value is None else value} |" for key, value in values.items()]
     return ["| field | value |", "|---|---|", *rows, ""]
@@ -162,4 +178,5 @@ TABLES = {
     "sca-methods": sca_methods,
     "criteria": criteria,
     "cuts": cuts,
+    "suite": suite,
 }

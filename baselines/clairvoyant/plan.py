@@ -168,17 +168,17 @@ def solve(episode: Episode, worth: Worth) -> tuple[Outlook, float]:
         solve_queue(world.arrivals, times, *grid, skippable, pauses, flooded, worth, ahead, at_arrival, scratch, values)
 
     flooded = np.full((tasks, 2, _PIECES + 1), NOTHING)
-    may_overflow = _may_overflow(episode)
-    floods = _floods(episode, may_overflow)
+    doubtful = may_overflow(episode)
+    floods = _floods(episode, doubtful)
     if floods:
-        sweep(may_overflow)
+        sweep(doubtful)
         for task, time in floods:
             flooded[task] = _flood(outlook, task, time)
     sweep(np.zeros(tasks, np.bool_))
     return outlook, float(at_arrival[0]) / tasks
 
 
-def _may_overflow(episode: Episode) -> NDArray[np.bool_]:
+def may_overflow(episode: Episode) -> NDArray[np.bool_]:
     """Tasks that some policy can let meet a full queue: so many others came within a delay budget before them."""
     arrivals = episode.world.arrivals
     oldest = np.searchsorted(arrivals, arrivals - episode.world.delay_budget * (1.0 + 1e-9), side="left")

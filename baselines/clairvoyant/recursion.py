@@ -87,7 +87,7 @@ def _best_of_steps(quality: Floats, ahead: Floats, n: int, first: int, last: int
 
 
 @inlined_kernel
-def _raised(between: Floats, row: int, delay: float, step: float) -> float:
+def raised(between: Floats, row: int, delay: float, step: float) -> float:
     """Raised quality of a service of any length, interpolated between whole steps."""
     if delay < 0.0:
         return NOTHING
@@ -165,7 +165,7 @@ def _earn_flooded(start: float, row: int, flooded: Floats, step: float, between:
     if flooded[1, 0] > NOTHING:
         for k in range(last):
             if flooded[0, k] >= start:
-                best = max(best, _raised(between, row, flooded[0, k] - start, step) + flooded[1, k])
+                best = max(best, raised(between, row, flooded[0, k] - start, step) + flooded[1, k])
     return float(best)
 
 
@@ -207,9 +207,9 @@ def _earn_without_steps(start: float, row: int, task: _Task, times: Times, worth
     best = scratch[min(max(n, 0), min(last, scratch.shape[0] - 1))]
     if soonest <= task.after <= latest:
         best = max(best, task.worth_at_after)
-    best = max(best, _raised(worth.between, row, task.due - start, step) + task.worth_at_due)
+    best = max(best, raised(worth.between, row, task.due - start, step) + task.worth_at_due)
     if start <= task.after <= task.due:
-        best = max(best, _raised(worth.between, row, task.after - start, step) + task.worth_at_after)
+        best = max(best, raised(worth.between, row, task.after - start, step) + task.worth_at_after)
     return float(best)
 
 
@@ -222,7 +222,7 @@ def _earn_from(
     best = _earn_without_steps(start, row, task, times, worth, scratch)
     if task.after < task.due:
         for m in range(int(max(start, task.after) / step) + 1, int(task.due / step) + 1):
-            best = max(best, _raised(worth.between, row, m * step - start, step) + ahead[m])
+            best = max(best, raised(worth.between, row, m * step - start, step) + ahead[m])
     return best
 
 

@@ -68,7 +68,7 @@ def solve_process(scenario_json: str, fineness: Fineness, robust: bool = False) 
     """
     scenario = Scenario.model_validate_json(scenario_json)
     process = arrival_process(scenario, fineness.beliefs > 1)
-    log_gains, chances = _gain_chain(scenario, fineness, robust)
+    log_gains, chances = gain_chain(scenario, fineness, robust)
     waits = scenario.delay_budget * np.linspace(0.0, 1.0, fineness.waits)
     bursty = process.calm != process.burst
     # dense at the ends: what is all but certain must not be taken for a chance now and then
@@ -95,7 +95,7 @@ def solve_process(scenario_json: str, fineness: Fineness, robust: bool = False) 
     return Model(log_gains, waits, beliefs, levels, fractions, energies, ahead, elapsed, grid, process, rho)
 
 
-def _gain_chain(scenario: Scenario, fineness: Fineness, observed: bool) -> tuple[Floats, Floats]:
+def gain_chain(scenario: Scenario, fineness: Fineness, observed: bool = False) -> tuple[Floats, Floats]:
     """Levels of the gain's logarithm, and the chances to go from one to another in 0, 1, ... coherence blocks.
 
     Of the `observed` gain they have its noise; its delay is the same at both ends of a transition.

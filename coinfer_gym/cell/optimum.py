@@ -322,7 +322,7 @@ def _check(problems: Any, band: Any, server: Any, cuts: Any, tolerance: Any) -> 
     if not (is_number(tolerance) and 0.0 < tolerance < math.inf):
         raise InvalidInputError("tolerance", tolerance, "Give a relative gap above 0.")
     if cuts is not None:
-        if len(cuts) != len(problems):
+        if not isinstance(cuts, Sequence) or isinstance(cuts, str) or len(cuts) != len(problems):
             raise InvalidInputError("cuts", cuts, f"Give one cut per problem, {len(problems)} in all.")
         for cut, problem in zip(cuts, problems, strict=True):
             check_cut(cut, problem.workload)

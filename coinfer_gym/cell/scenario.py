@@ -59,10 +59,12 @@ class CellScenario(Scenario):
 
     @model_validator(mode="after")
     def _check_cell(self) -> Self:
-        if self.channel == "trace" and self.distance_range is not None:
-            remedy = "A recorded channel has its own distance: leave distance_range out, or give channel='fading'."
-            raise InvalidInputError("distance_range", self.distance_range, remedy)
+        if len(self.kinds) > self.devices:
+            raise InvalidInputError("devices", self.devices, f"Give one device per kind at least: {len(self.kinds)}.")
         for kind in self.members:  # a kind that cannot be read fails here, not at the first use
+            if kind.channel == "trace" and self.distance_range is not None:
+                remedy = "A recorded channel has its own distance: leave distance_range out, or give channel='fading'."
+                raise InvalidInputError("distance_range", self.distance_range, remedy)
             if kind.tables.cuts["unpruned_delay_server"].any():
                 remedy = "It keeps values at the server that each share would have to read again. Give another network."
                 raise InvalidInputError(f"workload of {kind.name}", kind.workload_name, remedy)

@@ -140,16 +140,20 @@ class GainBelief:
     Parameters
     ----------
     scenario : WorldScenario
-        Of any environment.
+        Of LAIM-v0 or Layerwise-v0.
 
     Raises
     ------
     InvalidInputError
-        If the channel is a recorded trace that is observed late or with noise, whose statistics are not known.
+        If the channel is a recorded trace that is observed late or with noise, whose statistics are not known, or the
+        scenario is a cell, whose devices have distances of their own.
     """
 
     def __init__(self, scenario: WorldScenario) -> None:
         self._perfect = scenario.csi_delay == 0.0 and scenario.csi_noise_db == 0.0
+        if scenario.family == "cell":
+            remedy = "A cell draws the distance of each device: give the world of one device, with its distance."
+            raise InvalidInputError("scenario", scenario.name, remedy)
         if scenario.channel == "trace" and not self._perfect:
             remedy = "What a late or noisy gain tells is known of 'fading' and 'constant' channels only."
             raise InvalidInputError("channel", scenario.channel, remedy)
@@ -171,10 +175,10 @@ class GainBelief:
         Raises
         ------
         InvalidInputError
-            If it is not positive and finite.
+            If it is not positive, or above 1e50.
         """
-        if not (is_number(gain) and 0.0 < gain < math.inf):
-            raise InvalidInputError("gain", gain, "Give a positive, finite power gain.")
+        if not (is_number(gain) and 0.0 < gain <= 1e50):
+            raise InvalidInputError("gain", gain, "Give a positive power gain, 1e50 at most.")
         if self._perfect:
             return GainPosterior([gain], [1.0])
         path = float(self._record.path_gain)
@@ -330,7 +334,7 @@ def _fill_cells(
     bottom -= margin + 2.0 * width
     nodes = 1
     if spread > 0.0:
-        step = max(0.25 * width / max(1.0 - shift, 0.01), narrowest)
+        step = max(0.25 * width / max(1.0 - shift, 1e-12), narrowest)  # a step of the level moves the gain by 1 - shift
         nodes = 2 + int((high - low) / min(step, 0.7 * spread, (high - low) / 24.0))
     for i in range(nodes):
         u = low + (high - low) * i / max(nodes - 1, 1)

@@ -78,6 +78,15 @@ def test_agent_beside_references(run, capsys):
         assert set(metrics) == set(METRICS)
 
 
+def test_proven_share(run, capsys):
+    options = ["--worlds", "2", "--seed", "7", "--jobs", "1", "--bound", "--out", "bound.json"]
+    steady = ["--env-kwargs", "arrivals=poisson", "channel=constant"]
+    assert main([str(run), *options, *steady]) == 0
+    proven = json.loads(Path("bound.json").read_text(encoding="utf-8"))["proven_share"]
+    assert 0.0 < proven["agent"][1] <= proven["agent"][0] <= proven["agent"][2] < 1.2
+    assert "of the causal bound" in capsys.readouterr().out
+
+
 def test_references_are_played_once(run, monkeypatch):
     first = evaluate(run, worlds=3)
     monkeypatch.setattr("baselines.compare.measure", None)  # nothing is left to play

@@ -83,6 +83,13 @@ def test_names_that_minari_does_not_take_are_refused_before_anything_is_played(n
     assert not list(folder.iterdir())
 
 
+def test_two_policies_of_one_name_are_refused(folder):
+    config = load_config(SMALL | {"policies": {"a b": {"policy": "random"}, "a_b": {"policy": "random"}}})
+    with pytest.raises(InvalidInputError, match="rename one"):
+        recording.record(config, "small", 5)
+    assert not list(folder.iterdir())
+
+
 def test_the_shipped_configurations_meet_worlds_of_their_own():
     assert [path.stem for path in CONFIGS] == ["battery", "late_csi", "queueing"]
     for path in CONFIGS:

@@ -189,6 +189,7 @@ def test_shares_of_more_than_is_free_are_clipped_and_counted():
         ({"kinds": 3}, "kinds"),
         ({"kinds": [3]}, "kinds"),
         ({"scenario": "phone-llama-2026"}, "workload of phone-llama-2026"),
+        ({"kinds": [{}, {}, {}], "devices": 2}, "devices: got 2.*one device per kind at least: 3"),
         ({"scenario": "cell-5"}, "cell-4"),
         ({"device": 3}, "Did you mean 'devices'"),
         ({"energy_budget": 1e-9}, "energy_budget of cell-4.*No decision meets both budgets"),
@@ -207,6 +208,9 @@ def test_a_recorded_channel_has_its_own_distance(tmp_path):
     gym.make(CELL, **recorded).reset(seed=0)
     with pytest.raises(InvalidInputError, match="distance_range"):
         gym.make(CELL, distance_range=(10.0, 20.0), **recorded)
+    kinds = [{}, {key: recorded[key] for key in ("channel", "channel_trace")}]
+    with pytest.raises(InvalidInputError, match="distance_range"):
+        gym.make(CELL, distance_range=(10.0, 20.0), kinds=kinds)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, np.nan, "half", True])

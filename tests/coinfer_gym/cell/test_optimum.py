@@ -308,6 +308,8 @@ def test_response_bounds_every_share_at_every_price():
         ({"server": 0.0}, "server"),
         ({"server": 1.5}, "server"),
         ({"cuts": [1]}, "cuts"),
+        ({"cuts": 3}, "cuts"),
+        ({"cuts": "12"}, "cuts"),
         ({"cuts": [1, 7]}, "cut"),
         ({"tolerance": 0.0}, "tolerance"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from coinfer_gym import GainBelief, GainPosterior, InvalidInputError, load_scenario
+from coinfer_gym.cell.scenario import load_cell_scenario
 from coinfer_gym.physics import from_db
 from coinfer_gym.world import build_world_tables, draw
 from tests.interpreted import samples
@@ -119,6 +120,16 @@ def test_noisy_gain_is_weighed_by_its_prior():
         assert posterior.probability(path * np.exp(wanted)) == pytest.approx([0.95, 0.5, 0.1], abs=5e-4)
 
 
+@pytest.mark.parametrize("noise_db", [1e-2, 1e-4, 1e-6])
+def test_small_noise_is_all_that_is_unknown(noise_db):
+    scenario = load_scenario("bert-multimodal", csi_noise_db=noise_db, shadowing_db=8.0)
+    gain = 0.4 * path_gain(scenario)
+    posterior = GainBelief(scenario).given(gain)
+    away = np.array([-2.0, -0.5, 0.0, 1.0])  # deviations: next to the noise the prior is flat
+    levels = gain * np.exp(away * noise_db * math.log(10.0) / 10.0)
+    assert posterior.probability(levels) == pytest.approx(stats.norm.sf(away), abs=3e-3)
+
+
 def test_very_old_gain_tells_nothing():
     scenario = load_scenario("bert-multimodal", csi_delay=1000.0, shadowing_db=0, csi_noise_db=1.0)
     path = path_gain(scenario)
@@ -172,7 +183,7 @@ def test_what_is_no_distribution_is_refused(gains, survival, field):
         GainPosterior(gains, survival)
 
 
-@pytest.mark.parametrize("gain", [0.0, -1.0, math.inf, math.nan, "strong", True])
+@pytest.mark.parametrize("gain", [0.0, -1.0, 1e300, math.inf, math.nan, "strong", True])
 def test_what_is_no_gain_is_refused(gain):
     with pytest.raises(InvalidInputError, match="gain"):
         GainBelief(load_scenario("bert-multimodal", csi_noise_db=1.0)).given(gain)
@@ -185,3 +196,8 @@ def test_a_trace_that_is_seen_late_is_refused(tmp_path):
     assert GainBelief(load_scenario("bert-multimodal", **trace)).given(1e-9).gains.tolist() == [1e-9]
     with pytest.raises(InvalidInputError, match="channel"):
         GainBelief(load_scenario("bert-multimodal", **trace, csi_delay=1.0))
+
+
+def test_a_cell_has_no_one_path():
+    with pytest.raises(InvalidInputError, match="distance of each device"):
+        GainBelief(load_cell_scenario("cell-4", csi_noise_db=3.0))
