@@ -25,7 +25,6 @@ from coinfer_gym.envs.reward import reward
 from coinfer_gym.laim import dynamics as laim
 from coinfer_gym.laim.outcome import Tables, fit
 from coinfer_gym.laim.spaces import decode
-from coinfer_gym.physics import from_db
 from coinfer_gym.records import Record, Records, record_type
 from coinfer_gym.world import DEVICE, DISTANCE, WorldTables, substream, uniform
 
@@ -315,9 +314,6 @@ def step_lanes_parallel(rules: Records, model: CellModel, lanes: LaneArrays) -> 
     return bad
 
 
-_from_db = kernel(from_db)
-
-
 @kernel
 def write_task_view(
     rules: Records,
@@ -331,7 +327,4 @@ def write_task_view(
     for i in range(gain.shape[0]):
         k = model.cells[i].deciding
         row, r = i * model.held.shape[1] + k, rules[k % model.hardware.shape[0]]
-        lane = lanes.state[row]
-        gain[i] = _from_db(process.observed_gain_db(lane, lanes.gains, row, r))
-        delay[i] = lane.delay_budget - lane.wait
-        energy[i] = min(lane.energy_budget, max(lane.battery, process.TINIEST))
+        gain[i], delay[i], energy[i] = process.task_view(lanes, row, r)

@@ -297,6 +297,14 @@ _from_db = kernel(from_db)
 
 
 @kernel
+def task_view(lanes: LaneArrays, row: int, r: Record) -> tuple[float, float, float]:
+    """What an agent knows of the task at hand in a row of the state: the observed gain, and what both budgets leave."""
+    lane = lanes.state[row]
+    energy = min(lane.energy_budget, max(lane.battery, TINIEST))
+    return _from_db(observed_gain_db(lane, lanes.gains, row, r)), lane.delay_budget - lane.wait, energy
+
+
+@kernel
 def write_task_view(
     rules: Records,
     lanes: LaneArrays,
@@ -304,12 +312,9 @@ def write_task_view(
     delay: NDArray[np.float64],
     energy: NDArray[np.float64],
 ) -> None:
-    """Write what an agent knows of the task at hand in every lane: the observed gain, and what both budgets leave."""
+    """Write the view of the task at hand in every lane."""
     for i in range(lanes.state.shape[0]):
-        lane = lanes.state[i]
-        gain[i] = _from_db(observed_gain_db(lane, lanes.gains, i, rules[0]))
-        delay[i] = lane.delay_budget - lane.wait
-        energy[i] = min(lane.energy_budget, max(lane.battery, TINIEST))
+        gain[i], delay[i], energy[i] = task_view(lanes, i, rules[0])
 
 
 @inlined_kernel
