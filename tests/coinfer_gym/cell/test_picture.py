@@ -67,11 +67,14 @@ def test_text_tells_who_took_what_and_what_it_gave():
 
 
 def test_a_window_opens_and_a_copy_has_none():
-    pytest.importorskip("pygame")
+    pygame = pytest.importorskip("pygame")
     env = make("human")
     env.reset(seed=0)
     env.step(np.zeros(8, np.float32))
+    assert pygame.display.get_surface().get_size() == (960, 640)
     other = pickle.loads(pickle.dumps(env))  # noqa: S301  one's own pickle
-    other.step(np.zeros(8, np.float32))
     env.close()
+    assert pygame.display.get_surface() is None
+    other.step(np.zeros(8, np.float32))
+    assert pygame.display.get_surface() is not None  # the copy has opened its own
     other.close()
