@@ -14,6 +14,13 @@ A configuration says where, how often and who::
       agent: {policy: "agents.policy:load_agent", path: ../../runs/bench/agent}
       mine: {policy: "my_module:MyPolicy"}  # runs with --trust my_module only
 
+A file may hold several comparisons by name, each with a folder of its own, such as configs/compare/cell.yaml::
+
+    worlds: 40                              # holds for all that do not say otherwise
+    comparisons:
+      cell-4: {environment: coinfer_gym/Cell-v0, env: {scenario: cell-4}, policies: {...}}
+      cell-16: {...}
+
 A policy is a name in `baselines.registry.POLICIES`, a policy of this project written ``package.module:attribute``, or
 one of a module of your own that you trust. Anything with stable-baselines3's ``predict(observation, state,
 episode_start, deterministic)`` is a policy. From Python, policies are passed as they are::
@@ -22,7 +29,7 @@ episode_start, deterministic)`` is a policy. From Python, policies are passed as
 
 Paths in a file count from its folder, here ``configs/compare``. ``${COINFER_DATA}`` in a keyword of the environment
 stands for the folder of recorded data, ``../shared/data`` where that variable is not set. What is measured depends on
-the environment, see `baselines.laim` and `baselines.layerwise.family`.
+the environment, see `baselines.laim`, `baselines.layerwise.family` and `baselines.cell.family`.
 
 Every world that a policy has finished is noted in ``worlds.jsonl`` of the output folder, under a digest of all that the
 result depends on: scenario, policy, files that these name, and the source. The next run goes on from there, after an
@@ -45,7 +52,15 @@ import numpy as np
 from tqdm import tqdm
 
 from baselines.checks import check_count
-from baselines.config import DATA, TUNING_OFFSET, CompareConfig, PolicyConfig, expand_data, load_config
+from baselines.config import (
+    DATA,
+    TUNING_OFFSET,
+    CompareConfig,
+    PolicyConfig,
+    expand_data,
+    load_comparisons,
+    load_config,
+)
 from baselines.family import Column, digest_scenario, family_of, scenario_of
 from baselines.journal import ROOT, Journal, digest, digest_files, digest_module, digest_source
 from baselines.policy import Predictor
@@ -296,13 +311,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="let the configuration run policies of this module, as in 'policy: MODULE:MyPolicy'; may be repeated",
     )
     options = parser.parse_args(given)
-    folder = options.out or Path("runs", "compare", Path(options.config).stem)
-    config = load_config(options.config, options.trust)  # before a folder is made
-    with lock_folder(folder):
-        comparison = compare(config, folder, options.jobs, options.fresh, trust=options.trust)
-        comparison.write(folder, shlex.join(["python", "-m", "baselines.compare", *given]))
-    comparison.show()
-    print(f"written to {folder}")
+    configs = load_comparisons(options.config, options.trust)  # before a folder is made
+    for name, config in configs.items():
+        folder = (options.out or Path("runs", "compare", Path(options.config).stem)) / name
+        with lock_folder(folder):
+            comparison = compare(config, folder, options.jobs, options.fresh, trust=options.trust)
+            comparison.write(folder, shlex.join(["python", "-m", "baselines.compare", *given]))
+        comparison.show()
+        print(f"written to {folder}")
     return 0
 
 

@@ -14,8 +14,9 @@ from baselines.checks import Checked, check_model
 from baselines.registry import check_environment, find_policy
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import paths_from, read_yaml
 
-__all__ = ["DATA", "TUNING_OFFSET", "CompareConfig", "PolicyConfig", "expand_data", "load_config"]
+__all__ = ["DATA", "TUNING_OFFSET", "CompareConfig", "PolicyConfig", "expand_data", "load_comparisons", "load_config"]
 
 DATA = "COINFER_DATA"
 """Environment variable that names the folder of recorded data."""
@@ -103,6 +104,29 @@ def load_config(source: str | Path | Mapping[str, Any], trust: Sequence[str] = (
         find_policy(entry.policy, trust)
     expand_data(config.env)
     return config
+
+
+def load_comparisons(source: str | Path, trust: Sequence[str] = ()) -> dict[str, CompareConfig]:
+    """Read and check a file of one comparison, which has the name "", or of several by name.
+
+    A file of several holds them under ``comparisons``; what stands beside that key holds for all that do not say
+    otherwise.
+
+    Raises
+    ------
+    InvalidInputError
+        If a part of it cannot be used.
+    """
+    common = paths_from(read_yaml(Path(source), "config"), os.path.dirname(source))
+    if "comparisons" not in common:
+        return {"": load_config(source, trust)}
+    several = common.pop("comparisons")
+    if not isinstance(several, Mapping) or not several or not all(isinstance(own, Mapping) for own in several.values()):
+        raise InvalidInputError("config: comparisons", several, "Give a mapping from a name to what is its own.")
+    for name in several:
+        if not str(name).replace("-", "").replace("_", "").isalnum():
+            raise InvalidInputError("config: comparisons", name, "Letters, digits, - and _ name the folder of a table.")
+    return {str(name): load_config({**common, **own}, trust) for name, own in several.items()}
 
 
 def _check_path(entry: PolicyConfig) -> None:

@@ -260,7 +260,7 @@ def draw_configuration(rng: Rng, folder: Path) -> Try:
 
 READERS = {
     "": "agents.runs:read_config_file",
-    "compare/*.yaml": "baselines.config:load_config",
+    "compare/*.yaml": "baselines.config:load_comparisons",
     "tune/*.yaml": "baselines.tune:load_config",
     "agents/tune/*.yaml": "agents.tune:load_study",
     "imitation/*.yaml": "agents.demonstrations:load_config",
@@ -283,7 +283,8 @@ def _read(reader: str, path: Path) -> None:
     module, name = reader.split(":")
     config = getattr(importlib.import_module(module), name)(path)
     if module == "baselines.config":
-        gym.make(config.environment, **config.keywords)
+        for each in config.values():
+            gym.make(each.environment, **each.keywords)
     if module == "agents.runs":
         importlib.import_module(module).build_model(config, config.load_hyperparameters())
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from baselines import compare as cmp
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import Comparison, PolicyConfig, compare, load_config, main, policy_key
+from baselines.config import load_comparisons
 from baselines.journal import Journal
 from baselines.laim import FAMILY
 from baselines.policy import Wrapped
@@ -439,11 +440,35 @@ def test_command_line_says_what_is_wrong(tmp_path, capsys):
 def test_shipped_configurations_are_sound(path, monkeypatch):
     monkeypatch.setattr("baselines.config._check_path", lambda entry: None)  # its agent is trained first
     try:
-        config = load_config(path)
+        configs = load_comparisons(path)
     except InvalidInputError as error:
         if cmp.DATA not in str(error):
             raise
         pytest.skip(f"needs recorded data: {error}")
-    env = gym.make(config.environment, **config.keywords)
-    assert env.unwrapped.scenario.tasks == config.env["tasks"]
-    assert config.reference in config.policies
+    for config in configs.values():
+        env = gym.make(config.environment, **config.keywords)
+        assert env.unwrapped.scenario.tasks == config.env.get("tasks", env.unwrapped.scenario.tasks)
+        assert config.reference in config.policies
+
+
+def test_a_file_of_several_comparisons(tmp_path):
+    few = {"title": "Few", "policies": {"chance": {"policy": "random"}}, "reference": "chance"}
+    several = CONFIG | {"worlds": 1, "comparisons": {"usual": {}, "few": few}}
+    assert run(tmp_path, "--jobs", "1", config=several) == 0
+    found = {name: read(tmp_path / "out" / name / "summary.json") for name in ("usual", "few")}
+    assert list(found["usual"]["policies"]) == ["chance", "exact"]
+    assert list(found["few"]["policies"]) == ["chance"]
+    assert found["few"]["title"] == "Few"
+    assert found["few"]["config"]["env"] == CONFIG["env"]
+    alone = compare(CONFIG | {"worlds": 1})
+    assert found["usual"]["policies"]["exact"]["metrics"]["delivered"]["mean"] == alone.values[1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("several", "message"),
+    [(3, "mapping from a name"), ({"a": 3}, "mapping from a name"), ({"../a": {}}, "name the folder"), ({}, "mapping")],
+)
+def test_several_comparisons_that_are_none(several, message, tmp_path, capsys):
+    assert run(tmp_path, config=CONFIG | {"comparisons": several}) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
