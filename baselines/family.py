@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from baselines.journal import digest
 from baselines.policy import Policy
 from coinfer_gym import load_scenario, shipped_scenarios
+from coinfer_gym.cell.scenario import load_cell_scenario, shipped_cell_scenarios
 from coinfer_gym.envs.reward import STEEPNESS, STEEPNESS_ACCURACY
 from coinfer_gym.layerwise.scenario import load_layerwise_scenario
 from coinfer_gym.scenario import WorldScenario
@@ -30,7 +31,11 @@ __all__ = [
     "scenario_of",
 ]
 
-FAMILIES = {"laim": "baselines.laim", "layerwise": "baselines.layerwise.family"}
+FAMILIES = {
+    "laim": "baselines.laim",
+    "layerwise": "baselines.layerwise.family",
+    "cell": "baselines.cell.family",
+}
 """Module that holds the `FAMILY` of each kind of scenario. A new environment adds one line here."""
 
 Columns = Mapping[str, NDArray[Any]]
@@ -124,6 +129,8 @@ def digest_scenario(scenario: Any, learned: bool = False) -> str:
     left_out = {"description", *WorldScenario.file_fields}
     fields = scenario.model_dump(mode="json", by_alias=True, exclude=left_out, exclude_defaults=True)
     kept = {key: value for key, value in fields.items() if learned or not key.startswith("weight_")}
+    if "kinds" in kept:  # each has a network of its own
+        kept["kinds"] = [digest_scenario(kind, learned) for kind in scenario.members]
     network = (scenario.workload if hasattr(scenario, "workload") else scenario.network).to_dict()
     form = [STEEPNESS, STEEPNESS_ACCURACY] if learned else []
     return digest([kept, network | {"description": ""}, *form])
@@ -131,5 +138,6 @@ def digest_scenario(scenario: Any, learned: bool = False) -> str:
 
 def digest_shipped(names: Iterable[str]) -> dict[str, str]:
     """Digests of shipped scenarios, by name."""
-    load = dict.fromkeys(shipped_scenarios(), load_scenario)
+    load: dict[str, Any] = dict.fromkeys(shipped_scenarios(), load_scenario)
+    load |= dict.fromkeys(shipped_cell_scenarios(), load_cell_scenario)
     return {name: digest_scenario(load.get(name, load_layerwise_scenario)(name)) for name in names}

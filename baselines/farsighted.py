@@ -114,8 +114,11 @@ class FarsightedPolicy(ProblemPolicy):
     robust = False
     """Whether a decision is planned for what the observed gain tells of the gain, and not as if it were the gain."""
 
+    sees: ClassVar[tuple[str, ...]] = OBSERVATION_NAMES
+    """Components of the observation."""
+
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
-        self._observation: NDArray[Any] = np.zeros(len(OBSERVATION_NAMES))
+        self._observation: NDArray[Any] = np.zeros(len(self.sees))
         self._memory: Memory = None
         self._intensity_high = math.nan
         super().__init__(env)
@@ -123,6 +126,9 @@ class FarsightedPolicy(ProblemPolicy):
     def bind(self, env: gym.Env[Any, Any]) -> Self:
         """Act in this environment from now on, see `ProblemPolicy.bind`."""
         super().bind(env)
+        if self._env.observation_space.shape != (len(self.sees),):
+            remedy = f"{type(self).__name__} reads another observation: {', '.join(self.sees)}."
+            raise InvalidInputError("env", str(env), remedy)
         scenario: Scenario = self._env.scenario
         self._intensity_high = intensity_high(scenario, build_world_tables(scenario))
         self._belief = GainBelief(scenario) if self.robust else None
@@ -160,9 +166,18 @@ class FarsightedPolicy(ProblemPolicy):
         self._memory = np.array([*choice.memory, solution.delay]) if self.remembers else None
         return solution
 
-    def _view(self, problem: Problem) -> View:
+    @property
+    def world(self) -> Scenario:
+        """World of the device that the task at hand is on."""
         scenario: Scenario = self._env.scenario
-        share = dict(zip(OBSERVATION_NAMES, 0.5 * (self._observation.astype(np.float64) + 1.0), strict=True))
+        return scenario
+
+    def seen(self) -> dict[str, float]:
+        """The observation by its names, from 0 to 1."""
+        return dict(zip(self.sees, (0.5 * (self._observation.astype(np.float64) + 1.0)).tolist(), strict=True))
+
+    def _view(self, problem: Problem) -> View:
+        scenario, share = self.world, self.seen()
         capacity = scenario.battery_capacity
         return View(
             gain=problem.gain,
@@ -176,7 +191,7 @@ class FarsightedPolicy(ProblemPolicy):
 
     def _delay_budget(self) -> float:
         """Delay budget of the episode in s, as it is observed."""
-        scenario: Scenario = self._env.scenario
+        scenario = self.world
         if scenario.delay_budget_range is None:
             return scenario.delay_budget
         low, high = scenario.delay_budget_range

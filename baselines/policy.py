@@ -186,8 +186,13 @@ class ProblemPolicy(Policy):
         batch = batch_shape(observation)
         if batch not in ((), (1,)):
             raise InvalidInputError("observation", f"a batch {batch}", "This policy plays one environment at a time.")
-        action = np.asarray(self._env.action(self.solve(self._env.problem())))
+        action = np.asarray(self.decide())
         return action.reshape(*batch, *action.shape)
+
+    def decide(self) -> NDArray[Any]:
+        """Action for the task at hand in the bound environment."""
+        action: NDArray[Any] = self._env.action(self.solve(self._env.problem()))
+        return action
 
 
 class Wrapped:

@@ -28,7 +28,7 @@ from coinfer_gym.laim.optimum import NO_LIMIT, SOLUTION, solution_from_row, solv
 from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.problem import Problem, check_problem
 
-__all__ = ["CellSolution", "solve_cell"]
+__all__ = ["CellSolution", "Member", "check_concave", "solve_cell"]
 
 Floats = NDArray[np.float64]
 
@@ -104,7 +104,7 @@ def solve_cell(
         value is out of its range.
     """
     _check(problems, band, server, cuts, tolerance)
-    members = [_Member(problem, float(band), float(server)) for problem in problems]
+    members = [Member(problem, float(band), float(server)) for problem in problems]
     search = _Search(members, tolerance)
     chosen = [None] * len(members) if cuts is None else [int(cut) for cut in cuts]
     search.run([member.region(cut) for member, cut in zip(members, chosen, strict=True)])
@@ -119,14 +119,24 @@ def solve_cell(
     )
 
 
-class _Member:
-    """One task, and what is known about its responses."""
+class Member:
+    """One task, and what is known about its responses.
 
-    def __init__(self, problem: Problem, band: float, server: float) -> None:
+    Parameters
+    ----------
+    problem : Problem
+        With the constants of all of the server.
+    band, server : float
+        What there is: bandwidth in Hz, and a share of the server.
+    seconds : float
+        Time that the task may take, if that is less than its budget.
+    """
+
+    def __init__(self, problem: Problem, band: float, server: float, seconds: float = math.inf) -> None:
         self._whole = problem.tables
         hardware, quality, cuts, blocks = self._whole
         self._part = Tables(hardware.copy(), quality, cuts.copy(), blocks)
-        budgets = (min(float(problem.delay_budget), NO_LIMIT), min(float(problem.energy_budget), NO_LIMIT))
+        budgets = (min(float(problem.delay_budget), seconds, NO_LIMIT), min(float(problem.energy_budget), NO_LIMIT))
         self._task = Task(float(problem.gain), *budgets, band, server)
         self._pieces = np.zeros(_PIECES + len(cuts), PIECE)
         self._count = begin(self._whole, self._part, self._task, self._pieces)
@@ -173,7 +183,7 @@ class _Tried(NamedTuple):
 class _Search:
     """Branch and bound over regions of the tasks' choices; its attributes are the best found, and the root's prices."""
 
-    def __init__(self, members: Sequence[_Member], tolerance: float) -> None:
+    def __init__(self, members: Sequence[Member], tolerance: float) -> None:
         self._members, self._tolerance = members, tolerance
         self.quality, self.bound = -1.0, math.inf
         self.shares: Floats = np.zeros((2, len(members)))
@@ -307,14 +317,19 @@ def _centre(corners: Floats) -> Floats:
     return centre
 
 
+def check_concave(quality: str) -> None:
+    """Raise `InvalidInputError` if a quality is a measured accuracy, which need not be concave."""
+    if quality not in dst.QUALITIES:
+        remedy = f"A measured accuracy need not be concave. Solve for one of {', '.join(dst.QUALITIES)}."
+        raise InvalidInputError("quality", quality, remedy)
+
+
 def _check(problems: Any, band: Any, server: Any, cuts: Any, tolerance: Any) -> None:
     if isinstance(problems, Problem) or not isinstance(problems, Sequence) or not len(problems):
         raise InvalidInputError("problems", problems, "Give a list of one Problem or more.")
     for problem in problems:
         check_problem(problem)
-        if problem.quality not in dst.QUALITIES:
-            remedy = f"A measured accuracy need not be concave. Solve for one of {', '.join(dst.QUALITIES)}."
-            raise InvalidInputError("quality", problem.quality, remedy)
+        check_concave(problem.quality)
     if not (is_number(band) and 0.0 < band < math.inf):
         raise InvalidInputError("band", band, "Give the bandwidth that is there to be shared, in Hz, above 0.")
     if not (is_number(server) and 0.0 < server <= 1.0):

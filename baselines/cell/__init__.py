@@ -1,0 +1,1 @@
+"""Rules that share out a cell, and what no rule exceeds there."""

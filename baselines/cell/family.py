@@ -1,0 +1,80 @@
+"""What Cell-v0 brings to a comparison: how its tasks age, how often they wait for shares, its rules, its references."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.cell.prices import ConstantPrices
+from baselines.cell.rules import EqualShares, ShareOfFree, SharesByQueue
+from baselines.family import COLUMNS, Column, Columns, Family
+from coinfer_gym.cell import spaces
+from coinfer_gym.cell.env import CellVectorEnv, share_problem
+from coinfer_gym.cell.scenario import CellScenario
+from coinfer_gym.laim.optimum import solve_exact_batch
+from coinfer_gym.laim.spaces import encode_rows
+
+__all__ = ["FAMILY", "half_actions"]
+
+HALF = 0.5
+
+
+def half_actions(env: CellVectorEnv) -> NDArray[np.float32]:
+    """Actions of the exact optimum of the task at hand in every cell, at half of what is free."""
+    members = env.scenario.members
+    problems = [kind.problem(1.0) for kind in members]
+    actions = np.full((env.num_envs, len(spaces.ACTION_NAMES)), spaces.component_of_share(HALF, 1.0), np.float32)
+    for i, task in enumerate(zip(*env.lanes.tasks(), strict=True)):
+        cell = env.lanes.model.cells[i]
+        kind = int(cell["deciding"]) % len(members)
+        taken = [max(env.scenario.share_min, HALF * cell[name]) for name in ("band_free", "server_free")]
+        rows = solve_exact_batch(share_problem(problems[kind], *taken), *task)
+        actions[i, : spaces.BAND] = encode_rows(members[kind].tables, np.atleast_1d(rows))[0]
+    return actions
+
+
+def _measure(scenario: CellScenario, decisions: Columns) -> dict[str, float]:
+    return {"blocked": float((decisions["blocked_s"] > 0.0).mean())}
+
+
+_SHOWN = COLUMNS | {
+    "delay_p95_s": Column("p95 age ms", "z.1f", 1e3),
+    "blocked": Column("waited for shares %", "z.1f", 100.0),
+}
+_METRICS = (
+    *("delivered", "on_time", "dropped", "delay_s", "delay_p95_s", "service_s", "energy_j", "violated", "blocked"),
+    *("return", "decision_us"),
+)
+
+FAMILY = Family(
+    name="cell",
+    metrics={name: _SHOWN[name] for name in _METRICS},
+    policies={
+        "cell_free": ShareOfFree,
+        "cell_equal": EqualShares,
+        "cell_queue": SharesByQueue,
+        "cell_prices": ConstantPrices,
+    },
+    references={
+        "half of what is free": {"policy": "cell_free", "part": HALF},
+        "shares by queue": {"policy": "cell_queue"},
+    },
+    measure=_measure,
+    reference="half of what is free",
+    act=half_actions,
+    bounds=None,
+    keeps_budgets=False,
+    decision=(
+        ("time_s", Column("time s", "8.2f")),
+        ("device", Column("device", "6.0f")),
+        ("gain_db", Column("gain dB", "8.1f")),
+        ("queue_length", Column("waiting", "8.0f")),
+        ("delay_budget_s", Column("left s", "8.3f")),
+        ("band", Column("band %", "7.1f", 100.0)),
+        ("server", Column("server %", "8.1f", 100.0)),
+        ("cut", Column("cut", "5.0f")),
+        ("delay_s", Column("delay s", "8.3f")),
+        ("energy_j", Column("energy mJ", "10.2f", 1e3)),
+        ("quality", Column("quality", "8.3f")),
+    ),
+)

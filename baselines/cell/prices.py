@@ -1,0 +1,54 @@
+"""Constant prices in a cell: each task takes the shares that are best for it after what band and server cost."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import gymnasium as gym
+import numpy as np
+
+from baselines.cell.rules import CellRule
+from baselines.checks import check_number
+from coinfer_gym import Problem
+from coinfer_gym.cell.optimum import Member, check_concave
+
+__all__ = ["ConstantPrices"]
+
+_TOLERANCE = 1e-3  # in quality, within which a choice is the best
+
+
+class ConstantPrices(CellRule):
+    """Exact optimum of quality less what band and server cost, at most what is free.
+
+    Parameters
+    ----------
+    env, share, least, fraction
+        As for `CellRule`.
+    band, server : float
+        Price in quality of holding all of the band, and all of the server, for a task.
+    """
+
+    def __init__(
+        self, env: gym.Env[Any, Any] | None = None, band: float = 0.2, server: float = 0.2, **pace: Any
+    ) -> None:
+        self._prices = np.array([check_number("band", band, 0.0), check_number("server", server, 0.0)])
+        super().__init__(env, **pace)
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Act in this cell from now on, see `CellRule.bind`; no kind of device may be paid by a measured accuracy."""
+        super().bind(env)
+        for kind in self._env.scenario.members:
+            check_concave(kind.quality)
+        return self
+
+    def shares(self, whole: Problem) -> tuple[float, float]:
+        """The best choice within the pace; where none is worth its price there, within all the time that is left."""
+        free = np.array(self._env.free)
+        pace = self.choose(self._view(whole), whole, None).seconds
+        for seconds in (pace, whole.delay_budget):
+            member = Member(whole, whole.bandwidth * free[0], free[1], seconds)
+            response = member.respond(member.region(None), self._prices * free, _TOLERANCE)
+            if response.quality > 0.0:
+                break
+        band, server = free * (response.band, response.server)
+        return float(band), float(server)

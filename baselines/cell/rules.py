@@ -1,0 +1,148 @@
+"""Rules of Cell-v0: how much of band and server a task takes; its exact optimum in the time it may take does the rest.
+
+Each rule asks the environment for the optimisation problem P1 (Lyu et al., eq. 44) of the task at hand at the shares
+that it takes. The time that a service may take shrinks with the queue, as in `baselines.farsighted.QueueBudget`, so
+that the tasks behind do not starve; ``share=None`` lets every task take all the time that it has left.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Self
+
+import gymnasium as gym
+from numpy.typing import NDArray
+
+from baselines.checks import check_number
+from baselines.farsighted import QueueBudget
+from coinfer_gym import InvalidInputError, Problem
+from coinfer_gym.cell.env import CellEnv
+from coinfer_gym.cell.spaces import CELL_NAMES
+from coinfer_gym.laim.scenario import Scenario
+
+__all__ = ["CellRule", "EqualShares", "ShareOfFree", "SharesByQueue"]
+
+_NO_CAP = 1e9  # s
+
+
+class CellRule(QueueBudget):
+    """Exact optimum at shares of band and server that a subclass chooses.
+
+    Parameters
+    ----------
+    env : gymnasium.Env, optional
+        Cell-v0; `bind` does the same later.
+    share, least, fraction
+        As for `baselines.farsighted.QueueBudget`; without them a task may take all the time that it has left.
+    """
+
+    sees = CELL_NAMES
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any] | None = None,
+        share: float | None = None,
+        least: float = 0.1,
+        fraction: float | None = None,
+    ) -> None:
+        super().__init__(env, _NO_CAP if share is None else share, least, fraction)
+
+    def bind(self, env: gym.Env[Any, Any]) -> Self:
+        """Act in this cell from now on.
+
+        Raises
+        ------
+        InvalidInputError
+            If the environment is not Cell-v0, or a wrapper has given its actions another meaning.
+        """
+        if not isinstance(env.unwrapped, CellEnv):
+            raise InvalidInputError("env", str(env), f"{type(self).__name__} shares out a cell: play it in Cell-v0.")
+        super().bind(env)
+        self._intensity_high = float(self._env.lanes.rules["intensity_high"].max())
+        return self
+
+    @property
+    def world(self) -> Scenario:
+        """World of the device that decides, with all of the band and the server."""
+        kind: Scenario = self._env.kind
+        return kind
+
+    @abc.abstractmethod
+    def shares(self, whole: Problem) -> tuple[float, float]:
+        """Shares of the band and of the server, of the whole; clipped to what is free and the least that may be taken.
+
+        Parameters
+        ----------
+        whole : Problem
+            P1 of the task at hand with all of the band and the server.
+        """
+
+    def decide(self) -> NDArray[Any]:
+        """Action for the task at hand in the bound cell."""
+        least, free = self._env.scenario.share_min, self._env.free
+        wanted = self.shares(self._env.problem(1.0, 1.0))
+        taken = [max(least, min(share, part)) for share, part in zip(wanted, free, strict=True)]
+        action: NDArray[Any] = self._env.action(self.solve(self._env.problem(*taken)), *taken)
+        return action
+
+
+class ShareOfFree(CellRule):
+    """The same part of what is free for every task.
+
+    Parameters
+    ----------
+    env, share, least, fraction
+        As for `CellRule`.
+    part : float
+        Of the free band and the free server; 1 takes all.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any] | None = None, part: float = 1.0, **pace: Any) -> None:
+        self._part = check_number("part", part, 0.0, 1.0)
+        super().__init__(env, **pace)
+
+    def shares(self, whole: Problem) -> tuple[float, float]:
+        """The part of both."""
+        band, server = self._env.free
+        return self._part * band, self._part * server
+
+
+class EqualShares(CellRule):
+    """One share per device, whatever the others do.
+
+    Parameters
+    ----------
+    env, share, least, fraction
+        As for `CellRule`.
+    """
+
+    def shares(self, whole: Problem) -> tuple[float, float]:
+        """One over the number of devices."""
+        each = 1.0 / self._env.devices
+        return each, each
+
+
+class SharesByQueue(CellRule):
+    """What is free, shared out among the tasks that wait for it.
+
+    A device takes the part of its own tasks, the one at hand and those behind it, in all tasks that wait anywhere.
+
+    Parameters
+    ----------
+    env, share, least, fraction
+        As for `CellRule`.
+    reserve : float
+        Number of tasks yet to come that count as waiting elsewhere.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any] | None = None, reserve: float = 1.0, **pace: Any) -> None:
+        self._reserve = check_number("reserve", reserve, 0.0)
+        super().__init__(env, **pace)
+
+    def shares(self, whole: Problem) -> tuple[float, float]:
+        """The part of the device's tasks, of both."""
+        seen, (band, server) = self.seen(), self._env.free
+        own = 1.0 + round(seen["queue"] * self._env.scenario.queue_capacity)
+        elsewhere = self._env.devices * seen["waiting_elsewhere"] / (1.0 - seen["waiting_elsewhere"])
+        part = own / (own + elsewhere + self._reserve)
+        return part * band, part * server
