@@ -243,29 +243,40 @@ def share_hardware(hardware: Records, band: float, server: float) -> None:
     h.memory_bandwidth_server *= server
 
 
+@inlined_kernel
+def tables_at(model: CellModel, i: int, band: float, server: float) -> Tables:
+    """Constants of P1 of the device at hand in cell `i` at these shares; they last until the cell's next call."""
+    kind = model.cells[i].deciding % model.hardware.shape[0]
+    start, end, hardware = model.starts[kind], model.starts[kind + 1], model.scaled[i : i + 1]
+    hardware[0] = model.hardware[kind]
+    share_hardware(hardware, band, server)
+    return Tables(
+        hardware,
+        model.quality[kind : kind + 1],
+        model.cuts[start[0] : end[0]],
+        model.blocks[start[1] : end[1]],
+    )
+
+
 def _step_lane(rules: Records, model: CellModel, lanes: LaneArrays, i: int) -> None:
     """Decide the task of the device at hand in cell `i`, pay for it and move to the next decision."""
     cell, info = model.cells[i], lanes.info[i]
     k = cell.deciding
     kind, row, held = k % model.hardware.shape[0], i * model.held.shape[1] + k, model.held[i, k]
-    lane, r, start, end = lanes.state[row], rules[kind], model.starts[kind], model.starts[kind + 1]
+    lane, r = lanes.state[row], rules[kind]
     info.clipped = process.clip(lanes.actions, i)
     process.inform(lane, info)
     _inform(model, i, info)
     band = spaces.share_of(lanes.actions[i, spaces.BAND], cell.band_free, model.share_min[0])
     server = spaces.share_of(lanes.actions[i, spaces.SERVER], cell.server_free, model.share_min[0])
-    hardware = model.scaled[i : i + 1]
-    hardware[0] = model.hardware[kind]
-    share_hardware(hardware, band, server)
-    cuts, blocks = model.cuts[start[0] : end[0]], model.blocks[start[1] : end[1]]
-    tables = Tables(hardware, model.quality[kind : kind + 1], cuts, blocks)
-    wanted = decode(hardware, cuts.shape[0], lanes.actions, i)
-    decision = fit(cuts, wanted)
+    tables = tables_at(model, i, band, server)
+    wanted = decode(tables.hardware, tables.cuts.shape[0], lanes.actions, i)
+    decision = fit(tables.cuts, wanted)
     info.limited = 0.0 if decision == wanted else 1.0
     gain = process.gain_at(lanes.gains, row, lane.clock, r.block_duration)
     began = lane.clock
     occupied, sent = laim.serve(lane, tables, r, gain, decision, info)
-    if decision.cut == cuts.shape[0] - 1:
+    if decision.cut == tables.cuts.shape[0] - 1:
         band, server = 0.0, 0.0
     info.band, info.server = band, server
     held.server, held.busy_until = server, began + info.delay_s

@@ -63,6 +63,7 @@ class CellLanes(Lanes):
             kinds,
             scenario.devices,
         )
+        self.held, self.cells = self.model.held, self.model.cells  # of the running episodes, as the arrays of all lanes
         self.ring = scenario.distance_range or (0.0, 0.0)
         self._paths = [(kind.distance, kind.path_loss_exponent) for kind in kinds]
         for rules, kind in zip(np.split(self.rules, len(kinds)), kinds, strict=True):

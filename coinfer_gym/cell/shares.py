@@ -13,12 +13,18 @@ from gymnasium.vector import VectorActionWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from coinfer_gym._compile import kernel
 from coinfer_gym.cell import spaces
-from coinfer_gym.cell.env import CellEnv, CellLanes, CellVectorEnv, share_problem
+from coinfer_gym.cell.dynamics import CellModel, tables_at
+from coinfer_gym.cell.env import CellEnv, CellLanes, CellVectorEnv
 from coinfer_gym.cell.scenario import CellScenario
 from coinfer_gym.envs.actions import check_actions
+from coinfer_gym.envs.interval import between
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.laim.wrappers import act_within
+from coinfer_gym.laim.optimum import SOLUTION, solve_row_within
+from coinfer_gym.laim.outcome import choice_of
+from coinfer_gym.laim.spaces import write_action
+from coinfer_gym.records import Records
 
 __all__ = ["CellSharesEnv", "CellSharesVectorEnv"]
 
@@ -44,7 +50,6 @@ class CellSharesEnv(gym.ActionWrapper[Any, Any, Any]):
     def __init__(self, /, energy: bool | None = None, **options: Any) -> None:
         self._cell = CellEnv(**options)
         super().__init__(self._cell)
-        self._optima = _Optima(self._cell.scenario, self._cell.lanes)
         self.action_space = shares_space(self._cell.scenario, energy)
 
     @property
@@ -62,7 +67,7 @@ class CellSharesEnv(gym.ActionWrapper[Any, Any, Any]):
         """
         self._cell.device  # noqa: B018  there is a task
         shares = check_actions(action, self.action_space.shape or ())
-        row: NDArray[np.float32] = self._optima.actions(shares[None], np.zeros(1, np.bool_))[0]
+        row: NDArray[np.float32] = act_within(self._cell.lanes, shares[None], np.zeros(1, np.bool_))[0]
         return row
 
 
@@ -72,14 +77,13 @@ class CellSharesVectorEnv(VectorActionWrapper):
     def __init__(self, /, energy: bool | None = None, **options: Any) -> None:
         self._cell = CellVectorEnv(**options)
         super().__init__(self._cell)
-        self._optima = _Optima(self._cell.scenario, self._cell.lanes)
         self.single_action_space = shares_space(self._cell.scenario, energy)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """The exact optima within the shares as actions of Cell-v0."""
         shares = check_actions(actions, self.action_space.shape or (), self._cell.ended)
-        return self._optima.actions(shares, self._cell.ended)
+        return act_within(self._cell.lanes, shares, self._cell.ended)
 
 
 def shares_space(scenario: CellScenario, energy: bool | None) -> gym_spaces.Box:
@@ -90,27 +94,53 @@ def shares_space(scenario: CellScenario, energy: bool | None) -> gym_spaces.Box:
     return gym_spaces.Box(-1.0, 1.0, (4 if (has_battery if energy is None else energy) else 3,), np.float32)
 
 
-class _Optima:
-    """Exact optima of the tasks at hand in all cells."""
+def act_within(lanes: CellLanes, shares: NDArray[Any], skipped: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Actions of Cell-v0 that decide the tasks at hand in all cells by their exact optima within `shares`.
 
-    def __init__(self, scenario: CellScenario, lanes: CellLanes) -> None:
-        self._lanes, self._least = lanes, scenario.share_min
-        self._whole = [kind.problem(1.0) for kind in scenario.members]
+    Parameters
+    ----------
+    lanes : CellLanes
+    shares : ndarray, shape (lanes.count, 3) or (lanes.count, 4)
+        Actions of CellShares-v0.
+    skipped : ndarray of bool, shape (lanes.count,)
+        Cells without a decision; their actions are zeros.
 
-    def actions(self, shares: NDArray[Any], skipped: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Actions of Cell-v0 within the shares, a row per cell; zeros where a cell is skipped."""
-        if np.isnan(shares).any():
-            raise InvalidInputError("action", math.nan, "Give numbers in [-1, 1].")
-        tasks = np.array(self._lanes.tasks())
-        actions = np.zeros((len(shares), len(spaces.ACTION_NAMES)), np.float32)
-        taken = np.clip(shares[:, -2:].astype(np.float64), -1.0, 1.0)
-        for i in np.flatnonzero(~skipped).tolist():
-            cell = self._lanes.model.cells[i]
-            free = (max(self._least, float(cell[name])) for name in ("band_free", "server_free"))  # less after the end
-            band, server = (
-                spaces.share_of(part, whole, self._least) for part, whole in zip(taken[i], free, strict=True)
-            )
-            problem = share_problem(self._whole[cell["deciding"] % len(self._whole)], band, server)
-            actions[i, : spaces.BAND] = act_within(problem, tasks[:, i : i + 1], shares[i : i + 1, :-2])[0]
-            actions[i, spaces.BAND :] = shares[i, -2:]
-        return actions
+    Raises
+    ------
+    InvalidInputError
+        If a share is NaN.
+    """
+    if np.isnan(shares).any():
+        raise InvalidInputError("action", math.nan, "Give numbers in [-1, 1].")
+    actions = np.zeros((lanes.count, len(spaces.ACTION_NAMES)), np.float32)
+    actions[:, spaces.BAND :] = shares[:, -2:]
+    parts = np.clip(shares.astype(np.float64), -1.0, 1.0)
+    _write_optima(lanes.model, *lanes.tasks(), parts, skipped, np.zeros(1, SOLUTION), actions)
+    return actions
+
+
+@kernel
+def _write_optima(
+    model: CellModel,
+    gain: NDArray[np.float64],
+    delay_budget: NDArray[np.float64],
+    energy_budget: NDArray[np.float64],
+    parts: NDArray[np.float64],
+    skipped: NDArray[np.bool_],
+    row: Records,
+    actions: NDArray[np.float32],
+) -> None:
+    """Fill the six components of LAIM-v0 in the rows of `actions`; `row` is room for one solution."""
+    least, last = model.share_min[0], parts.shape[1] - 1
+    for i in range(parts.shape[0]):
+        if skipped[i]:
+            continue
+        cell = model.cells[i]
+        band = spaces.share_of(parts[i, last - 1], max(cell.band_free, least), least)  # less after the end
+        server = spaces.share_of(parts[i, last], max(cell.server_free, least), least)
+        tables = tables_at(model, i, band, server)
+        seconds, joules = between(parts[i, 0], 0.0, delay_budget[i]), energy_budget[i]
+        if last == 3:
+            joules = between(parts[i, 1], 0.0, energy_budget[i])
+        solve_row_within(tables, gain[i], delay_budget[i], energy_budget[i], seconds, joules, row, 0)
+        write_action(tables.hardware, tables.cuts.shape[0], choice_of(row[0]), actions, i)

@@ -161,15 +161,45 @@ def solve_within(
     ndarray of `SOLUTION`, shape (n,)
         Where even the budgets cannot be met, the record that `solve_exact_batch` has for them.
     """
-    energy = np.minimum(joules, energy_budget)
-    rows = solve_exact_batch(problem, gain, np.minimum(seconds, delay_budget), energy)
-    missed = np.flatnonzero(rows["reason"] != 0)
-    if missed.size:
-        slower = rows["delay_needed"][missed] <= delay_budget[missed]
-        delay = np.where(slower, rows["delay_needed"][missed] * (1.0 + _ABOVE), delay_budget[missed])
-        allowed = np.where(slower, energy[missed], energy_budget[missed])
-        rows[missed] = solve_exact_batch(problem, gain[missed], delay, allowed)
+    check_problem(problem)
+    rows = np.zeros(gain.size, SOLUTION)
+    _solve_many_within(problem.tables, gain, delay_budget, energy_budget, seconds, joules, rows)
     return rows
+
+
+@kernel
+def solve_row_within(
+    tables: Tables,
+    gain: float,
+    delay_budget: float,
+    energy_budget: float,
+    seconds: float,
+    joules: float,
+    rows: Records,
+    i: int,
+) -> None:
+    """`solve_within` of one task, stored in ``rows[i]``."""
+    cuts, row, delay, energy = tables.cuts.shape[0], rows[i], min(seconds, delay_budget), min(joules, energy_budget)
+    solve_row(tables, gain, delay, energy, 0, cuts, rows, i)
+    if row.reason != 0:
+        if row.delay_needed <= delay_budget:
+            solve_row(tables, gain, row.delay_needed * (1.0 + _ABOVE), energy, 0, cuts, rows, i)
+        elif delay < delay_budget or energy < energy_budget:
+            solve_row(tables, gain, delay_budget, energy_budget, 0, cuts, rows, i)
+
+
+@kernel
+def _solve_many_within(
+    tables: Tables,
+    gain: NDArray[np.float64],
+    delay_budget: NDArray[np.float64],
+    energy_budget: NDArray[np.float64],
+    seconds: NDArray[np.float64],
+    joules: NDArray[np.float64],
+    rows: Records,
+) -> None:
+    for i in range(rows.shape[0]):
+        solve_row_within(tables, gain[i], delay_budget[i], energy_budget[i], seconds[i], joules[i], rows, i)
 
 
 def solution_from_row(row: np.void | Any) -> Solution:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym import physics
-from coinfer_gym._compile import kernel, merged_kernel
+from coinfer_gym._compile import inlined_kernel, kernel, merged_kernel
 from coinfer_gym.budgets import meets
 from coinfer_gym.laim import distortion as dst
 from coinfer_gym.laim.predictor import LEVELS, interpolate
@@ -86,6 +86,14 @@ class Choice(NamedTuple):
     power: float
     frequency_device: float
     frequency_server: float
+
+
+@inlined_kernel
+def choice_of(row: Record) -> Choice:
+    """The decision in a record with its fields, as `coinfer_gym.laim.optimum.SOLUTION`."""
+    return Choice(
+        row.cut, row.retained_device, row.retained_server, row.power, row.frequency_device, row.frequency_server
+    )
 
 
 @kernel

@@ -35,7 +35,7 @@ from coinfer_gym.laim.costs import (
     span_of,
 )
 from coinfer_gym.laim.decision import Decision, as_tuple
-from coinfer_gym.laim.outcome import Choice, Tables, evaluate, fit
+from coinfer_gym.laim.outcome import Choice, Tables, choice_of, evaluate, fit
 from coinfer_gym.pricing import Span
 from coinfer_gym.records import Record, Records, record_type
 
@@ -133,16 +133,7 @@ def _mark(
     """Fill the mask of `decisions_that_meet`."""
     closest, least, none = 0, math.inf, True
     for i in range(decisions.shape[0]):
-        d = decisions[i]
-        delay, energy = _spend(
-            hardware,
-            cuts,
-            gain,
-            fit(
-                cuts,
-                Choice(d.cut, d.retained_device, d.retained_server, d.power, d.frequency_device, d.frequency_server),
-            ),
-        )
+        delay, energy = _spend(hardware, cuts, gain, fit(cuts, choice_of(decisions[i])))
         mask[i] = meets(delay, delay_budget) and meets(energy, energy_budget)
         none = none and not mask[i]
         excess = max(_relative(delay, delay_budget), _relative(energy, energy_budget))

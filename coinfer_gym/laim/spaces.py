@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coinfer_gym._compile import inlined_kernel, kernel
 from coinfer_gym.envs.interval import between, clock_of, component, component_of_clock, component_of_cut, cut_of
 from coinfer_gym.laim.decision import Decision, as_tuple
-from coinfer_gym.laim.outcome import Choice, Tables
+from coinfer_gym.laim.outcome import Choice, Tables, choice_of
 from coinfer_gym.records import Records
 
 ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency_device", "frequency_server")
@@ -113,6 +113,4 @@ def encode_rows(tables: Tables, rows: Records) -> NDArray[np.float32]:
 @kernel
 def _write_actions(hardware: Records, cuts: int, rows: Records, actions: NDArray[np.float32]) -> None:
     for i in range(rows.shape[0]):
-        d = rows[i]
-        choice = Choice(d.cut, d.retained_device, d.retained_server, d.power, d.frequency_device, d.frequency_server)
-        write_action(hardware, cuts, choice, actions, i)
+        write_action(hardware, cuts, choice_of(rows[i]), actions, i)

@@ -202,11 +202,12 @@ def test_every_lane_has_its_own_masks():
     assert not slow.has_attr("scenery")
 
 
-def test_restored_lanes_go_on_as_if_never_stopped():
-    env, other = make_native(LAIM, LANES, **QUEUE), make_native(LAIM, LANES, **QUEUE)
+@pytest.mark.parametrize(("env_id", "size"), [(LAIM, 6), ("coinfer_gym/CellShares-v0", 3)])
+def test_restored_lanes_go_on_as_if_never_stopped(env_id, size):
+    env, other = make_native(env_id, LANES, **QUEUE), make_native(env_id, LANES, **QUEUE)
     env.seed(1)
     env.reset()
-    actions = random_actions(6, 50)
+    actions = random_actions(6, 50)[..., :size]
     for row in actions[:20]:
         observations = env.step(row)[0]
     state = env.snapshot()
