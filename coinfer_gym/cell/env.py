@@ -189,7 +189,7 @@ class CellEnv(TaskEnv):
 
     @property
     def lanes(self) -> CellLanes:
-        """The one lane that this environment is."""
+        """The one cell that this environment is."""
         return self._lanes
 
     @property

@@ -1,19 +1,73 @@
-"""Wrappers for Cell-v0: regret to the exact optimum at the shares that a task took."""
+"""Wrappers for Cell-v0: shares of time, band and server as actions, and regret at the shares that a task took."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces as gym_spaces
+from numpy.typing import NDArray
 
-from coinfer_gym.cell.env import CellEnv, share_problem
+from coinfer_gym._compile import kernel
+from coinfer_gym.cell import spaces
+from coinfer_gym.cell.dynamics import CellModel, tables_at
+from coinfer_gym.cell.env import CellEnv, CellLanes, share_problem
+from coinfer_gym.cell.scenario import CellScenario
+from coinfer_gym.envs.actions import check_actions
+from coinfer_gym.envs.interval import between
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import wrappers as laim
-from coinfer_gym.laim.optimum import solve_exact_batch
+from coinfer_gym.laim.optimum import SOLUTION, solve_exact_batch, solve_row_within
+from coinfer_gym.laim.outcome import choice_of
+from coinfer_gym.laim.spaces import write_action
 from coinfer_gym.physics import from_db
+from coinfer_gym.records import Records
 
-__all__ = ["Regret"]
+__all__ = ["CellShareAction", "Regret"]
+
+
+class CellShareAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """Let the agent choose how much a task may use; the exact optimum within that chooses the rest.
+
+    The action is ``Box(-1, 1, (3,), float32)``: the share of the remaining time, as in
+    `coinfer_gym.laim.wrappers.BudgetShareAction`, and the shares of the free band and the free server, on the scales of
+    Cell-v0. With `energy` the share of the energy comes second. Every action meets both budgets if any decision with
+    these shares of band and server does.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        Cell-v0 with its own action space.
+    energy : bool, optional
+        Whether the agent also chooses the share of energy. By default it does if some kind of device has a battery.
+
+    Raises
+    ------
+    InvalidInputError
+        If the environment is not Cell-v0, or a wrapper has given its actions another meaning.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], energy: bool | None = None) -> None:
+        self._cell: CellEnv = check_cell(env, CellEnv, type(self).__name__)
+        space = shares_space(self._cell.scenario, energy)
+        gym.utils.RecordConstructorArgs.__init__(self, energy=energy)
+        super().__init__(env)
+        self.action_space = space
+
+    def action(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The exact optimum within the shares as an action of Cell-v0.
+
+        Raises
+        ------
+        InvalidInputError
+            If the action has another shape or a NaN.
+        """
+        self._cell.device  # noqa: B018  there is a task
+        shares = check_actions(action, self.action_space.shape or ())
+        row: NDArray[np.float32] = act_within(self._cell.lanes, shares[None], np.zeros(1, np.bool_))[0]
+        return row
 
 
 class Regret(laim.Regret):
@@ -50,3 +104,73 @@ class Regret(laim.Regret):
         task = from_db(info["gain_db"]), info["delay_budget_s"], info["energy_budget_j"]
         solution = solve_exact_batch(problem, *task, cut=cut)
         return np.float64(solution["quality"] if solution["reason"] == 0 else 0.0)
+
+
+def check_cell(env: Any, kind: type[Any], wrapper: str) -> Any:
+    """The environment of this `kind` inside all wrappers, if none of them has changed its actions."""
+    inner = getattr(env, "unwrapped", None)
+    if not isinstance(inner, kind):
+        raise InvalidInputError(f"{wrapper}: env", env, "This wrapper works with Cell-v0 only.")
+    if env.action_space != inner.action_space:
+        raise InvalidInputError(f"{wrapper}: env", env, "Apply it before a wrapper that changes the action space.")
+    return inner
+
+
+def shares_space(scenario: CellScenario, energy: bool | None) -> gym_spaces.Box:
+    """Action space of `CellShareAction`."""
+    if energy is not None and not isinstance(energy, bool):
+        raise InvalidInputError("energy", energy, "Give True, False or None.")
+    has_battery = any(kind.battery_capacity is not None for kind in scenario.members)
+    return gym_spaces.Box(-1.0, 1.0, (4 if (has_battery if energy is None else energy) else 3,), np.float32)
+
+
+def act_within(lanes: CellLanes, shares: NDArray[Any], skipped: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Actions of Cell-v0 that decide the tasks at hand in all cells by their exact optima within `shares`.
+
+    Parameters
+    ----------
+    lanes : CellLanes
+    shares : ndarray, shape (lanes.count, 3) or (lanes.count, 4)
+        Actions of `CellShareAction`.
+    skipped : ndarray of bool, shape (lanes.count,)
+        Cells without a decision; their actions are zeros.
+
+    Raises
+    ------
+    InvalidInputError
+        If a share is NaN.
+    """
+    if np.isnan(shares).any():
+        raise InvalidInputError("action", math.nan, "Give numbers in [-1, 1].")
+    actions = np.zeros((lanes.count, len(spaces.ACTION_NAMES)), np.float32)
+    actions[:, spaces.BAND :] = shares[:, -2:]
+    parts = np.clip(shares.astype(np.float64), -1.0, 1.0)
+    _write_optima(lanes.model, *lanes.tasks(), parts, skipped, np.zeros(1, SOLUTION), actions)
+    return actions
+
+
+@kernel
+def _write_optima(
+    model: CellModel,
+    gain: NDArray[np.float64],
+    delay_budget: NDArray[np.float64],
+    energy_budget: NDArray[np.float64],
+    parts: NDArray[np.float64],
+    skipped: NDArray[np.bool_],
+    row: Records,
+    actions: NDArray[np.float32],
+) -> None:
+    """Fill the six components of LAIM-v0 in the rows of `actions`; `row` is room for one solution."""
+    least, last = model.share_min[0], parts.shape[1] - 1
+    for i in range(parts.shape[0]):
+        if skipped[i]:
+            continue
+        cell = model.cells[i]
+        band = spaces.share_of(parts[i, last - 1], max(cell.band_free, least), least)  # less after the end
+        server = spaces.share_of(parts[i, last], max(cell.server_free, least), least)
+        tables = tables_at(model, i, band, server)
+        seconds, joules = between(parts[i, 0], 0.0, delay_budget[i]), energy_budget[i]
+        if last == 3:
+            joules = between(parts[i, 1], 0.0, energy_budget[i])
+        solve_row_within(tables, gain[i], delay_budget[i], energy_budget[i], seconds, joules, row, 0)
+        write_action(tables.hardware, tables.cuts.shape[0], choice_of(row[0]), actions, i)

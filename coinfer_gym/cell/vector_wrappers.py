@@ -1,0 +1,31 @@
+"""Action wrapper of the native vector environment of Cell-v0; each lane acts like the wrapped single environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorActionWrapper
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from coinfer_gym.cell.env import CellVectorEnv
+from coinfer_gym.cell.wrappers import act_within, check_cell, shares_space
+from coinfer_gym.envs.actions import check_actions
+
+__all__ = ["CellShareAction"]
+
+
+class CellShareAction(VectorActionWrapper):
+    """`coinfer_gym.cell.wrappers.CellShareAction` in every lane."""
+
+    def __init__(self, env: Any, energy: bool | None = None) -> None:
+        self._cell: CellVectorEnv = check_cell(env, CellVectorEnv, type(self).__name__)
+        super().__init__(env)
+        self.single_action_space = shares_space(self._cell.scenario, energy)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The exact optima within the shares as actions of Cell-v0."""
+        shares = check_actions(actions, self.action_space.shape or (), self._cell.ended)
+        return act_within(self._cell.lanes, shares, self._cell.ended)
