@@ -79,12 +79,13 @@ class Loss:
 
     def __init__(self, config: ImitationConfig, samples: Samples) -> None:
         scenario = build_env(config.target, 1, bare=True).get_attr("scenario")[0]
-        shares = "BudgetShareAction" in config.wrappers
+        shares = bool({"BudgetShareAction", "CellShareAction"} & {*config.wrappers})
         self._by_losses = shares and samples.losses.shape[1] > 1
         slack = 0.0 if shares else 0.5 / scenario.cuts
         if shares:
             size = build_env(config.target, 1).action_space.sample().size
-            targets = 2.0 * samples.shares[:, :size] - 1.0
+            taken = samples.actions[:, len(spaces.ACTION_NAMES) :]  # of a cell's band and server
+            targets = np.hstack([2.0 * samples.shares[:, : size - taken.shape[1]] - 1.0, taken])
             weights = np.full_like(targets, _PULL if self._by_losses else 1.0)
         elif config.target.family.keeps_budgets:
             within = 2.0 * np.minimum(samples.shares, 1.0 - config.margin) - 1.0

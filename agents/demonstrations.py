@@ -222,16 +222,17 @@ def _play(env: gym.Env[Any, Any], teacher: Predictor, seed: int, noise: float) -
     observation, _ = env.reset(seed=seed)
     state, start, ended = None, np.ones(1, np.bool_), False
     while not ended:
-        problem = core.problem()
-        task = np.array([problem.gain, problem.delay_budget, problem.energy_budget])
         action, state = teacher.predict(observation, state=state, episode_start=start, deterministic=True)
+        problem = core.problem(*(core.shares(action) if hasattr(core, "shares") else ()))  # those of a cell
+        task = np.array([problem.gain, problem.delay_budget, problem.energy_budget])
         solution = problem.evaluate(core.decision(action))
         used = np.array([solution.delay, solution.energy])
         share = np.minimum(np.divide(used, task[1:], out=np.ones(2), where=task[1:] > used), 1.0)
         row = (observation, task, share, action, *_compared(teacher, task[1]))
         if noise > 0.0:
             disturbed = 2.0 * np.array([share + noise * np.array([random.standard_normal(), 0.0])]) - 1.0
-            action = act_within(problem, task[:, None], disturbed)[0]
+            within = act_within(problem, task[:, None], disturbed)[0]
+            action = np.append(within, action[within.size :])
         observation, reward, terminated, truncated, info = env.step(action)
         rows.append((*row, [*(info[name] for name in _OUTCOMES), float(reward)]))
         start, ended = np.zeros(1, np.bool_), terminated or truncated

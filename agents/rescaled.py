@@ -10,9 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import State, load_agent
-from coinfer_gym.envs.observation import OBSERVATION_NAMES
-from coinfer_gym.envs.process import build_rules
-from coinfer_gym.world import build_world_tables
 
 __all__ = ["RescaledAgent"]
 
@@ -32,7 +29,7 @@ class RescaledAgent:
 
     def __init__(self, path: str | Path) -> None:
         self._agent = load_agent(path)
-        self._slope, self._offset = np.ones(len(OBSERVATION_NAMES)), np.zeros(len(OBSERVATION_NAMES))
+        self._slope, self._offset = np.ones(1), np.zeros(1)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
         """Act in this environment from now on, see `agents.policy.Agent.bind`."""
@@ -68,13 +65,13 @@ class RescaledAgent:
 
 def _ranges(env: gym.Env[Any, Any]) -> NDArray[np.float64]:
     """What -1 and 1 stand for in each component of an observation, shape (2, n_obs); -1 and 1 for relative ones."""
-    scenario = env.get_wrapper_attr("scenario")
-    scale = build_rules(scenario, build_world_tables(scenario))[0]
+    task_env: Any = env.unwrapped
+    scale = task_env.lanes.rules[0]
     ranges = {
         "gain": (scale["gain_db_low"], scale["gain_db_high"]),
-        "queue": (0.0, scenario.queue_capacity),
+        "queue": (0.0, task_env.scenario.queue_capacity),
         "intensity": (0.0, scale["intensity_high"]),
         "delay_budget": (scale["log_delay_low"], scale["log_delay_high"]),
         "energy_budget": (scale["log_energy_low"], scale["log_energy_high"]),
     }
-    return np.array([ranges.get(name, (-1.0, 1.0)) for name in OBSERVATION_NAMES], np.float64).T
+    return np.array([ranges.get(name, (-1.0, 1.0)) for name in task_env.lanes.observation_names], np.float64).T

@@ -56,6 +56,11 @@ class TaskEnv(gym.Env[Any, Any]):
         self._ended = False
         self._viewer: Any = None
 
+    @property
+    def lanes(self) -> Lanes:
+        """The one lane that this environment is."""
+        return self._lanes
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
