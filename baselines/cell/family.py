@@ -9,10 +9,9 @@ from baselines.cell.prices import ConstantPrices
 from baselines.cell.rules import EqualShares, ShareOfFree, SharesByQueue
 from baselines.family import COLUMNS, Column, Columns, Family
 from coinfer_gym.cell import spaces
-from coinfer_gym.cell.env import CellVectorEnv, share_problem
+from coinfer_gym.cell.env import CellVectorEnv
 from coinfer_gym.cell.scenario import CellScenario
-from coinfer_gym.laim.optimum import solve_exact_batch
-from coinfer_gym.laim.spaces import encode_rows
+from coinfer_gym.cell.wrappers import act_within
 
 __all__ = ["FAMILY", "half_actions"]
 
@@ -21,16 +20,8 @@ HALF = 0.5
 
 def half_actions(env: CellVectorEnv) -> NDArray[np.float32]:
     """Actions of the exact optimum of the task at hand in every cell, at half of what is free."""
-    members = env.scenario.members
-    problems = [kind.problem(1.0) for kind in members]
-    actions = np.full((env.num_envs, len(spaces.ACTION_NAMES)), spaces.component_of_share(HALF, 1.0), np.float32)
-    for i, task in enumerate(zip(*env.lanes.tasks(), strict=True)):
-        cell = env.lanes.model.cells[i]
-        kind = int(cell["deciding"]) % len(members)
-        taken = [max(env.scenario.share_min, HALF * cell[name]) for name in ("band_free", "server_free")]
-        rows = solve_exact_batch(share_problem(problems[kind], *taken), *task)
-        actions[i, : spaces.BAND] = encode_rows(members[kind].tables, np.atleast_1d(rows))[0]
-    return actions
+    part = spaces.component_of_share(HALF, 1.0)
+    return act_within(env.lanes, np.full((env.num_envs, 3), (1.0, part, part)), env.ended)
 
 
 def _measure(scenario: CellScenario, decisions: Columns) -> dict[str, float]:
