@@ -302,10 +302,14 @@ class QueueBudget(FarsightedPolicy):
 
     def choose(self, view: View, problem: Problem, memory: Memory) -> Choice:
         """The smaller of both caps, but no less than `least`."""
-        cap = self._share / view.waiting if view.waiting else math.inf
-        if math.isfinite(self._fraction) and view.intensity > 0.0:
-            cap = min(cap, self._fraction / view.intensity)
-        return Choice(min(view.left, max(cap, self._least)))
+        return Choice(self.pace(view.left, view.waiting, view.intensity))
+
+    def pace(self, left: float, waiting: float, intensity: float = 0.0) -> float:
+        """Time in s for a task that has some `left`, by the tasks that wait behind it and the observed rate in 1/s."""
+        cap = self._share / waiting if waiting else math.inf
+        if math.isfinite(self._fraction) and intensity > 0.0:
+            cap = min(cap, self._fraction / intensity)
+        return min(left, max(cap, self._least))
 
 
 class Lyapunov(FarsightedPolicy):

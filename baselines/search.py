@@ -26,7 +26,7 @@ from coinfer_gym.laim.decision import CONTROLS, check_cut
 from coinfer_gym.laim.outcome import Tables, evaluate, model_quality
 from coinfer_gym.laim.problem import check_problem
 
-__all__ = ["MyopicQuantum", "P1Search", "solve_quantum"]
+__all__ = ["MyopicQuantum", "P1Search", "ends", "excess_of", "quality_of", "solve_quantum"]
 
 Floats = NDArray[np.float64]
 
@@ -47,10 +47,7 @@ class P1Search(SearchProblem):
         cuts = (0, problem.workload.cuts - 1) if cut is None else (check_cut(cut, problem.workload),) * 2
         super().__init__(self._objective, Box([cuts, *[(0.0, 1.0)] * 5], [True, *[False] * 5]), self._excess)
         self.problem = problem
-        self._high = np.array([1.0, 1.0, *(getattr(problem, f"{name}_max") for name in CONTROLS[2:])])
-        low = np.array([getattr(problem, f"{name}_min") for name in CONTROLS])
-        low[_FIRST_LOGARITHMIC:] = np.maximum(low, OPEN_END * self._high)[_FIRST_LOGARITHMIC:]
-        self._low = low
+        self._low, self._high = ends(problem)
         self._tables = problem.tables
 
     def _objective(self, points: Floats) -> Floats:
@@ -141,6 +138,14 @@ class MyopicQuantum(MyopicExact):
         return solve_quantum(restricted, self._cut_of(problem), evaluations=self._evaluations, seed=self._seed)
 
 
+def ends(problem: Problem) -> tuple[Floats, Floats]:
+    """Ends of the five controls in a search."""
+    high = np.array([1.0, 1.0, *(getattr(problem, f"{name}_max") for name in CONTROLS[2:])])
+    low = np.array([getattr(problem, f"{name}_min") for name in CONTROLS])
+    low[_FIRST_LOGARITHMIC:] = np.maximum(low, OPEN_END * high)[_FIRST_LOGARITHMIC:]
+    return low, high
+
+
 @kernel
 def _control(low: Floats, high: Floats, place: float, j: int) -> float:
     """Control `j` at a place in [0, 1]."""
@@ -152,12 +157,35 @@ def _control(low: Floats, high: Floats, place: float, j: int) -> float:
 
 
 @kernel
-def _qualities(tables: Tables, low: Floats, high: Floats, points: Floats, values: Floats) -> None:
-    """Quality of each column."""
+def quality_of(tables: Tables, low: Floats, high: Floats, points: Floats, i: int) -> float:
+    """Quality of column `i`."""
     hardware, quality, cuts, blocks = tables
+    device, server = _control(low, high, points[1, i], 0), _control(low, high, points[2, i], 1)
+    value: float = model_quality(hardware, quality, cuts, blocks, int(points[0, i]), device, server)
+    return value
+
+
+@kernel
+def excess_of(
+    tables: Tables, low: Floats, high: Floats, gain: float, budgets: tuple[float, float], points: Floats, i: int
+) -> float:
+    """Excess of column `i` over the budget or the memory that it exceeds most."""
+    hardware, _, cuts, _ = tables
+    s = int(points[0, i])
+    device, server = _control(low, high, points[1, i], 0), _control(low, high, points[2, i], 1)
+    power = _control(low, high, points[3, i], 2)
+    clocks = _control(low, high, points[4, i], 3), _control(low, high, points[5, i], 4)
+    spent = evaluate(hardware, cuts, s, gain, device, server, power, clocks[0], clocks[1])
+    late = _excess(spent[0] + spent[1] + spent[2], budgets[0])
+    hungry = _excess(spent[3] + spent[4] + spent[5], budgets[1])
+    crowded = max(_excess(device, cuts[s].retained_device_max), _excess(server, cuts[s].retained_server_max))
+    return max(late, hungry, crowded)
+
+
+@kernel
+def _qualities(tables: Tables, low: Floats, high: Floats, points: Floats, values: Floats) -> None:
     for i in range(points.shape[1]):
-        device, server = _control(low, high, points[1, i], 0), _control(low, high, points[2, i], 1)
-        values[i] = model_quality(hardware, quality, cuts, blocks, int(points[0, i]), device, server)
+        values[i] = quality_of(tables, low, high, points, i)
 
 
 @kernel
@@ -170,18 +198,8 @@ def _excesses(
     points: Floats,
     excesses: Floats,
 ) -> None:
-    """Excess of each column over the budget or the memory that it exceeds most."""
-    hardware, _, cuts, _ = tables
     for i in range(points.shape[1]):
-        s = int(points[0, i])
-        device, server = _control(low, high, points[1, i], 0), _control(low, high, points[2, i], 1)
-        power = _control(low, high, points[3, i], 2)
-        clocks = _control(low, high, points[4, i], 3), _control(low, high, points[5, i], 4)
-        spent = evaluate(hardware, cuts, s, gain, device, server, power, clocks[0], clocks[1])
-        late = _excess(spent[0] + spent[1] + spent[2], budgets[0])
-        hungry = _excess(spent[3] + spent[4] + spent[5], budgets[1])
-        crowded = max(_excess(device, cuts[s].retained_device_max), _excess(server, cuts[s].retained_server_max))
-        excesses[i] = max(late, hungry, crowded)
+        excesses[i] = excess_of(tables, low, high, gain, budgets, points, i)
 
 
 @kernel

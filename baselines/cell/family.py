@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.cell.joint import JointMyopic, JointQuantum
 from baselines.cell.prices import ConstantPrices
 from baselines.cell.rules import EqualShares, ShareOfFree, SharesByQueue
 from baselines.family import COLUMNS, Column, Columns, Family
@@ -45,6 +46,8 @@ FAMILY = Family(
         "cell_equal": EqualShares,
         "cell_queue": SharesByQueue,
         "cell_prices": ConstantPrices,
+        "cell_joint": JointMyopic,
+        "cell_quantum": JointQuantum,
     },
     references={
         "half of what is free": {"policy": "cell_free", "part": HALF},

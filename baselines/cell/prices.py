@@ -9,7 +9,6 @@ import numpy as np
 
 from baselines.cell.rules import CellRule
 from baselines.checks import check_number
-from coinfer_gym import Problem
 from coinfer_gym.cell.optimum import Member, check_concave
 
 __all__ = ["ConstantPrices"]
@@ -41,9 +40,9 @@ class ConstantPrices(CellRule):
             check_concave(kind.quality)
         return self
 
-    def shares(self, whole: Problem) -> tuple[float, float]:
+    def shares(self) -> tuple[float, float]:
         """The best choice within the pace; where none is worth its price there, within all the time that is left."""
-        free = np.array(self._env.free)
+        whole, free = self._env.problem(1.0, 1.0), np.array(self._env.free)
         pace = self.choose(self._view(whole), whole, None).seconds
         for seconds in (pace, whole.delay_budget):
             member = Member(whole, whole.bandwidth * free[0], free[1], seconds)

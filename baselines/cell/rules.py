@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from baselines.checks import check_number
 from baselines.farsighted import QueueBudget
-from coinfer_gym import InvalidInputError, Problem
+from coinfer_gym import InvalidInputError
 from coinfer_gym.cell.env import CellEnv
 from coinfer_gym.cell.spaces import CELL_NAMES
 from coinfer_gym.laim.scenario import Scenario
@@ -68,20 +68,13 @@ class CellRule(QueueBudget):
         return kind
 
     @abc.abstractmethod
-    def shares(self, whole: Problem) -> tuple[float, float]:
-        """Shares of the band and of the server, of the whole; clipped to what is free and the least that may be taken.
-
-        Parameters
-        ----------
-        whole : Problem
-            P1 of the task at hand with all of the band and the server.
-        """
+    def shares(self) -> tuple[float, float]:
+        """Shares of the whole band and server for the task at hand, within what is free or not."""
 
     def decide(self) -> NDArray[Any]:
         """Action for the task at hand in the bound cell."""
         least, free = self._env.scenario.share_min, self._env.free
-        wanted = self.shares(self._env.problem(1.0, 1.0))
-        taken = [max(least, min(share, part)) for share, part in zip(wanted, free, strict=True)]
+        taken = [max(least, min(share, part)) for share, part in zip(self.shares(), free, strict=True)]
         action: NDArray[Any] = self._env.action(self.solve(self._env.problem(*taken)), *taken)
         return action
 
@@ -101,7 +94,7 @@ class ShareOfFree(CellRule):
         self._part = check_number("part", part, 0.0, 1.0)
         super().__init__(env, **pace)
 
-    def shares(self, whole: Problem) -> tuple[float, float]:
+    def shares(self) -> tuple[float, float]:
         """The part of both."""
         band, server = self._env.free
         return self._part * band, self._part * server
@@ -116,7 +109,7 @@ class EqualShares(CellRule):
         As for `CellRule`.
     """
 
-    def shares(self, whole: Problem) -> tuple[float, float]:
+    def shares(self) -> tuple[float, float]:
         """One over the number of devices."""
         each = 1.0 / self._env.devices
         return each, each
@@ -139,7 +132,7 @@ class SharesByQueue(CellRule):
         self._reserve = check_number("reserve", reserve, 0.0)
         super().__init__(env, **pace)
 
-    def shares(self, whole: Problem) -> tuple[float, float]:
+    def shares(self) -> tuple[float, float]:
         """The part of the device's tasks, of both."""
         seen, (band, server) = self.seen(), self._env.free
         own = 1.0 + round(seen["queue"] * self._env.scenario.queue_capacity)

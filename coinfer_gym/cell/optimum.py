@@ -32,7 +32,7 @@ __all__ = ["CellSolution", "Member", "check_concave", "solve_cell"]
 
 Floats = NDArray[np.float64]
 
-_NODES = 64  # branchings after which the gap is left as it is
+_BRANCHINGS = 64  # after which the gap is left as it is
 _PRICES = 80  # most prices tried in a node; each cuts what is left of them to two thirds or less
 _PIECES = 4096  # most rectangles of a task; about a hundred are needed where nothing is odd
 _EAGER = 0.3  # responses are found to within this share of what is not known yet
@@ -74,6 +74,7 @@ def solve_cell(
     server: float = 1.0,
     cuts: Sequence[int] | None = None,
     tolerance: float = 1e-3,
+    branchings: int = _BRANCHINGS,
 ) -> CellSolution:
     """Largest sum of qualities of tasks that share a band and a server, each within its budgets.
 
@@ -91,7 +92,9 @@ def solve_cell(
     cuts : sequence of int, optional
         The cut of each task; all cuts where not given.
     tolerance : float
-        The search ends where the bound exceeds the sum by at most this share of it, or after many branchings.
+        The search ends where the bound exceeds the sum by at most this share of it.
+    branchings : int
+        It also ends after so many branchings, with a gap that may be larger; without any it takes a few milliseconds.
 
     Returns
     -------
@@ -103,9 +106,9 @@ def solve_cell(
         If there is no task, something is not P1, a quality is a measured accuracy (which need not be concave), or a
         value is out of its range.
     """
-    _check(problems, band, server, cuts, tolerance)
+    _check(problems, band, server, cuts, tolerance, branchings)
     members = [Member(problem, float(band), float(server)) for problem in problems]
-    search = _Search(members, tolerance)
+    search = _Search(members, tolerance, branchings)
     chosen = [None] * len(members) if cuts is None else [int(cut) for cut in cuts]
     search.run([member.region(cut) for member, cut in zip(members, chosen, strict=True)])
     solutions = tuple(
@@ -183,8 +186,8 @@ class _Tried(NamedTuple):
 class _Search:
     """Branch and bound over regions of the tasks' choices; its attributes are the best found, and the root's prices."""
 
-    def __init__(self, members: Sequence[Member], tolerance: float) -> None:
-        self._members, self._tolerance = members, tolerance
+    def __init__(self, members: Sequence[Member], tolerance: float, branchings: int) -> None:
+        self._members, self._tolerance, self._branchings = members, tolerance, branchings
         self.quality, self.bound = -1.0, math.inf
         self.shares: Floats = np.zeros((2, len(members)))
         self.prices: Floats = np.zeros(2)
@@ -194,7 +197,7 @@ class _Search:
         order = itertools.count()
         nodes = [(-math.inf, next(order), regions)]
         settled = -math.inf  # bound of what cannot be branched any more
-        for step in range(_NODES):
+        for step in range(self._branchings + 1):
             if not nodes or self._near(-nodes[0][0]):
                 break
             bound, _, regions = heapq.heappop(nodes)
@@ -324,7 +327,7 @@ def check_concave(quality: str) -> None:
         raise InvalidInputError("quality", quality, remedy)
 
 
-def _check(problems: Any, band: Any, server: Any, cuts: Any, tolerance: Any) -> None:
+def _check(problems: Any, band: Any, server: Any, cuts: Any, tolerance: Any, branchings: Any) -> None:
     if isinstance(problems, Problem) or not isinstance(problems, Sequence) or not len(problems):
         raise InvalidInputError("problems", problems, "Give a list of one Problem or more.")
     for problem in problems:
@@ -336,6 +339,8 @@ def _check(problems: Any, band: Any, server: Any, cuts: Any, tolerance: Any) -> 
         raise InvalidInputError("server", server, "Give the share of the server that is there to be shared, in (0, 1].")
     if not (is_number(tolerance) and 0.0 < tolerance < math.inf):
         raise InvalidInputError("tolerance", tolerance, "Give a relative gap above 0.")
+    if not (is_number(branchings) and branchings >= 0 and branchings == int(branchings)):
+        raise InvalidInputError("branchings", branchings, "Give a whole number of at least 0.")
     if cuts is not None:
         if not isinstance(cuts, Sequence) or isinstance(cuts, str) or len(cuts) != len(problems):
             raise InvalidInputError("cuts", cuts, f"Give one cut per problem, {len(problems)} in all.")

@@ -1,10 +1,13 @@
 """Rules of Cell-v0: with one device those of LAIM-v0, their shares against what the cell holds, and their mistakes."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from baselines.cell.family import FAMILY, half_actions
+from baselines.cell.joint import JointMyopic, JointQuantum
 from baselines.cell.prices import ConstantPrices
 from baselines.cell.rules import EqualShares, ShareOfFree, SharesByQueue
 from baselines.farsighted import QueueBudget, serve_within
@@ -22,7 +25,17 @@ def columns(env, policy, seed):
     return {name: column for name, column in episode.items() if name != "seconds"}
 
 
-@pytest.mark.parametrize("rule", [ShareOfFree, EqualShares, lambda **pace: SharesByQueue(reserve=0.0, **pace)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ShareOfFree,
+        EqualShares,
+        partial(SharesByQueue, reserve=0.0),
+        partial(ConstantPrices, band=0.0, server=0.0),
+        partial(JointMyopic, reserve=0.0),
+        partial(JointQuantum, reserve=0.0),
+    ],
+)
 def test_with_one_device_a_rule_is_that_of_laim(rule):
     cell = columns(gym.make(CELL, scenario="bert-multimodal", devices=1, tasks=60), rule(**PACE), 3)
     laim = columns(gym.make(LAIM, scenario="bert-multimodal", tasks=60), QueueBudget(**PACE), 3)

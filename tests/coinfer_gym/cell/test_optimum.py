@@ -106,6 +106,15 @@ def test_no_split_on_a_grid_is_better_than_the_bound():
     assert np.mean(np.array(gaps) <= 2e-3) > 0.9  # a few have a least power, with which the search gives up
 
 
+def test_the_bound_holds_without_branchings():
+    for seed in range(6):
+        problems, band = drawn(3, seed)
+        whole, quick = (solve_cell(problems, band, branchings=count) for count in (64, 0))
+        assert quick.quality <= whole.bound * (1.0 + 1e-12)
+        assert whole.quality <= quick.bound * (1.0 + 1e-12)
+        check_shares(problems, quick, band)
+
+
 def check_shares(problems, joint, band):
     """That the shares are there, and every solution is what P1 at its shares allows."""
     assert joint.band.sum() <= band * (1.0 + 1e-12)
@@ -312,6 +321,8 @@ def test_response_bounds_every_share_at_every_price():
         ({"cuts": "12"}, "cuts"),
         ({"cuts": [1, 7]}, "cut"),
         ({"tolerance": 0.0}, "tolerance"),
+        ({"branchings": -1}, "branchings"),
+        ({"branchings": 0.5}, "branchings"),
     ],
 )
 def test_bad_input(changes, field):
