@@ -79,7 +79,7 @@ class Loss:
 
     def __init__(self, config: ImitationConfig, samples: Samples) -> None:
         scenario = build_env(config.target, 1, bare=True).get_attr("scenario")[0]
-        shares = bool({"BudgetShareAction", "CellShareAction"} & {*config.wrappers})
+        shares = config.learns_shares
         self._by_losses = shares and samples.losses.shape[1] > 1
         slack = 0.0 if shares else 0.5 / scenario.cuts
         if shares:

@@ -35,6 +35,7 @@ FIRST_WORLD = 20_000_000
 """Least seed of a world for demonstrations: training, tuning and evaluation use others."""
 
 _CLONEABLE = ("ppo", "a2c", "sac", "tqc", "td3", "ddpg")  # real actions, no memory
+_SHARES = ("BudgetShareAction", "CellShareAction")
 _CHUNK = 10  # worlds per file
 _OUTCOMES = MEASURED[:-1]  # without the reward
 
@@ -79,6 +80,11 @@ class ImitationConfig(Checked):
     def wrappers(self) -> list[str]:
         """Names of the run's wrappers, the innermost first."""
         return [name.rsplit(".", maxsplit=1)[-1] for layer in self.target.wrappers for name in layer]
+
+    @property
+    def learns_shares(self) -> bool:
+        """Whether the clone says what a task may use, and the exact optimum decides the rest."""
+        return any(name in _SHARES for name in self.wrappers)
 
     @property
     def seeds(self) -> range:
@@ -148,11 +154,12 @@ def load_config(source: str | Path | Mapping[str, Any]) -> ImitationConfig:
     run = config.target
     if run.algo not in _CLONEABLE:
         raise InvalidInputError("config: run.algo", run.algo, f"Give one of {', '.join(_CLONEABLE)}.")
-    if not run.family.keeps_budgets and (config.noise > 0.0 or config.wrappers):
+    if not (run.family.keeps_budgets or config.learns_shares) and (config.noise > 0.0 or config.wrappers):
         raise InvalidInputError("config: run.env", run.env, "It takes neither wrappers nor noise: leave them out.")
     for layer in config.wrappers:
-        if layer not in ("BudgetShareAction", "KeepBudgets"):
-            raise InvalidInputError("config: run.wrapper", layer, "Give BudgetShareAction, KeepBudgets or no wrapper.")
+        if layer not in (*_SHARES, "KeepBudgets"):
+            remedy = f"Give {', '.join(_SHARES)}, KeepBudgets or no wrapper."
+            raise InvalidInputError("config: run.wrapper", layer, remedy)
     return config
 
 

@@ -309,4 +309,4 @@ def test_a_teacher_that_cannot_act_there_is_refused(tmp_path, capsys):
 def test_shipped_configurations_can_be_read(path):
     config = load_config(path)
     assert config.target.algo in ALGORITHMS
-    assert config.target.env in ("coinfer_gym/LAIM-v0", "coinfer_gym/Layerwise-v0")
+    assert config.target.env in [f"coinfer_gym/{name}-v0" for name in ("LAIM", "Layerwise", "Cell")]
