@@ -153,7 +153,7 @@ QUICK = ("All_Local", "All_Server", "Neurosurgeon", "2_Step Pruning", "FPGM", "B
 def test_m4_m5_grids_choose_as_stored_and_the_proposed_scheme_is_above_its_optimum(network, device):
     from coinfer_gym.layerwise.optimum import solve_exact
     from studies.mu import rates as figure
-    from studies.mu.schemes import choose, problem_at
+    from studies.mu.schemes import ALL, choose, problem_at
 
     summary, rows = read_published("layerwise_rates")
     rate = figure.RATES[5]
@@ -163,7 +163,7 @@ def test_m4_m5_grids_choose_as_stored_and_the_proposed_scheme_is_above_its_optim
         if (row["network"], row["device"], row["link"]) == (network, device, "")
         and float(row["rate"]) == pytest.approx(rate)
     }
-    problem = problem_at(network, device, rate)
+    problem = problem_at(network, device, rate, cuts=ALL)
     for method in QUICK:
         assert choose(problem, method).delay == pytest.approx(delays[method], rel=1e-6)
     proof = solve_exact(problem)
@@ -203,10 +203,10 @@ def test_m7_choices_give_the_stored_verdict_and_grids_the_stored_choices():
     assert figure.verdict(figure.Data(figure.SNRS_DB, choices))["holds"] == summary["holds"]
     noisy = figure.load_regression_predictor(figure.PREDICTOR)
     digital, _ = figure.problems_at(figure.SNRS_DB[5], figure.REFERENCE_DB, noisy)
-    for title, first_cut in figure.FIRST_CUTS.items():
+    for allowed, by_method in choices.items():
         for method in QUICK[:-1]:
-            chosen = figure._choose_plain(digital, method, first_cut, 0, 0)
-            assert chosen.delay == pytest.approx(choices[title][method][5].delay, rel=1e-6)
+            chosen = figure._choose_plain(figure.with_cuts(digital, allowed), method, 0, 0)
+            assert chosen.delay == pytest.approx(by_method[method][5].delay, rel=1e-6)
 
 
 def test_m3_all_ratios_follow_from_the_alexnet_of_torchvision():

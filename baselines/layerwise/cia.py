@@ -1,21 +1,26 @@
-"""Co-inference by automated machine learning (Zhang et al.): a DDPG agent sets the ratios layer by layer.
+"""Co-inference by automated machine learning (Zhang et al.): an agent sets the ratios layer by layer.
 
-As in automated compression of one model (He et al., 2018), an episode goes through the network once: a step for each
-group of layers, then one for the feature's compression and one for the cut. The design is judged at the end.
+As in automated compression of one model (AMC, He et al., 2018), an episode goes through the network once: a step for
+each group of layers, then one for the feature's compression and one for the cut. The design is judged at the end, and
+all steps share its reward. An actor learns by the deterministic policy gradient of a critic.
+
+As every step's reward is that of the whole episode, the critic learns this reward itself. It needs no estimate of later
+steps, and so none of the slowly following copies of actor and critic that deep deterministic policy gradients have.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Any
+from collections.abc import Callable
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from baselines.checks import check_count
 from baselines.layerwise.designs import (
     DELAY_CALCULATOR,
+    LEAST_INACCURATE,
     DesignSearch,
     ParametersGenerator,
     assess,
@@ -23,136 +28,247 @@ from baselines.layerwise.designs import (
     select_best,
 )
 from baselines.layerwise.framework import Chosen
-from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.layerwise.designs import POWER
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 
-__all__ = ["CompressionEnv", "cia"]
+__all__ = ["Episodes", "cia"]
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
-STEPS = 4000
-"""Steps that the agent learns from; about 20 s on one core."""
+ROUND = 512
+"""Episodes after which progress is judged; as many are remembered."""
 
+PROGRESS = 1e-3
+"""Share of the delay by which a round that is no progress improves the best design at most."""
+
+DEVIATIONS = (0.25, 0.01)
+"""Standard deviation of the exploring actions at first, and the least with which another round begins."""
+
+_AT_ONCE = 16  # episodes between two times of learning
+_RANDOM = 128  # episodes with uniform actions at first
+_UPDATES = 16  # of actor and critic each time
+_BATCH, _HIDDEN, _RATE = 64, 64, 1e-3
+_HALF = 0.1  # missing accuracy, or excess of energy, at which half of the reward is lost
 _STATE = 5
-_FIRST_RANDOM_EPISODES = 50
-_NOISE = 0.2
 
 
-class CompressionEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """A design of the network, decided step by step.
+class Episodes:
+    """Designs of a network, decided number by number, and judged at the end.
 
-    Observations, all in [0, 1]: share of the steps that are done, share of the FLOPs that the group of this step takes
-    part in, share of the FLOPs pruned so far, share of the FLOPs in which groups to come take part, last action.
-
-    Actions, in [0, 1]: places of the group's retained ratio, of the compression and of the cut in the ranges of
-    `ParametersGenerator`.
-
-    The reward comes at the end: minus the delay, relative to that of the unpruned network at its best cut, and -1 where
-    it is longer; below -1, by as much as it misses them, where a design misses the limits.
+    A number is the place of a group's retained ratio, of the compression or of the cut in the ranges of a generator.
+    The ratios must be free there.
 
     Attributes
     ----------
+    steps : int
+        Numbers of a design.
     best : ndarray, shape (G + 4,)
         Best design within the limits so far; the unpruned network to begin with.
+    best_delay : float
+        Its delay in s.
     history : list of (int, float)
         Designs judged at each improvement, and the delay there in s.
     judged : int
         Designs judged.
     """
 
-    def __init__(self, problem: LayerwiseProblem) -> None:
-        self.observation_space = gym.spaces.Box(0.0, 1.0, (_STATE,), np.float32)
-        self.action_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
-        self._problem = problem
-        self._generator = ParametersGenerator(problem)
-        self._search = DesignSearch(problem, self._generator, DELAY_CALCULATOR)
-        self._groups = len(problem.network.groups)
+    def __init__(self, problem: LayerwiseProblem, generator: ParametersGenerator) -> None:
+        self._problem, self._generator = problem, generator
+        self._search = DesignSearch(problem, generator, DELAY_CALCULATOR)
+        self._groups, self.steps = len(problem.network.groups), len(generator.box.low)
+        self._speed_device = problem.flops_per_cycle_device * problem.frequency_device_max
+        self._speed_server = problem.flops_per_cycle_server * problem.frequency_server
         self._flops = float(problem.network.block_flops().sum())
-        least = [self._pruned([1.0] * g + [problem.retained_min]) for g in range(self._groups)]
-        self._shares = np.array([*least, 0.0, 0.0])
-        self._places: list[float] = []
+        one_pruned = np.ones((self._groups, self._groups))
+        np.fill_diagonal(one_pruned, 0.0)
+        self._shares = np.zeros(self.steps + 1)
+        self._shares[: self._groups] = self._pruned(one_pruned)
+        self._to_come = np.minimum(1.0, np.cumsum(self._shares[::-1])[::-1] - self._shares)
         self.judged, self.history = 0, list[tuple[int, float]]()
-        self.best = select_best(problem, self._generator.unpruned())
+        self.best = select_best(problem, generator.unpruned())
         values, excesses = assess(problem, self.best[None], DELAY_CALCULATOR)
-        self._reference = self._best_delay = float(values[0])
+        self._unpruned = self.best_delay = float(values[0])
         self._least_excess = float(excesses[0])
 
-    @property
-    def steps(self) -> int:
-        """Steps of an episode."""
-        return self._groups + 2
+    def observe(self, places: Singles) -> Singles:
+        """State of n episodes after k numbers, shape (n, 5), from these numbers, shape (n, k).
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin with the unpruned network."""
-        super().reset(seed=seed)
-        self._places = []
-        return self._observe(), {}
+        All are in [0, 1]: share of the steps that are done, share of the FLOPs that the group of this step takes part
+        in, share of the FLOPs pruned so far, share of the FLOPs in which groups to come take part, last number.
+        """
+        count, done = places.shape
+        state = np.empty((count, _STATE), np.float32)
+        state[:, 0], state[:, 1], state[:, 3] = done / self.steps, self._shares[done], self._to_come[done]
+        ratios = np.ones((count, self._groups))
+        ratios[:, :done] = places[:, : self._groups]
+        state[:, 2] = self._pruned(ratios)
+        state[:, 4] = places[:, -1] if done else 1.0
+        return state
 
-    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Decide one number; the last one is the cut."""
-        self._places.append(float(np.clip(action, 0.0, 1.0)[0]))
-        done = len(self._places) == self.steps
-        return self._observe(), self._judge() if done else 0.0, done, False, {}
+    def judge(self, places: Singles) -> Singles:
+        """Reward of n designs, shape (n,), from all of their numbers, shape (n, steps).
 
-    def _judge(self) -> float:
-        *places, cut = self._places
-        row = self._search.rows(self._generator.box.points(np.array([[cut, *places]])))
-        values, excesses = assess(self._problem, row, DELAY_CALCULATOR)
-        delay, excess = float(values[0]), float(excesses[0])
-        self.judged += 1
-        if (excess, delay) < (self._least_excess, self._best_delay):
-            self._least_excess, self._best_delay, self.best = excess, delay, row[0]
-            if excess == 0.0:
-                self.history.append((self.judged, delay))
-        return -1.0 - excess if excess > 0.0 else -min(1.0, delay / self._reference)
+        From -1 to 1: ``(t_0 - t) / (t_0 + t)`` of the delay t and that of the unpruned network at its best cut, t_0.
+        Where a design misses the limits, the reward falls towards -1 by how much, without a jump.
+        """
+        rows = self._search.rows(self._points(places))
+        delays, excesses = assess(self._problem, rows, DELAY_CALCULATOR)
+        self.judged += len(rows)
+        first = np.lexsort((delays, excesses))[0]
+        if (excesses[first], delays[first]) < (self._least_excess, self.best_delay):
+            self._least_excess, self.best_delay = float(excesses[first]), float(delays[first])
+            self.best = rows[first]
+            if self._least_excess == 0.0:
+                self.history.append((self.judged, self.best_delay))
+        missing = np.where(excesses >= LEAST_INACCURATE, excesses - LEAST_INACCURATE, excesses)
+        lost = missing / (missing + _HALF)
+        rewards = (1.0 - lost) * (self._unpruned - delays) / (self._unpruned + delays) - lost
+        return rewards.astype(np.float32)
 
-    def _observe(self) -> NDArray[np.float32]:
-        done = len(self._places)
-        low = self._problem.retained_min
-        ratios = [low + place * (1.0 - low) for place in self._places[: self._groups]]
-        share = self._shares[done] if done < self.steps else 0.0
-        last = self._places[-1] if done else 1.0
-        state = (done / self.steps, share, self._pruned(ratios), min(1.0, self._shares[done + 1 :].sum()), last)
-        return np.array(state, np.float32)
+    def _pruned(self, places: Floats) -> Floats:
+        """Share of the FLOPs that groups at some places save, shape (n,) for (n, G)."""
+        numbers = np.ones((len(places), self.steps))
+        numbers[:, : self._groups] = places
+        rows = self._generator.designs(self._points(numbers))
+        rows[:, POWER:] = self._problem.power_max, self._problem.frequency_device_max
+        outcomes = self._problem.evaluate(rows)
+        flops = outcomes.delay_device * self._speed_device + outcomes.delay_server * self._speed_server
+        saved: Floats = np.maximum(0.0, 1.0 - flops / self._flops)
+        return saved
 
-    def _pruned(self, ratios: list[float]) -> float:
-        """Share of the FLOPs that pruning the first groups saves."""
-        retained = ratios + [1.0] * (self._groups - len(ratios))
-        return 1.0 - float(self._problem.network.block_flops(retained).sum()) / self._flops
+    def _points(self, places: NDArray[np.floating]) -> Floats:
+        """Points of the generator, whose first variable is the cut: the last number, if it is free."""
+        free = int(len(self._generator.cuts) > 1)
+        return self._generator.box.points(np.roll(places, free, axis=1).astype(np.float64))
 
 
-def cia(problem: LayerwiseProblem, seed: int = 0, steps: int = STEPS) -> Chosen:
-    """Best design of those that a DDPG agent tries while it learns, and of the one that it has settled on.
+class _Layers:
+    """A network of two hidden layers, its gradient, and Adam."""
 
-    The same for the same arguments on the same machine; `InvalidInputError` where no design is accurate enough.
+    def __init__(self, inputs: int, generator: np.random.Generator) -> None:
+        shapes = [(inputs, _HIDDEN), (_HIDDEN,), (_HIDDEN, _HIDDEN), (_HIDDEN,), (_HIDDEN, 1), (1,)]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+        bounds = [inputs**-0.5] * 2 + [_HIDDEN**-0.5] * 2 + [3e-3] * 2
+        drawn = [generator.uniform(-bound, bound, shape) for bound, shape in zip(bounds, shapes, strict=True)]
+        self._all: Singles = np.concatenate([part.ravel() for part in drawn]).astype(np.float32)
+        self._slope, self._mean, self._square = (np.zeros_like(self._all) for _ in range(3))
+
+        def parts(flat: Singles) -> list[Singles]:
+            return [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
+
+        self._weights, self._slopes = parts(self._all), parts(self._slope)
+        self._seen, self._updates = list[Singles](), 0
+
+    def __call__(self, x: Singles) -> Singles:
+        """Output, shape (n,)."""
+        first, b, second, c, third, d = self._weights
+        self._seen = [x, np.maximum(x @ first + b, 0.0)]
+        self._seen.append(np.maximum(self._seen[1] @ second + c, 0.0))
+        output: Singles = (self._seen[2] @ third + d)[:, 0]
+        return output
+
+    def back(self, slope: Singles, *, learn: bool) -> Singles:
+        """Slope by the input, shape (n, inputs), from that by the last output; `learn` makes an update by it."""
+        down = slope[:, None]
+        for place in (2, 1, 0):
+            seen = self._seen[place]
+            if learn:
+                np.matmul(seen.T, down, out=self._slopes[2 * place])
+                down.sum(axis=0, out=self._slopes[2 * place + 1])
+            down = down @ self._weights[2 * place].T
+            if place:
+                down = down * (seen > 0.0)
+        if learn:
+            self._update()
+        return down
+
+    def _update(self) -> None:
+        """A step of Adam (Kingma and Ba, 2015) with its usual rates."""
+        self._updates += 1
+        self._mean += 0.1 * (self._slope - self._mean)
+        self._square += 0.001 * (self._slope**2 - self._square)
+        rate = _RATE * math.sqrt(1.0 - 0.999**self._updates) / (1.0 - 0.9**self._updates)
+        self._all -= np.float32(rate) * self._mean / (np.sqrt(self._square) + np.float32(1e-8))
+
+
+class _Agent:
+    """Actor, critic, and the latest episodes."""
+
+    def __init__(self, steps: int, generator: np.random.Generator) -> None:
+        self._actor, self._critic = _Layers(_STATE, generator), _Layers(_STATE + 1, generator)
+        self._states = np.empty((ROUND, steps, _STATE), np.float32)
+        self._places, self._rewards = np.empty((ROUND, steps), np.float32), np.empty(ROUND, np.float32)
+        self._steps, self._count, self._generator = steps, 0, generator
+
+    def act(self, state: Singles) -> Singles:
+        """Numbers in [0, 1], shape (n,), that the actor chooses."""
+        numbers: Singles = np.clip(self._actor(state) + np.float32(0.5), 0.0, 1.0)
+        return numbers
+
+    def remember(self, states: Singles, places: Singles, rewards: Singles) -> None:
+        """Keep episodes instead of the oldest ones."""
+        at = (self._count + np.arange(len(rewards))) % ROUND
+        self._states[at], self._places[at], self._rewards[at] = states, places, rewards
+        self._count += len(rewards)
+
+    def learn(self) -> None:
+        """Update critic and actor once."""
+        episode = self._generator.integers(0, min(self._count, ROUND), _BATCH)
+        step = self._generator.integers(0, self._steps, _BATCH)
+        state, share = self._states[episode, step], np.float32(1.0 / _BATCH)
+        error = self._critic(np.column_stack([state, self._places[episode, step]])) - self._rewards[episode]
+        self._critic.back(2.0 * share * error, learn=True)
+        number = self._actor(state) + np.float32(0.5)
+        self._critic(np.column_stack([state, np.clip(number, 0.0, 1.0)]))
+        slope = self._critic.back(np.full(_BATCH, share), learn=False)[:, -1]
+        room = np.where(slope > 0.0, 1.0 - number, number)  # inverted gradients (Hausknecht and Stone, 2016)
+        self._actor.back(-slope * room, learn=True)
+
+
+def cia(
+    problem: LayerwiseProblem,
+    seed: int = 0,
+    generator: Callable[[LayerwiseProblem], ParametersGenerator] = ParametersGenerator,
+) -> Chosen:
+    """Best design of those that an agent tries while it learns, and of the one that it has settled on.
+
+    It learns until it stops improving: a round of `ROUND` episodes without `PROGRESS` halves the deviation of the
+    exploring actions, and where that falls below the least of `DEVIATIONS`, it is done. The same for the same arguments
+    on the same machine; `InvalidInputError` where no design is accurate enough.
     """
-    seed, steps = check_count("seed", seed, 0), check_count("steps", steps, 1, 10**9)
-    try:
-        from stable_baselines3 import DDPG
-        from stable_baselines3.common.noise import NormalActionNoise
-    except ImportError as error:
-        raise InvalidInputError("CIA", "no stable-baselines3", "Install coinfer-gym[agents].") from error
+    random = np.random.default_rng(check_count("seed", seed, 0))
     began = time.perf_counter()
-    env = CompressionEnv(problem)
-    agent = DDPG(
-        "MlpPolicy",
-        env,
-        gamma=1.0,  # an episode has one reward, at its end
-        learning_starts=_FIRST_RANDOM_EPISODES * env.steps,
-        action_noise=NormalActionNoise(np.zeros(1), np.full(1, _NOISE)),
-        batch_size=64,
-        policy_kwargs={"net_arch": [64, 64]},
-        device="cpu",
-        seed=seed,
-    )
-    agent.learn(steps)
-    observation, done = env.reset()[0], False
-    while not done:
-        action, _ = agent.predict(observation, deterministic=True)
-        observation, _, done, _, _ = env.step(action)
-    solution = check_accuracy(problem, "CIA", problem.evaluate(problem.decision(env.best)))
-    times, levels = zip(*env.history, strict=True) if env.history else ((), ())
+    episodes = Episodes(problem, generator(problem))
+    agent = _Agent(episodes.steps, random)
+    deviation, least = DEVIATIONS
+
+    def explore(state: Singles) -> Singles:
+        if episodes.judged < _RANDOM:
+            return random.random(len(state), np.float32)
+        return np.clip(agent.act(state) + deviation * random.standard_normal(len(state), np.float32), 0.0, 1.0)
+
+    while deviation >= least:
+        before = episodes.best_delay
+        for _ in range(ROUND // _AT_ONCE):
+            agent.remember(*_play(episodes, explore, _AT_ONCE))
+            if episodes.judged >= _RANDOM:
+                for _ in range(_UPDATES):
+                    agent.learn()
+        if episodes.best_delay > (1.0 - PROGRESS) * before:
+            deviation /= 2.0
+    _play(episodes, agent.act, 1)
+    solution = check_accuracy(problem, "CIA", problem.evaluate(problem.decision(episodes.best)))
+    times, levels = zip(*episodes.history, strict=True) if episodes.history else ((), ())
     history = np.array(times, np.int64), np.array(levels, np.float64)
-    return Chosen("CIA", solution, env.judged, time.perf_counter() - began, history)
+    return Chosen("CIA", solution, episodes.judged, time.perf_counter() - began, history)
+
+
+def _play(episodes: Episodes, act: Callable[[Singles], Singles], count: int) -> tuple[Singles, Singles, Singles]:
+    """States, numbers and rewards of some episodes."""
+    states = np.empty((count, episodes.steps, _STATE), np.float32)
+    places = np.empty((count, episodes.steps), np.float32)
+    for step in range(episodes.steps):
+        states[:, step] = episodes.observe(places[:, :step])
+        places[:, step] = act(states[:, step])
+    return states, places, episodes.judge(places)

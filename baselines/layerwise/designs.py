@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -67,8 +68,6 @@ class ParametersGenerator:
     Parameters
     ----------
     problem : LayerwiseProblem
-    cuts : tuple of int, optional
-        First and last cut; all of them where None. Mu et al., eq. 7, leaves out cut 0, the image sent as it is.
     prune, compress : bool
         Whether ratios and compression are free; fixed at 1 where not.
 
@@ -77,41 +76,31 @@ class ParametersGenerator:
     box : Box
         Bounds of the free variables.
     cuts : range
+        Those that the problem allows.
 
     Raises
     ------
     InvalidInputError
-        If the network does not have the cuts, or nothing is left free.
+        If nothing is left free.
     """
 
-    def __init__(
-        self,
-        problem: LayerwiseProblem,
-        *,
-        cuts: tuple[int, int] | None = None,
-        prune: bool = True,
-        compress: bool = True,
-    ) -> None:
-        last = problem.network.cuts - 1
-        first_cut, last_cut = (0, last) if cuts is None else cuts
-        if not 0 <= first_cut <= last_cut <= last:
-            raise InvalidInputError("cuts", cuts, f"Give a first and a last one of 0 to {last}.")
-        if not (prune or compress or first_cut < last_cut):
-            raise InvalidInputError("cuts", cuts, "Leave the cut, the ratios or the compression free.")
+    def __init__(self, problem: LayerwiseProblem, *, prune: bool = True, compress: bool = True) -> None:
+        self.cuts = problem.allowed_cuts
+        if not (prune or compress or len(self.cuts) > 1):
+            raise InvalidInputError("cuts", problem.cuts, "Leave the cut, the ratios or the compression free.")
         self._problem, self._prune, self._compress = problem, prune, compress
         self._retained_min = problem.retained_min
         self._channels = [group.channels for group in problem.network.groups]
         self._log_least = -math.log(max(self._channels))
         self._groups_sent = problem.network.tables.cuts["group"]
-        self.cuts = range(first_cut, last_cut + 1)
         whole = [True] * (len(self.cuts) > 1) + [False] * (len(self._channels) * prune + compress)
-        self.box = Box([(first_cut, last_cut) if each else (0.0, 1.0) for each in whole], whole)
+        self.box = Box([(self.cuts[0], self.cuts[-1]) if each else (0.0, 1.0) for each in whole], whole)
 
     def at(self, cut: int) -> ParametersGenerator:
         """The generator of one of its cuts."""
         if len(self.cuts) == 1:
             return self
-        return ParametersGenerator(self._problem, cuts=(cut, cut), prune=self._prune, compress=self._compress)
+        return type(self)(replace(self._problem, cuts=(cut, cut)), prune=self._prune, compress=self._compress)
 
     def designs(self, points: Floats) -> Floats:
         """Designs of points: shape (S, G + 4) for (n, S); power and clock are NaN."""

@@ -1,7 +1,8 @@
 """The schemes that Mu et al. compare their framework with (Sec. VI-B): each chooses a design of a problem.
 
-All choose among all cuts, the ends included, and must be accurate enough by the predictor. An auto-selection scheme is
-an exhaustive search of a grid, so that a scheme loses by its restrictions and not by its search.
+All choose among the cuts that the problem allows, except All_Local and All_Server, which stand at the ends, and must be
+accurate enough by the predictor. An auto-selection scheme is an exhaustive search of a grid, so that a scheme loses by
+its restrictions and not by its search.
 """
 
 from __future__ import annotations
@@ -50,17 +51,17 @@ EVALUATIONS = 1_200_000
 
 def all_local(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
     """The whole unpruned network on the device."""
-    return _select("All_Local", problem, lambda: _unpruned(problem)[-1:])
+    return _select("All_Local", problem, lambda: _unpruned(problem, problem.network.cuts - 1))
 
 
 def all_server(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
     """The whole unpruned network on the server, to which the image is sent."""
-    return _select("All_Server", problem, lambda: _unpruned(problem)[:1])
+    return _select("All_Server", problem, lambda: _unpruned(problem, 0))
 
 
 def neurosurgeon(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
     """The unpruned network at its best cut."""
-    return _select("Neurosurgeon", problem, lambda: _unpruned(problem))
+    return _select("Neurosurgeon", problem, ParametersGenerator(problem).unpruned)
 
 
 def prune_partition(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
@@ -78,7 +79,8 @@ def two_step_pruning(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
         levels = np.linspace(problem.retained_min, 1.0, LEVELS)
         first, second = levels[np.array(np.tril_indices(LEVELS))]
         rows = []
-        for cut, group in enumerate(problem.network.tables.cuts["group"]):
+        for cut in problem.allowed_cuts:
+            group = int(problem.network.tables.cuts["group"][cut])
             rows.append(uniform_ratios(problem, cut, first if group else levels))
             if group:
                 rows[-1][:, group] = second
@@ -98,7 +100,7 @@ def fpgm(problem: LayerwiseProblem, seed: int = 0, predictor: RegressionPredicto
 
     def designs() -> Floats:
         levels = np.linspace(problem.retained_min, 1.0, LEVELS)
-        ratios = [uniform_ratios(problem, cut, levels) for cut in range(problem.network.cuts)]
+        ratios = [uniform_ratios(problem, cut, levels) for cut in problem.allowed_cuts]
         return make_designs(problem.network, np.concatenate(ratios))
 
     return _select("FPGM", problem, designs)
@@ -145,8 +147,8 @@ def uniform_ratios(problem: LayerwiseProblem, cut: int, retained: Floats) -> Flo
     return ratios
 
 
-def _unpruned(problem: LayerwiseProblem) -> Floats:
-    return ParametersGenerator(problem).unpruned()
+def _unpruned(problem: LayerwiseProblem, cut: int) -> Floats:
+    return ParametersGenerator(replace(problem, cuts=(cut, cut))).unpruned()
 
 
 def _select(name: str, problem: LayerwiseProblem, designs: Callable[[], Floats]) -> Chosen:

@@ -44,7 +44,7 @@ def solve_exact(
     problem : LayerwiseProblem
         With a predictor that is a sum of trees.
     cut : int, optional
-        The cut to solve for; all cuts by default.
+        The cut to solve for; all that the problem allows by default.
     tolerance : float
         Stop at this relative distance from the optimum.
     nodes : int
@@ -137,7 +137,7 @@ def solve_given(
     compression : float
         Share of the channels that is sent, in (0, 1].
     cut : int, optional
-        The cut to solve for; all of them by default.
+        The cut to solve for; all that the problem allows by default.
 
     Returns
     -------
@@ -160,10 +160,9 @@ def _cuts(problem: object, cut: object) -> Sequence[int]:
     if not isinstance(problem, LayerwiseProblem):
         remedy = "This solves the problem of Layerwise-v0; for P1 of LAIM-v0 call coinfer_gym.solve_exact."
         raise InvalidInputError("problem", type(problem).__name__, remedy)
-    cuts = range(problem.network.cuts)
     if cut is None:
-        return cuts
-    if not is_number(cut) or cut not in cuts:
+        return problem.allowed_cuts
+    if not is_number(cut) or cut not in range(problem.network.cuts):
         raise InvalidInputError("cut", cut, f"Give a whole number in 0..{problem.network.cuts - 1}.")
     return [cut]  # type: ignore[list-item]  # a number, as checked
 

@@ -1,6 +1,7 @@
 """The latency problem of Mu et al.: one task to cut, prune, compress, clock and send, and its solutions.
 
-The objective is their eq. 6, the cuts are those of eq. 7, ratios and compression those of eq. 8 and eq. 9.
+The objective is their eq. 6, ratios and compression are those of eq. 8 and eq. 9. The cuts of eq. 7, with computation
+on both sides, are a choice of the problem (`LayerwiseProblem.cuts`).
 Compiled code takes designs as rows of whole channels, see `coinfer_gym.layerwise.designs`.
 """
 
@@ -145,11 +146,14 @@ class LayerwiseProblem:
         Device, server and link, see `coinfer_gym.layerwise.scenario.LayerwiseScenario`.
     snr_db : float, optional
         Signal-to-noise ratio in dB for a predictor that includes channel noise.
+    cuts : tuple of (int, int), optional
+        First and last cut that solvers may choose, all of them where None; ``(1, N - 1)`` is eq. 7. Any cut can be
+        evaluated.
 
     Raises
     ------
     InvalidInputError
-        If a number is out of range or the predictor belongs to another network.
+        If a number is out of range, the network does not have the cuts, or the predictor belongs to another network.
     """
 
     network: Network
@@ -175,6 +179,7 @@ class LayerwiseProblem:
     feature_value_bits: float
     retained_min: float
     snr_db: float | None = None
+    cuts: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name in (*HARDWARE_NAMES, "delay_budget", "energy_budget"):
@@ -183,6 +188,9 @@ class LayerwiseProblem:
                 raise InvalidInputError(name, value, "Give a positive number.")
         if not self.gain >= 0.0:
             raise InvalidInputError("gain", self.gain, "Give a power gain of at least 0.")
+        last = self.network.cuts - 1
+        if self.cuts is not None and not 0 <= self.cuts[0] <= self.cuts[1] <= last:
+            raise InvalidInputError("cuts", self.cuts, f"Give a first and a last one of 0 to {last}.")
         noisy = self.snr_db is not None
         wanted = feature_names([group.name for group in self.network.groups], noisy)
         if self.predictor.features != wanted:
@@ -197,6 +205,12 @@ class LayerwiseProblem:
         for name in HARDWARE_NAMES:
             record[name] = getattr(self, name)
         return record
+
+    @property
+    def allowed_cuts(self) -> range:
+        """The cuts that solvers may choose."""
+        first, last = self.cuts or (0, self.network.cuts - 1)
+        return range(first, last + 1)
 
     @property
     def rate(self) -> float:

@@ -29,7 +29,7 @@ from coinfer_gym.layerwise.problem import LayerwiseDecision
 from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study, require
 from studies.mu.accuracy import MARGIN, MEASUREMENTS
-from studies.mu.schemes import LINKS, NETWORKS, OWN, choose, problem_at
+from studies.mu.schemes import ALL, LINKS, NETWORKS, OWN, choose, problem_at
 
 METHODS = ("Prune_Partition", "2_Step Pruning", "FPGM", "BottleNet++", OWN)
 """Schemes whose designs are pruned or compressed; the accuracy of the others' is measured already."""
@@ -66,7 +66,7 @@ def choose_designs(network: str, devices: Sequence[str] = DEVICES, seed: int = 0
     found: dict[tuple[float, ...], list[Any]] = {}
     places = [(device, method) for device in devices for method in (*METHODS, OPTIMUM)]
     for device, method in tqdm(places, desc=network, unit="design", disable=None):
-        problem = problem_at(network, device, LINKS[LINK], LINK)
+        problem = problem_at(network, device, LINKS[LINK], LINK, ALL)
         if method == OPTIMUM:
             best = solve_exact(problem)
             row, accuracy, delay = tuple(problem.row(best).tolist()), best.accuracy, best.delay

@@ -7,7 +7,7 @@ Without a codec the feature is sent as bits, without errors, and costs no accura
 and arrives with noise: the accuracy of designs with a codec comes from a predictor of networks that were tuned with
 such noise. A scheme that has a codec takes the better of both.
 
-Every scheme is judged twice: with all cuts, and by eq. 7, in which only All_Server sends the image itself.
+Every scheme is judged twice: with the cuts of eq. (7), and with all cuts. All_Server sends the image in any case.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from baselines.layerwise.cia import cia
 from baselines.layerwise.designs import ParametersGenerator, select_best
+from baselines.layerwise.framework import Framework
 from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.designs import COMPRESSION, SENT, ratios_of
 from coinfer_gym.layerwise.network import load_network
@@ -35,7 +38,9 @@ from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
 from studies.mu.rates import SAME, judge
 from studies.mu.schemes import (
+    ALL,
     DEVICES,
+    EQ_7,
     LINKS,
     METHODS,
     OWN,
@@ -44,13 +49,12 @@ from studies.mu.schemes import (
     accurate,
     choose,
     choose_at,
-    designs_at,
     line_look,
     predictors_used,
     problem_at,
     range_text,
     ratio_range,
-    search_design,
+    with_cuts,
     without_accuracy,
 )
 
@@ -58,9 +62,6 @@ NETWORK, DEVICE = "alexnet", "rpi3b"
 PREDICTOR = f"{NETWORK}-noise"
 SNRS_DB = tuple(float(value) for value in range(0, 51, 5))
 REFERENCE_DB = 10.0
-SCHEMES = tuple(method for method in METHODS if method != "CIA")
-"""Those compared; CIA would have to learn anew for both predictors at every ratio."""
-
 EVALUATIONS = 50_000
 """Designs with a codec that are looked at for each cut."""
 
@@ -71,33 +72,30 @@ COMMANDS = (
 )
 PAPER = {"second": (1.02, 1.5), "worst": (11.0, 25.5)}
 
-_WITHOUT = {OWN: "Prune_Partition", "BottleNet++": "Neurosurgeon"}
+_WITHOUT = {OWN: "Prune_Partition", "BottleNet++": "Neurosurgeon", "CIA": "CIA"}
 """What a scheme with a codec does without it."""
 
-FIRST_CUTS = {"all cuts": 0, "cuts of eq. (7)": 1}
-"""First cut of all schemes but All_Server."""
+_PLAIN = tuple(method for method in METHODS if _WITHOUT.get(method, method) == method)
+"""Schemes that do without a codec."""
 
 Choices = dict[str, list[Choice]]
 """By scheme, one for every ratio."""
 
 
 class Data(NamedTuple):
-    """What every scheme chooses at every ratio of signal to noise, by the cuts that it has (`FIRST_CUTS`)."""
+    """What every scheme chooses at every ratio of signal to noise, by the cuts that it has."""
 
     snrs_db: tuple[float, ...]
     choices: dict[str, Choices]
 
 
 class _WithCodec(ParametersGenerator):
-    """Designs of one inner cut that send fewer channels than are kept before it."""
-
-    def __init__(self, problem: LayerwiseProblem, cut: int) -> None:
-        super().__init__(problem, cuts=(cut, cut))
-        self._before = int(problem.network.tables.cuts["group"][cut])
+    """Designs of cuts behind groups, which send fewer channels than are kept before the cut."""
 
     def designs(self, points: Floats) -> Floats:
         designs = super().designs(points)
-        designs[:, SENT] = np.minimum(designs[:, SENT], designs[:, self._before] - 1.0)
+        groups = self._groups_sent[designs[:, 0].astype(int)]
+        designs[:, SENT] = np.minimum(designs[:, SENT], designs[np.arange(len(designs)), groups] - 1.0)
         return designs
 
 
@@ -110,8 +108,16 @@ def compute(
 ) -> Data:
     """What every scheme chooses; the predictor of the noisy channel is the shipped one when left out."""
     noisy = predictor or shipped_predictor()
-    problems = [problems_at(snr_db, reference_db, noisy) for snr_db in snrs_db]
-    choices = {title: _choose_all(problems, evaluations, seed, first) for title, first in FIRST_CUTS.items()}
+    choices: dict[str, Choices] = {cuts: {method: [] for method in METHODS} for cuts in (EQ_7, ALL)}
+    for snr_db in tqdm(snrs_db, desc="noise", unit="SNR", disable=None):
+        digital, analog = problems_at(snr_db, reference_db, noisy)
+        coded = {method: _choose_coded(analog, method, evaluations, seed) for method in _WITHOUT}
+        for cuts, found in choices.items():
+            allowed = with_cuts(digital, cuts)
+            uncoded = {each: _choose_plain(allowed, each, evaluations, seed) for each in _PLAIN}
+            for method, chosen in found.items():
+                plain = uncoded[_WITHOUT.get(method, method)]
+                chosen.append(min(plain, coded.get(method, plain), key=lambda each: each.delay))
     return Data(tuple(snrs_db), choices)
 
 
@@ -133,69 +139,53 @@ def problems_at(
     return digital, replace(digital, predictor=predictor, snr_db=snr_db)
 
 
-def _choose_all(
-    problems: Sequence[tuple[LayerwiseProblem, LayerwiseProblem]], evaluations: int, seed: int, first_cut: int
-) -> Choices:
-    """What every scheme chooses at every ratio."""
-    found: Choices = {method: [] for method in SCHEMES}
-    for digital, analog in tqdm(problems, desc=f"noise, cuts from {first_cut}", unit="SNR", disable=None):
-        plain = {
-            method: _choose_plain(digital, method, first_cut, evaluations, seed)
-            for method in SCHEMES
-            if method not in _WITHOUT
-        }
-        coded = {method: _choose_coded(analog, method, evaluations, seed) for method in _WITHOUT}
-        for method, choices in found.items():
-            without = plain[_WITHOUT.get(method, method)]
-            choices.append(coded[method] if method in coded and coded[method].delay < without.delay else without)
-    return found
-
-
 def _choice(problem: LayerwiseProblem, row: Floats, evaluations: int, accuracy: float | None = None) -> Choice:
     outcome = problem.evaluate(row[None])
     accuracy = float(outcome.accuracy[0]) if accuracy is None else accuracy
     return Choice(float(outcome.delay[0]), int(row[0]), accuracy, evaluations, math.nan, tuple(row.tolist()))
 
 
-def _choose_plain(problem: LayerwiseProblem, method: str, first_cut: int, evaluations: int, seed: int) -> Choice:
-    """The fastest accurate design without a codec from a cut on."""
+def _choose_plain(problem: LayerwiseProblem, method: str, evaluations: int, seed: int) -> Choice:
+    """The fastest accurate design without a codec."""
     if method in ("All_Local", "All_Server"):
         return choose(problem, method, seed)
     as_it_is = method in UNPRUNED
     posed = without_accuracy(problem) if as_it_is else problem
-    rows = [choose_at(posed, method, cut, evaluations, seed) for cut in range(first_cut, problem.network.cuts)]
+    if method == "CIA":
+        generator = partial(ParametersGenerator, compress=False)
+        rows = [accurate(problem, lambda: cia(problem, seed, generator))]
+    else:
+        rows = [choose_at(posed, method, cut, evaluations, seed) for cut in problem.allowed_cuts]
     unpruned = problem.predictor.unpruned if as_it_is else None
     choices = [_choice(problem, row, evaluations, unpruned) for row in rows if row is not None]
     if not as_it_is:  # the unpruned network is always accurate enough
-        choices.append(_choose_plain(problem, "Neurosurgeon", first_cut, evaluations, seed))
+        choices.append(_choose_plain(problem, "Neurosurgeon", evaluations, seed))
     return min(choices, key=lambda each: each.delay)
 
 
 def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed: int) -> Choice:
-    """The fastest accurate design with a codec over all inner cuts; one of infinite delay if there is none."""
-    choices = [Choice(math.inf, -1, math.nan, 0, math.nan, ())]
-    for cut in range(1, problem.network.cuts - 1):
-        place = int(problem.network.tables.cuts["group"][cut])
-        if not place:
-            continue
-        if method == OWN:
-            row = search_design(problem, _WithCodec(problem, cut), evaluations, seed)
-        else:
-            rows = designs_at(problem, method, cut)
-            row = accurate(problem, select_best(problem, rows[rows[:, SENT] < rows[:, place]]))
-        if row is not None:
-            choices.append(_choice(problem, row, evaluations))
-    return min(choices, key=lambda each: each.delay)
+    """The fastest accurate design with a codec; one of infinite delay if there is none."""
+    if method == "CIA":
+        rows = [accurate(problem, lambda: cia(problem, seed, _WithCodec))]
+    elif method == OWN:
+        framework = Framework(_WithCodec, evaluations=evaluations * len(problem.allowed_cuts))
+        rows = [accurate(problem, lambda: framework.optimize(problem, seed))]
+    else:
+        designs = ParametersGenerator(problem, prune=False).compressed()
+        row = select_best(problem, designs[ratios_of(problem.network, designs)[:, COMPRESSION] < 1.0])
+        rows = [row] if problem.evaluate(row[None]).accuracy[0] >= problem.accuracy_min else []
+    choices = [_choice(problem, row, evaluations) for row in rows if row is not None]
+    return min(choices, key=lambda each: each.delay, default=Choice(math.inf, -1, math.nan, 0, math.nan, ()))
 
 
 def verdict(data: Data) -> dict[str, Any]:
-    """What the choices say about claim M7; by eq. 7 All_Server is not among the others."""
+    """What the choices say about claim M7; with the cuts of eq. (7) All_Server is not among the others."""
     holds: dict[str, bool] = {}
     found, measured = [], {}
     snrs_db = data.snrs_db
     for title, by_method in data.choices.items():
         values = {method: np.array([choice.delay for choice in parts]) for method, parts in by_method.items()}
-        server = values["All_Server"] if FIRST_CUTS[title] == 0 else values.pop("All_Server")
+        server = values["All_Server"] if title == ALL else values.pop("All_Server")
         part = judge(values, snrs_db)
         second, worst = ratio_range(part["second"]), ratio_range(part["worst"])
         own = zip(snrs_db, by_method[OWN], strict=True)

@@ -26,7 +26,7 @@ from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study
-from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, NETWORKS, OWN, predictors_used, problem_at
+from studies.mu.schemes import ALL, DEVICES, LINK_TITLES, LINKS, NETWORKS, OWN, predictors_used, problem_at
 
 SCENARIOS = tuple(product(NETWORKS, DEVICES, LINKS))
 EVALUATIONS = 20_000
@@ -103,7 +103,7 @@ def compute(
     seed: int = 0,
 ) -> Data:
     """Search all scenarios with each optimizer, and prove their optima."""
-    posed = {key: problem_at(*key[:2], LINKS[key[2]], key[2]) for key in scenarios}
+    posed = {key: problem_at(*key[:2], LINKS[key[2]], key[2], ALL) for key in scenarios}
     asked = [(name, SEARCHES[name], evaluations) for name in searches] + [(OWN, search_edges, own_evaluations)]
     with tqdm(total=len(posed) * len(asked), desc="optimizers", unit="search", disable=None) as bar:
         return {key: _compare(problem, asked, seed, bar.update) for key, problem in posed.items()}

@@ -17,7 +17,7 @@ from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from coinfer_gym.layerwise.network import Block, Group, Layer, Network, load_network
 from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study
-from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, problem_at, range_text, ratio_range, without_accuracy
+from studies.mu.schemes import ALL, DEVICES, LINK_TITLES, LINKS, problem_at, range_text, ratio_range, without_accuracy
 
 SCHEMES = {
     "All_Local": slice(-1, None),
@@ -99,7 +99,7 @@ def compute() -> dict[Key, Times]:
     for name, network in networks.items():
         for device in DEVICES:
             for link, rate in LINKS.items():
-                problem = without_accuracy(problem_at("alexnet", device, rate, link), network)
+                problem = without_accuracy(problem_at("alexnet", device, rate, link, ALL), network)
                 unpruned = ParametersGenerator(problem).unpruned()
                 rows = {scheme: select_best(problem, unpruned[cuts].copy()) for scheme, cuts in SCHEMES.items()}
                 delays = {scheme: problem.evaluate(problem.decision(row)).delay for scheme, row in rows.items()}

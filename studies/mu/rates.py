@@ -18,6 +18,7 @@ from baselines.layerwise.rivals import fpgm_predictor
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
 from studies.mu.schemes import (
+    ALL,
     DEVICES,
     LINKS,
     LOOKS,
@@ -86,14 +87,14 @@ def compute(
     with tqdm(total=len(curves) * len(rates) * len(methods), desc="rates", unit="choice", disable=None) as bar:
         for (network, device), parts in over_rates.items():
             for rate in rates:
-                problem = problem_at(network, device, rate)
+                problem = problem_at(network, device, rate, cuts=ALL)
                 for method, choices in parts.items():
                     skipped = method == SLOW and rate not in slow_rates
                     choices.append(None if skipped else store.choose(problem, method, seed))
                     bar.update()
     links: Links = {}
     for network, device, link in tqdm(list(product(networks, devices, LINKS)), desc="links", disable=None):
-        problem = problem_at(network, device, LINKS[link], link)
+        problem = problem_at(network, device, LINKS[link], link, ALL)
         links[network, device, link] = {
             method: None if method == SLOW and link not in slow_links else store.choose(problem, method, seed)
             for method in methods

@@ -5,26 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines.layerwise.designs import ParametersGenerator, complete, select_best
-from baselines.layerwise.framework import Framework
-from baselines.layerwise.rivals import LEVELS, RIVALS, fpgm_predictor, uniform_ratios
+from baselines.layerwise.designs import ParametersGenerator
+from baselines.layerwise.framework import Chosen, Framework
+from baselines.layerwise.rivals import RIVALS, fpgm_predictor
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from coinfer_gym import InvalidInputError
 from coinfer_gym.files import write_text
-from coinfer_gym.layerwise.designs import make_designs
 from coinfer_gym.layerwise.network import Network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from coinfer_gym.layerwise.scenario import load_layerwise_scenario
 from coinfer_gym.physics import snr_of_rate
 from studies.figure import Floats
+
+EQ_7, ALL = "cuts of eq. (7)", "all cuts"
+"""Cuts that schemes may choose: those with computation on both sides, the default; or also the ends, to send the image
+itself or to stay on the device. All_Server and All_Local stand there in any case."""
 
 NETWORKS = {"alexnet": "AlexNet", "regnet": "RegNetX-400MF"}
 DEVICES = {"rpi3b": "Raspberry Pi 3B+", "rpi4b": "Raspberry Pi 4B", "tk1": "Jetson TK1"}
@@ -65,11 +69,16 @@ class Choice(NamedTuple):
     design: tuple[float, ...]  # row of `coinfer_gym.layerwise.designs.SENT`; empty if nothing was found
 
 
-def problem_at(network: str, device: str, rate: float, link: str = "4g") -> LayerwiseProblem:
+def problem_at(network: str, device: str, rate: float, link: str = "4g", cuts: str = EQ_7) -> LayerwiseProblem:
     """Problem without budgets of a shipped scenario, with the gain at which full power has a rate in bit/s."""
     scenario = load_layerwise_scenario(f"{network}-{device}-{link}")
     gain = snr_of_rate(rate, scenario.bandwidth) * scenario.noise_density * scenario.bandwidth / scenario.power_max
-    return scenario.problem(gain, math.inf, math.inf)
+    return with_cuts(scenario.problem(gain, math.inf, math.inf), cuts)
+
+
+def with_cuts(problem: LayerwiseProblem, cuts: str) -> LayerwiseProblem:
+    """The problem with the cuts of `EQ_7` or with `ALL`."""
+    return replace(problem, cuts=(1, problem.network.cuts - 2) if cuts == EQ_7 else None)
 
 
 def without_accuracy(problem: LayerwiseProblem, network: Network | None = None) -> LayerwiseProblem:
@@ -149,58 +158,31 @@ class Store:
     def _key(self, problem: LayerwiseProblem, method: str, seed: int) -> str:
         digest = hashlib.sha256(problem.hardware.tobytes())
         settings = (problem.gain, problem.snr_db, problem.accuracy_min, problem.delay_budget, problem.energy_budget)
-        for part in (problem.network.to_dict(), problem.predictor.to_dict(), *settings, method, seed):
+        for part in (problem.network.to_dict(), problem.predictor.to_dict(), problem.cuts, *settings, method, seed):
             digest.update(json.dumps(part).encode())
         for source in self._sources:
             digest.update(source)
         return digest.hexdigest()[:24]
 
 
-def designs_at(problem: LayerwiseProblem, method: str, cut: int) -> Floats:
-    """Every design that an auto-selection scheme looks at, at one cut; power and clock are the largest."""
-    if method == "BottleNet++":
-        return complete(problem, ParametersGenerator(problem, cuts=(cut, cut), prune=False).compressed())
-    place = int(problem.network.tables.cuts["group"][cut])
-    levels = np.linspace(problem.retained_min, 1.0, LEVELS)
-    first, second = levels[np.array(np.tril_indices(LEVELS))]
-    retained = {
-        "Neurosurgeon": np.ones(1),
-        "2_Step Pruning": first if place else levels,
-        "FPGM": levels,
-    }[method]
-    ratios = uniform_ratios(problem, cut, retained)
-    if method == "2_Step Pruning" and place:
-        ratios[:, place] = second
-    return complete(problem, make_designs(problem.network, ratios))
-
-
 def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int, seed: int = 0) -> Floats | None:
     """A scheme's best design at one cut, shape (G + 4,); None if none is accurate enough."""
-    if method in ("Prune_Partition", OWN):
-        compress = method == OWN and 0 < cut < problem.network.cuts - 1
-        return search_design(
-            problem, ParametersGenerator(problem, cuts=(cut, cut), compress=compress), evaluations, seed
-        )
-    asked = _as_pruned(problem, method)
-    return accurate(asked, select_best(asked, designs_at(problem, method, cut)))
+    problem = replace(problem, cuts=(cut, cut))
+    if method not in ("Prune_Partition", OWN):
+        return accurate(problem, lambda: RIVALS[method](problem, seed))
+    compress = method == OWN and 0 < cut < problem.network.cuts - 1
+    framework = Framework(partial(ParametersGenerator, compress=compress), evaluations=evaluations)
+    return accurate(problem, lambda: framework.optimize(problem, seed))
 
 
-def search_design(
-    problem: LayerwiseProblem, generator: ParametersGenerator, evaluations: int, seed: int = 0
-) -> Floats | None:
-    """The best design of a generator that the search proposed here finds; None if none is accurate enough."""
-    framework = Framework(lambda _: generator, evaluations=evaluations)
+def accurate(problem: LayerwiseProblem, choose: Callable[[], Chosen]) -> Floats | None:
+    """The design that is chosen, shape (G + 4,); None if none is accurate enough."""
     try:
-        return problem.row(framework.optimize(problem, seed).solution)
+        return problem.row(choose().solution)
     except InvalidInputError as error:
         if error.field != "accuracy_min":
             raise
         return None
-
-
-def accurate(problem: LayerwiseProblem, row: Floats) -> Floats | None:
-    """The design, if it is predicted to be accurate enough."""
-    return row if float(problem.evaluate(row[None]).accuracy[0]) >= problem.accuracy_min else None
 
 
 def ratio_range(values: Iterable[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """Communication against local computation at every cut (Mu et al., Figs. 9 and 10, claim M6).
 
-At each inner cut every scheme has its fastest design that is accurate enough. The first cut has no computation on the
-device and the last one no communication. CIA chooses its cut itself and has no design for every cut.
+At each cut of eq. (7) every scheme has its fastest design that is accurate enough. The first cut has no computation on
+the device and the last one no communication. CIA, which sets its cut elsewhere, learns anew for each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from studies.figure import Pictures, Study
 from studies.mu.schemes import DEVICES, LINKS, LOOKS, NETWORKS, OWN, choose_at, predictors_used, problem_at
 
 DEVICE, LINK = "rpi3b", "4g"
-METHODS = ("Neurosurgeon", "Prune_Partition", "2_Step Pruning", "FPGM", "BottleNet++", OWN)
+METHODS = ("Neurosurgeon", "Prune_Partition", "2_Step Pruning", "FPGM", "BottleNet++", "CIA", OWN)
 EVALUATIONS = 50_000
 """Designs that are looked at for each cut by the schemes that set ratios layer by layer."""
 
@@ -49,7 +49,7 @@ def compute(
         problem = problem_at(network, DEVICE, LINKS[LINK], LINK)
         throughput = problem.flops_per_cycle_device * problem.frequency_device_max
         found[network] = {method: {} for method in methods}
-        for cut in tqdm(range(1, problem.network.cuts - 1), desc=network, unit="cut", disable=None):
+        for cut in tqdm(problem.allowed_cuts, desc=network, unit="cut", disable=None):
             for method, points in found[network].items():
                 row = choose_at(problem, method, cut, evaluations, seed)
                 if row is not None:

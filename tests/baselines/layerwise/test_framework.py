@@ -27,6 +27,10 @@ PROBLEM = synthetic_problem()
 FREE = [{}, {"cuts": (3, 3)}, {"compress": False}, {"prune": False}, {"prune": False, "compress": False}]
 
 
+def generator_of(cuts=None, **settings):
+    return ParametersGenerator(replace(PROBLEM, cuts=cuts), **settings)
+
+
 def sample(generator, count=100, seed=0):
     """Random points of a generator, shape (n, count)."""
     return generator.box.points(np.random.default_rng(seed).random((count, len(generator.box.low))))
@@ -34,7 +38,7 @@ def sample(generator, count=100, seed=0):
 
 @pytest.mark.parametrize("settings", FREE)
 def test_points_come_back_from_their_designs(settings):
-    generator = ParametersGenerator(PROBLEM, **settings)
+    generator = generator_of(**settings)
     points = sample(generator)
     designs = generator.designs(points)
     assert designs.shape == (100, 11)
@@ -60,12 +64,12 @@ def test_the_corners_are_the_ends_of_the_ranges():
 @pytest.mark.parametrize("cuts", [(-1, 3), (4, 3), (0, 12)])
 def test_cuts_that_the_network_lacks_are_refused(cuts):
     with pytest.raises(InvalidInputError, match="cuts"):
-        ParametersGenerator(PROBLEM, cuts=cuts)
+        replace(PROBLEM, cuts=cuts)
 
 
 def test_nothing_free_is_refused():
     with pytest.raises(InvalidInputError, match="Leave the cut"):
-        ParametersGenerator(PROBLEM, cuts=(2, 2), prune=False, compress=False)
+        ParametersGenerator(replace(PROBLEM, cuts=(2, 2)), prune=False, compress=False)
 
 
 def test_the_search_sees_what_the_problem_says():
@@ -99,7 +103,7 @@ def test_the_edges_are_searched_within_the_evaluations_and_repeatably():
 
 
 def test_one_cut_is_searched_by_itself():
-    search = DesignSearch(PROBLEM, ParametersGenerator(PROBLEM, cuts=(3, 3)), DELAY_CALCULATOR)
+    search = DesignSearch(PROBLEM, ParametersGenerator(PROBLEM).at(3), DELAY_CALCULATOR)
     found = search_edges(search, 2000, 0)
     assert found.x.shape == (8,)
     assert search.rows(found.x[:, None])[0, 0] == 3.0

@@ -138,6 +138,22 @@ def test_fpgm_is_judged_by_its_own_predictor():
     assert solution.accuracy != problem.evaluate(solution).accuracy
 
 
+def test_schemes_keep_to_the_cuts_of_the_problem(monkeypatch):
+    monkeypatch.setattr(rivals, "EVALUATIONS", 60_000)
+    whole = synthetic_problem("alexnet", 1e8)  # so fast a link that the image is sent
+    last = whole.network.cuts - 1
+    inner = replace(whole, cuts=(1, last - 1))
+    for name, choose in QUICK.items():
+        free, bound = choose(whole, 0).solution, choose(inner, 0).solution
+        if name.startswith("All"):
+            assert bound == free
+            assert bound.cut == (0 if name == "All_Server" else last)
+        else:
+            assert free.cut == 0
+            assert 0 < bound.cut < last
+            assert bound.delay > free.delay
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_an_accuracy_out_of_reach_is_an_error(name, monkeypatch):
     monkeypatch.setattr(rivals, "EVALUATIONS", 15_000)

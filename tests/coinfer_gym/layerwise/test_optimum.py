@@ -230,6 +230,18 @@ def test_the_best_design_against_all_of_them(seed, quantile, budget):
             assert rough.gap <= tolerance
 
 
+@pytest.mark.parametrize("cuts", [(1, 3), (0, 1), (2, 2)])
+def test_only_the_cuts_of_the_problem_are_chosen(cuts):
+    whole = make(1, gain=0.03)
+    found = solve_exact(dataclasses.replace(whole, cuts=cuts), tolerance=0.0)
+    # The bound is infinite at a cut without an accurate design.
+    each = [solve_exact(whole, cut, tolerance=0.0).delay_bound for cut in range(cuts[0], cuts[1] + 1)]
+    assert found.delay == pytest.approx(min(each), rel=1e-12)
+    assert found.cut == cuts[0] + int(np.argmin(each))
+    with pytest.raises(InvalidInputError, match="cuts"):
+        dataclasses.replace(whole, cuts=(cuts[0], 5))
+
+
 def test_a_given_start_is_never_left_for_worse():
     problem = make(0)
     solution = solve_exact(problem, tolerance=0.0)

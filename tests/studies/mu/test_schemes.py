@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from baselines.layerwise import rivals
+from baselines.layerwise import cia, rivals
 from baselines.layerwise.rivals import RIVALS
 from coinfer_gym import InvalidInputError
 from studies.mu import noise as layerwise_noise
@@ -15,7 +15,7 @@ from studies.mu import optimizer as layerwise_optimizer
 from studies.mu import rates as layerwise_rates
 from studies.mu import schemes as _layerwise
 from studies.mu import tradeoff as layerwise_tradeoff
-from studies.mu.schemes import Choice, Store, choose, choose_at
+from studies.mu.schemes import ALL, EQ_7, Choice, Store, choose, choose_at, with_cuts
 from tests.baselines.layerwise.synthetic import synthetic_predictor, synthetic_problem
 from tests.studies.made import failures, make_and_read
 
@@ -23,8 +23,8 @@ GFLOPS = {"rpi3b": 0.2, "rpi4b": 3.0, "tk1": 326.4}
 METHODS = ("All_Local", "All_Server", "Neurosurgeon", "FPGM", "BottleNet++", "Proposed")
 
 
-def made_up(network, device, rate, link="4g"):
-    return synthetic_problem(network, rate, GFLOPS[device])
+def made_up(network, device, rate, link="4g", cuts=EQ_7):
+    return with_cuts(synthetic_problem(network, rate, GFLOPS[device]), cuts)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_unpruned_schemes_need_no_prediction():
 def test_each_cut_has_the_best_of_the_grid():
     problem = made_up("alexnet", "rpi3b", 11.22e6)
     for method in ("FPGM", "2_Step Pruning", "BottleNet++"):
-        rows = [choose_at(problem, method, cut, 0) for cut in range(problem.network.cuts)]
+        rows = [choose_at(problem, method, cut, 0) for cut in range(1, problem.network.cuts - 1)]
         fastest = min(float(problem.evaluate(row[None]).delay[0]) for row in rows if row is not None)
         assert fastest == pytest.approx(RIVALS[method](problem, 0).solution.delay, rel=1e-12)
 
@@ -101,9 +101,13 @@ def test_rates_verdict_reports_failures():
     assert len(failures(layerwise_rates.verdict(layerwise_rates.Data((1e4, 1e8), broken, {})))) == 3
 
 
-def test_tradeoff(tmp_path):
-    options = {"networks": ("alexnet",), "methods": ("Neurosurgeon", "BottleNet++", "Proposed"), "evaluations": 500}
+def test_tradeoff(tmp_path, monkeypatch):
+    monkeypatch.setattr(cia, "ROUND", 16)
+    methods = ("Neurosurgeon", "BottleNet++", "CIA", "Proposed")
+    options = {"networks": ("alexnet",), "methods": methods, "evaluations": 500}
     _, rows = make_and_read(layerwise_tradeoff.STUDIES[0], tmp_path, **options)
+    for method in methods:
+        assert [int(row["cut"]) for row in rows if row["scheme"] == method] == list(range(1, 11))
     rows = [row for row in rows if row["scheme"] == "Neurosurgeon"]
     network = made_up("alexnet", "rpi3b", 1e6).network
     flops = network.block_flops().cumsum()
@@ -129,18 +133,20 @@ def test_noise(tmp_path, monkeypatch):
         coefficients=np.append(quiet.coefficients, 0.0004),
         base=quiet.base - 0.02,
     )
-    options = {"snrs_db": (0.0, 50.0), "evaluations": 200, "predictor": noisy}
+    monkeypatch.setattr(cia, "ROUND", 16)
+    options = {"snrs_db": (0.0, 50.0), "evaluations": 600, "predictor": noisy}
     _, rows = make_and_read(layerwise_noise.STUDIES[0], tmp_path, **options)
     digital, analog = layerwise_noise.problems_at(10.0, 10.0, noisy)
     assert digital.rate == pytest.approx(11.22e6, rel=1e-9)
     assert analog.rate == digital.rate
-    for cuts, snr_db in product(layerwise_noise.FIRST_CUTS, ("0", "50")):
+    for cuts, snr_db in product((EQ_7, ALL), ("0", "50")):
         there = [row for row in rows if (row["cuts"], row["snr_db"]) == (cuts, snr_db)]
         delays = {row["scheme"]: float(row["delay"]) for row in there}
         assert delays["Proposed"] <= delays["Prune_Partition"] <= 1.01 * delays["Neurosurgeon"]
         assert delays["BottleNet++"] <= delays["Neurosurgeon"]
-        if cuts != "all cuts":
-            assert all(row["cut"] != "0" for row in there if row["scheme"] != "All_Server")
+        assert delays["CIA"] <= delays["Neurosurgeon"]
+        if cuts == EQ_7:
+            assert all(0 < int(row["cut"]) < 11 for row in there if not row["scheme"].startswith("All"))
 
 
 def test_noise_needs_its_predictor(tmp_path, monkeypatch):
