@@ -13,7 +13,16 @@ from coinfer_gym import load_scenario, shipped_scenarios
 from coinfer_gym.cell.scenario import CellScenario, load_cell_scenario, shipped_cell_scenarios
 from coinfer_gym.files import read_csv, read_json
 from coinfer_gym.laim.scenario import Scenario
-from coinfer_gym.layerwise.scenario import DEVICES, LINKS, NETWORKS, LayerwiseScenario, shipped_layerwise_scenarios
+from coinfer_gym.layerwise.scenario import (
+    DEVICES,
+    DEVICES_TODAY,
+    LINKS,
+    LINKS_TODAY,
+    NETWORKS,
+    SERVER_TODAY,
+    LayerwiseScenario,
+    shipped_layerwise_scenarios,
+)
 from coinfer_gym.scenario import WorldScenario
 
 PUBLISHED = Path(__file__).parent / "figures"
@@ -57,9 +66,15 @@ def cell_scenarios() -> list[str]:
 def layerwise_scenarios() -> list[str]:
     """The parts that the shipped scenarios of Layerwise-v0 are made of."""
     lines = [f"The {len(shipped_layerwise_scenarios())} names are `network-device-link`:", ""]
-    for title, names in (("network", NETWORKS), ("device", DEVICES), ("link", LINKS)):
+    for title, names in (
+        ("network", NETWORKS),
+        ("device", DEVICES),
+        ("link", LINKS),
+        ("device of today, which goes with links of today", DEVICES_TODAY),
+        ("link of today", LINKS_TODAY),
+    ):
         lines.append(f"- {title}: {', '.join(f'`{name}`' for name in names)}")
-    for part in (*NETWORKS, *DEVICES, *LINKS, "base"):
+    for part in (*NETWORKS, *DEVICES, *LINKS, *DEVICES_TODAY, SERVER_TODAY, *LINKS_TODAY, "base"):
         text = resources.files("coinfer_gym").joinpath("layerwise", "parts", f"{part}.yaml").read_text("utf-8")
         title = "What all share" if part == "base" else part
         meaning = "" if part == "base" else text.splitlines()[0].removeprefix("# ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from coinfer_gym.layerwise.scenario import shipped_layerwise_scenarios
+from coinfer_gym.layerwise.scenario import DEVICES_TODAY, shipped_layerwise_scenarios
 
 
 class Entry(NamedTuple):
@@ -20,7 +20,8 @@ class Entry(NamedTuple):
 
 LYU, MU = "Lyu et al.", "Mu et al."
 PAPER, DEFAULT = ("paper-lyu",), ("bert-multimodal",)
-LAYERWISE = tuple(shipped_layerwise_scenarios())
+TODAY = tuple(name for name in shipped_layerwise_scenarios() if name.split("-")[1] in DEVICES_TODAY)
+LAYERWISE = tuple(name for name in shipped_layerwise_scenarios() if name not in TODAY)
 CATALOGUE = {
     "sca_convergence": Entry("studies.lyu.sca_convergence", "", ("L5",), "30 s", PAPER),
     "sca_methods": Entry("studies.lyu.sca_methods", "", ("L5",), "20 s", PAPER),
@@ -40,6 +41,7 @@ CATALOGUE = {
     "layerwise_rates": Entry("studies.mu.rates", f"{MU}, Figs. 7 and 8", ("M4", "M5"), "15 min", LAYERWISE),
     "layerwise_tradeoff": Entry("studies.mu.tradeoff", f"{MU}, Figs. 9 and 10", ("M6",), "2 min", LAYERWISE),
     "layerwise_noise": Entry("studies.mu.noise", f"{MU}, Fig. 11", ("M7",), "3 min", LAYERWISE),
+    "layerwise_today": Entry("studies.mu.today", "", (), "1 min", (*LAYERWISE, *TODAY)),
     "layerwise_optimizer": Entry("studies.mu.optimizer", "", (), "5 min", LAYERWISE),
     "layerwise_accuracy": Entry("studies.mu.accuracy", f"{MU}, Table IV", ("M1", "M2"), "1 min", needs_data=True),
     "layerwise_confirmed": Entry("studies.mu.confirmed", "", (), "5 s", LAYERWISE, needs_data=True),

@@ -19,8 +19,11 @@ from coinfer_gym.scenario import WorldScenario, number, read_model
 
 __all__ = [
     "DEVICES",
+    "DEVICES_TODAY",
     "LINKS",
+    "LINKS_TODAY",
     "NETWORKS",
+    "SERVER_TODAY",
     "LayerwiseScenario",
     "load_layerwise_scenario",
     "shipped_layerwise_scenarios",
@@ -31,6 +34,11 @@ DEVICES = ("rpi3b", "rpi4b", "tk1")
 """Raspberry Pi 3B+, Raspberry Pi 4B, NVIDIA Jetson TK1 (Table II)."""
 LINKS = ("3g", "4g", "5g", "wifi")
 """Table III."""
+DEVICES_TODAY = ("phone", "orin")
+"""A phone and a Jetson Orin Nano of today; they have the server `SERVER_TODAY`."""
+SERVER_TODAY = "l4"
+LINKS_TODAY = ("5gtoday", "wifi6")
+"""5G and Wi-Fi 6 as they are measured today; these go with the devices of today."""
 
 
 class LayerwiseScenario(WorldScenario):
@@ -99,7 +107,7 @@ def load_layerwise_scenario(source: str | Path | Mapping[str, Any], /, **overrid
     ----------
     source : str, Path or mapping
         Shipped scenarios are called ``network-device-link``, for example ``"alexnet-rpi4b-4g"``, see `NETWORKS`,
-        `DEVICES` and `LINKS`. A file may extend one of them.
+        `DEVICES` and `LINKS`, or `DEVICES_TODAY` and `LINKS_TODAY`. A file may extend one of them.
     **overrides
         Fields to override, by name.
 
@@ -117,13 +125,15 @@ def shipped_layerwise_scenarios() -> list[str]:
 
 
 class _Shipped:
-    """The scenarios in the package, each composed of a base, a network, a device and a link."""
+    """The scenarios in the package, each composed of a base, a network, a device with its server, and a link."""
 
     def names(self) -> list[str]:
-        return sorted("-".join(parts) for parts in itertools.product(NETWORKS, DEVICES, LINKS))
+        worlds = ((DEVICES, LINKS), (DEVICES_TODAY, LINKS_TODAY))
+        return sorted("-".join(parts) for world in worlds for parts in itertools.product(NETWORKS, *world))
 
     def read(self, name: str) -> dict[str, Any]:
         content: dict[str, Any] = {"name": name}
-        for part in ("base", *name.split("-")):
+        _, device, _ = parts = name.split("-")
+        for part in ("base", *([SERVER_TODAY] if device in DEVICES_TODAY else []), *parts):
             content |= read_yaml(resources.files("coinfer_gym.layerwise").joinpath("parts", f"{part}.yaml"), "scenario")
         return content

@@ -2,12 +2,14 @@
 
 import math
 import warnings
+from itertools import product
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import SyncVectorEnv
+from scipy.special import exp1
 
 import coinfer_gym  # noqa: F401  registers the ids
 from coinfer_gym import InvalidInputError, load_scenario
@@ -18,7 +20,15 @@ from coinfer_gym.layerwise.env import LayerwiseEnv, LayerwiseVectorEnv
 from coinfer_gym.layerwise.network import load_network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseDecision
-from coinfer_gym.layerwise.scenario import DEVICES, LINKS, NETWORKS, shipped_layerwise_scenarios
+from coinfer_gym.layerwise.scenario import (
+    DEVICES,
+    DEVICES_TODAY,
+    LINKS,
+    LINKS_TODAY,
+    NETWORKS,
+    load_layerwise_scenario,
+    shipped_layerwise_scenarios,
+)
 from coinfer_gym.layerwise.trees import LEAF
 from coinfer_gym.scenario import WorldScenario
 
@@ -426,7 +436,8 @@ def test_a_nan_is_an_error_that_names_its_component(component, name):
 
 def test_every_shipped_scenario_steps():
     names = shipped_layerwise_scenarios()
-    assert names == sorted(f"{n}-{d}-{link}" for n in NETWORKS for d in DEVICES for link in LINKS)
+    worlds = [*product(NETWORKS, DEVICES, LINKS), *product(NETWORKS, DEVICES_TODAY, LINKS_TODAY)]
+    assert names == sorted("-".join(parts) for parts in worlds)
     for name in names:
         env = LayerwiseEnv(name, tasks=5)
         observation, _ = env.reset(seed=0)
@@ -434,6 +445,35 @@ def test_every_shipped_scenario_steps():
             assert np.isfinite(result[0]).all()
         assert env.scenario.name == name
         assert observation.shape == (7,)
+
+
+@pytest.mark.parametrize(
+    ("link", "rate"),
+    [("3g", 1.19e6), ("4g", 11.22e6), ("5g", 52.24e6), ("wifi", 54.19e6), ("5gtoday", 19.9e6), ("wifi6", 6e8)],
+)
+def test_fading_gives_the_rate_of_the_link_on_average(link, rate):
+    s = load_layerwise_scenario(f"alexnet-{'phone' if link in LINKS_TODAY else 'rpi4b'}-{link}")
+    gain = 10 ** (s.reference_gain_db / 10) * s.distance**-s.path_loss_exponent
+    snr = s.power_max * gain / (s.noise_density * s.bandwidth)
+    # E[log2(1 + snr X)] with X exponential of mean 1
+    mean = s.bandwidth * math.exp(1 / snr) * exp1(1 / snr) / math.log(2)
+    assert mean == pytest.approx(rate, rel=2e-3)
+
+
+def test_devices_and_links_of_today_are_those_of_laim():
+    server = ["flops_per_cycle_server", "kappa_server", "pue_server"]
+    device = ["flops_per_cycle_device", "kappa_device", "frequency_device_min", "frequency_device_max"]
+    radio = ["bandwidth", "power_min", "power_max"]
+    for name, other, fields in (
+        ("alexnet-phone-wifi6", "phone-llama-2026", [*device, *server, *radio]),
+        ("regnet-phone-5gtoday", "phone-5g-2026", [*device, *server, *radio]),
+        ("regnet-orin-wifi6", "jetson-llama-2026", device),
+    ):
+        mine, theirs = load_layerwise_scenario(name), load_scenario(other)
+        assert {field: getattr(mine, field) for field in fields} == {field: getattr(theirs, field) for field in fields}
+        if "kappa_server" in fields:
+            assert mine.frequency_server == theirs.frequency_server_max
+    assert load_scenario("phone-llama-2026").rate_max == 6e8
 
 
 def test_a_file_of_ones_own_extends_a_shipped_scenario(tmp_path):
