@@ -167,6 +167,22 @@ def suite() -> list[str]:
     return lines
 
 
+def cell() -> list[str]:
+    """What the stored comparison of rules found in the cells."""
+    head = ("world", "rule", "worlds", "delivered quality", "lost tasks", "missed a budget", "had to wait for shares")
+    lines = ["| " + " | ".join([*head, "95 % of tasks are done within", "decision"]) + " |", "|" + "---|" * 9]
+    for name in yaml.safe_load((CONFIGS / "compare" / "cell.yaml").read_text("utf-8"))["comparisons"]:
+        policies = read_json(RESULTS / "cell" / name / "summary.json", "file")["policies"]
+        for label, policy in policies.items():
+            mean = {key: value["mean"] for key, value in policy["metrics"].items()}
+            quality = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**policy["metrics"]["delivered"])
+            cells = [f"`{name}`" if label == next(iter(policies)) else "", label, str(policy["worlds"]), quality]
+            cells += [f"{mean[key]:.1%}" for key in ("dropped", "violated", "blocked")]
+            cells += [f"{mean['delay_p95_s']:.2f} s", f"{1e-3 * mean['decision_us']:.1f} ms"]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def _values(values: dict[str, Any]) -> list[str]:
     rows = [f"| `{key}` | {'' if value is None else value} |" for key, value in values.items()]
     return ["| field | value |", "|---|---|", *rows, ""]
@@ -192,6 +208,7 @@ TABLES = {
     "layerwise-scenarios": layerwise_scenarios,
     "sca-methods": sca_methods,
     "criteria": criteria,
+    "cell": cell,
     "cuts": cuts,
     "suite": suite,
 }

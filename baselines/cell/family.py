@@ -51,7 +51,8 @@ FAMILY = Family(
     },
     references={
         "half of what is free": {"policy": "cell_free", "part": HALF},
-        "shares by queue": {"policy": "cell_queue"},
+        "shares by queue": {"policy": "cell_queue", "reserve": 0.6, "share": 0.06},  # as tuned in cell-4
+        "constant prices": {"policy": "cell_prices", "band": 0.05, "server": 0.1, "share": 0.1},  # the same
     },
     measure=_measure,
     reference="half of what is free",

@@ -13,7 +13,7 @@ from coinfer_gym.cell.optimum import Member, check_concave
 
 __all__ = ["ConstantPrices"]
 
-_TOLERANCE = 1e-3  # in quality, within which a choice is the best
+_TOLERANCE = 3e-3  # in quality, within which a choice is the best
 
 
 class ConstantPrices(CellRule):
