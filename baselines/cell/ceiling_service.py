@@ -38,6 +38,7 @@ Floats = NDArray[np.float64]
 
 _RATIOS = 65  # retained ratios of a side that are looked at
 _SLACK = 1e-6  # of quality: what rounding, and slopes that are differences, may leave of a proven bound
+_STEPS = 60  # most shares of the band that an upload looks at; what is then missing is taken off its cost
 _SIDE = 1e-6  # of a ratio, over which a slope is taken
 _NEXT_TO_NOTHING = 1e-7  # price that the whole server has at least, so that its clock never stands still
 
@@ -188,8 +189,9 @@ def _send(h: Record, bits: float, gain: float, price: float, second: float, joul
     nats, unit = bits * math.log(2.0) / h.bandwidth, h.noise_density * h.bandwidth / link_gain(h, gain)
     most, drawn = most_nats(h), joule * unit / h.amplifier_efficiency
     low, high, at_low, at_high = math.log(least), 0.0, 0.0, 0.0
-    x = high
-    while True:
+    x, missing = high, math.inf
+    cost, tau, amplifier = 0.0, 0.0, 0.0
+    for _ in range(_STEPS):
         beta = math.exp(x)
         span = spectral_span(beta * unit, 0.0, h.power_max, most / beta)
         y = best_nats(second / (drawn * beta), span)
@@ -220,10 +222,11 @@ def _send(h: Record, bits: float, gain: float, price: float, second: float, joul
         # The cost is convex in the share: beyond this point it cannot fall by more than its slope.
         missing = abs(slope) * (math.exp(high - x) - 1.0 if slope < 0.0 else 1.0 - math.exp(low - x))
         if missing <= 1e-6:
-            return _Upload(cost - missing, tau, amplifier * tau / joule)
+            break
         x = low - at_low * (high - low) / (at_high - at_low)
         width = high - low
         x = min(high - 0.1 * width, max(low + 0.1 * width, x))
+    return _Upload(cost - missing, tau, amplifier * tau / joule)
 
 
 class Point(NamedTuple):
@@ -330,9 +333,9 @@ def bound_box(tables: Tables, menu: Menu, terms: Terms, box: Record, ends: tuple
             hold = box.low if side == 0 else box.high
             upload = _upload(h, cut, terms, box, hold)
             value = _evaluate(tables, menu, terms, box, device, upload, hold, ends[0], time).value
-            shorter = shorter if value <= shorter else value
+            shorter = shorter if value <= shorter or math.isnan(shorter) else value
             value = _evaluate(tables, menu, terms, box, device, upload, hold, ends[1], time).value
-            longer = longer if value <= longer else value
+            longer = longer if value <= longer or math.isnan(longer) else value
     shorter = 0.0 if shorter <= 0.0 else shorter  # whoever earns less leaves the task
     longer = 0.0 if longer <= 0.0 else longer
     # Of two pairs one counts: the lower ends of both are not a bound of what lies between.
