@@ -18,7 +18,8 @@ penalties paid, in each world. The mean over worlds of this best penalised plan 
 - Time is a grid of cells. `W` looks at the world at the end of the cell in which `e` lies, and the expectation knows
   everything until the end of the cell in which `t` lies. That is more than is known at `t`, and the mean of what is
   charged is still 0 given what is known at `t`. `W` may be any random number; it ignores that a full queue turns tasks
-  away.
+  away. Where nobody waits at `e`, `W` looks at the next arrival: that is when the next decision is due, and what is
+  learnt while the device idles would be free otherwise. An arrival after many coherence blocks has a constant value.
 - All that happened until then is every arrival, and of the channel both components of the fading and the shadowing in
   every block so far (`history`). An agent sees less, so its actions are known, too. The phase of bursty arrivals is
   not part of it: `W` is linear in the belief, the probability of a burst given the arrivals, so that its expectation

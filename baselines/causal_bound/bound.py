@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.causal_bound.foresight import build_foresight
+from baselines.causal_bound.foresight import BLOCKS, build_foresight
 from baselines.causal_bound.history import build_history
 from baselines.causal_bound.recursion import Foresight, History, charge_decisions, solve_penalised
 from baselines.causal_bound.values import Values, solve_values
@@ -29,8 +29,8 @@ __all__ = ["causal_bound", "causal_bounds", "penalties"]
 
 Floats = NDArray[np.float64]
 
-_STEPS = 200
-_SCALE = 0.5
+_STEPS = 400
+_SCALE = 0.6
 _CHUNK = 10
 
 
@@ -85,8 +85,11 @@ def penalties(scenario: Scenario, world: World, decisions: Columns, scale: float
     came = start - decisions["wait_s"]
     after = np.clip(np.searchsorted(world.arrivals, came), 1, len(world.arrivals) - 1)
     tasks = after - (came - world.arrivals[after - 1] < world.arrivals[after] - came)
-    charged, mixed = np.zeros(len(start)), np.zeros((2, *foresight.head.shape[2:]))
-    charge_decisions(history, foresight, episode.times, tasks, start, start + decisions["delay_s"], mixed, charged)
+    charged, scratch = (
+        np.zeros(len(start)),
+        (fresh_values(history, foresight), np.zeros((2, *foresight.head.shape[2:]))),
+    )
+    charge_decisions(history, foresight, episode.times, tasks, start, start + decisions["delay_s"], *scratch, charged)
     return charged
 
 
@@ -115,7 +118,7 @@ def _prepare(scenario: Scenario, world: World, scale: float, steps: int) -> tupl
     scale = check_number("scale", scale, 0.0, 1.0)
     episode = build_episode(scenario, world, steps)
     values, foresight = _foresee(scenario.model_dump_json(by_alias=True), episode.times.step)
-    lags = math.ceil((len(foresight.chances) - 1) * episode.times.step / world.block_duration) + 1
+    lags = math.ceil((len(foresight.chances) - 1) * episode.times.step / world.block_duration) + BLOCKS
     return episode, build_history(episode, values.log_gains, lags), scaled(foresight, scale)
 
 
@@ -123,7 +126,7 @@ def _prepare(scenario: Scenario, world: World, scale: float, steps: int) -> tupl
 def _foresee(scenario_json: str, step: float) -> tuple[Values, Foresight]:
     scenario = Scenario.model_validate_json(scenario_json)
     values = _values(scenario_json)
-    return values, build_foresight(values, scenario.delay_budget, step)
+    return values, build_foresight(values, scenario.delay_budget, step, scenario.block_duration)
 
 
 @lru_cache(maxsize=4)
@@ -144,7 +147,7 @@ def _check(scenario: Scenario) -> None:
 
 def scaled(foresight: Foresight, scale: float) -> Foresight:
     """All values times a factor."""
-    parts = {name: scale * getattr(foresight, name) for name in ("rate", "head", "idle", "alone", "coming")}
+    parts = {name: scale * getattr(foresight, name) for name in ("rate", "head", "later", "alone", "coming")}
     return foresight._replace(**parts)
 
 
@@ -157,5 +160,11 @@ def plan(
     latest[1:] = np.maximum(first[1:], ((history.arrivals[:-1] + times.patience) / times.step).astype(np.int64))
     window = math.ceil(times.patience / times.step) + 3
     scratch = np.zeros((cells, 2)), np.zeros(window), np.zeros(window)
+    fresh = fresh_values(history, foresight)
     mixed = np.zeros((history.weights.shape[1], 2, *foresight.head.shape[2:]))
-    return float(solve_penalised(history, foresight, times, worth, skippable, latest, *scratch, mixed))
+    return float(solve_penalised(history, foresight, times, worth, skippable, latest, *scratch, fresh, mixed))
+
+
+def fresh_values(history: History, foresight: Foresight) -> Floats:
+    """Expected value of a task that comes to an empty queue, see `value_of`."""
+    return np.ascontiguousarray(history.weights @ foresight.head[:, :, 0, 0, 0].T)

@@ -9,15 +9,19 @@ from numpy.typing import NDArray
 from scipy.linalg import expm
 
 from baselines.causal_bound.recursion import Foresight
-from baselines.causal_bound.values import Values, generator
+from baselines.causal_bound.values import Values, arrive_within, generator
+from baselines.stochastic.arrivals import Process
 
 Floats = NDArray[np.float64]
+
+BLOCKS = 8
+"""Coherence blocks in which the next task to come to an empty queue is looked for."""
 
 _POINTS = 4  # of the quadrature over an arrival within a cell; what is integrated is smooth there
 
 
-def build_foresight(values: Values, budget: float, step: float, shift: float = 0.02) -> Foresight:
-    """Tabulate for cells of `step` seconds; `shift` makes tasks that much younger, see `baselines.causal_bound`."""
+def build_foresight(values: Values, budget: float, step: float, block: float, shift: float = 0.005) -> Foresight:
+    """Tabulate for cells of `step` and coherence blocks of `block` seconds; `shift` makes tasks that much younger."""
     cells = math.floor(budget / step + 1e-9)
     every = max(1, round(values.ages[1] / step))
     age_step = every * step
@@ -46,7 +50,7 @@ def build_foresight(values: Values, budget: float, step: float, shift: float = 0
 
     chances = np.empty((cells + 1, counts, 2, 2))
     alone, coming = np.empty((cells + 1, 2, gains, ages)), np.empty((cells + 1, 2, gains))
-    alone[0], coming[0] = head[:, :, :, 0, 0], values.idle
+    alone[0], coming[0] = head[:, :, :, 0, 0], 0.0
     power, one, nothing = np.eye(2 * counts), expm(rates * step), expm(quiet * step)
     spans = [step, *(step * (1.0 - x))]  # of a whole cell, and of what is left of one after an arrival
     early = [[expm(quiet * span * s) @ arrive * span for s in x] for span in spans]
@@ -71,7 +75,24 @@ def build_foresight(values: Values, budget: float, step: float, shift: float = 0
                 then = follow(j + 1, k, power)
                 coming[k + 1] += w[j] * early[0][j] @ ((1.0 - share) * then[..., a] + share * then[..., a + 1])
         power = power @ one
-    return Foresight(values.rate, np.ascontiguousarray(head), values.idle, age_step, chances, alone, coming)
+    arrivals = _next_arrival(process, step, round(block / step))
+    later = float(head[:, :, 0, 0, 0].mean())
+    return Foresight(values.rate, np.ascontiguousarray(head), age_step, arrivals, later, chances, alone, coming)
+
+
+def _next_arrival(process: Process, step: float, cells: int) -> Floats:
+    """Chances that the next task comes 0, 1, ... blocks of so many cells later, see `Foresight.next`."""
+    quiet, whole = generator(process, 2)[:2, :2], cells * step
+    out = np.empty((cells, BLOCKS, 2, 2))
+    after, within = expm(quiet * whole), arrive_within(process, whole)
+    for c in range(cells):
+        left = (cells - 1 - c) * step
+        out[c, 0] = arrive_within(process, left)
+        still = expm(quiet * left)
+        for lag in range(1, BLOCKS):
+            out[c, lag] = still @ within
+            still = still @ after
+    return out
 
 
 def _resample(values: Values, axis: Floats, shift: float) -> Floats:

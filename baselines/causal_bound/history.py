@@ -27,28 +27,28 @@ def build_history(episode: Episode, log_gains: Floats, lags: int) -> History:
     cells = len(episode.right)
     block = np.arange(cells) // round(world.block_duration / step)
     come = np.searchsorted(world.arrivals, step * np.arange(1, cells + 1), side="right")
-    belief = believe(world.arrivals, arrival_process(scenario), step, cells)
+    belief, noted = believe(world.arrivals, arrival_process(scenario), step, cells)
     weights = channel_weights(scenario, world, log_gains, int(block[-1]) + 1, lags)
-    return History(world.arrivals, block, episode.right[:, 0].copy(), come, belief, weights)
+    return History(world.arrivals, block, episode.right[:, 0].copy(), come, belief, noted, weights)
 
 
-def believe(arrivals: Floats, process: Process, step: float, cells: int) -> Floats:
-    """Probability of a burst at the end of each cell of time, given all arrivals until then."""
+def believe(arrivals: Floats, process: Process, step: float, cells: int) -> tuple[Floats, Floats]:
+    """Probability of a burst at the end of each cell and just after each arrival, given all arrivals until then."""
     ends = process.leave_calm + process.leave_burst
-    belief = np.empty(cells)
-    _fill_belief(arrivals, process, step, process.leave_calm / ends if ends > 0.0 else 0.0, belief)
-    return belief
+    belief, noted = np.empty(cells), np.empty(len(arrivals))
+    _fill_belief(arrivals, process, step, process.leave_calm / ends if ends > 0.0 else 0.0, belief, noted)
+    return belief, noted
 
 
 @kernel
-def _fill_belief(arrivals: Floats, process: Process, step: float, belief: float, out: Floats) -> None:
+def _fill_belief(arrivals: Floats, process: Process, step: float, belief: float, out: Floats, noted: Floats) -> None:
     """Bayes' rule from arrival to arrival, from a belief at time 0 on."""
     task, time = 0, 0.0
     for c in range(out.shape[0]):
         end = (c + 1) * step
         while task < arrivals.shape[0] and arrivals[task] <= end:
             belief = note_arrival(update_belief(belief, process, 0, arrivals[task] - time), process)
-            time = arrivals[task]
+            time, noted[task] = arrivals[task], belief
             task += 1
         belief = update_belief(belief, process, 0, end - time)
         time = end

@@ -22,14 +22,17 @@ class Foresight(NamedTuple):
 
     rate: float  # quality per task, ``rho``
     head: Floats  # shape (2, gains, ages, ages, counts): by phase, gain, age of the head and of the next, tasks behind
-    idle: Floats  # shape (2, gains): value of an empty queue
     age_step: float  # in s
+    # shape (cells of a block, blocks, 2, 2): chance that the next task comes so many coherence blocks after a cell, by
+    # the phases at the end of the cell and at the arrival
+    next: Floats
+    later: float  # value of a queue to which the next task comes after all these blocks
     # shape (cells, counts, 2, 2): chance of so many arrivals in so many cells by the phases now and then; the last
     # count stands for all beyond
     chances: Floats
     # shape (cells, 2, gains, ages): expected value of a head that nobody waits behind now, by its age then
     alone: Floats
-    coming: Floats  # shape (cells, 2, gains): expected value where nobody waits
+    coming: Floats  # shape (cells, 2, gains): expected value where nobody waits, 0 where nobody waits then either
 
 
 class History(NamedTuple):
@@ -40,6 +43,7 @@ class History(NamedTuple):
     row: Rows  # shape (cells,): its row of the quality table
     come: Rows  # shape (cells,): tasks that have come by the end of a cell
     belief: Floats  # shape (cells,): probability of a burst then, given all arrivals so far
+    noted: Floats  # shape (tasks,): the same just after each arrival
     # shape (blocks, lags, gains): expected weights of the levels of the gain so many blocks ahead
     weights: Floats
 
@@ -71,30 +75,55 @@ def _of_two(values: Floats, head: float, second: float, n: int) -> float:
 
 
 @kernel
-def value_of(history: History, foresight: Foresight, c: int, task: int, times: Times) -> float:
-    """Value at the end of cell `c` of what is left from `task` on, given all that has happened by then."""
+def value_of(history: History, foresight: Foresight, c: int, task: int, times: Times, fresh: Floats) -> float:
+    """Value at the end of cell `c` of what is left from `task` on; of an empty queue when the next task has come.
+
+    `fresh`, shape (blocks, lags, 2), is the expected value of a task that comes, by the phase then, so many coherence
+    blocks after one that is known.
+    """
     come, most = history.come[c], foresight.head.shape[4] - 1
     head = _first_left(history, c, task, times)
     value = -foresight.rate * head
     if head >= history.arrivals.shape[0] - most:  # the last tasks are free of penalties
         return value
+    if head >= come:
+        block = history.block[int(history.arrivals[head] / times.step)]
+        if block - history.block[c] >= foresight.next.shape[1]:
+            return value + foresight.later
+        return value + _mean(fresh[block, 0], history.noted[head])
     weights, burst = history.weights[history.block[c], 0], history.belief[c]
     now = (c + 1) * times.step
-    first = (now - history.arrivals[head]) / foresight.age_step if head < come else 0.0
+    first = (now - history.arrivals[head]) / foresight.age_step
     second = (now - history.arrivals[head + 1]) / foresight.age_step if head + 1 < come else 0.0
     for g in range(weights.shape[0]):
         if weights[g] > 0.0:
             for phase in range(2):
-                worth = foresight.idle[phase, g]
-                if head < come:
-                    worth = _of_two(foresight.head[phase, g], first, second, min(come - 1 - head, most))
+                worth = _of_two(foresight.head[phase, g], first, second, min(come - 1 - head, most))
                 value += weights[g] * (burst if phase else 1.0 - burst) * worth
     return value
 
 
+@inlined_kernel
+def _mean(by_phase: Floats, burst: float) -> float:
+    return float((1.0 - burst) * by_phase[0] + burst * by_phase[1])
+
+
+@kernel
+def expect_idle(history: History, foresight: Foresight, c: int, m: int, phase: int, fresh: Floats) -> float:
+    """Expected value where nobody waits at the end of cell `m`, in a phase, given the channel until cell `c`."""
+    block, found, left = history.block[c], 0.0, 1.0
+    ahead = history.block[m] - block
+    chances = foresight.next[m % foresight.next.shape[0]]
+    for lag in range(chances.shape[0]):
+        for then in range(2):
+            found += chances[lag, phase, then] * fresh[block, ahead + lag, then]
+            left -= chances[lag, phase, then]
+    return found + left * foresight.later
+
+
 @kernel
 def expect_value(
-    history: History, foresight: Foresight, c: int, m: int, task: int, times: Times, mixed: Floats
+    history: History, foresight: Foresight, c: int, m: int, task: int, times: Times, fresh: Floats, mixed: Floats
 ) -> float:
     """Expectation of `value_of` at cell `m`, given all that has happened by the end of cell `c`.
 
@@ -118,6 +147,11 @@ def expect_value(
                 chance += burst * foresight.chances[k, more, 1, phase]
                 value += chance * _of_two(mixed[phase], first, second, min(come - 1 - head + more, most))
         return value
+    if head >= come:
+        for now_in in range(2):
+            for then_in in range(2):
+                chance = foresight.chances[k, 0, now_in, then_in] * (burst if now_in else 1.0 - burst)
+                value += chance * expect_idle(history, foresight, c, m, then_in, fresh)
     weights = history.weights[history.block[c], history.block[m] - history.block[c]]
     for g in range(weights.shape[0]):
         if weights[g] > 0.0:
@@ -150,6 +184,7 @@ def charge_decisions(
     tasks: Rows,
     starts: Floats,
     ends: Floats,
+    fresh: Floats,
     mixed: Floats,
     out: Floats,
 ) -> None:
@@ -160,8 +195,8 @@ def charge_decisions(
         m = min(int(ends[j] / times.step), c + most)
         block = history.block[c]
         mix_gains(foresight, history.weights[block, history.block[m] - block], mixed)
-        expected = expect_value(history, foresight, c, m, tasks[j] + 1, times, mixed)
-        out[j] = value_of(history, foresight, m, tasks[j] + 1, times) - expected
+        expected = expect_value(history, foresight, c, m, tasks[j] + 1, times, fresh, mixed)
+        out[j] = value_of(history, foresight, m, tasks[j] + 1, times, fresh) - expected
 
 
 @kernel
@@ -175,6 +210,7 @@ def solve_penalised(
     ahead: Floats,
     late: Floats,
     values: Floats,
+    fresh: Floats,
     mixed: Floats,
 ) -> float:
     """Most that is earned in all, penalties paid, by any plan: the recursion from the last task to the first.
@@ -192,7 +228,7 @@ def solve_penalised(
         due, last = arrival + deadline, int((arrival + patience) / step)
         due_cell = int(due / step)
         for c in range(first, last + 1):
-            values[c - first] = value_of(history, foresight, c, i + 1, times)
+            values[c - first] = value_of(history, foresight, c, i + 1, times, fresh)
         best = NOTHING
         for c in range(last, first - 1, -1):
             best = max(best, max(ahead[c, 0], ahead[c, 1]))
@@ -212,7 +248,7 @@ def solve_penalised(
             for m in range(c, min(c + most, last) + 1):
                 k = m - c
                 here = mixed[history.block[m] - block]
-                penalty = values[m - first] - expect_value(history, foresight, c, m, i + 1, times, here)
+                penalty = values[m - first] - expect_value(history, foresight, c, m, i + 1, times, fresh, here)
                 from_left, from_right = NOTHING, NOTHING
                 start, end = ahead[m, 0], ahead[m, 1]
                 if m < due_cell:
@@ -234,7 +270,7 @@ def solve_penalised(
             if c + most < last:
                 m = c + most
                 here = mixed[history.block[m] - block]
-                penalty = values[m - first] - expect_value(history, foresight, c, m, i + 1, times, here)
+                penalty = values[m - first] - expect_value(history, foresight, c, m, i + 1, times, fresh, here)
                 left, right = max(left, late[m + 1 - first] - penalty), max(right, late[m + 1 - first] - penalty)
             if c == first:
                 share = arrival / step - first
