@@ -203,7 +203,8 @@ def cell_ceiling(
     Raises
     ------
     InvalidInputError
-        If the environment is not Cell-v0, its tasks are always waiting, or a value is out of range.
+        If the environment is not Cell-v0, its tasks are always waiting, the tables are of another scenario, or a value
+        is out of range.
     """
     cell = getattr(env, "unwrapped", None)
     if not isinstance(cell, CellEnv):
@@ -216,6 +217,8 @@ def cell_ceiling(
     if not (is_number(bins) and 0.0 < bins < math.inf):
         raise InvalidInputError("bins", bins, "Give a length above 0, in delay budgets.")
     tables = WorthTables(cell.scenario) if tables is None else tables
+    if not isinstance(tables, WorthTables) or tables.scenario != cell.scenario:
+        raise InvalidInputError("tables", tables, "Give the WorthTables of the environment's scenario.")
     worlds = [cell.world(k) for k in range(cell.devices)]
     step = min(world.delay_budget for world in worlds) / steps
     width = max(1, round(bins * steps))
@@ -235,14 +238,14 @@ def cell_ceiling(
     constants = [np.full(count, level) for level in tables.levels]
     bounds = [earn(prices)[1] for prices in constants]
     prices = best = constants[int(np.argmin(bounds))]
-    lowest, alone = min(bounds), bounds[0]
+    (devices_earn, lowest, _), alone = earn(prices), bounds[0]
     for k in range(rounds):
-        _, bound, left = earn(prices)
+        earned, bound, left = earn(prices)
         if bound < lowest:
-            lowest, best = bound, prices
+            devices_earn, lowest, best = earned, bound, prices
         rise = np.clip(-left / supply, -1.0, 2.0) / math.sqrt(1.0 + 0.2 * k)
         prices = np.clip(prices * np.exp(_PACE * rise), 1e-3 * tables.levels[1], tables.levels[-1])
-    return CellCeiling(lowest / tasks, alone / tasks, best, supply, earn(best)[0])
+    return CellCeiling(lowest / tasks, alone / tasks, best, supply, devices_earn)
 
 
 @command("baselines.cell.ceiling")
@@ -254,6 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first world")
     parser.add_argument("--mix", type=yaml_value, default=0.5, help="the server's share of the price")
     options = parser.parse_args(arguments)
+    check_count("worlds", options.worlds, 1, 1_000_000)
+    check_count("seed", options.seed, 0)
     env = gym.make("coinfer_gym/Cell-v0", scenario=options.scenario)
     before = process_time()
     tables = WorthTables(cast(CellEnv, env.unwrapped).scenario, options.mix)

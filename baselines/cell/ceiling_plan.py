@@ -151,13 +151,13 @@ def solve(
 @kernel
 def follow(
     arrivals: Floats, deadline: float, worths: Worths, grid: Grid, chosen: NDArray[np.int32], used: Floats
-) -> int:
-    """Add to `used`, by cell, the slope of what a device earns in the price there; returns how many tasks it serves.
+) -> None:
+    """Add to `used`, by cell, the slope of what a device earns in the price there.
 
     It is the time for which all of everything is held, weighed as the price is.
     """
     price, step = grid.price, grid.step
-    at, served = 0, 0
+    at = 0
     for i in range(arrivals.shape[0]):
         task = task_of(arrivals[i], deadline, step)
         n = max(at, task.first)
@@ -175,5 +175,4 @@ def follow(
         _, slope = _worth(worths, grid, task, n, m, lowest, _level(worths.levels, lowest, 0))
         for cell in range(first, end):
             used[cell] -= slope / (end - first)
-        at, served = m, served + 1
-    return served
+        at = m

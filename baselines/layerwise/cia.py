@@ -40,7 +40,7 @@ ROUND = 512
 """Episodes after which progress is judged; as many are remembered."""
 
 PROGRESS = 1e-3
-"""Share of the delay by which a round that is no progress improves the best design at most."""
+"""A round counts as progress if it lowers the least excess or the best delay by more than this share."""
 
 DEVIATIONS = (0.25, 0.01)
 """Standard deviation of the exploring actions at first, and the least with which another round begins."""
@@ -65,8 +65,8 @@ class Episodes:
         Numbers of a design.
     best : ndarray, shape (G + 4,)
         Best design within the limits so far; the unpruned network to begin with.
-    best_delay : float
-        Its delay in s.
+    best_delay, least_excess : float
+        Its delay in s, and how far it is beyond the limits.
     history : list of (int, float)
         Designs judged at each improvement, and the delay there in s.
     judged : int
@@ -89,7 +89,7 @@ class Episodes:
         self.best = select_best(problem, generator.unpruned())
         values, excesses = assess(problem, self.best[None], DELAY_CALCULATOR)
         self._unpruned = self.best_delay = float(values[0])
-        self._least_excess = float(excesses[0])
+        self.least_excess = float(excesses[0])
 
     def observe(self, places: Singles) -> Singles:
         """State of n episodes after k numbers, shape (n, 5), from these numbers, shape (n, k).
@@ -116,10 +116,10 @@ class Episodes:
         delays, excesses = assess(self._problem, rows, DELAY_CALCULATOR)
         self.judged += len(rows)
         first = np.lexsort((delays, excesses))[0]
-        if (excesses[first], delays[first]) < (self._least_excess, self.best_delay):
-            self._least_excess, self.best_delay = float(excesses[first]), float(delays[first])
+        if (excesses[first], delays[first]) < (self.least_excess, self.best_delay):
+            self.least_excess, self.best_delay = float(excesses[first]), float(delays[first])
             self.best = rows[first]
-            if self._least_excess == 0.0:
+            if self.least_excess == 0.0:
                 self.history.append((self.judged, self.best_delay))
         missing = np.where(excesses >= LEAST_INACCURATE, excesses - LEAST_INACCURATE, excesses)
         lost = missing / (missing + _HALF)
@@ -249,13 +249,13 @@ def cia(
         return np.clip(agent.act(state) + deviation * random.standard_normal(len(state), np.float32), 0.0, 1.0)
 
     while deviation >= least:
-        before = episodes.best_delay
+        delay, excess = episodes.best_delay, episodes.least_excess
         for _ in range(ROUND // _AT_ONCE):
             agent.remember(*_play(episodes, explore, _AT_ONCE))
             if episodes.judged >= _RANDOM:
                 for _ in range(_UPDATES):
                     agent.learn()
-        if episodes.best_delay > (1.0 - PROGRESS) * before:
+        if episodes.least_excess >= (1.0 - PROGRESS) * excess and episodes.best_delay > (1.0 - PROGRESS) * delay:
             deviation /= 2.0
     _play(episodes, agent.act, 1)
     solution = check_accuracy(problem, "CIA", problem.evaluate(problem.decision(episodes.best)))
