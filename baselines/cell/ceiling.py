@@ -217,7 +217,7 @@ def cell_ceiling(
     if not (is_number(bins) and 0.0 < bins < math.inf):
         raise InvalidInputError("bins", bins, "Give a length above 0, in delay budgets.")
     tables = WorthTables(cell.scenario) if tables is None else tables
-    if not isinstance(tables, WorthTables) or tables.scenario != cell.scenario:
+    if getattr(tables, "scenario", None) != cell.scenario:
         raise InvalidInputError("tables", tables, "Give the WorthTables of the environment's scenario.")
     worlds = [cell.world(k) for k in range(cell.devices)]
     step = min(world.delay_budget for world in worlds) / steps
