@@ -62,16 +62,19 @@ def test_rates(tmp_path, monkeypatch):
     options = {
         "rates": (1e4, 1e8),
         "methods": METHODS,
-        "slow_rates": (),
-        "slow_links": (),
         "curves": (("alexnet", "rpi3b"),),
         "devices": ("rpi3b",),
         "work": tmp_path / "work",
     }
     (study,) = layerwise_rates.STUDIES
-    summary, rows = make_and_read(study, tmp_path / "a", **options)
-    part = summary["measured"]["M4 (AlexNet, Raspberry Pi 3B+)"]
-    rows = [row for row in rows if not row["link"] and float(row["rate"]) == 1e4]
+    summary, rows = make_and_read(study, tmp_path / "a", ("", "_all_cuts"), **options)
+    part = summary["measured"]["M4 (AlexNet, Raspberry Pi 3B+, cuts of eq. (7))"]
+    for row in rows:
+        if row["cuts"] == EQ_7 and not row["scheme"].startswith("All"):
+            assert 0 < int(row["cut"]) < 11
+    ends = {row["scheme"]: row["cut"] for row in rows if row["cuts"] == ALL and float(row["rate"]) == 1e8}
+    assert set(ends.values()) == {"0", "11"}
+    rows = [row for row in rows if row["cuts"] == EQ_7 and not row["link"] and float(row["rate"]) == 1e4]
     delays = {row["scheme"]: float(row["delay"]) for row in rows}
     own = delays.pop("Proposed")
     assert part["second"][0] == pytest.approx(min(delays.values()) / own, rel=1e-6)
@@ -94,11 +97,13 @@ def test_rates_verdict_reports_failures():
         return Choice(delay, cut, 0.9, 1, 0.1, ())
 
     parts = {"All_Server": [choice(30.0, 0), choice(1.0, 0)], "FPGM": [choice(2.0)] * 2}
-    sound = {("alexnet", "rpi3b"): parts | {"Proposed": [choice(1.0), choice(1.0, 0)]}}
-    failed = failures(layerwise_rates.verdict(layerwise_rates.Data((1e4, 1e8), sound, {})))
-    assert [part.split(": ")[1][:24] for part in failed] == ["it leads the worst by th"]
-    broken = {("alexnet", "rpi3b"): parts | {"Proposed": [choice(2.1), choice(1.0, 0)]}}
-    assert len(failures(layerwise_rates.verdict(layerwise_rates.Data((1e4, 1e8), broken, {})))) == 3
+    sound = {("alexnet", "rpi3b", EQ_7): parts | {"Proposed": [choice(1.0), choice(1.5)]}}
+    assert failures(layerwise_rates.verdict(layerwise_rates.Data((1e4, 1e8), sound, {}))) == []
+    broken = {("alexnet", "rpi3b", EQ_7): parts | {"Proposed": [choice(2.1), choice(0.9)]}}
+    assert len(failures(layerwise_rates.verdict(layerwise_rates.Data((1e4, 1e8), broken, {})))) == 4
+    # On TK1 the paper makes no exception for All_Server.
+    fast = {("alexnet", "tk1", EQ_7): sound["alexnet", "rpi3b", EQ_7]}
+    assert len(failures(layerwise_rates.verdict(layerwise_rates.Data((1e4, 1e8), fast, {})))) == 3
 
 
 def test_tradeoff(tmp_path, monkeypatch):
