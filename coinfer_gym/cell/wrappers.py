@@ -16,6 +16,7 @@ from coinfer_gym.cell.dynamics import CellModel, tables_at
 from coinfer_gym.cell.env import CellEnv, CellLanes, share_problem
 from coinfer_gym.cell.scenario import CellScenario
 from coinfer_gym.envs.actions import check_actions
+from coinfer_gym.envs.hybrid import Inner, check_space, unwrap
 from coinfer_gym.envs.interval import between
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import wrappers as laim
@@ -26,6 +27,8 @@ from coinfer_gym.physics import from_db
 from coinfer_gym.records import Records
 
 __all__ = ["CellShareAction", "Regret"]
+
+_WORKS_WITH = "This wrapper works with Cell-v0 only."
 
 
 class CellShareAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -88,9 +91,7 @@ class Regret(laim.Regret):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        inner = getattr(env, "unwrapped", None)
-        if not isinstance(inner, CellEnv):
-            raise InvalidInputError("Regret: env", env, "This wrapper works with Cell-v0 only.")
+        inner = unwrap(env, CellEnv, "Regret", _WORKS_WITH)
         self._whole = [kind.problem(1.0) for kind in inner.scenario.members]
         gym.utils.RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
@@ -106,22 +107,17 @@ class Regret(laim.Regret):
         return np.float64(solution["quality"] if solution["reason"] == 0 else 0.0)
 
 
-def check_cell(env: Any, kind: type[Any], wrapper: str) -> Any:
+def check_cell(env: Any, kind: type[Inner], wrapper: str) -> Inner:
     """The environment of this `kind` inside all wrappers, if none of them has changed its actions."""
-    inner = getattr(env, "unwrapped", None)
-    if not isinstance(inner, kind):
-        raise InvalidInputError(f"{wrapper}: env", env, "This wrapper works with Cell-v0 only.")
-    if env.action_space != inner.action_space:
-        raise InvalidInputError(f"{wrapper}: env", env, "Apply it before a wrapper that changes the action space.")
+    inner = unwrap(env, kind, wrapper, _WORKS_WITH)
+    check_space(env, wrapper)
     return inner
 
 
 def shares_space(scenario: CellScenario, energy: bool | None) -> gym_spaces.Box:
-    """Action space of `CellShareAction`."""
-    if energy is not None and not isinstance(energy, bool):
-        raise InvalidInputError("energy", energy, "Give True, False or None.")
-    has_battery = any(kind.battery_capacity is not None for kind in scenario.members)
-    return gym_spaces.Box(-1.0, 1.0, (4 if (has_battery if energy is None else energy) else 3,), np.float32)
+    """Action space of `CellShareAction`: that of `coinfer_gym.laim.wrappers.BudgetShareAction`, and two shares."""
+    space: gym_spaces.Box = laim.shares_space(scenario.members, energy, more=2)
+    return space
 
 
 def act_within(lanes: CellLanes, shares: NDArray[Any], skipped: NDArray[np.bool_]) -> NDArray[np.float32]:

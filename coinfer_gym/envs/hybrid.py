@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -14,10 +14,11 @@ from coinfer_gym.envs.base import TaskEnv
 from coinfer_gym.envs.interval import component_of_cut
 from coinfer_gym.errors import InvalidInputError
 
-__all__ = ["HybridActions", "check_space"]
+__all__ = ["HybridActions", "check_space", "unwrap"]
 
 Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
+Inner = TypeVar("Inner")
 
 
 class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.RecordConstructorArgs):
@@ -77,14 +78,20 @@ class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.Recor
 
 def _count_cuts(env: gym.Env[Any, Any], wrapper: str) -> int:
     """Number of cuts of an environment of this package, if no wrapper has changed its actions."""
-    inner = getattr(env, "unwrapped", None)
-    if not isinstance(inner, TaskEnv):
-        raise InvalidInputError(f"{wrapper}: env", env, "Wrap an environment of coinfer_gym.")
+    inner = unwrap(env, TaskEnv, wrapper, "Wrap an environment of coinfer_gym.")
     check_space(env, wrapper)
     return inner.scenario.cuts
 
 
-def check_space(env: gym.Env[Any, Any], wrapper: str) -> None:
+def unwrap(env: Any, kind: type[Inner], wrapper: str, remedy: str) -> Inner:
+    """The environment inside all wrappers; `InvalidInputError` if it is of another kind."""
+    inner = getattr(env, "unwrapped", None)
+    if not isinstance(inner, kind):
+        raise InvalidInputError(f"{wrapper}: env", env, remedy)
+    return inner
+
+
+def check_space(env: Any, wrapper: str) -> None:
     """Raise `InvalidInputError` if a wrapper has changed the action space."""
     if env.action_space != env.unwrapped.action_space:
         raise InvalidInputError(f"{wrapper}: env", env, "Apply it before a wrapper that changes the action space.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.envs.actions import check_actions, check_choices
-from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.envs.hybrid import check_space, unwrap
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.env import LAIMVectorEnv
 from coinfer_gym.laim.safety import keep_decision, mark_tasks
@@ -81,7 +81,7 @@ class BudgetShareAction(VectorActionWrapper):
         self._laim = _laim(env, type(self).__name__)
         super().__init__(env)
         self._problem = self._laim.scenario.problem(1.0)
-        self.single_action_space = shares_space(self._laim.scenario, energy)
+        self.single_action_space = shares_space([self._laim.scenario], energy)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -154,9 +154,6 @@ def _find_nearest(
 
 def _laim(env: Any, wrapper: str) -> LAIMVectorEnv:
     """The native environment inside all wrappers, if none of them has changed its actions."""
-    inner = getattr(env, "unwrapped", None)
-    if not isinstance(inner, LAIMVectorEnv):
-        raise InvalidInputError(f"{wrapper}: env", env, "This wrapper works with LAIM-v0's native vector environment.")
-    if env.single_action_space != inner.single_action_space:
-        raise InvalidInputError(f"{wrapper}: env", env, "Apply it before a wrapper that changes the action space.")
+    inner = unwrap(env, LAIMVectorEnv, wrapper, "This wrapper works with LAIM-v0's native vector environment.")
+    check_space(env, wrapper)
     return inner

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym.checks import is_number
 from coinfer_gym.envs.actions import check_actions, check_choices
-from coinfer_gym.envs.hybrid import check_space
+from coinfer_gym.envs.hybrid import check_space, unwrap
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.decision import Decision
@@ -235,7 +235,7 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
 
     def __init__(self, env: Environment, energy: bool | None = None) -> None:
         self._laim = _laim(env, type(self).__name__)
-        space = shares_space(self._laim.scenario, energy)
+        space = shares_space([self._laim.scenario], energy)
         gym.utils.RecordConstructorArgs.__init__(self, energy=energy)
         super().__init__(env)
         self._problem = self._laim.scenario.problem(1.0)
@@ -256,12 +256,12 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
         return row
 
 
-def shares_space(scenario: Scenario, energy: bool | None) -> Any:
-    """Action space of `BudgetShareAction`."""
+def shares_space(kinds: Sequence[Scenario], energy: bool | None, more: int = 0) -> Any:
+    """Action space of `BudgetShareAction`: time, energy where some kind of device has a battery, and `more` shares."""
     if energy is not None and not isinstance(energy, bool):
         raise InvalidInputError("energy", energy, "Give True, False or None.")
-    with_energy = scenario.battery_capacity is not None if energy is None else energy
-    return gym_spaces.Box(-1.0, 1.0, (2 if with_energy else 1,), np.float32)
+    with_energy = any(kind.battery_capacity is not None for kind in kinds) if energy is None else energy
+    return gym_spaces.Box(-1.0, 1.0, (1 + with_energy + more,), np.float32)
 
 
 def act_within(problem: Problem, tasks: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -345,10 +345,7 @@ class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordCo
 
 def _unwrap(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
     """The environment inside all wrappers, if it is LAIM-v0."""
-    inner = getattr(env, "unwrapped", None)
-    if not isinstance(inner, LAIMEnv):
-        raise InvalidInputError(f"{wrapper}: env", env, "This wrapper works with LAIM-v0 only.")
-    return inner
+    return unwrap(env, LAIMEnv, wrapper, "This wrapper works with LAIM-v0 only.")
 
 
 def _laim(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
