@@ -10,7 +10,7 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -22,9 +22,11 @@ from baselines.optimizers import OPTIMIZERS, UNLIMITED, SearchProblem
 from baselines.search import Floats, ends, excess_of, quality_of
 from coinfer_gym import Problem
 from coinfer_gym._compile import kernel
-from coinfer_gym.cell.optimum import check_concave, solve_cell
+from coinfer_gym.cell.optimum import solve_cell
 from coinfer_gym.cell.response import scale
+from coinfer_gym.envs.process import TINIEST
 from coinfer_gym.laim.outcome import Tables
+from coinfer_gym.laim.problem import with_tables
 from coinfer_gym.world import block_at
 
 __all__ = ["JointMyopic", "JointQuantum", "JointRule", "JointSearch", "Waiting", "waiting_tasks"]
@@ -53,7 +55,7 @@ def waiting_tasks(cell: Any) -> list[Waiting]:
         kind = kinds[j % len(kinds)]
         gain = lanes.gains[j, block_at(now - kind.csi_delay, kind.block_duration, lanes.gains.shape[1])]
         left = came + float(lane["delay_budget"]) - max(now, float(held["busy_until"]))
-        energy = min(float(lane["energy_budget"]), max(float(lane["battery"]), 1e-9))
+        energy = min(float(lane["energy_budget"]), max(float(lane["battery"]), TINIEST))
         band = float(held["band"]) if held["band_until"] > now else 0.0
         server = float(held["server"]) if held["busy_until"] > now else 0.0
         found.append(Waiting(kind.problem(float(gain), left, energy), int(lane["waiting"]), band, server))
@@ -104,12 +106,7 @@ class JointMyopic(JointRule):
         As for `JointRule`.
     """
 
-    def bind(self, env: gym.Env[Any, Any]) -> Self:
-        """Act in this cell from now on, see `CellRule.bind`; no kind of device may be paid by a measured accuracy."""
-        super().bind(env)
-        for kind in self._env.scenario.members:
-            check_concave(kind.quality)
-        return self
+    concave = True
 
     def share_out(self, problems: Sequence[Problem], band: float, server: float) -> tuple[float, float] | None:
         """Shares of the joint optimum."""
@@ -210,6 +207,4 @@ def _within(problem: Problem, seconds: float) -> Problem:
     """The same with no more time than that."""
     if seconds >= problem.delay_budget:
         return problem
-    shorter = replace(problem, delay_budget=seconds)
-    vars(shorter)["tables"] = problem.tables  # building them anew costs more than solving P1
-    return shorter
+    return with_tables(replace(problem, delay_budget=seconds), problem.tables)

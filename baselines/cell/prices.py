@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from baselines.cell.rules import CellRule
 from baselines.checks import check_number
-from coinfer_gym.cell.optimum import Member, check_concave
+from coinfer_gym.cell.optimum import Member
 
 __all__ = ["ConstantPrices"]
 
@@ -27,18 +27,13 @@ class ConstantPrices(CellRule):
         Price in quality of holding all of the band, and all of the server, for a task.
     """
 
+    concave = True
+
     def __init__(
         self, env: gym.Env[Any, Any] | None = None, band: float = 0.2, server: float = 0.2, **pace: Any
     ) -> None:
         self._prices = np.array([check_number("band", band, 0.0), check_number("server", server, 0.0)])
         super().__init__(env, **pace)
-
-    def bind(self, env: gym.Env[Any, Any]) -> Self:
-        """Act in this cell from now on, see `CellRule.bind`; no kind of device may be paid by a measured accuracy."""
-        super().bind(env)
-        for kind in self._env.scenario.members:
-            check_concave(kind.quality)
-        return self
 
     def shares(self) -> tuple[float, float]:
         """The best choice within the pace; where none is worth its price there, within all the time that is left."""

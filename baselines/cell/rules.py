@@ -17,6 +17,7 @@ from baselines.checks import check_number
 from baselines.farsighted import QueueBudget
 from coinfer_gym import InvalidInputError
 from coinfer_gym.cell.env import CellEnv
+from coinfer_gym.cell.optimum import check_concave
 from coinfer_gym.cell.spaces import CELL_NAMES
 from coinfer_gym.laim.scenario import Scenario
 
@@ -37,6 +38,7 @@ class CellRule(QueueBudget):
     """
 
     sees = CELL_NAMES
+    concave = False
 
     def __init__(
         self,
@@ -53,12 +55,16 @@ class CellRule(QueueBudget):
         Raises
         ------
         InvalidInputError
-            If the environment is not Cell-v0, or a wrapper has given its actions another meaning.
+            If the environment is not Cell-v0, a wrapper has given its actions another meaning, or a kind of device is
+            paid by a measured accuracy and the rule needs a `concave` quality.
         """
         if not isinstance(env.unwrapped, CellEnv):
             raise InvalidInputError("env", str(env), f"{type(self).__name__} shares out a cell: play it in Cell-v0.")
         super().bind(env)
         self._intensity_high = float(self._env.lanes.rules["intensity_high"].max())
+        if self.concave:
+            for kind in self._env.scenario.members:
+                check_concave(kind.quality)
         return self
 
     @property

@@ -20,7 +20,7 @@ from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.decision import Decision, check_decision
 from coinfer_gym.laim.env import check_budgets
-from coinfer_gym.laim.problem import HARDWARE, Problem
+from coinfer_gym.laim.problem import HARDWARE, Problem, with_tables
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.laim.spaces import decode, encode
 from coinfer_gym.world import World, draw
@@ -358,9 +358,7 @@ def share_problem(whole: Problem, band: float, server: float) -> Problem:
     tables = whole.tables._replace(hardware=whole.tables.hardware.copy())
     dynamics.share_hardware(tables.hardware, band, server)
     constants: dict[str, Any] = {name: float(tables.hardware[name][0]) for name in dynamics.SCALED}
-    problem = replace(whole, **constants)
-    vars(problem)["tables"] = tables  # building them anew costs more than solving P1
-    return problem
+    return with_tables(replace(whole, **constants), tables)
 
 
 def _relative_db(kind: Scenario, distance: float) -> float:

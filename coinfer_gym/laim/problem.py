@@ -393,6 +393,12 @@ def _fill_memory(cuts: Records, side: str, source: Any) -> None:
         cuts[f"unpruned_delay_{side}"] = unpruned / bandwidth
 
 
+def with_tables(problem: Problem, tables: Tables) -> Problem:
+    """The problem, told its `tables` by one that has them: building them anew costs more than solving P1."""
+    vars(problem)["tables"] = tables
+    return problem
+
+
 def check_problem(problem: object) -> None:
     """Check that something is P1, for solvers that know nothing else.
 

@@ -16,7 +16,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import shipped_names
 from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.predictor import AccuracyPredictor, load_predictor
-from coinfer_gym.laim.problem import UNLIMITED, Problem, build_tables, check_quality
+from coinfer_gym.laim.problem import UNLIMITED, Problem, build_tables, check_quality, with_tables
 from coinfer_gym.laim.workload import Workload, load_workload
 from coinfer_gym.scenario import WorldScenario, check_bounds, number, read_extended, read_model
 
@@ -143,8 +143,7 @@ class Scenario(WorldScenario):
             energy_budget=self.energy_budget if energy_budget is None else energy_budget,
             **self.constants,
         )
-        vars(problem)["tables"] = self.tables  # the same constants: building them anew costs more than solving P1
-        return problem
+        return with_tables(problem, self.tables)  # the same constants
 
 
 def _check_memory(scenario: Scenario) -> None:
