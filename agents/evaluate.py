@@ -25,7 +25,6 @@ from agents.agent_file import AGENT_FILE
 from agents.policy import Agent, load_agent
 from baselines.arguments import key_and_value
 from baselines.bootstrap import shares
-from baselines.causal_bound import causal_bounds
 from baselines.checks import check_count
 from baselines.compare import compare, load_config
 from baselines.family import family_of, scenario_of
@@ -118,11 +117,11 @@ def proven_shares(found: Comparison, jobs: int = 1) -> dict[str, tuple[float, fl
     InvalidInputError
         If there is no such bound in these worlds.
     """
+    from baselines.causal_bound import causal_bounds  # only this needs it
+
     config = found.config
-    environment, seeds = (
-        config["environment"].replace("Shares-", "-"),
-        range(config["seed"], config["seed"] + config["worlds"]),
-    )
+    environment = config["environment"].replace("Shares-", "-")
+    seeds = range(config["seed"], config["seed"] + config["worlds"])
     bounds = causal_bounds(environment, config["env"], seeds, jobs)
     estimate = shares(found.values[:, :, list(found.metrics).index("delivered")], bounds)
     return {label: (float(m), float(a), float(b)) for label, m, a, b in zip(found.labels, *estimate, strict=True)}

@@ -9,9 +9,9 @@ import gymnasium as gym
 from numpy.typing import NDArray
 
 from baselines import rollout
+from baselines.config import TEST, VALIDATION
 from baselines.family import Columns, family_of, scenario_of
 from baselines.policy import Observation, Policy, Predictor, State
-from baselines.suite import TEST, VALIDATION
 
 if TYPE_CHECKING:
     from coinfer_gym.sb3 import NativeVecEnv

@@ -24,6 +24,12 @@ DATA = "COINFER_DATA"
 TUNING_OFFSET = 10_000_000
 """Seeds of the worlds that options are searched on, relative to those that policies are compared on."""
 
+TRAIN, VALIDATION = range(10**9), range(10**9, 2 * 10**9)
+"""Seeds of the worlds that agents train on, and of those that they are chosen on."""
+
+TEST = range(2 * 10**9, 2 * 10**9 + 100)
+"""Seeds of the worlds that every policy of `baselines.suite` is scored on."""
+
 _DATA_FOLDER = "../shared/data"
 
 

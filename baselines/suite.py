@@ -29,7 +29,7 @@ from tqdm import tqdm
 from baselines.arguments import key_and_value
 from baselines.checks import check_model
 from baselines.compare import compare
-from baselines.config import CompareConfig, PolicyConfig, load_config
+from baselines.config import TEST, TRAIN, VALIDATION, CompareConfig, PolicyConfig, load_config
 from baselines.family import family_of, scenario_of
 from baselines.output import git_revision, open_console
 from baselines.registry import check_options, find_policy
@@ -45,12 +45,6 @@ __all__ = ["TASKS", "TEST", "TRAIN", "VALIDATION", "Task", "interquartile_mean",
 
 VERSION = 1
 """Of worlds, seeds and scores: results of different versions are not comparable."""
-
-TRAIN, VALIDATION = range(10**9), range(10**9, 2 * 10**9)
-"""Seeds of the worlds that agents train on, and of those that they are chosen on."""
-
-TEST = range(2 * 10**9, 2 * 10**9 + 100)
-"""Seeds of the worlds that every policy is scored on."""
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs" / "suite"
 REFERENCES = FOLDER / "references.json"
