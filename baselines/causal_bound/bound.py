@@ -85,11 +85,13 @@ def penalties(scenario: Scenario, world: World, decisions: Columns, scale: float
     came = start - decisions["wait_s"]
     after = np.clip(np.searchsorted(world.arrivals, came), 1, len(world.arrivals) - 1)
     tasks = after - (came - world.arrivals[after - 1] < world.arrivals[after] - came)
-    charged, scratch = (
+    fresh, mixed, charged = (
+        fresh_values(history, foresight),
+        np.zeros((2, *foresight.head.shape[2:])),
         np.zeros(len(start)),
-        (fresh_values(history, foresight), np.zeros((2, *foresight.head.shape[2:]))),
     )
-    charge_decisions(history, foresight, episode.times, tasks, start, start + decisions["delay_s"], *scratch, charged)
+    ends = start + decisions["delay_s"]
+    charge_decisions(history, foresight, episode.times, tasks, start, ends, fresh, mixed, charged)
     return charged
 
 

@@ -267,14 +267,15 @@ def _evaluate(
     h, cut, s = tables.hardware[0], tables.cuts[box.cut], box.cut
     gamma, joule, second = h.sparsity_gain, box.energy, box.hold
     reading_device, reading_server = read_unpruned(h, cut)
-    energy = terms.energy - reading_device - reading_server - upload.energy
+    spare = terms.energy - reading_device - reading_server
+    energy = spare - upload.energy
     left = hold - cut.unpruned_delay_device - upload.time
     cost_device = second * device[0] + joule * device[1]
     if s == tables.cuts.shape[0] - 1:
         earned, ratio, _ = _choose_ratios(menu, s, gamma * cost_device, 0.0)
         ran = 1.0 - gamma + gamma * ratio
         energy, left = energy - ran * device[1], left - ran * device[0]
-        earned += joule * (terms.energy - reading_device - reading_server)
+        earned += joule * spare
         earned += second * (hold - cut.unpruned_delay_device) - (1.0 - gamma) * cost_device + menu.bend[s]
         return Point(earned, energy, left, 0.0)
     price = terms.server * end + box.share + _NEXT_TO_NOTHING
@@ -288,7 +289,7 @@ def _evaluate(
     alone, drawn = run_server(h, cut, 1.0, clock)
     cost_server = rate * alone + joule * drawn - rate / time * alone * (end - cut.round_trip - hold - time)
     earned, ratio_device, ratio = _choose_ratios(menu, s, gamma * cost_device, gamma * cost_server)
-    earned += joule * (terms.energy - reading_device - reading_server - h.waiting_power_device * (end - hold))
+    earned += joule * (spare - h.waiting_power_device * (end - hold))
     earned += second * (hold - cut.unpruned_delay_device) + box.share + _NEXT_TO_NOTHING - upload.cost + menu.bend[s]
     earned -= (1.0 - gamma) * (cost_device + cost_server)
     ran, served = 1.0 - gamma + gamma * ratio_device, 1.0 - gamma + gamma * ratio

@@ -165,8 +165,8 @@ def _worth(
     starts: Records,
     corners: Floats,
     tolerance: float,
-) -> tuple[float, float, int]:
-    """Bounds of what a task is worth for services of at most two times, and how many boxes that took.
+) -> tuple[float, float]:
+    """Bounds of what a task is worth for services of at most two times.
 
     Between both times the bounds may be interpolated.
     """
@@ -210,7 +210,7 @@ def _worth(
         else:
             splits = -1
         if splits < 0 or boxes[first].high <= boxes[first].low or count == boxes.shape[0]:
-            return shorter, longer, count
+            return shorter, longer
         boxes[count] = boxes[first]
         upper, lower = boxes[first], boxes[count]
         upper.low = lower.high = 0.5 * (upper.low + upper.high)
@@ -245,12 +245,11 @@ def fill_worth(
     tolerance: float,
     scratch: Scratch,
     out: Floats,
-) -> int:
+) -> None:
     """Fill ``out[g, p, k]`` with bounds at both ends of the service times from ``times[k]`` to ``times[k + 1]``.
 
     They rise with the time: a service takes at most that long.
     """
-    total = 0
     boxes, starts, corners, known = scratch
     for g in range(gains.shape[0]):
         for s in range(starts.shape[0]):
@@ -261,8 +260,6 @@ def fill_worth(
             for k in range(times.shape[0] - 1):
                 known[0], known[1] = reached, reached
                 ends = (times[k], times[k + 1])
-                shorter, longer, count = _worth(tables, menu, terms, ends, known, boxes, starts, corners, tolerance)
+                shorter, longer = _worth(tables, menu, terms, ends, known, boxes, starts, corners, tolerance)
                 out[g, p, k, 0] = max(reached, shorter)
                 out[g, p, k, 1] = reached = max(out[g, p, k, 0], longer)
-                total += count
-    return total
