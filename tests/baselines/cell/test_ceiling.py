@@ -70,6 +70,8 @@ def assert_no_service_is_worth_more(seed):
         band, server = np.maximum(0.01, rng.random(2) ** rng.choice([1, 2, 4])) if trial % 4 else (1.0, 1.0)
         time = problem.delay_budget * rng.random() if trial % 3 else rng.choice(times[1:])
         cut = None if trial % 2 else int(rng.integers(problem.workload.cuts))
+        if trial == 0:  # the task that can be served, with all there is
+            band, server, time, cut = 1.0, 1.0, times[-1], None
         solution = solve_exact(share_problem(replace(problem, delay_budget=time), float(band), float(server)), cut)
         if solution.feasible:
             earned, total = paid_worth(problem, solution, float(band), float(server), prices)
