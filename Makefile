@@ -12,7 +12,7 @@ FLOORS := $(patsubst %/__init__.py,%,coinfer_gym/__init__.py baselines/__init__.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-interpreted bench figures benchmarks extras site clean
+.PHONY: help install lint format test test-thorough test-interpreted bench figures benchmarks extras site clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ format: $(STAMP)  ## rewrite the files in the house style
 
 test: lint  ## lint, types and all tests, on JOBS processes
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
+
+test-thorough: $(STAMP)  ## the proofs by random draws with thousands of worlds (ten minutes on two cores)
+	$(PY) -m pytest -n $(JOBS) -m thorough
 
 test-interpreted: $(STAMP)  ## the tests of physics, step and optimum without compilation, as a debugger runs them
 	NUMBA_DISABLE_JIT=1 $(PY) -m pytest -n $(JOBS) --dist loadfile tests/coinfer_gym/test_physics.py \

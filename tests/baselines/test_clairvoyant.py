@@ -70,7 +70,7 @@ def test_no_policy_exceeds_the_upper_bound_and_the_lower_one_is_earned(kind):
     assert_bounds_hold(kind, range(1 if kind == "battery" else 6), steps=60)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", WORLDS)
 def test_bounds_hold_in_many_worlds(kind):
     assert_bounds_hold(kind, range(100, 105 if kind == "battery" else 200), steps=40)

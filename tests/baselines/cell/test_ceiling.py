@@ -85,7 +85,7 @@ def test_no_service_is_worth_more_than_its_bound(seed):
     assert_no_service_is_worth_more(seed)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(100, 400))
 def test_no_service_of_many_problems_is_worth_more(seed):
     assert_no_service_is_worth_more(seed)
@@ -225,12 +225,12 @@ def assert_nothing_exceeds_the_ceiling(seed, worlds):
 
 
 def test_no_policy_exceeds_the_ceiling():
-    reached = [share for seed in range(6) for share in assert_nothing_exceeds_the_ceiling(seed, worlds=2)]
-    assert len(reached) == 12
+    reached = [share for seed in range(10) for share in assert_nothing_exceeds_the_ceiling(seed, worlds=2)]
+    assert len(reached) == 20
     assert max(reached) > 0.6  # the ceiling is not far
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(100, 150))
 def test_no_policy_exceeds_the_ceiling_of_many_cells(seed):
     assert_nothing_exceeds_the_ceiling(seed, worlds=40)
