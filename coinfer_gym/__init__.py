@@ -53,6 +53,5 @@ for _name, (_single, _vector) in _ENTRY_POINTS.items():
 
 _IN_LANES = ["BudgetShareAction", "DiscreteActions", "KeepBudgets"]
 register_wrappers("coinfer_gym.laim.wrappers", [*_IN_LANES, "Regret"], "coinfer_gym.laim.vector_wrappers", _IN_LANES)
-register_wrappers(
-    "coinfer_gym.cell.wrappers", ["CellShareAction"], "coinfer_gym.cell.vector_wrappers", ["CellShareAction"]
-)
+_OF_CELLS = ["CellShareAction", "KeepCellBudgets"]
+register_wrappers("coinfer_gym.cell.wrappers", _OF_CELLS, "coinfer_gym.cell.vector_wrappers", _OF_CELLS)

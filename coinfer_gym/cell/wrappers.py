@@ -1,4 +1,4 @@
-"""Wrappers for Cell-v0: shares of time, band and server as actions, and regret at the shares that a task took."""
+"""Wrappers for Cell-v0: shares of time, band and server as actions; budgets kept, and regret, at the shares taken."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from coinfer_gym.envs.interval import between
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import wrappers as laim
 from coinfer_gym.laim.optimum import SOLUTION, solve_exact_batch, solve_row_within
-from coinfer_gym.laim.outcome import choice_of
+from coinfer_gym.laim.outcome import Tables, choice_of
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.spaces import write_action
 from coinfer_gym.physics import from_db
 from coinfer_gym.records import Records
 
-__all__ = ["CellShareAction", "Regret"]
+__all__ = ["CellShareAction", "KeepCellBudgets", "Regret"]
 
 _WORKS_WITH = "This wrapper works with Cell-v0 only."
 
@@ -71,6 +72,33 @@ class CellShareAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstruc
         shares = check_actions(action, self.action_space.shape or ())
         row: NDArray[np.float32] = act_within(self._cell.lanes, shares[None], np.zeros(1, np.bool_))[0]
         return row
+
+
+class KeepCellBudgets(laim.KeepBudgets):
+    """`coinfer_gym.laim.wrappers.KeepBudgets` of a cell: the budgets are kept at the shares that the action takes.
+
+    The shares of band and server are never changed, so a task may still miss its budgets if no decision meets them with
+    these shares.
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+        Cell-v0 with its own action space.
+
+    Raises
+    ------
+    InvalidInputError
+        If the environment is not Cell-v0, or a wrapper has given its actions another meaning.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self._inner = check_cell(env, CellEnv, type(self).__name__)
+        gym.utils.RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+
+    def _task(self, action: NDArray[Any]) -> tuple[Problem, Tables]:
+        problem: Problem = self._inner.problem(*self._inner.shares(action))
+        return problem, problem.tables
 
 
 class Regret(laim.Regret):

@@ -94,7 +94,7 @@ class KeepBudgets(VectorWrapper):
     """`coinfer_gym.laim.wrappers.KeepBudgets` in every lane."""
 
     def __init__(self, env: Any) -> None:
-        self._laim = _laim(env, type(self).__name__)
+        self._inner: Any = _laim(env, type(self).__name__)
         super().__init__(env)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -104,7 +104,7 @@ class KeepBudgets(VectorWrapper):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Decide the tasks at the head of the queues within their budgets, where that is possible."""
-        given = check_actions(actions, self.action_space.shape or (), self._laim.ended)
+        given = check_actions(actions, self.action_space.shape or (), self._inner.ended)
         kept, replaced = self._keep(given)
         observations, rewards, terminated, truncated, infos = self.env.step(kept)
         clipped = np.count_nonzero(np.abs(given) > 1.0, axis=1).astype(np.float64)
@@ -119,11 +119,19 @@ class KeepBudgets(VectorWrapper):
         replaced = np.zeros(self.num_envs, np.bool_)
         if np.isnan(given).any():
             return given, replaced
-        lanes, tables = self._laim.lanes, self._laim.scenario.tables
-        wanted, nearest = np.clip(given.astype(np.float64), -1.0, 1.0), np.zeros(given.shape, np.float32)
-        _find_nearest(tables.hardware, tables.cuts, *lanes.tasks(), wanted, nearest, replaced)
-        replaced &= ~self._laim.ended
+        wanted = np.clip(given.astype(np.float64), -1.0, 1.0)
+        nearest = wanted.astype(np.float32)
+        self._find_nearest(wanted, nearest, replaced)
+        replaced &= ~self._inner.ended
         return np.where(replaced[:, None], nearest, given), replaced
+
+    def _find_nearest(
+        self, wanted: NDArray[np.float64], nearest: NDArray[np.float32], replaced: NDArray[np.bool_]
+    ) -> None:
+        """Fill the rows of `nearest` whose wanted action misses a budget, and mark them."""
+        tables = self._inner.scenario.tables
+        gain, delay_budget, energy_budget = self._inner.lanes.tasks()
+        _find_nearest(tables.hardware, tables.cuts, gain, delay_budget, energy_budget, wanted, nearest, replaced)
 
 
 def _report(infos: dict[str, Any], replaced: NDArray[np.bool_], clipped: NDArray[np.float64]) -> dict[str, Any]:
@@ -143,13 +151,28 @@ def _find_nearest(
     nearest: NDArray[np.float32],
     replaced: NDArray[np.bool_],
 ) -> None:
-    """Fill the rows of `nearest` whose wanted action misses a budget, and mark them."""
     for i in range(wanted.shape[0]):
-        decision = spaces.decode(hardware, cuts.shape[0], wanted, i)
-        replaced[i], kept = keep_decision(hardware, cuts, gain[i], delay_budget[i], energy_budget[i], decision)
-        spaces.write_action(hardware, cuts.shape[0], kept, nearest, i)
-        if kept[0] == decision[0]:  # not even its place within the cut's bin moves
-            nearest[i, 0] = wanted[i, 0]
+        replaced[i] = write_nearest(hardware, cuts, gain[i], delay_budget[i], energy_budget[i], wanted, nearest, i)
+
+
+@kernel
+def write_nearest(
+    hardware: Records,
+    cuts: Records,
+    gain: float,
+    delay_budget: float,
+    energy_budget: float,
+    wanted: NDArray[np.float64],
+    nearest: NDArray[np.float32],
+    i: int,
+) -> bool:
+    """Fill row `i` of `nearest` with the decision that keeps the budgets; returns whether it is not the wanted one."""
+    decision = spaces.decode(hardware, cuts.shape[0], wanted, i)
+    changed, kept = keep_decision(hardware, cuts, gain, delay_budget, energy_budget, decision)
+    spaces.write_action(hardware, cuts.shape[0], kept, nearest, i)
+    if kept[0] == decision[0]:  # not even its place within the cut's bin moves
+        nearest[i, 0] = wanted[i, 0]
+    return changed
 
 
 def _laim(env: Any, wrapper: str) -> LAIMVectorEnv:

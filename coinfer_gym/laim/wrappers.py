@@ -24,6 +24,7 @@ from coinfer_gym.laim import spaces
 from coinfer_gym.laim.decision import Decision
 from coinfer_gym.laim.env import LAIMEnv
 from coinfer_gym.laim.optimum import solve_exact_batch, solve_within
+from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.safety import DECISION, decisions_that_meet, keep_budgets
 from coinfer_gym.laim.scenario import Scenario
@@ -155,7 +156,7 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
     """
 
     def __init__(self, env: Environment) -> None:
-        self._laim = _laim(env, type(self).__name__)
+        self._inner: Any = _laim(env, type(self).__name__)
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
 
@@ -168,7 +169,7 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Decide the task at the head of the queue within its budgets, where that is possible."""
-        given = check_actions(action, (len(spaces.ACTION_NAMES),))
+        given = check_actions(action, self.action_space.shape or ())
         kept = self.keep(given)
         observation, reward, terminated, truncated, info = self.env.step(kept)
         if kept is given:
@@ -181,30 +182,34 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
 
         Parameters
         ----------
-        action : ndarray, shape (6,)
+        action : ndarray of the shape of an action
             One with a NaN is returned as it is; the environment refuses it.
 
         Returns
         -------
-        ndarray of float32, shape (6,)
+        ndarray of float32, of the same shape
 
         Raises
         ------
         InvalidInputError
-            If the action is not six real numbers.
+            If the action has another shape, or holds something else than real numbers.
         """
-        if np.isnan(check_actions(action, (len(spaces.ACTION_NAMES),))).any():
+        if np.isnan(check_actions(action, self.action_space.shape or ())).any():
             return action
-        problem = self._laim.problem()
-        wanted = self._laim.decision(action)
-        tables = self._laim.scenario.tables
+        problem, tables = self._task(action)
+        wanted = self._inner.decision(action)
         kept = keep_budgets(tables, problem.gain, problem.delay_budget, problem.energy_budget, wanted)
         if kept is wanted:
             return action
-        replaced = self._laim.action(kept)
-        if kept.cut == wanted.cut:  # not even its place within the cut's bin moves
-            replaced[0] = np.clip(action[0], -1.0, 1.0)
+        replaced = np.clip(action, -1.0, 1.0).astype(np.float32)
+        first = 1 if kept.cut == wanted.cut else 0  # not even its place within the cut's bin moves
+        last = len(spaces.ACTION_NAMES)
+        replaced[first:last] = self._inner.action(kept)[first:last]
         return replaced
+
+    def _task(self, action: Action) -> tuple[Problem, Tables]:
+        """P1 of the task at hand and its constants."""
+        return self._inner.problem(), self._inner.scenario.tables
 
 
 class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.utils.RecordConstructorArgs):
