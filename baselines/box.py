@@ -52,13 +52,6 @@ class Box:
         _place(units, self.low, self.high, self.whole, points)
         return points
 
-    def units(self, points: Floats) -> Floats:
-        """A place in the unit cube, shape (S, n), for each point, shape (S, n)."""
-        half = 0.5 * self.whole
-        span = self.high - self.low + 2.0 * half
-        units: Floats = np.divide(points - self.low + half, span, out=np.full(points.shape, 0.5), where=span > 0.0)
-        return units
-
 
 @kernel
 def _place(units: Floats, low: Floats, high: Floats, whole: NDArray[np.bool_], points: Floats) -> None:

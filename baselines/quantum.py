@@ -81,7 +81,6 @@ def minimize_quantum(
     max_redraws: int = 1000,
     max_evaluations: int | None = None,
     restarts: bool = False,
-    start: ArrayLike | None = None,
     seed: int | np.random.Generator = 0,
 ) -> OptimizeResult:
     """Minimise a function of bounded variables, some of them whole numbers, by the search of Mu et al.
@@ -118,8 +117,6 @@ def minimize_quantum(
         Limit of `nfev`; by default 10,000 a variable where nothing else ends the search, and none otherwise.
     restarts : bool
         Begin anew after the last scale until the evaluations are spent.
-    start : array_like, shape (n,) or (m, n), optional
-        Solutions in the place of the first uniform ones of the first run.
     seed : int or numpy.random.Generator
 
     Returns
@@ -171,11 +168,10 @@ def minimize_quantum(
         draws=max_redraws if printed else 1,
         limit=max_evaluations,
     )
-    places = _check_start(start, box, k)
     done, status = 0, _FINISHED
     try:
         while True:
-            found = groups.begin(places)
+            found = groups.begin()
             scale, number = 1.0, 0
             while found and (endless or number < scales):
                 groups.settle(scale)
@@ -184,28 +180,12 @@ def minimize_quantum(
             if not restarts:
                 status = _FINISHED if found else _NO_START
                 break
-            places = places[:0]
     except End as end:
         status = end.status
     result = groups.result(done)
     as_asked = status == _FINISHED or (status == SPENT and (restarts or endless))
     result.update(status=status, message=MESSAGES[status], success=as_asked and result.fun < math.inf)
     return result
-
-
-def _check_start(start: ArrayLike | None, box: Box, k: int) -> Floats:
-    """Places of the given solutions in the unit cube, shape (m, n)."""
-    if start is None:
-        return np.empty((0, len(box.low)))
-    remedy = f"Give at most {k} rows of {len(box.low)} numbers within the bounds, whole where they must be."
-    try:
-        rows = np.atleast_2d(np.asarray(start, np.float64))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError("start", start, remedy) from error
-    fits = rows.ndim == 2 and len(rows) <= k and rows.shape[1] == len(box.low)
-    if not fits or not ((rows >= box.low) & (rows <= box.high)).all() or (rows % 1.0 != 0.0)[:, box.whole].any():
-        raise InvalidInputError("start", start, remedy)
-    return box.units(rows)
 
 
 def _as_columns(function: Callable[..., Any], vectorized: bool) -> Callable[[Floats], Floats]:

@@ -71,15 +71,11 @@ class Groups:
         )
         return result
 
-    def begin(self, places: Floats) -> bool:
-        """Lines 1-5: uniform solutions, the first of them at the given places; whether there is one to start from."""
+    def begin(self) -> bool:
+        """Lines 1-5: uniform solutions; whether there is one to start from."""
         self._run_best[:] = math.inf
         self._excesses[:], self._values[:] = math.inf, math.inf
-        if len(places):
-            values, excesses = self._evaluate(places)
-            given = np.arange(len(places))
-            _keep(given, places, values, excesses, self._positions, self._values, self._excesses)
-        self._sample(np.arange(len(places), self._k), None, (self._positions, self._values, self._excesses))
+        self._sample(np.arange(self._k), None, (self._positions, self._values, self._excesses))
         for i in range(self._k):
             _improve(self._excesses[i], self._values[i], self._run_best)
         return self._draws == 1 or bool(self._run_best[0] == 0.0)

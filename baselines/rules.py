@@ -197,26 +197,13 @@ class MyopicSCA(MyopicExact):
     ----------
     env, scheme, cut, quality
         As for `MyopicExact`.
-    starts : int
-        Starting points per cut: the one of `baselines.solve_sca`, then random ones.
     """
 
-    def __init__(
-        self,
-        env: gym.Env[Any, Any] | None = None,
-        scheme: str = "joint",
-        cut: int | None = None,
-        quality: str | None = None,
-        starts: int = 1,
-    ) -> None:
-        self._starts = check_count("starts", starts, 1, 1000)
-        super().__init__(env, scheme, cut, quality)
-
     def solve(self, problem: Problem) -> Decision:
-        """The best point at which the approximation stops."""
+        """The point at which the approximation stops."""
         from baselines.sca import solve_sca  # brings the convex solvers along, which no other rule needs
 
-        return solve_sca(self._designed(problem), cut=self._cut_of(problem), starts=self._starts)
+        return solve_sca(self._designed(problem), cut=self._cut_of(problem))
 
 
 def best_constant_action(

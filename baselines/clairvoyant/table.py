@@ -19,7 +19,7 @@ from baselines.quality_grid import fastest_delay
 from coinfer_gym import InvalidInputError, Problem, solve_exact_batch
 from coinfer_gym._compile import inlined_kernel, kernel
 
-__all__ = ["OptimumTable", "build_table", "lower_quality", "upper_quality"]
+__all__ = ["OptimumTable", "build_table", "upper_quality"]
 
 Floats = NDArray[np.float64]
 
@@ -38,16 +38,6 @@ class OptimumTable(NamedTuple):
     nodes: NDArray[np.int64]  # of a cut, at ``start + (longest - start) (k / (nodes - 1))^2``, dense where it bends
     quality: Floats  # shape (gains, cuts, nodes)
     fastest: Floats  # least time in s that any decision takes, within the energy budget or not
-
-    def bounds(self, delay_budget: ArrayLike) -> tuple[Floats, Floats]:
-        """Bounds of the best quality within delay budgets in s, at most `longest`, each of shape (gains, budgets).
-
-        Both are non-decreasing in the budget, equal at the nodes of the best cut up to rounding; 0 where none is met.
-        """
-        budgets = np.asarray(delay_budget, np.float64).ravel()
-        lower, upper = np.empty((2, len(self.gains), len(budgets)))
-        _fill_bounds(self, budgets, lower, upper)
-        return lower, upper
 
 
 def build_table(
@@ -99,7 +89,7 @@ def _fill_nodes(problem: Problem, table: OptimumTable, chosen: NDArray[np.bool_]
 
 def _probe(table: OptimumTable, probes: Floats, width: float) -> tuple[Floats, Floats]:
     """Bounds of each cut at the probed delay budgets of each gain, shape (n, cuts, probes)."""
-    lower, upper = np.empty((2, *table.start.shape, _PROBES))
+    lower, upper = np.empty((2, *table.start.shape, probes.shape[1]))
     _fill_cuts(table, probes, width, lower, upper)
     return lower, upper
 
@@ -179,16 +169,6 @@ def _raised_of_cut(curve: _Curve, delay: float, width: float) -> float:
 
 
 @kernel
-def lower_quality(table: OptimumTable, i: int, delay: float) -> float:
-    """Quality that gain `i` surely allows within a delay budget."""
-    best = 0.0
-    for cut in range(table.start.shape[1]):
-        if delay >= table.start[i, cut]:
-            best = max(best, _lower_of_cut(_curve(table, i, cut), delay))
-    return best
-
-
-@kernel
 def upper_quality(table: OptimumTable, i: int, delay: float, width: float) -> float:
     """Bound of the quality that gain `i` allows within a delay budget, also when interpolated; negative where none.
 
@@ -201,14 +181,6 @@ def upper_quality(table: OptimumTable, i: int, delay: float, width: float) -> fl
         if delay >= table.start[i, cut] - width:
             best = max(best, _raised_of_cut(_curve(table, i, cut), delay, width))
     return best
-
-
-@kernel
-def _fill_bounds(table: OptimumTable, budgets: Floats, lower: Floats, upper: Floats) -> None:
-    for i in range(lower.shape[0]):
-        for k in range(budgets.shape[0]):
-            lower[i, k] = lower_quality(table, i, budgets[k])
-            upper[i, k] = max(0.0, upper_quality(table, i, budgets[k], 0.0))
 
 
 @kernel
