@@ -26,13 +26,13 @@ of one structure: they are its parameters.
 
 from __future__ import annotations
 
+import abc
 import math
 import threading
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import cvxpy as cp
 import numpy as np
@@ -52,9 +52,6 @@ _STEPS = (0.99, 0.9, 0.7)
 
 _OUT_OF_REACH = 10.0
 """Scaled requirements beyond this multiple of what a budget allows are cut down to it: as infeasible, and in range."""
-_RUN = 5
-_SIDE = 4
-_LINK = 7
 
 
 def solve_conic(problem: Problem, cut: int | None = None) -> Solution:
@@ -111,64 +108,75 @@ def compile_form(structure: Structure) -> ConicForm:
     return ConicForm(structure)
 
 
-class ConicForm:
-    """Conic form of P1 for one structure; its parameters are set anew for each problem and cut.
+class CompiledForm(abc.ABC):
+    """A convex form of P1 for one structure, compiled once; its parameters are set anew for each problem and cut.
 
-    Its lock is to be held from `solve` to `decision`, since both work on the one compiled problem.
+    Hold its lock from setting the parameters to reading the variables: there is one compiled problem. A subclass says
+    of how many constants its sides, their runs and the link are made, and what they constrain and spend.
     """
 
+    sizes: ClassVar[tuple[int, int, int]]
+
     def __init__(self, structure: Structure) -> None:
+        side, run, link = self.sizes
         self.structure = structure
         self.lock = threading.Lock()
         self._ratios = (cp.Variable(nonneg=True), cp.Variable(nonneg=True))
-        self._durations: list[list[cp.Expression]] = [[], []]  # of the sides' runs, in their own units
-        self._sending: cp.Expression = cp.Constant(0.0)  # duration of the upload in its own unit
-        self._delays: list[cp.Expression] = []
+        self._variables: list[list[cp.Expression]] = [[], []]  # of the sides' runs
+        self._sending: cp.Expression = cp.Constant(1.0)  # variable of the upload
+        self._delays: list[cp.Expression] = []  # shares of the budget
         self._energies: list[cp.Expression] = []
         self._constraints: list[cp.Constraint] = []
-        self._side_constants = [cp.Parameter(_SIDE, nonneg=True) for _ in range(2)]
-        self._run_constants = [[cp.Parameter(_RUN, nonneg=True) for _ in range(runs)] for runs in structure.works]
-        self._link_constants = cp.Parameter(_LINK, nonneg=True)
+        self._side_constants = [cp.Parameter(side, nonneg=True) for _ in range(2)]
+        self._run_constants = [[cp.Parameter(run, nonneg=True) for _ in range(runs)] for runs in structure.works]
+        self._link_constants = cp.Parameter(link, nonneg=True)
         for index in (0, 1):
-            self._build_side(index)
+            self._build_side(index, *(self._side_constants[index][k] for k in range(side)))
         if structure.power:
-            self._build_link()
+            self._build_link(*(self._link_constants[k] for k in range(link)))
         self._objective = Objective(structure.objective, structure.blocks, structure.holds, self._ratios)
+        budgets: Any = (sum(shares[1:], shares[0]) <= 1.0 for shares in (self._delays, self._energies))
         self.problem = cp.Problem(
-            cp.Maximize(self._objective.expression),
-            [
-                *self._constraints,
-                *self._objective.constraints,
-                within_budget(self._delays),
-                within_budget(self._energies),
-            ],
+            cp.Maximize(self._objective.expression), [*self._constraints, *self._objective.constraints, *budgets]
         )
 
-    def _build_side(self, index: int) -> None:
-        rest, gain, floor, ceiling = (self._side_constants[index][k] for k in range(_SIDE))
+    @abc.abstractmethod
+    def _build_side(self, index: int, *constants: cp.Expression) -> None: ...
+
+    @abc.abstractmethod
+    def _build_link(self, *constants: cp.Expression) -> None: ...
+
+
+class ConicForm(CompiledForm):
+    """The conic form; the variables of runs and upload are their durations in units of their own."""
+
+    sizes = (4, 5, 7)
+
+    def _build_side(self, index: int, *constants: cp.Expression) -> None:
+        rest, gain, floor, ceiling = constants
         free, ratio = self.structure.free[index], self._ratios[index]
         self._constraints += [floor <= ratio, ratio <= ceiling] if free.retained else [ratio == ceiling]
         if not self.structure.works[index]:
             return
         share = cp.Variable(nonneg=True)
         self._constraints.append(share == rest + gain * ratio)
-        for constants in self._run_constants[index]:
-            slow, fast, cube, late, draw = (constants[k] for k in range(_RUN))
+        for parameter in self._run_constants[index]:
+            slow, fast, cube, late, draw = (parameter[k] for k in range(self.sizes[1]))
             duration, heat = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
             if free.clock:
                 self._constraints += [slow * duration <= share, share <= fast * duration]
             else:
                 self._constraints.append(share == fast * duration)
             self._constraints.append(cp.PowCone3D(heat, duration, cube * share, 1.0 / 3.0))
-            self._durations[index].append(duration)
+            self._variables[index].append(duration)
             self._delays.append(late * duration)
             self._energies.append(heat + draw * duration)
 
-    def _build_link(self) -> None:
+    def _build_link(self, *constants: cp.Expression) -> None:
         if self.structure.faint:
-            self._build_faint_link()
+            self._build_faint_link(*constants)
             return
-        late, draw, shortest, longest, nats, noise, log_unit = (self._link_constants[k] for k in range(_LINK))
+        late, draw, shortest, longest, nats, noise, log_unit = constants
         duration, spent = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
         self._constraints += [
             shortest <= duration,
@@ -179,8 +187,8 @@ class ConicForm:
         self._delays.append(late * duration)
         self._energies.append(spent + noise * (spent - duration) + draw * duration)
 
-    def _build_faint_link(self) -> None:
-        late, draw, shortest, longest, *series = (self._link_constants[k] for k in range(_LINK))
+    def _build_faint_link(self, *constants: cp.Expression) -> None:
+        late, draw, shortest, longest, *series = constants
         duration, haste = cp.Variable(nonneg=True), cp.Variable(nonneg=True)  # x and z, to those at full power
         self._constraints += [
             shortest <= duration,
@@ -212,7 +220,7 @@ class ConicForm:
         ratios, clocks, power = [number(ratio) for ratio in self._ratios], [0.0, 0.0], 0.0
         for index, side in enumerate(fixed.sides):
             if side.runs:
-                durations = zip(self._durations[index], side.runs, strict=True)
+                durations = zip(self._variables[index], side.runs, strict=True)
                 delay = sum(number(duration) * _run_unit(run, side, fixed) for duration, run in durations)
                 clocks[index] = side.clock(ratios[index], delay)
         if self.structure.power:
@@ -270,15 +278,6 @@ def _scale_faint_link(fixed: FixedCut) -> NDArray[np.float64]:
     series = np.array([1.0, exponent / 2.0, exponent**2 * (1.0 + exponent / 4.0) / 6.0])
     ends = [min(late, _OUT_OF_REACH), min(draw, _OUT_OF_REACH), 1.0, longest]
     return np.array([*ends, *min(limit, _OUT_OF_REACH) * series])
-
-
-def within_budget(shares: Sequence[cp.Expression]) -> cp.Constraint:
-    """That shares of a budget do not exceed it."""
-    total: cp.Expression = shares[0]
-    for share in shares[1:]:
-        total = total + share
-    constraint: cp.Constraint = total <= 1.0
-    return constraint
 
 
 def number(expression: cp.Expression) -> float:

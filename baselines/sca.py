@@ -8,7 +8,6 @@ coefficients are the shares of the budgets which the iterate spends.
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -17,9 +16,9 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.conic import number, solve_compiled, within_budget
+from baselines.conic import CompiledForm, number, solve_compiled
 from baselines.fixed_cut import FixedCut, Run, Side, Structure, best, closest, fix_cut, least_load, repair
-from baselines.objective import Objective, own_scale_quality
+from baselines.objective import own_scale_quality
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim.decision import CONTROLS, Decision, Solution
 from coinfer_gym.laim.problem import Problem, check_problem
@@ -36,9 +35,6 @@ STEP = 30.0
 """Clocks and power grow and shrink by no more than this factor from one iterate to the next."""
 
 _TOLERANCE = 1e-9
-_RUN = 5
-_SIDE = 5
-_LINK = 8
 
 
 def solve_sca(
@@ -155,39 +151,17 @@ def compile_surrogate(structure: Structure, method: str) -> Surrogate:
     return Surrogate(structure, method)
 
 
-class Surrogate:
-    """The convex problem P3 for one structure; its parameters are set anew for each iterate, under its lock."""
+class Surrogate(CompiledForm):
+    """The convex problem P3; the variables of runs and upload are clocks and power, relative to the iterate's."""
+
+    sizes = (5, 5, 8)
 
     def __init__(self, structure: Structure, method: str) -> None:
-        self.structure = structure
         self.method = method
-        self.lock = threading.Lock()
-        self._ratios = (cp.Variable(nonneg=True), cp.Variable(nonneg=True))
-        self._clocks: list[list[cp.Expression]] = [[], []]  # of the sides' runs
-        self._power: cp.Expression = cp.Constant(1.0)
-        self._delays: list[cp.Expression] = []
-        self._energies: list[cp.Expression] = []
-        self._constraints: list[cp.Constraint] = []
-        self._side_constants = [cp.Parameter(_SIDE, nonneg=True) for _ in range(2)]
-        self._run_constants = [[cp.Parameter(_RUN, nonneg=True) for _ in range(runs)] for runs in structure.works]
-        self._link_constants = cp.Parameter(_LINK, nonneg=True)
-        for index in (0, 1):
-            self._build_side(index)
-        if structure.power:
-            self._build_link()
-        self._objective = Objective(structure.objective, structure.blocks, structure.holds, self._ratios)
-        self.problem = cp.Problem(
-            cp.Maximize(self._objective.expression),
-            [
-                *self._constraints,
-                *self._objective.constraints,
-                within_budget(self._delays),
-                within_budget(self._energies),
-            ],
-        )
+        super().__init__(structure)
 
-    def _build_side(self, index: int) -> None:
-        share_now, rest, gain, floor, ceiling = (self._side_constants[index][k] for k in range(_SIDE))
+    def _build_side(self, index: int, *constants: cp.Expression) -> None:
+        share_now, rest, gain, floor, ceiling = constants
         free, ratio = self.structure.free[index], self._ratios[index]
         share: cp.Expression = cp.Constant(1.0)  # executed share and clocks, all relative to the iterate's
         if free.retained:
@@ -196,27 +170,27 @@ class Surrogate:
         else:
             self._constraints.append(ratio == ceiling)
         bound = bound_as_paper if self.method == "lyu" else bound_as_products
-        for constants in self._run_constants[index]:
-            delay, heat, drawn, slow, fast = (constants[k] for k in range(_RUN))
+        for parameter in self._run_constants[index]:
+            delay, heat, drawn, slow, fast = (parameter[k] for k in range(self.sizes[1]))
             clock: cp.Expression = cp.Constant(1.0)
             if free.clock:
                 clock = cp.Variable(nonneg=True)
                 self._constraints += [slow <= clock, clock <= fast]
-            self._clocks[index].append(clock)
+            self._variables[index].append(clock)
             time, work, constraints = bound(share, clock)
             self._constraints += constraints
             self._delays.append(delay * time)
             self._energies.append(heat * work + drawn * time)
 
-    def _build_link(self) -> None:
-        delay, energy, slope, drawn, low, high, nats, grown = (self._link_constants[k] for k in range(_LINK))
+    def _build_link(self, *constants: cp.Expression) -> None:
+        delay, energy, slope, drawn, low, high, nats, grown = constants
         power, rate = cp.Variable(nonneg=True), cp.Variable(nonneg=True)
         self._constraints += [
             low <= power,
             power <= high,
             nats * rate - nats <= _atoms.log(1.0 - grown + grown * power),
         ]
-        self._power = power
+        self._sending = power
         self._delays.append(delay * _atoms.inv_pos(rate))
         self._energies.append(energy - slope + slope * power + drawn * _atoms.inv_pos(rate))
 
@@ -239,11 +213,12 @@ class Surrogate:
         for index, (side, clock) in enumerate(zip(fixed.sides, clocks, strict=True)):
             if side.runs:
                 owns = [
-                    min(clock, run.fed) * number(own) for run, own in zip(side.runs, self._clocks[index], strict=True)
+                    min(clock, run.fed) * number(own)
+                    for run, own in zip(side.runs, self._variables[index], strict=True)
                 ]
                 delay = sum(side.delay(run, retained[index], own) for run, own in zip(side.runs, owns, strict=True))
                 scaled[index] = side.clock(retained[index], delay)
-        return fixed.decide(retained, iterate.power * number(self._power), scaled)
+        return fixed.decide(retained, iterate.power * number(self._sending), scaled)
 
 
 Bounds = tuple[cp.Expression, cp.Expression, list[cp.Constraint]]
