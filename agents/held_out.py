@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from baselines import rollout
 from baselines.config import TEST, VALIDATION
 from baselines.family import Columns, family_of, scenario_of
-from baselines.policy import Observation, Policy, Predictor, State
+from baselines.policy import Observation, Policy, Predictor
 
 if TYPE_CHECKING:
     from coinfer_gym.sb3 import NativeVecEnv
@@ -36,27 +36,19 @@ class LanePolicy(Policy):
         return self._act(self._env)
 
 
-class _Masked:
+class _Masked(Policy):
     """A policy of ``maskable_ppo`` that asks the lanes which actions they allow."""
 
     def __init__(self, policy: Any, env: NativeVecEnv) -> None:
         self._policy, self._env = policy, env
 
-    def predict(
-        self,
-        observation: Observation,
-        state: State | None = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], State | None]:
-        """Actions for all lanes, see `baselines.policy.Predictor.predict`."""
+    def act(self, observation: Observation) -> NDArray[Any]:
+        """Actions for all lanes."""
         from sb3_contrib.common.maskable.utils import get_action_masks
 
         masks = get_action_masks(self._env)
-        found: tuple[NDArray[Any], State | None] = self._policy.predict(
-            observation, state, episode_start, deterministic, action_masks=masks
-        )
-        return found
+        actions: NDArray[Any] = self._policy.predict(observation, deterministic=True, action_masks=masks)[0]
+        return actions
 
 
 def play(env: NativeVecEnv, policy: Predictor, seed: int) -> dict[str, float]:

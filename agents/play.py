@@ -83,13 +83,13 @@ class _Shown(gym.Wrapper[Any, Any, Any, Any]):
         self.frames: list[Any] = []
         self._say, self._every, self._decisions = say, math.ceil(tasks / _MOST_FRAMES), 0
         self._columns = family_of(scenario_of(env)).decision
-        say(" ".join(column.title.rjust(int(column.form.split(".")[0])) for _, column in self._columns))
+        say(" ".join(column.title.rjust(int(column.form.split(".")[0])) for column in self._columns.values()))
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Decide a task, and show it."""
         found = self.env.step(action)
         info = found[-1]
-        cells = (f"{column.factor * info[key]:{column.form}}" for key, column in self._columns)
+        cells = (f"{column.factor * info[key]:{column.form}}" for key, column in self._columns.items())
         self._say(f"{' '.join(cells)}  {_outcome(info)}")
         if self.render_mode == "rgb_array" and self._decisions % self._every == 0:
             self.frames.append(self.env.render())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
 import yaml
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from agents.actors import find_actor
 from agents.agent_file import AGENT_FILE
@@ -43,55 +43,49 @@ _Lanes = Annotated[int, NUMBER, Field(ge=1, le=100_000)]
 
 
 class RunConfig(Checked):
-    """Everything that a run is rebuilt from; the fields are the options of ``python -m agents.train``.
+    """Everything that a run is rebuilt from; the fields are the options of ``python -m agents.train``."""
 
-    Attributes
-    ----------
-    train_kwargs : dict
-        Further keywords of the environment in training only, such as higher weights of missed budgets.
-    wrapper : list of str or of dict, or None
-        Wrappers, innermost first, see `coinfer_gym.named_wrappers`. None takes ``env_wrapper`` of the
-        hyperparameters, an empty list takes no wrapper.
-    start : str
-        File of an agent, or folder of its run, whose actor the training starts from. It must have the form of this
-        run's actor.
-    conf_file : str
-        File of hyperparameters by environment; if empty, ``configs/agents/<algo>.yml``; ``none`` for no file.
-    hyperparams : dict
-        Hyperparameters that replace those of the file.
-    out : str
-        Folder of the run, from the working directory; if empty, made of algorithm, environment and seed.
-    n_timesteps : int or None
-        Decisions to train for; None takes the number of the hyperparameters.
-    eval_freq, eval_lanes : int
-        Decisions between two evaluations, and episodes of each.
-    test_lanes : int
-        Episodes of the final comparison.
-    violations : float
-        Share of decisions that may miss a budget in the agent that is kept. At 1 the agent that delivers most is kept;
-        a task that missed a budget delivers nothing.
-    threads : int
-        Of the networks and of the environment; small networks are no faster with two.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     algo: str = "sac"
+    """Algorithm: ppo, a2c, maskable_ppo, recurrent_ppo, sac, tqc, td3, ddpg or dqn."""
     env: str = "coinfer_gym/LAIM-v0"
+    """Id of the environment."""
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Keywords of the environment."""
     train_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Further keywords in training only, such as higher weights of missed budgets."""
     wrapper: list[str | dict[str, dict[str, Any] | None]] | None = None
+    """Wrappers, innermost first, see `coinfer_gym.named_wrappers`; on the command line each as NAME or 'NAME:
+    {argument: value}'. An empty list takes no wrapper. Default: ``env_wrapper`` of the hyperparameters."""
     start: str = ""
+    """File of an agent, or folder of its run, whose actor the training starts from. It must have the form of this run's
+    actor."""
     conf_file: str = ""
+    """YAML file of hyperparameters by environment, or ``none`` (default: configs/agents/<algo>.yml)."""
     hyperparams: dict[str, Any] = Field(default_factory=dict)
+    """Hyperparameters that replace those of the file."""
     seed: Annotated[int, NUMBER] = Field(default=0, ge=0, lt=SELECTION_SEED)
+    """Seed of networks, noise and training worlds."""
     out: str = ""
+    """Folder of the run, from the working directory (default: runs/<algo>-<env>-<seed>)."""
     n_timesteps: _Decisions | None = None
+    """Decisions to train for (default: that of the hyperparameters)."""
     max_minutes: Annotated[float, NUMBER] | None = Field(default=None, gt=0.0, le=1e7)
+    """Minutes after which training stops (default: no limit)."""
     eval_freq: _Decisions = 50_000
+    """Decisions between two evaluations."""
     eval_lanes: _Lanes = 64
+    """Episodes of an evaluation."""
     test_lanes: _Lanes = 128
+    """Episodes of the final comparison."""
     checkpoint_freq: _Decisions = 100_000
+    """Decisions between two checkpoints."""
     violations: Annotated[float, NUMBER] = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of decisions that may miss a budget in the agent that is kept. At 1 the agent that delivers most is kept; a
+    task that missed a budget delivers nothing."""
     threads: Annotated[int, NUMBER] = Field(default=1, ge=1, le=1024)
+    """Threads of the networks and the environment; small networks are no faster with two."""
 
     @property
     def folder(self) -> Path:

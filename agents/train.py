@@ -9,7 +9,6 @@ from typing import Any
 
 import gymnasium as gym
 
-from agents.actors import ACTORS
 from agents.runs import RunConfig, read_config, read_config_file
 from baselines.arguments import key_and_value, yaml_value
 from coinfer_gym.command import command
@@ -18,6 +17,7 @@ from coinfer_gym.errors import InvalidInputError
 __all__ = ["main", "resumed_config"]
 
 _MERGED = ("env_kwargs", "train_kwargs", "hyperparams")
+_REAL = ("max_minutes", "violations")
 _PROLONGING = ("max_minutes", "hyperparams: n_timesteps")
 
 
@@ -90,38 +90,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", help="YAML file with any of the options below by name; the command line overrides it"
     )
-    parser.add_argument("--algo", help=f"one of {', '.join(ACTORS)} (default: sac)")
-    parser.add_argument("--env", help="environment id (default: coinfer_gym/LAIM-v0)")
-    for name, text in (
-        ("env-kwargs", "keywords of the environment"),
-        ("train-kwargs", "further keywords in training only"),
-        ("hyperparams", "hyperparameters that replace those of the file"),
-    ):
-        parser.add_argument(f"--{name}", nargs="+", action="extend", type=key_and_value, metavar="KEY=VALUE", help=text)
-    parser.add_argument(
-        "--wrapper",
-        nargs="*",
-        type=yaml_value,
-        metavar="NAME",
-        help="wrappers of coinfer_gym.laim.wrappers, innermost first, each as NAME or 'NAME: {argument: value}'; "
-        "without a name, no wrapper (default: those of the hyperparameters)",
-    )
-    parser.add_argument("--start", help="agent file or folder of a run whose actor the training starts from")
-    parser.add_argument("--conf-file", help="YAML of hyperparameters (default: configs/agents/<algo>.yml)")
-    parser.add_argument("--out", help="folder of the run (default: runs/<algo>-<env>-<seed>)")
-    for name, kind, text in (
-        ("seed", int, "seed of networks, noise and training worlds"),
-        ("n-timesteps", int, "decisions to train for (default: that of the hyperparameters)"),
-        ("max-minutes", float, "minutes after which training stops (default: no limit)"),
-        ("eval-freq", int, "decisions between two evaluations"),
-        ("eval-lanes", int, "episodes of an evaluation"),
-        ("test-lanes", int, "episodes of the final comparison"),
-        ("checkpoint-freq", int, "decisions between two checkpoints"),
-        ("violations", float, "share of decisions that may miss a budget in the agent that is kept"),
-        ("threads", int, "threads of the networks and the environment"),
-    ):
-        default = RunConfig.model_fields[name.replace("-", "_")].default
-        parser.add_argument(f"--{name}", type=kind, help=text if default is None else f"{text} (default: {default})")
+    for name, field in RunConfig.model_fields.items():
+        text = " ".join((field.description or "").replace("`", "").split())
+        if name in _MERGED:
+            kind: dict[str, Any] = {"nargs": "+", "action": "extend", "type": key_and_value, "metavar": "KEY=VALUE"}
+        elif name == "wrapper":
+            kind = {"nargs": "*", "type": yaml_value, "metavar": "NAME"}
+        else:
+            kind = {"type": str if isinstance(field.default, str) else float if name in _REAL else int}
+            if field.default not in ("", None):
+                text = f"{text.removesuffix('.')} (default: {field.default})."
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text, **kind)
     parser.add_argument(
         "--resume",
         action="store_true",

@@ -21,10 +21,12 @@ from coinfer_gym.world import World
 
 __all__ = [
     "COLUMNS",
+    "DECISION",
     "FAMILIES",
     "Column",
     "Columns",
     "Family",
+    "columns",
     "digest_scenario",
     "digest_shipped",
     "family_of",
@@ -63,6 +65,31 @@ COLUMNS = {
 }
 """How the metrics are shown that every environment has, see `baselines.rollout.metrics`."""
 
+DECISION = {
+    "time_s": Column("time s", "8.2f"),
+    "device": Column("device", "6.0f"),
+    "gain_db": Column("gain dB", "8.1f"),
+    "queue_length": Column("waiting", "8.0f"),
+    "delay_budget_s": Column("left s", "8.3f"),
+    "band": Column("band %", "7.1f", 100.0),
+    "server": Column("server %", "8.1f", 100.0),
+    "cut": Column("cut", "5.0f"),
+    "retained_device": Column("device", "7.3f"),
+    "retained_server": Column("server", "7.3f"),
+    "sent_values": Column("sent", "7.0f"),
+    "accuracy": Column("accuracy", "9.4f"),
+    "power_w": Column("power mW", "9.1f", 1e3),
+    "delay_s": Column("delay s", "8.3f"),
+    "energy_j": Column("energy mJ", "10.2f", 1e3),
+    "quality": Column("quality", "8.3f"),
+}
+"""How `agents.play` shows what ``info`` has of a decision; each environment has some of it."""
+
+
+def columns(known: Mapping[str, Column], *names: str, **own: Column) -> dict[str, Column]:
+    """Some known columns in this order, and those of an environment's own."""
+    return {name: own.get(name) or known[name] for name in names}
+
 
 @dataclass(frozen=True)
 class Family:
@@ -88,8 +115,8 @@ class Family:
         See `quality_bounds`; None where no solver finds them.
     keeps_budgets : bool
         Whether the wrappers ``BudgetShareAction`` and ``KeepBudgets`` work in it.
-    decision : tuple of (str, Column)
-        What is printed of a decision: key of ``info`` and how to show it.
+    decision : mapping of str to Column
+        What is printed of a decision, by key of ``info``.
     """
 
     name: str
@@ -101,7 +128,7 @@ class Family:
     act: Callable[[Any], NDArray[np.float32]]
     bounds: Callable[[Any, World], tuple[float, float]] | None
     keeps_budgets: bool
-    decision: tuple[tuple[str, Column], ...]
+    decision: Mapping[str, Column]
 
     def quality_bounds(self, scenario: Any, world: World) -> tuple[float, float]:
         """Bounds of what knowing a world's future could deliver per task, the lower one attainable; else 0 and 1."""

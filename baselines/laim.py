@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.clairvoyant import ClairvoyantPolicy, clairvoyant_optimum
-from baselines.family import COLUMNS, Column, Columns, Family
+from baselines.family import COLUMNS, DECISION, Column, Columns, Family, columns
 from baselines.farsighted import Lyapunov, QueueBudget, Slowdown
 from baselines.predictive_control import PredictiveControl
 from baselines.rules import MyopicExact, MyopicSCA, RobustExact
@@ -64,15 +64,14 @@ def _bounds(scenario: Scenario, world: World) -> tuple[float, float]:
     return result.lower, result.upper
 
 
-_METRICS = (
-    *("delivered", "on_time", "dropped", "delay_s", "service_s", "energy_j", "violated", "return"),
-    *("regret", "decision_us"),
-)
-_SHOWN = COLUMNS | {"regret": Column("regret", "z.4f")}
-
 FAMILY = Family(
     name="laim",
-    metrics={name: _SHOWN[name] for name in _METRICS},
+    metrics=columns(
+        COLUMNS,
+        *("delivered", "on_time", "dropped", "delay_s", "service_s", "energy_j", "violated", "return"),
+        *("regret", "decision_us"),
+        regret=Column("regret", "z.4f"),
+    ),
     policies={
         "myopic_exact": MyopicExact,
         "myopic_sca": MyopicSCA,
@@ -91,17 +90,9 @@ FAMILY = Family(
     act=exact_actions,
     bounds=_bounds,
     keeps_budgets=True,
-    decision=(
-        ("time_s", Column("time s", "8.2f")),
-        ("gain_db", Column("gain dB", "8.1f")),
-        ("queue_length", Column("waiting", "8.0f")),
-        ("delay_budget_s", Column("left s", "8.3f")),
-        ("cut", Column("cut", "5.0f")),
-        ("retained_device", Column("device", "7.3f")),
-        ("retained_server", Column("server", "7.3f")),
-        ("power_w", Column("power mW", "9.1f", 1e3)),
-        ("delay_s", Column("delay s", "8.3f")),
-        ("energy_j", Column("energy mJ", "10.2f", 1e3)),
-        ("quality", Column("quality", "8.3f")),
+    decision=columns(
+        DECISION,
+        *("time_s", "gain_db", "queue_length", "delay_budget_s", "cut", "retained_device", "retained_server"),
+        *("power_w", "delay_s", "energy_j", "quality"),
     ),
 )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from baselines.cell.joint import JointMyopic, JointQuantum
 from baselines.cell.prices import ConstantPrices
 from baselines.cell.rules import EqualShares, ShareOfFree, SharesByQueue
-from baselines.family import COLUMNS, Column, Columns, Family
+from baselines.family import COLUMNS, DECISION, Column, Columns, Family, columns
 from coinfer_gym.cell import spaces
 from coinfer_gym.cell.env import CellVectorEnv
 from coinfer_gym.cell.scenario import CellScenario
@@ -29,18 +29,15 @@ def _measure(scenario: CellScenario, decisions: Columns) -> dict[str, float]:
     return {"blocked": float((decisions["blocked_s"] > 0.0).mean())}
 
 
-_SHOWN = COLUMNS | {
-    "delay_p95_s": Column("p95 age ms", "z.1f", 1e3),
-    "blocked": Column("waited for shares %", "z.1f", 100.0),
-}
-_METRICS = (
-    *("delivered", "on_time", "dropped", "delay_s", "delay_p95_s", "service_s", "energy_j", "violated", "blocked"),
-    *("return", "decision_us"),
-)
-
 FAMILY = Family(
     name="cell",
-    metrics={name: _SHOWN[name] for name in _METRICS},
+    metrics=columns(
+        COLUMNS,
+        *("delivered", "on_time", "dropped", "delay_s", "delay_p95_s", "service_s", "energy_j", "violated", "blocked"),
+        *("return", "decision_us"),
+        delay_p95_s=Column("p95 age ms", "z.1f", 1e3),
+        blocked=Column("waited for shares %", "z.1f", 100.0),
+    ),
     policies={
         "cell_free": ShareOfFree,
         "cell_equal": EqualShares,
@@ -59,17 +56,9 @@ FAMILY = Family(
     act=half_actions,
     bounds=None,
     keeps_budgets=False,
-    decision=(
-        ("time_s", Column("time s", "8.2f")),
-        ("device", Column("device", "6.0f")),
-        ("gain_db", Column("gain dB", "8.1f")),
-        ("queue_length", Column("waiting", "8.0f")),
-        ("delay_budget_s", Column("left s", "8.3f")),
-        ("band", Column("band %", "7.1f", 100.0)),
-        ("server", Column("server %", "8.1f", 100.0)),
-        ("cut", Column("cut", "5.0f")),
-        ("delay_s", Column("delay s", "8.3f")),
-        ("energy_j", Column("energy mJ", "10.2f", 1e3)),
-        ("quality", Column("quality", "8.3f")),
+    decision=columns(
+        DECISION,
+        *("time_s", "device", "gain_db", "queue_length", "delay_budget_s", "band", "server", "cut"),
+        *("delay_s", "energy_j", "quality"),
     ),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.family import COLUMNS, Column, Columns, Family
+from baselines.family import COLUMNS, DECISION, Column, Columns, Family, columns
 from baselines.layerwise.designs import ParametersGenerator, select_best
 from baselines.layerwise.policies import (
     LayerwiseExact,
@@ -39,18 +39,15 @@ def _measure(scenario: LayerwiseScenario, decisions: Columns) -> dict[str, float
     return {"accuracy": float(decisions["accuracy"].mean())}
 
 
-_METRICS = (
-    *("delay_s", "service_s", "energy_j", "violated", "accuracy", "delivered", "on_time", "dropped", "return"),
-    "decision_us",
-)
-_SHOWN = COLUMNS | {
-    "delay_s": Column("mean latency (ms)", "z.3f", 1e3),
-    "accuracy": Column("accuracy %", "z.2f", 100.0),
-}
-
 FAMILY = Family(
     name="layerwise",
-    metrics={name: _SHOWN[name] for name in _METRICS},
+    metrics=columns(
+        COLUMNS,
+        *("delay_s", "service_s", "energy_j", "violated", "accuracy", "delivered", "on_time", "dropped", "return"),
+        "decision_us",
+        delay_s=Column("mean latency (ms)", "z.3f", 1e3),
+        accuracy=Column("accuracy %", "z.2f", 100.0),
+    ),
     policies={
         "layerwise_static": LayerwiseStatic,
         "layerwise_rival": LayerwiseRival,
@@ -67,17 +64,10 @@ FAMILY = Family(
     act=unpruned_actions,
     bounds=None,
     keeps_budgets=False,
-    decision=(
-        ("time_s", Column("time s", "8.2f")),
-        ("gain_db", Column("gain dB", "8.1f")),
-        ("queue_length", Column("waiting", "8.0f")),
-        ("delay_budget_s", Column("left s", "8.3f")),
-        ("cut", Column("cut", "5.0f")),
-        ("sent_values", Column("sent", "7.0f")),
-        ("accuracy", Column("accuracy", "9.4f")),
-        ("power_w", Column("power mW", "9.1f", 1e3)),
-        ("delay_s", Column("delay ms", "9.3f", 1e3)),
-        ("energy_j", Column("energy mJ", "10.2f", 1e3)),
-        ("quality", Column("quality", "8.3f")),
+    decision=columns(
+        DECISION,
+        *("time_s", "gain_db", "queue_length", "delay_budget_s", "cut", "sent_values", "accuracy", "power_w"),
+        *("delay_s", "energy_j", "quality"),
+        delay_s=Column("delay ms", "9.3f", 1e3),
     ),
 )
