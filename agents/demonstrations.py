@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Self
 
 import gymnasium as gym
@@ -19,14 +20,14 @@ from tqdm import tqdm
 
 from agents.held_out import SELECTION_SEED
 from agents.runs import RunConfig, read_config
+from baselines import rollout
 from baselines.checks import NUMBER, Checked, check_model
 from baselines.compare import CompareConfig, PolicyConfig, policy_key
-from baselines.policy import Predictor
+from baselines.policy import Observation, Predictor, State
 from baselines.registry import bind, check_options, find_policy, make_policy
 from baselines.rollout import MEASURED, metrics
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import read_json, write_bytes, write_text
-from coinfer_gym.laim.wrappers import act_within
 from coinfer_gym.parallel import run_parallel
 
 __all__ = ["FIRST_WORLD", "ImitationConfig", "Samples", "load_config", "prepare_teacher", "record"]
@@ -37,7 +38,6 @@ FIRST_WORLD = 20_000_000
 _CLONEABLE = ("ppo", "a2c", "sac", "tqc", "td3", "ddpg")  # real actions, no memory
 _SHARES = ("BudgetShareAction", "CellShareAction")
 _CHUNK = 10  # worlds per file
-_OUTCOMES = MEASURED[:-1]  # without the reward
 
 
 class ImitationConfig(Checked):
@@ -45,8 +45,6 @@ class ImitationConfig(Checked):
 
     Attributes
     ----------
-    noise : float
-        Standard deviation of noise on the teacher's share of time, so that it is seen in more states.
     margin : float
         Share of both budgets that the targets of an agent without `BudgetShareAction` leave unused.
     learning_rate : float
@@ -62,7 +60,6 @@ class ImitationConfig(Checked):
     run: dict[str, Any]
     worlds: Annotated[int, NUMBER] = Field(ge=1, le=SELECTION_SEED - FIRST_WORLD)
     first_world: Annotated[int, NUMBER] = Field(FIRST_WORLD, ge=FIRST_WORLD, lt=SELECTION_SEED)
-    noise: Annotated[float, NUMBER] = Field(0.0, ge=0.0, le=10.0)
     margin: Annotated[float, NUMBER] = Field(0.005, ge=0.0, lt=1.0)
     epochs: Annotated[int, NUMBER] = Field(20, ge=1, le=100_000)
     batch_size: Annotated[int, NUMBER] = Field(512, ge=1, le=10**8)
@@ -146,16 +143,13 @@ def load_config(source: str | Path | Mapping[str, Any]) -> ImitationConfig:
     config = check_model(ImitationConfig, source, "config")
     teacher = config.teacher
     check_options(teacher.policy, find_policy(teacher.policy), teacher.options)
-    if config.noise > 0.0 and teacher.policy == "clairvoyant":
-        remedy = "The clairvoyant's schedule holds for its own services only: give 0."
-        raise InvalidInputError("config: noise", config.noise, remedy)
     if config.seeds.stop > SELECTION_SEED:
         raise InvalidInputError("config: worlds", config.worlds, f"Their seeds must stay below {SELECTION_SEED}.")
     run = config.target
     if run.algo not in _CLONEABLE:
         raise InvalidInputError("config: run.algo", run.algo, f"Give one of {', '.join(_CLONEABLE)}.")
-    if not (run.family.keeps_budgets or config.learns_shares) and (config.noise > 0.0 or config.wrappers):
-        raise InvalidInputError("config: run.env", run.env, "It takes neither wrappers nor noise: leave them out.")
+    if not (run.family.keeps_budgets or config.learns_shares) and config.wrappers:
+        raise InvalidInputError("config: run.env", run.env, "It takes no wrappers: leave them out.")
     for layer in config.wrappers:
         if layer not in (*_SHARES, "KeepBudgets"):
             remedy = f"Give {', '.join(_SHARES)}, KeepBudgets or no wrapper."
@@ -184,16 +178,16 @@ def _key(config: ImitationConfig) -> str:
     return policy_key(played, config.teacher, gym.make(run.env, **run.env_kwargs))
 
 
-def record(config: ImitationConfig, folder: Path, seeds: Sequence[int], noise: float, jobs: int = 1) -> Samples:
+def record(config: ImitationConfig, folder: Path, seeds: Sequence[int], jobs: int = 1) -> Samples:
     """Decisions of the teacher in the worlds of some seeds; what the folder holds already is not played again.
 
     `InvalidInputError` is raised if the environment cannot be made, or the teacher cannot act in it.
     """
-    place = folder / "samples" / f"{_key(config)}-{noise:g}"
+    place = folder / "samples" / _key(config)
     chunks = [seeds[k : k + _CHUNK] for k in range(0, len(seeds), _CHUNK)]
     files = {place / f"{chunk[0]}-{len(chunk)}.npz": chunk for chunk in chunks}
     missing = [(path, chunk) for path, chunk in files.items() if _read(path) is None]
-    done = run_parallel(_record_chunk, [(config, path, chunk, noise) for path, chunk in missing], jobs)
+    done = run_parallel(_record_chunk, [(config, path, chunk) for path, chunk in missing], jobs)
     for _ in tqdm(done, total=len(missing), unit="ten worlds", disable=None if missing else True):
         pass
     return Samples.join([part for part in map(_read, files) if part is not None])
@@ -208,42 +202,36 @@ def _read(path: Path) -> Samples | None:
         return None
 
 
-def _record_chunk(config: ImitationConfig, path: Path, seeds: Sequence[int], noise: float) -> None:
+def _record_chunk(config: ImitationConfig, path: Path, seeds: Sequence[int]) -> None:
     """Write what the teacher does in some worlds."""
     run = config.target
     env = gym.make(run.env, **run.env_kwargs)
     teacher = bind(make_policy(config.teacher.policy, config.teacher.options), env)
-    samples = Samples.join([_play(env, teacher, seed, noise) for seed in seeds])
+    samples = Samples.join([_play(env, teacher, seed) for seed in seeds])
     content = io.BytesIO()
     np.savez_compressed(content, **vars(samples))
     write_bytes(path, content.getvalue())
 
 
-def _play(env: gym.Env[Any, Any], teacher: Predictor, seed: int, noise: float) -> Samples:
-    """One episode of the teacher; where noise replaces its action, what it would have done is recorded."""
+def _play(env: gym.Env[Any, Any], teacher: Predictor, seed: int) -> Samples:
+    """One episode of the teacher."""
     core: Any = env.unwrapped
-    random = np.random.default_rng(seed)
-    if hasattr(teacher, "seed"):
-        teacher.seed(seed)
     rows: list[tuple[Any, ...]] = []
-    observation, _ = env.reset(seed=seed)
-    state, start, ended = None, np.ones(1, np.bool_), False
-    while not ended:
-        action, state = teacher.predict(observation, state=state, episode_start=start, deterministic=True)
+
+    def predict(observation: Observation, **memory: Any) -> tuple[NDArray[Any], State | None]:
+        action, state = teacher.predict(observation, **memory)
         problem = core.problem(*(core.shares(action) if hasattr(core, "shares") else ()))  # those of a cell
         task = np.array([problem.gain, problem.delay_budget, problem.energy_budget])
         solution = problem.evaluate(core.decision(action))
         used = np.array([solution.delay, solution.energy])
         share = np.minimum(np.divide(used, task[1:], out=np.ones(2), where=task[1:] > used), 1.0)
-        row = (observation, task, share, action, *_compared(teacher, task[1]))
-        if noise > 0.0:
-            disturbed = 2.0 * np.array([share + noise * np.array([random.standard_normal(), 0.0])]) - 1.0
-            within = act_within(problem, task[:, None], disturbed)[0]
-            action = np.append(within, action[within.size :])
-        observation, reward, terminated, truncated, info = env.step(action)
-        rows.append((*row, [*(info[name] for name in _OUTCOMES), float(reward)]))
-        start, ended = np.zeros(1, np.bool_), terminated or truncated
-    observations, tasks, shares, actions, times, losses, outcomes = map(np.array, zip(*rows, strict=True))
+        rows.append((observation, task, share, action, *_compared(teacher, task[1])))
+        return action, state
+
+    noting: Any = SimpleNamespace(predict=predict, seed=getattr(teacher, "seed", None))
+    [episode] = rollout.play(env, noting, [seed])
+    outcomes = np.column_stack([episode[name] for name in MEASURED])
+    observations, tasks, shares, actions, times, losses = map(np.array, zip(*rows, strict=True))
     single = (array.astype(np.float32) for array in (actions, times, losses))
     return Samples(observations, tasks, shares, outcomes, *single)
 

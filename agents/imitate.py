@@ -70,8 +70,8 @@ def imitate(config: ImitationConfig, folder: Path, command: str = "", jobs: int 
     with lock_folder(folder):
         config = prepare_teacher(config, folder)
         run = config.target
-        samples = record(config, folder, config.seeds, config.noise, jobs)
-        held_out = record(config, folder, range(TEST_SEED, TEST_SEED + config.held_out_worlds), 0.0, jobs)
+        samples = record(config, folder, config.seeds, jobs)
+        held_out = record(config, folder, range(TEST_SEED, TEST_SEED + config.held_out_worlds), jobs)
         begin = time.monotonic()
         policy, loss = fit(config, samples)
         seconds = time.monotonic() - begin

@@ -51,7 +51,7 @@ def cloned(tmp_path_factory):
 def test_a_clone_takes_the_shares_of_its_teacher(cloned):
     config, folder, result = cloned
     assert result["scores"]["clone"]["delivered"] > 0.9 * result["scores"]["teacher"]["delivered"]
-    samples = record(config, folder, config.seeds, 0.0)
+    samples = record(config, folder, config.seeds)
     found, _ = load_agent(folder).predict(samples.observations, deterministic=True)
     assert np.abs(found[:, 1:] - (2.0 * np.sqrt(0.3) - 1.0)).max() < 0.15  # as Cell-v0 scales shares
     short = samples.shares[:, 0] < 0.7
@@ -61,7 +61,7 @@ def test_a_clone_takes_the_shares_of_its_teacher(cloned):
 
 def test_shares_of_time_are_those_that_the_decision_takes_at_its_shares(cloned):
     config, folder, _ = cloned
-    samples = record(config, folder, config.seeds, 0.0)
+    samples = record(config, folder, config.seeds)
     env = gym.make(ENV, **WORLD)
     teacher = bind(make_policy("cell_free", {"part": 0.3, "share": 0.1}), env)
     observation, _ = env.reset(seed=config.first_world)

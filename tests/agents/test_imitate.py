@@ -114,7 +114,7 @@ def test_worth_is_learned_and_not_the_choice():
 def test_worth_of_dynamic_programming_is_recorded(tmp_path):
     options = {"gains": 4, "waits": 4, "queue": 2, "beliefs": 2, "times": 6, "samples": 16}
     given = config(teacher={"policy": "stochastic_dp", **options}, worlds=2)
-    samples = record(given, tmp_path, range(20_000_000, 20_000_002), 0.0)
+    samples = record(given, tmp_path, range(20_000_000, 20_000_002))
     assert samples.losses.shape == samples.times.shape == (len(samples), 6)
     np.testing.assert_array_equal(samples.losses.min(axis=1), 0.0)
     assert (np.diff(samples.times, axis=1) >= 0.0).all()
@@ -159,7 +159,7 @@ def test_a_component_counts_no_more_where_no_energy_is_left():
 
 def test_records_what_the_teacher_lets_a_task_take(tmp_path):
     given = config()
-    samples = record(given, tmp_path, range(FIRST_WORLD, FIRST_WORLD + 3), 0.0)
+    samples = record(given, tmp_path, range(FIRST_WORLD, FIRST_WORLD + 3))
     env = gym.make(LAIM, **QUEUE)
     teacher = make_policy("queue_budget", {"share": 0.3}).bind(env)
     assert samples.score["delivered"] == pytest.approx(
@@ -180,21 +180,15 @@ def test_records_what_the_teacher_lets_a_task_take(tmp_path):
     assert (samples.shares[:, 0] < 0.9).any()
 
 
-def test_noise_shows_the_teacher_in_more_states(tmp_path):
-    given = config()
-    seeds = range(FIRST_WORLD, FIRST_WORLD + 1)
-    plain, noisy = (record(given, tmp_path, seeds, noise) for noise in (0.0, 0.3))
-    again = record(given, tmp_path / "again", seeds, 0.3)
-    assert equal_samples(noisy, again)
-    assert np.array_equal(plain.observations[0], noisy.observations[0])
-    assert not np.array_equal(plain.observations, noisy.observations)
-    assert np.array_equal(plain.shares[0], noisy.shares[0])
+def test_the_same_worlds_give_the_same_samples(tmp_path):
+    given, seeds = config(), range(FIRST_WORLD, FIRST_WORLD + 1)
+    assert equal_samples(*(record(given, tmp_path / name, seeds) for name in "ab"))
 
 
 def test_with_a_battery_both_shares_are_cloned(tmp_path):
     battery = {"tasks": 10, "battery_capacity": 5.0, "harvest_power": 0.5}
     given = config(env_kwargs=battery, worlds=1)
-    samples = record(given, tmp_path, range(FIRST_WORLD, FIRST_WORLD + 1), 0.0)
+    samples = record(given, tmp_path, range(FIRST_WORLD, FIRST_WORLD + 1))
     policy, _ = fit(given, samples)
     assert policy.predict(samples.observations, deterministic=True)[0].shape == (len(samples), 2)
 
@@ -202,26 +196,26 @@ def test_with_a_battery_both_shares_are_cloned(tmp_path):
 def test_nothing_is_played_twice(tmp_path, monkeypatch):
     first = config(worlds=12)
     seeds = range(FIRST_WORLD, FIRST_WORLD + 12)
-    whole = record(first, tmp_path, seeds, 0.0)
+    whole = record(first, tmp_path, seeds)
     forbid_playing(monkeypatch)
     other = config(worlds=12, seed=5, epochs=1, margin=0.1)
-    assert equal_samples(record(other, tmp_path, seeds, 0.0), whole)
+    assert equal_samples(record(other, tmp_path, seeds), whole)
     with pytest.raises(AssertionError, match="played again"):
-        record(config(worlds=12, teacher={"policy": "queue_budget", "share": 0.2}), tmp_path, seeds, 0.0)
+        record(config(worlds=12, teacher={"policy": "queue_budget", "share": 0.2}), tmp_path, seeds)
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-99])])
 def test_an_interrupted_recording_goes_on(tmp_path, monkeypatch, damage):
     given = config(worlds=12)
     seeds = range(FIRST_WORLD, FIRST_WORLD + 12)
-    whole = record(given, tmp_path, seeds, 0.0)
+    whole = record(given, tmp_path, seeds)
     files = sorted(tmp_path.rglob("*.npz"))
     assert len(files) == 2
     damage(files[-1])
     played = []
     once = demonstrations._play
     monkeypatch.setattr(demonstrations, "_play", lambda *given: played.append(given[2]) or once(*given))
-    assert equal_samples(record(given, tmp_path, seeds, 0.0), whole)
+    assert equal_samples(record(given, tmp_path, seeds), whole)
     assert played == list(seeds[10:])
 
 
@@ -272,12 +266,10 @@ def test_end_to_end_by_the_command_line(tmp_path, capsys):
     [
         ({"epoch": 3}, "config: key: got 'epoch'. Did you mean 'epochs'"),
         ({"epochs": 0}, "config: epochs: got 0. Input should be greater"),
-        ({"noise": float("inf")}, "config: noise: got inf. Input should be less"),
         ({"first_world": 7}, "config: first_world: got 7. Input should be greater"),
         ({"first_world": 999_999_999}, "config: worlds: got 3. Their seeds must stay below"),
         ({"teacher": {"policy": "stochastic_pd"}}, "policy: got 'stochastic_pd'. Did you mean 'stochastic_dp'"),
         ({"teacher": {"policy": "queue_budget", "shares": 1}}, "key: got 'shares'. Did you mean 'share'"),
-        ({"teacher": {"policy": "clairvoyant"}, "noise": 0.1}, "config: noise: got 0.1. The clairvoyant's schedule"),
         ({"run": {"algo": "dqn"}}, "config: run.algo: got 'dqn'. Give one of ppo"),
         ({"run": {"algo": "ppo", "envs": "x"}}, "config: run: key: got 'envs'. Did you mean 'env'"),
         (

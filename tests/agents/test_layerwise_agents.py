@@ -101,10 +101,11 @@ def test_a_clone_does_what_its_teacher_does(tmp_path):
     assert play(lanes, policy, TEST_SEED)["violated"] <= 1.0
 
 
-def test_noise_and_wrappers_are_refused():
-    content = {"title": "t", "teacher": {"policy": "layerwise_menu"}, "run": {"algo": "ppo", "env": ENV}, "worlds": 1}
-    with pytest.raises(InvalidInputError, match="neither wrappers nor noise"):
-        load_config(content | {"noise": 0.1})
+def test_wrappers_are_refused():
+    content = {"title": "t", "teacher": {"policy": "layerwise_menu"}, "worlds": 1}
+    content["run"] = {"algo": "ppo", "env": ENV, "wrapper": ["KeepBudgets"]}
+    with pytest.raises(InvalidInputError, match="takes no wrappers"):
+        load_config(content)
 
 
 def test_evaluation_and_another_scale(run, tmp_path, monkeypatch):
