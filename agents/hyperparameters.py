@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import nn
 
 from agents.actors import find_actor
-from baselines.checks import check_count, check_number, check_positive
+from baselines.checks import check_count, check_flag, check_number, check_positive
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import read_yaml
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers
@@ -284,8 +284,7 @@ def _check_value(where: str, name: str, value: Any, parameter: inspect.Parameter
         if not isinstance(value, Mapping):
             raise InvalidInputError(where, value, "Give a mapping.")
     elif "bool" in kinds:
-        if not isinstance(value, bool):
-            raise InvalidInputError(where, value, "Give true or false.")
+        check_flag(where, value)
     elif isinstance(value, str) and "str" in kinds:
         if value != "auto" and not (value.startswith("auto_") and _is_float(value[5:])):
             raise InvalidInputError(where, value, "Give a number, 'auto' or 'auto_<start>'.")

@@ -120,7 +120,6 @@ class FarsightedPolicy(ProblemPolicy):
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
         self._observation: NDArray[Any] = np.zeros(len(self.sees))
         self._memory: Memory = None
-        self._intensity_high = math.nan
         super().__init__(env)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
@@ -249,7 +248,6 @@ class Slowdown(FarsightedPolicy):
 
     def __init__(self, env: gym.Env[Any, Any] | None = None, fraction: float = 1.0) -> None:
         self._fraction = check_positive("fraction", fraction)
-        self._cap = math.inf
         super().__init__(env)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:

@@ -34,19 +34,17 @@ _TRIAL_SHARE = 16
 
 
 class RandomPolicy(Policy):
-    """Uniformly random actions.
+    """Uniformly random actions, of LAIM-v0 until it is bound to another environment.
 
     Parameters
     ----------
     seed : int
         Seed of the policy, beside that of the world.
-    space : gymnasium.Space, optional
-        Space to draw from; that of LAIM-v0 until the policy is bound to an environment.
     """
 
-    def __init__(self, seed: int = 0, space: gym.Space[Any] | None = None) -> None:
+    def __init__(self, seed: int = 0) -> None:
         self._seed = check_count("seed", seed, 0)
-        self._space = copy.deepcopy(unit_box(ACTION_NAMES) if space is None else space)
+        self._space: gym.Space[Any] = unit_box(ACTION_NAMES)
         self.seed(0)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:

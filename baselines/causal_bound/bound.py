@@ -127,13 +127,8 @@ def _prepare(scenario: Scenario, world: World, scale: float, steps: int) -> tupl
 @lru_cache(maxsize=4)
 def _foresee(scenario_json: str, step: float) -> tuple[Values, Foresight]:
     scenario = Scenario.model_validate_json(scenario_json)
-    values = _values(scenario_json)
+    values = solve_values(scenario)
     return values, build_foresight(values, scenario.delay_budget, step, scenario.block_duration)
-
-
-@lru_cache(maxsize=4)
-def _values(scenario_json: str) -> Values:
-    return solve_values(Scenario.model_validate_json(scenario_json))
 
 
 def _check(scenario: Scenario) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar, Self
 
@@ -12,13 +11,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from baselines.checks import check_count
+from baselines.checks import check_count, check_number
 from baselines.layerwise.designs import ParametersGenerator, select_best
 from baselines.layerwise.framework import Framework
 from baselines.layerwise.rivals import RIVALS
 from baselines.optimizers import OPTIMIZERS
 from baselines.policy import ProblemPolicy
-from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.layerwise.designs import COMPRESSION, POWER, check_designs, make_designs, ratios_of
 from coinfer_gym.layerwise.optimum import solve_exact
@@ -58,12 +56,10 @@ def full_power_rates(env: gym.Env[Any, Any], seeds: Iterable[int]) -> Floats:
     return np.array([transmission_rate(power, gain, *link) for gain in np.concatenate(gains).tolist()])
 
 
-def _problem_at(scenario: LayerwiseScenario, rate: float, margin: float = 0.0) -> LayerwiseProblem:
-    """The problem in which full power has a rate in bit/s, with a least accuracy raised by a margin."""
+def _problem_at(scenario: LayerwiseScenario, rate: float) -> LayerwiseProblem:
+    """The problem in which full power has a rate in bit/s."""
     snr = snr_of_rate(rate, scenario.bandwidth)
-    gain = snr * scenario.noise_density * scenario.bandwidth / scenario.power_max
-    problem = scenario.problem(gain)
-    return replace(problem, accuracy_min=problem.accuracy_min + margin)
+    return scenario.problem(snr * scenario.noise_density * scenario.bandwidth / scenario.power_max)
 
 
 def _ratios(problem: LayerwiseProblem, designs: Sequence[Floats]) -> list[list[float]]:
@@ -208,26 +204,18 @@ class LayerwiseReoptimize(ProblemPolicy):
 
 
 class LayerwiseExact(ProblemPolicy):
-    """The proven optimum of every task, by branch and bound.
+    """The proven optimum of every task, to a thousandth of its delay, by branch and bound.
 
     Parameters
     ----------
     env : gymnasium.Env, optional
-    tolerance : float
-        Relative distance from the optimum that is good enough.
     """
 
     solves: ClassVar[type] = LayerwiseProblem
 
-    def __init__(self, tolerance: float = 1e-3, env: gym.Env[Any, Any] | None = None) -> None:
-        if not 0.0 < tolerance < 1.0:
-            raise InvalidInputError("tolerance", tolerance, "Give a share above 0 and below 1.")
-        self._tolerance = float(tolerance)
-        super().__init__(env)
-
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
         """The optimum of the task."""
-        return solve_exact(problem, tolerance=self._tolerance)
+        return solve_exact(problem, tolerance=1e-3)
 
 
 class LayerwiseMenu(_Prepared):
@@ -240,8 +228,6 @@ class LayerwiseMenu(_Prepared):
     env : gymnasium.Env, optional
     rates : int
         Rates to find the optimum of, on a logarithmic grid over those of the channel at full power.
-    margin : float
-        Accuracy that the designs have beyond the least.
     slack : float
         What is added to every retained ratio, if it is not 0; the compression then moves amid those that are accurate
         enough. An optimum lies on the edge of these, and an agent that imitates it needs room for its errors.
@@ -255,16 +241,12 @@ class LayerwiseMenu(_Prepared):
     def __init__(
         self,
         rates: int = 24,
-        margin: float = 0.0,
         slack: float = 0.0,
         designs: Sequence[Sequence[float]] | None = None,
         env: gym.Env[Any, Any] | None = None,
     ) -> None:
         self._count = check_count("rates", rates, 1, 1000)
-        for name, value in (("margin", margin), ("slack", slack)):
-            if not is_number(value) or not 0.0 <= value < 1.0:
-                raise InvalidInputError(name, value, "Give a share from 0 to below 1.")
-        self._margin, self._slack = float(margin), float(slack)
+        self._slack = check_number("slack", slack, 0.0, 1.0)
         super().__init__(env, designs)
 
     def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[list[float]]:
@@ -272,7 +254,7 @@ class LayerwiseMenu(_Prepared):
         found = []
         low, high = np.quantile(rates, _SPAN).tolist()
         for rate in np.geomspace(low, high, self._count):
-            problem = _problem_at(scenario, float(rate), self._margin)
+            problem = _problem_at(scenario, float(rate))
             solution = solve_exact(problem)
             if solution.accuracy >= problem.accuracy_min:
                 found.append(self._loosen(problem, problem.row(solution)))

@@ -89,12 +89,12 @@ def two_step_pruning(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
     return _select("2_Step Pruning", problem, designs)
 
 
-def fpgm(problem: LayerwiseProblem, seed: int = 0, predictor: RegressionPredictor | None = None) -> Chosen:
+def fpgm(problem: LayerwiseProblem, seed: int = 0) -> Chosen:
     """One retained ratio for all layers, whose filters are chosen by their geometric median (He et al., 2019).
 
-    Without a predictor of networks pruned in this way it takes `fpgm_predictor`, or else the problem's own.
+    Accuracy is predicted by `fpgm_predictor`, or else as the problem does.
     """
-    predictor = fpgm_predictor(problem) if predictor is None else predictor
+    predictor = fpgm_predictor(problem)
     if predictor is not None:
         problem = replace(problem, predictor=predictor)
 

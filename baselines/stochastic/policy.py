@@ -44,6 +44,9 @@ class StochasticDP(FarsightedPolicy):
 
     Attributes
     ----------
+    model : Model
+        The solved process of the bound environment. Episodes begin with an empty queue, and so deliver more than its
+        ``mean_quality``.
     compared : tuple of ndarray or None
         Service times in s that the last decision compared, shape (times,), and the value of each with each energy
         budget, in quality and up to a constant, shape (times, energies).
@@ -70,7 +73,6 @@ class StochasticDP(FarsightedPolicy):
         counts = {name: check_count(name, value, least.get(name, 1), _FINEST) for name, value in given.items()}
         counts |= {"samples": check_count("samples", samples, 1, 10**6), "seed": check_count("seed", seed, 0)}
         self._fineness = Fineness(**counts)
-        self._model: Model | None = None
         self.compared: tuple[Floats, Floats] | None = None
         super().__init__(env)
 
@@ -85,26 +87,12 @@ class StochasticDP(FarsightedPolicy):
             raise InvalidInputError("delay_budget_range", scenario.delay_budget_range, "The budgets must be fixed.")
         if scenario.arrivals == "one_at_a_time":
             raise InvalidInputError("arrivals", scenario.arrivals, "There is no queue to plan for.")
-        self._model = solve_process(scenario.model_dump_json(by_alias=True), self._fineness, self.robust)
+        self.model = solve_process(scenario.model_dump_json(by_alias=True), self._fineness, self.robust)
         return self
-
-    @property
-    def expected_quality(self) -> float:
-        """Quality that the rule expects to deliver per task in the long run, by its model.
-
-        Episodes begin with an empty queue and deliver more.
-        """
-        return self._solved.mean_quality
-
-    @property
-    def _solved(self) -> Model:
-        if self._model is None:
-            raise InvalidInputError("policy", type(self).__name__, "Tie it to its environment first, by bind(env).")
-        return self._model
 
     def choose(self, view: View, problem: Problem, memory: Memory) -> Choice:
         """Service time and energy with the best outlook."""
-        model = self._solved
+        model = self.model
         belief = self._believe(view, memory)
         seconds, worth = self._weigh(view, belief)
         self.compared = seconds, worth
@@ -115,7 +103,7 @@ class StochasticDP(FarsightedPolicy):
 
     def _weigh(self, view: View, belief: float) -> tuple[Floats, Floats]:
         """Service times, and what each is worth with each energy, shape (times, energies)."""
-        model = self._solved
+        model = self.model
         ahead, elapsed = _outlook(model, view, belief)
         quality, spent = model.quality.at(view.gain)
         fastest = float(np.min(model.quality.fastest))
@@ -134,8 +122,8 @@ class StochasticDP(FarsightedPolicy):
 
     def _believe(self, view: View, memory: Memory) -> float:
         """Probability of a burst, from what has come since the last decision."""
-        process = self._solved.process
-        if len(self._solved.beliefs) == 1:
+        process = self.model.process
+        if len(self.model.beliefs) == 1:
             return 0.0
         if memory is None:
             stationary = process.leave_calm / (process.leave_calm + process.leave_burst)

@@ -201,10 +201,10 @@ def _simulate_counts(process, belief, seconds, runs):
 
 @pytest.mark.parametrize("kind", [POISSON, BURSTS], ids=["poisson", "bursts"])
 def test_dynamic_programming_knows_what_it_will_earn(kind):
-    """Short episodes earn some per cent more, see `StochasticDP.expected_quality`."""
+    """Short episodes earn some per cent more, see `StochasticDP.model`."""
     env = gym.make(LAIM, **kind | {"tasks": 200})
     policy = StochasticDP(env)
-    assert policy.expected_quality == pytest.approx(delivered(env, policy, range(12)), rel=0.08)
+    assert policy.model.mean_quality == pytest.approx(delivered(env, policy, range(12)), rel=0.08)
 
 
 def test_dynamic_programming_takes_the_time_of_the_highest_value():
@@ -228,7 +228,7 @@ def test_recorded_gains_in_whole_decibels_leave_no_level_empty(tmp_path):
     path.write_text("\n".join(["time_s,gain_db", *(f"{k},{gain}" for k, gain in enumerate(gains))]))
     env = gym.make(LAIM, channel="trace", channel_trace=str(path), tasks=50)
     policy = StochasticDP(env, **COARSE)
-    assert math.isfinite(policy.expected_quality)
+    assert math.isfinite(policy.model.mean_quality)
     assert delivered(env, policy, range(4)) > delivered(env, MyopicExact(env), range(4))
 
 
@@ -238,7 +238,7 @@ def test_dynamic_programming_with_a_battery_is_solved_to_the_end(monkeypatch):
     for sweeps in (250, 400):
         monkeypatch.setattr(model, "_SWEEPS", sweeps)
         model.solve_process.cache_clear()
-        found.append(StochasticDP(env, **COARSE).expected_quality)
+        found.append(StochasticDP(env, **COARSE).model.mean_quality)
     model.solve_process.cache_clear()
     assert found[0] == pytest.approx(found[1], abs=2e-5)
 

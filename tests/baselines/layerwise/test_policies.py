@@ -38,10 +38,9 @@ def options(name):
         "layerwise_rival": {"name": "All_Local"},
         "layerwise_static": {"design": designs()[0]},
         "layerwise_menu": {"designs": designs()},
-        "layerwise_exact": {"tolerance": 0.01},
         "layerwise_reoptimize": {"evaluations": 2000},
     }
-    return found[name]
+    return found.get(name, {})
 
 
 def test_rates_are_those_of_shannon(env):
@@ -124,7 +123,7 @@ def test_policies_of_laim_refuse_this_environment(env, name):
     [
         ("layerwise_rival", {"name": "Neurosurgon"}, "Neurosurgeon"),
         ("layerwise_rival", {}, "name"),
-        ("layerwise_menu", {"margin": -0.1}, "margin"),
+        ("layerwise_menu", {"slack": -0.1}, "slack"),
         ("layerwise_menu", {"rates": 0}, "rates"),
         ("layerwise_reoptimize", {"evaluations": 0}, "evaluations"),
     ],

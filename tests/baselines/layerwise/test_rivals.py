@@ -130,10 +130,11 @@ def test_bottlenet_tries_every_number_of_channels():
     assert chosen.evaluations == len(designs)
 
 
-def test_fpgm_is_judged_by_its_own_predictor():
+def test_fpgm_is_judged_by_its_own_predictor(monkeypatch):
     problem = PROBLEMS[0]
     other = synthetic_predictor("alexnet", seed=1)
-    solution = rivals.fpgm(problem, predictor=other).solution
+    monkeypatch.setattr(rivals, "fpgm_predictor", lambda _: other)
+    solution = rivals.fpgm(problem).solution
     assert solution == replace(problem, predictor=other).evaluate(solution)
     assert solution.accuracy != problem.evaluate(solution).accuracy
 
