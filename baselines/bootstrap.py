@@ -18,6 +18,10 @@ class Estimate(NamedTuple):
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
+    def at(self, *place: int) -> dict[str, float]:
+        """Mean and ends at one place, by their names."""
+        return {name: float(part[place]) for name, part in self._asdict().items()}
+
 
 def paired_bootstrap(
     values: NDArray[np.float64], reference: int | None = None, resamples: int = RESAMPLES, seed: int = 0

@@ -141,10 +141,7 @@ class Comparison:
         }
 
     def _numbers(self, estimate: Estimate, i: int) -> dict[str, Any]:
-        return {
-            name: {part: float(value[i, k]) for part, value in estimate._asdict().items()}
-            for k, name in enumerate(self.metrics)
-        }
+        return {name: estimate.at(i, k) for k, name in enumerate(self.metrics)}
 
     def _summary_csv(self) -> str:
         estimate, difference = self.intervals

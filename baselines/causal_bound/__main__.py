@@ -45,14 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         labels = [*played.labels, "causal bound"]
         summary = played.summary(shlex.join(["python", "-m", "baselines.causal_bound", *given]))
         del summary["policies"]
-        summary["delivered"] = {
-            label: dict(zip(("mean", "low", "high"), (float(part[i, 0]) for part in means), strict=True))
-            for i, label in enumerate(labels)
-        }
-        summary["proven_share"] = {
-            label: dict(zip(("mean", "low", "high"), (float(part[i]) for part in proven), strict=True))
-            for i, label in enumerate(played.labels)
-        }
+        summary["delivered"] = {label: means.at(i, 0) for i, label in enumerate(labels)}
+        summary["proven_share"] = {label: proven.at(i) for i, label in enumerate(played.labels)}
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         table = [[seed, *map(repr, rows[:, k].tolist())] for k, seed in enumerate(seeds)]
         write_text(folder / "worlds.csv", csv_text([["seed", *labels], *table]))

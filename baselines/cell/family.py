@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.cell.joint import JointMyopic, JointQuantum
-from baselines.cell.prices import ConstantPrices
-from baselines.cell.rules import EqualShares, ShareOfFree, SharesByQueue
+from baselines.cell.rules import ConstantPrices, EqualShares, ShareOfFree, SharesByQueue
 from baselines.family import COLUMNS, DECISION, Column, Columns, Family, columns
 from coinfer_gym.cell import spaces
 from coinfer_gym.cell.env import CellVectorEnv

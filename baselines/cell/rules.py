@@ -11,19 +11,21 @@ import abc
 from typing import Any, Self
 
 import gymnasium as gym
+import numpy as np
 from numpy.typing import NDArray
 
 from baselines.checks import check_number
 from baselines.farsighted import QueueBudget
 from coinfer_gym import InvalidInputError
 from coinfer_gym.cell.env import CellEnv
-from coinfer_gym.cell.optimum import check_concave
+from coinfer_gym.cell.optimum import Member, check_concave
 from coinfer_gym.cell.spaces import CELL_NAMES
 from coinfer_gym.laim.scenario import Scenario
 
-__all__ = ["CellRule", "EqualShares", "ShareOfFree", "SharesByQueue"]
+__all__ = ["CellRule", "ConstantPrices", "EqualShares", "ShareOfFree", "SharesByQueue"]
 
 _NO_CAP = 1e9  # s
+_TOLERANCE = 3e-3  # in quality, within which a choice at prices is the best
 
 
 class CellRule(QueueBudget):
@@ -145,3 +147,35 @@ class SharesByQueue(CellRule):
         elsewhere = self._env.devices * seen["waiting_elsewhere"] / (1.0 - seen["waiting_elsewhere"])
         part = own / (own + elsewhere + self._reserve)
         return part * band, part * server
+
+
+class ConstantPrices(CellRule):
+    """Exact optimum of quality less what band and server cost, at most what is free.
+
+    Parameters
+    ----------
+    env, share, least, fraction
+        As for `CellRule`.
+    band, server : float
+        Price in quality of holding all of the band, and all of the server, for a task.
+    """
+
+    concave = True
+
+    def __init__(
+        self, env: gym.Env[Any, Any] | None = None, band: float = 0.2, server: float = 0.2, **pace: Any
+    ) -> None:
+        self._prices = np.array([check_number("band", band, 0.0), check_number("server", server, 0.0)])
+        super().__init__(env, **pace)
+
+    def shares(self) -> tuple[float, float]:
+        """The best choice within the pace; where none is worth its price there, within all the time that is left."""
+        whole, free = self._env.problem(1.0, 1.0), np.array(self._env.free)
+        pace = self.choose(self._view(whole), whole, None).seconds
+        for seconds in (pace, whole.delay_budget):
+            member = Member(whole, whole.bandwidth * free[0], free[1], seconds)
+            response = member.respond(member.region(None), self._prices * free, _TOLERANCE)
+            if response.quality > 0.0:
+                break
+        band, server = free * (response.band, response.server)
+        return float(band), float(server)

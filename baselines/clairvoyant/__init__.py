@@ -40,8 +40,7 @@ are summed. `ClairvoyantPolicy` plays this in the environment and earns it. With
 at a smaller energy budget for all tasks, the best of some.
 """
 
-from baselines.clairvoyant.bounds import ClairvoyantResult, clairvoyant_optimum
+from baselines.clairvoyant.bounds import ClairvoyantPolicy, ClairvoyantResult, clairvoyant_optimum
 from baselines.clairvoyant.plan import Service
-from baselines.clairvoyant.policy import ClairvoyantPolicy
 
 __all__ = ["ClairvoyantPolicy", "ClairvoyantResult", "Service", "clairvoyant_optimum"]

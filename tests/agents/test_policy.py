@@ -247,33 +247,21 @@ def flip(file, place):
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda file: file.unlink(),
-        lambda file: rewrite(file, activation="relu"),
-        lambda file: file.with_name("card.json").write_text('{"sha256": "0"}', encoding="utf-8"),
-        lambda file: file.write_bytes(file.read_bytes()[:-200]),
-        lambda file: flip(file, -200),  # a weight: the format itself would not notice
-        lambda file: flip(file, 20),
-        lambda file: torch.save({"weights": torch.nn.Linear(1, 1)}, file),  # would have to be unpickled
-        lambda file: save_file({"weight": np.zeros(3, np.float32)}, file),
-        lambda file: rewrite(file, config=None),
-        lambda file: rewrite(file, format=99),
-    ],
-    ids=[
-        "missing",
-        "activation",
-        "card of another",
-        "truncated",
-        "a weight",
-        "header",
-        "pickle",
-        "foreign",
-        "no config",
-        "format",
-    ],
-)
+DAMAGE = {
+    "missing": lambda file: file.unlink(),
+    "activation": lambda file: rewrite(file, activation="relu"),
+    "card of another": lambda file: file.with_name("card.json").write_text('{"sha256": "0"}', encoding="utf-8"),
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:-200]),
+    "a weight": lambda file: flip(file, -200),  # the format itself would not notice
+    "header": lambda file: flip(file, 20),
+    "pickle": lambda file: torch.save({"weights": torch.nn.Linear(1, 1)}, file),  # would have to be unpickled
+    "foreign": lambda file: save_file({"weight": np.zeros(3, np.float32)}, file),
+    "no config": lambda file: rewrite(file, config=None),
+    "format": lambda file: rewrite(file, format=99),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damaged_files_are_refused(tmp_path, damage):
     save(make_model("ppo", net_arch=[32]), tmp_path, env=LAIM)
     damage(tmp_path / "agent.safetensors")

@@ -8,8 +8,7 @@ import pytest
 
 from baselines.cell.family import FAMILY, half_actions
 from baselines.cell.joint import JointMyopic, JointQuantum
-from baselines.cell.prices import ConstantPrices
-from baselines.cell.rules import EqualShares, ShareOfFree, SharesByQueue
+from baselines.cell.rules import ConstantPrices, EqualShares, ShareOfFree, SharesByQueue
 from baselines.farsighted import QueueBudget, serve_within
 from baselines.registry import bind, make_policy
 from baselines.rollout import play
