@@ -116,11 +116,6 @@ class Agent:
         self._masks: Callable[[], NDArray[np.bool_]] | None = None
 
     @property
-    def uses(self) -> str:
-        """What decisions are based on, see `baselines.policy.Policy`; the wrappers of a bound agent read the task."""
-        return "problem and observation" if self._in_wrappers else "observation"
-
-    @property
     def _in_wrappers(self) -> bool:
         return self._wrapped is not self._env
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.checks import check_flag, check_number, check_positive
-from baselines.policy import Basis, Observation, ProblemPolicy, State
+from baselines.policy import Observation, ProblemPolicy, State
 from baselines.quality_grid import build_grid
 from coinfer_gym import Decision, GainBelief, GainPosterior, InvalidInputError, Problem, Solution, solve_robust
 from coinfer_gym.envs.observation import OBSERVATION_NAMES
@@ -102,8 +102,6 @@ class FarsightedPolicy(ProblemPolicy):
     ----------
     env : gymnasium.Env, optional
     """
-
-    uses: ClassVar[Basis] = "problem and observation"
 
     remembers = False
     """Whether the rule remembers anything from task to task."""
@@ -243,8 +241,6 @@ class Slowdown(FarsightedPolicy):
     fraction : float
         Share of the mean time between arrivals that a service may take.
     """
-
-    uses: ClassVar[Basis] = "problem"
 
     def __init__(self, env: gym.Env[Any, Any] | None = None, fraction: float = 1.0) -> None:
         self._fraction = check_positive("fraction", fraction)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from coinfer_gym import InvalidInputError, Problem
 from coinfer_gym.named_wrappers import check_wrappers, unwrap_action, wrap
 
-__all__ = ["Basis", "Observation", "Policy", "Predictor", "ProblemPolicy", "State", "Wrapped", "batch_shape"]
+__all__ = ["Observation", "Policy", "Predictor", "ProblemPolicy", "State", "Wrapped", "batch_shape"]
 
 Observation = NDArray[Any] | dict[str, NDArray[Any]]
 State = tuple[NDArray[Any], ...]
-Basis = Literal["observation", "problem", "problem and observation", "world"]
-"""What decisions are based on, see `Policy`."""
 
 
 def batch_shape(observation: Observation) -> tuple[int, ...]:
@@ -61,16 +59,9 @@ class Predictor(Protocol):
 class Policy(abc.ABC):
     """A policy without memory between tasks.
 
-    Attributes
-    ----------
-    uses : {"observation", "problem", "problem and observation", "world"}
-        What a decision is based on. ``"observation"`` sees what an agent sees and takes batches. All others ask the
-        environment for the task at hand, so that they must be bound to it (`bind`) and play one environment at a time:
-        ``"problem"`` looks at that task alone, ``"problem and observation"`` also at what is observed around it (the
-        queue, the arrivals, the battery), ``"world"`` at the whole episode with its future.
+    One that decides by the observation alone takes batches of them. One that asks the environment for the task at hand
+    must be bound to it (`bind`), and plays one environment at a time.
     """
-
-    uses: ClassVar[Basis] = "observation"
 
     def predict(
         self,
@@ -124,7 +115,6 @@ class ProblemPolicy(Policy):
         Kind of problem.
     """
 
-    uses: ClassVar[Basis] = "problem"
     solves: ClassVar[type] = Problem
 
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
@@ -215,8 +205,6 @@ class Wrapped:
     --------
     >>> compare(config, policies={"mine": Wrapped(model, ["BudgetShareAction"])})
     """
-
-    uses: ClassVar[Basis] = "problem and observation"
 
     def __init__(self, model: Predictor, wrappers: Any) -> None:
         self._model = model

@@ -33,7 +33,6 @@ class Values(NamedTuple):
     log_gains: Floats
     ages: Floats  # in s
     head: Floats  # shape (2, gains, ages, ages, counts): age of the head, age of the next, tasks behind the head
-    idle: Floats  # shape (2, gains): nothing waits
     rate: float  # quality per task
     process: Process
 
@@ -116,9 +115,8 @@ def solve_values(scenario: Scenario) -> Values:
         value = new - new[0, 0, gains // 2, 0, 0]
         if change.max() - change.min() < _SPAN:
             break
-    idle = (to_idle @ value[:, 0, :, 0, 0].ravel()).reshape(2, gains)
     ages = np.linspace(0.0, scenario.delay_budget, cells + 1)
-    return Values(log_gains, ages, value.transpose(0, 2, 3, 4, 1), idle, rate, process)
+    return Values(log_gains, ages, value.transpose(0, 2, 3, 4, 1), rate, process)
 
 
 def _arrivals(process: Process, step: float) -> tuple[list[Floats], list[Floats], list[Floats]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import gymnasium as gym
 
 from baselines.clairvoyant.battery import bound_with_battery
 from baselines.clairvoyant.plan import Service, build_episode, raise_worth, schedule, solve, tabulate
-from baselines.policy import Basis, ProblemPolicy
+from baselines.policy import ProblemPolicy
 from coinfer_gym import Decision, Problem, solve_exact
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.laim.scenario import Scenario
@@ -83,8 +83,6 @@ class ClairvoyantPolicy(ProblemPolicy):
     steps : int, optional
         As for `clairvoyant_optimum`.
     """
-
-    uses: ClassVar[Basis] = "world"
 
     def __init__(self, env: gym.Env[Any, Any] | None = None, steps: int | None = None) -> None:
         self._steps = steps

@@ -19,7 +19,7 @@ from baselines.box import Box
 from baselines.optimizers import SearchProblem
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.layerwise.designs import COMPRESSION, POWER, make_designs, ratios_of
+from coinfer_gym.layerwise.designs import COMPRESSION, POWER, make_designs
 from coinfer_gym.layerwise.optimum import solve_rows
 from coinfer_gym.layerwise.problem import LayerwiseProblem, LayerwiseSolution, Outcomes
 
@@ -58,7 +58,7 @@ ENERGY_CALCULATOR = Calculator(attrgetter("energy"), ("delay",))
 
 
 class ParametersGenerator:
-    """Designs from points of mixed variables, and points from designs.
+    """Designs from points of mixed variables.
 
     The mapping factor brings every variable to [0, 1]: a retained ratio linearly from the least one, the compression
     by its logarithm from one channel of the widest group, since ratios of sizes matter; `CODEC_SHARE` of its range is
@@ -113,20 +113,6 @@ class ParametersGenerator:
             shares = np.exp(self._log_least * (1.0 - points[-1] / CODEC_SHARE))
             ratios[:, COMPRESSION] = np.where(points[-1] < CODEC_SHARE, shares, 1.0)
         return make_designs(self._problem.network, ratios)
-
-    def points(self, designs: Floats) -> Floats:
-        """Points, shape (n, S), of designs, shape (S, G + 4), as far as its variables go."""
-        columns, ratios = [], ratios_of(self._problem.network, designs)
-        if len(self.cuts) > 1:
-            columns.append(ratios[:, :1])
-        if self._prune:
-            places = (ratios[:, 1:COMPRESSION] - self._retained_min) / (1.0 - self._retained_min)
-            columns.append(np.maximum(places, 0.0))  # the channels of the least ratio may be a smaller share
-        if self._compress:
-            shares = ratios[:, COMPRESSION:POWER]
-            places = CODEC_SHARE * (1.0 - np.log(shares) / self._log_least)
-            columns.append(np.where(shares < 1.0, places, 1.0))
-        return np.concatenate(columns, axis=1).T
 
     def unpruned(self) -> Floats:
         """The network as it is at each cut, shape (C, G + 4); power and clock are NaN."""

@@ -1,7 +1,7 @@
 """The optimization framework of Mu et al. (Sec. V): four parts, each of which can be replaced, find the best design.
 
-- Parameters generator: `ParametersGenerator` (of `baselines.layerwise.designs`), from the unit cube to designs and
-  back. What a scheme does not decide is fixed in it, so that a scheme of fewer decisions is a generator.
+- Parameters generator: `ParametersGenerator` (of `baselines.layerwise.designs`), from the unit cube to designs.
+  What a scheme does not decide is fixed in it, so that a scheme of fewer decisions is a generator.
 - Accuracy predictor: that of the problem (`coinfer_gym.layerwise.predictor.RegressionPredictor`).
 - Delay calculator: `DELAY_CALCULATOR` (eq. 2 to eq. 5), or `ENERGY_CALCULATOR`, which Sec. V-C names instead of it.
 - Optimizer: any of `baselines.optimizers.OPTIMIZERS`, among them Algorithm 1 as printed (``quantum_printed``) and as

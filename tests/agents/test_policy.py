@@ -150,7 +150,6 @@ def test_the_others_have_no_noise(tmp_path, algo):
 def test_keeps_what_it_was_trained_in(tmp_path):
     agent = load_agent(save(make_model("ppo"), tmp_path, env=LAIM, env_kwargs={"tasks": 5}) / "agent.safetensors")
     assert agent.config == {"env": LAIM, "env_kwargs": {"tasks": 5}}
-    assert agent.uses == "observation"
 
 
 def test_refuses_other_environments_and_observations(tmp_path):
@@ -187,9 +186,6 @@ def test_acts_on_the_plain_environment_as_in_its_wrappers(tmp_path, algo, wrappe
             wrapped = find_wrapper(name)(wrapped, **options)
     outside.bind(plain)
     inside.bind(wrapped)
-    assert outside.uses == "problem and observation"
-    same = algo != "sac"  # around KeepBudgets alone actions are those of the plain environment
-    assert inside.uses == ("observation" if same else "problem and observation")
     for seed in range(3):
         assert measure(plain, outside, seed)["return"] == pytest.approx(
             measure(wrapped, inside, seed)["return"], abs=1e-9

@@ -75,21 +75,21 @@ class Enumerated:
             total += chance * plan(history, foresight, times, worth, np.zeros(3, np.bool_), cells)
         return total - float(self.quality(BUDGET))
 
-    def foresee(self, head, idle):
-        """Values of the second task by its age in cells, and of an idle device, tabulated."""
+    def foresee(self, head):
+        """Values of the second task by its age in cells, tabulated."""
         ages = self.step * np.arange(self.cells + 1)
         table = np.broadcast_to(head[:, None, :, None, None], (2, 1, self.cells + 1, self.cells + 1, 2))
-        values = Values(np.zeros(1), ages, table, idle[:, None], 0.0, self.process)
+        values = Values(np.zeros(1), ages, table, 0.0, self.process)
         return build_foresight(values, BUDGET, self.step, BUDGET, shift=self.step)
 
     def known(self):
-        """With the values of the second task and of an idle device."""
+        """With the values of the second task."""
         ages = self.step * np.arange(self.cells + 1)
-        return self.foresee(np.tile(self.quality(BUDGET - ages), (2, 1)), np.full(2, float(self.quality(BUDGET))))
+        return self.foresee(np.tile(self.quality(BUDGET - ages), (2, 1)))
 
     def guessed(self, rng):
         """With values that mean nothing."""
-        return self.foresee(rng.normal(size=(2, self.cells + 1)), rng.normal(size=2))
+        return self.foresee(rng.normal(size=(2, self.cells + 1)))
 
 
 def check_enumerated(seeds):

@@ -157,7 +157,6 @@ def test_solver_wants_one_plain_environment():
     env = gym.make(LAIM, **ONE_AT_A_TIME)
     env.reset(seed=0)
     policy = MyopicExact(env)
-    assert policy.uses == "problem"
     assert policy.predict(observation)[0].shape == (6,)
     assert policy.predict(observation[None])[0].shape == (1, 6)
     with pytest.raises(InvalidInputError, match="one environment at a time"):

