@@ -6,34 +6,19 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from torch import nn
 
 from agents import export as exporting
-from agents.agent_file import AGENT_FILE, save_agent
+from agents.agent_file import AGENT_FILE
 from agents.export import TOLERANCE, build_graph, check_graph, main
-from agents.hyperparameters import ALGORITHMS, find_policy
 from agents.policy import load_agent
-from coinfer_gym.sb3 import make_native
-
-LAIM = "coinfer_gym/LAIM-v0"
-LISTED = [{"DiscreteActions": {"cuts": [0, 1, 12], "retained_levels": [0.2, 0.6], "frequency_levels": [0.6]}}]
-ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
+from tests.agents.models import LAIM, LISTED, make_model, save_model
 
 
 def save(folder, algo, wrapper=(), activation=None, seed=3, **policy_kwargs):
-    """File of an agent with weights of some size: fresh ones give actions near 0."""
-    more = {} if "ppo" in algo or algo == "a2c" else {"buffer_size": 10}
-    if activation:
-        policy_kwargs["activation_fn"] = ACTIVATIONS[activation]
-    env = make_native(LAIM, 1, wrapper)
-    model = ALGORITHMS[algo](find_policy(algo), env, policy_kwargs=policy_kwargs, seed=1, device="cpu", **more)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.policy.parameters():
-        parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    """File of an agent."""
+    model = make_model(algo, wrapper, seed, activation, **policy_kwargs)
     config = {"env": LAIM, "env_kwargs": {"tasks": 5}, "wrapper": list(wrapper)}
-    save_agent(folder / AGENT_FILE, algo, model.policy.state_dict(), config, activation)
-    return folder / AGENT_FILE
+    return save_model(model, folder, activation, **config) / AGENT_FILE
 
 
 @pytest.mark.parametrize(

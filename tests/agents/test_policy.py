@@ -12,44 +12,21 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 from sb3_contrib.common.maskable.utils import get_action_masks
-from torch import nn
 
 from agents.actors import actor_weights
-from agents.agent_file import AGENT_FILE, _digest, read_agent, save_agent
+from agents.agent_file import AGENT_FILE, _digest, read_agent
 from agents.evaluate import TRAINED
-from agents.hyperparameters import ALGORITHMS, find_policy
+from agents.hyperparameters import ALGORITHMS
 from agents.policy import Agent, load_agent
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets
 from coinfer_gym.named_wrappers import check_wrappers, find_wrapper
 from coinfer_gym.sb3 import make_native
+from tests.agents.models import ACTIVATIONS, LAIM, LISTED, make_model, save_model
 
-LAIM = "coinfer_gym/LAIM-v0"
 ROOT = Path(__file__).resolve().parents[2]
-ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
-LISTED = [{"DiscreteActions": {"cuts": [0, 1, 12], "retained_levels": [0.2, 0.6], "frequency_levels": [0.6]}}]
-WRAPPERS = {"dqn": LISTED, "maskable_ppo": LISTED}
 MEMORY = {"lstm_hidden_size": 12, "n_lstm_layers": 2}
-CONTINUOUS = sorted(set(ALGORITHMS) - set(WRAPPERS))
-
-
-def make_model(algo, wrappers=None, **policy_kwargs):
-    """A model with weights of some size: fresh ones give actions near 0."""
-    env = make_native(LAIM, 1, WRAPPERS.get(algo, []) if wrappers is None else wrappers)
-    more = {} if "ppo" in algo or algo == "a2c" else {"buffer_size": 10}
-    more["policy_kwargs"] = policy_kwargs | (MEMORY if algo == "recurrent_ppo" else {})
-    model = ALGORITHMS[algo](find_policy(algo), env, seed=1, device="cpu", **more)
-    generator = torch.Generator().manual_seed(3)
-    for parameter in model.policy.parameters():
-        parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
-def save(model, folder, activation=None, **config):
-    algo = next(name for name, kind in ALGORITHMS.items() if type(model) is kind)
-    save_agent(folder / "agent.safetensors", algo, model.policy.state_dict(), config, activation, 7)
-    return folder
 
 
 def observations(count=100, seed=0):
@@ -73,18 +50,18 @@ def compare_actions(agent, model):
 
 @pytest.mark.parametrize("algo", sorted(ALGORITHMS))
 def test_equals_the_prediction_of_stable_baselines3(tmp_path, algo):
-    model = make_model(algo, net_arch=[64, 64])
-    compare_actions(load_agent(save(model, tmp_path)), model)
+    model = make_model(algo, net_arch=[64, 64], **(MEMORY if algo == "recurrent_ppo" else {}))
+    compare_actions(load_agent(save_model(model, tmp_path)), model)
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_equals_it_with_every_activation(tmp_path, activation):
-    model = make_model("ppo", net_arch=[16, 8, 16], activation_fn=ACTIVATIONS[activation])
-    compare_actions(load_agent(save(model, tmp_path, activation)), model)
+    model = make_model("ppo", net_arch=[16, 8, 16], activation=activation)
+    compare_actions(load_agent(save_model(model, tmp_path, activation)), model)
 
 
 def test_a_memory_is_carried_along_and_cleared():
-    model = make_model("recurrent_ppo")
+    model = make_model("recurrent_ppo", **MEMORY)
     agent = Agent("recurrent_ppo", model.policy.state_dict())
     ours = theirs = None
     starts = np.random.default_rng(0).random((6, 5)) < 0.3
@@ -119,7 +96,7 @@ def test_masks_are_kept():
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_noise_has_the_distribution_of_the_model(tmp_path, algo):
     model = make_model(algo, net_arch=[8])
-    agent = load_agent(save(model, tmp_path))
+    agent = load_agent(save_model(model, tmp_path))
     batch = np.repeat(observations(1), 20_000, axis=0)
     ours, theirs = agent.predict(batch)[0], model.predict(batch)[0]
     assert np.abs(ours).max() <= 1.0
@@ -143,17 +120,17 @@ def test_draws_from_a_list_have_the_distribution_of_the_model():
 
 @pytest.mark.parametrize("algo", ["td3", "dqn"])
 def test_the_others_have_no_noise(tmp_path, algo):
-    agent = load_agent(save(make_model(algo), tmp_path))
+    agent = load_agent(save_model(make_model(algo), tmp_path))
     assert np.array_equal(agent.predict(observations())[0], agent.predict(observations(), deterministic=True)[0])
 
 
 def test_keeps_what_it_was_trained_in(tmp_path):
-    agent = load_agent(save(make_model("ppo"), tmp_path, env=LAIM, env_kwargs={"tasks": 5}) / "agent.safetensors")
+    agent = load_agent(save_model(make_model("ppo"), tmp_path, env=LAIM, env_kwargs={"tasks": 5}) / "agent.safetensors")
     assert agent.config == {"env": LAIM, "env_kwargs": {"tasks": 5}}
 
 
 def test_refuses_other_environments_and_observations(tmp_path):
-    agent = load_agent(save(make_model("sac"), tmp_path))
+    agent = load_agent(save_model(make_model("sac"), tmp_path))
     assert agent.bind(gym.make(LAIM)) is agent
     assert agent.bind(make_native(LAIM, 1)) is agent
     for wrapper in (BudgetShareAction, DiscreteActions):
@@ -177,7 +154,7 @@ def test_refuses_other_environments_and_observations(tmp_path):
 def test_acts_on_the_plain_environment_as_in_its_wrappers(tmp_path, algo, wrappers):
     """Bound, the agent brings its wrappers along: world by world the same rewards as inside them."""
     world = {"tasks": 12, "arrivals": "poisson", "arrival_rate": 3.0}
-    save(make_model(algo, wrappers), tmp_path, wrapper=check_wrappers(wrappers))
+    save_model(make_model(algo, wrappers), tmp_path, wrapper=check_wrappers(wrappers))
     inside, outside = load_agent(tmp_path), load_agent(tmp_path)
     plain = gym.make(LAIM, **world)
     wrapped = gym.make(LAIM, **world)
@@ -219,7 +196,7 @@ def test_wrappers_that_are_none_are_refused():
 @pytest.mark.parametrize("algo", ["ppo", "sac", "dqn", "recurrent_ppo"])
 def test_only_the_actor_is_shipped(tmp_path, algo):
     model = make_model(algo)
-    save(model, tmp_path)
+    save_model(model, tmp_path)
     weights, about = read_agent(tmp_path)
     assert not any("critic" in name or "value" in name or "target" in name for name in weights)
     state = model.policy.state_dict()
@@ -259,7 +236,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damaged_files_are_refused(tmp_path, damage):
-    save(make_model("ppo", net_arch=[32]), tmp_path, env=LAIM)
+    save_model(make_model("ppo", net_arch=[32]), tmp_path, env=LAIM)
     damage(tmp_path / "agent.safetensors")
     with pytest.raises(InvalidInputError, match=r"agent\.safetensors"):
         load_agent(tmp_path)
@@ -284,7 +261,7 @@ def test_damaged_files_are_refused(tmp_path, damage):
 def test_files_that_say_what_cannot_be_are_refused(tmp_path, changes, hint):
     """Also with a digest that fits."""
     edit = changes.get("weights", lambda name, value: value)
-    file = save(make_model("ppo", net_arch=[32]), tmp_path, env=LAIM) / AGENT_FILE
+    file = save_model(make_model("ppo", net_arch=[32]), tmp_path, env=LAIM) / AGENT_FILE
     weights, about = read_agent(file)
     weights = {name: np.ascontiguousarray(edit(name, value)) for name, value in weights.items()}
     about |= {name: value for name, value in changes.items() if name != "weights"}
@@ -305,13 +282,13 @@ def test_shipped_agents_that_changed_places_are_refused(tmp_path):
 
 def test_only_environments_of_this_package_are_made(tmp_path):
     """Another id would import its module."""
-    save(make_model("ppo", net_arch=[8]), tmp_path, env="os:LAIM-v0", env_kwargs={})
+    save_model(make_model("ppo", net_arch=[8]), tmp_path, env="os:LAIM-v0", env_kwargs={})
     with pytest.raises(InvalidInputError, match=r"coinfer_gym/LAIM-v0.* can be played"):
         load_agent(tmp_path).trained_for  # noqa: B018
 
 
 def test_needs_no_torch(tmp_path):
-    save(make_model("ppo", ["BudgetShareAction"]), tmp_path, wrapper=["BudgetShareAction"])
+    save_model(make_model("ppo", ["BudgetShareAction"]), tmp_path, wrapper=["BudgetShareAction"])
     code = (
         "import sys, gymnasium; from agents.policy import load_agent;"
         f"env = gymnasium.make('coinfer_gym:{LAIM}'); agent = load_agent({str(tmp_path)!r}).bind(env);"
@@ -324,7 +301,7 @@ def test_needs_no_torch(tmp_path):
 
 
 def test_actions_are_not_overwritten_by_the_next(tmp_path):
-    agent = load_agent(save(make_model("ppo"), tmp_path))
+    agent = load_agent(save_model(make_model("ppo"), tmp_path))
     first, second = (agent.predict(row, deterministic=True)[0] for row in observations(2))
     assert not np.array_equal(first, second)
     assert np.array_equal(first, agent.predict(observations(2)[0], deterministic=True)[0])

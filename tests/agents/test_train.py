@@ -34,8 +34,8 @@ from baselines.rules import ConstantAction, MyopicExact, RandomPolicy
 from coinfer_gym import InvalidInputError
 from coinfer_gym.files import lock_folder
 from coinfer_gym.sb3 import make_native
+from tests.agents.models import LAIM, LISTED
 
-LAIM = "coinfer_gym/LAIM-v0"
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = {"arrivals": "one_at_a_time", "tasks": 10}
 ON_POLICY = {"n_envs": 4, "n_steps": 8, "batch_size": 32, "n_epochs": 2, "n_timesteps": 256}
@@ -53,7 +53,6 @@ SMALL = {
     "ddpg": OFF_POLICY,
     "dqn": OFF_POLICY | {"target_update_interval": 50},
 }
-LISTED = [{"DiscreteActions": {"cuts": [0, 1, 12], "retained_levels": [0.2, 0.6], "frequency_levels": [0.6]}}]
 WRAPPERS = {"dqn": ["KeepBudgets", *LISTED], "maskable_ppo": LISTED}
 
 
