@@ -105,11 +105,16 @@ def bind(policy: Any, env: Any) -> Predictor:
 
 def check_options(name: str, factory: Callable[..., Predictor], options: Mapping[str, Any]) -> None:
     """Raise `InvalidInputError` unless `factory` takes these keyword arguments and needs no more."""
-    parameters = inspect.signature(factory).parameters
-    kinds = {name: entry.kind for name, entry in parameters.items() if name != "env"}
-    if inspect.Parameter.VAR_KEYWORD in kinds.values():
+    parameters: dict[str, inspect.Parameter] = {}
+    for kind in inspect.getmro(factory)[:-1] if inspect.isclass(factory) else (factory,):
+        own = inspect.signature(kind).parameters.values()
+        parameters = {entry.name: entry for entry in own} | parameters
+        if all(entry.kind is not inspect.Parameter.VAR_KEYWORD for entry in own):
+            break  # else others are passed on to the base
+    else:
         return
-    known = [name for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_POSITIONAL]
+    loose = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    known = [name for name, entry in parameters.items() if name != "env" and entry.kind not in loose]
     for key in options:
         if key not in known:
             hint = nearest(key, known) if known else "It has no options."

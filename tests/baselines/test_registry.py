@@ -42,6 +42,8 @@ def test_policy_by_import_path():
         ("myopic_exact", {"cuts": 1}, "Did you mean 'cut'"),
         ("clairvoyant", {"cut": 1}, "Did you mean 'steps'|steps"),
         ("constant", {}, "action"),
+        ("cell_free", {"prt": 1.0}, "Did you mean 'part'"),
+        ("cell_joint", {"leest": 1.0}, "Did you mean 'least'"),
     ],
 )
 def test_options_are_checked(name, options, message):
