@@ -13,6 +13,7 @@ from agents.policy import load_agent
 from agents.rescaled import RescaledAgent
 from agents.runs import ROOT
 from agents.train import main as train_main
+from baselines import rollout
 from baselines.registry import bind, make_policy
 from coinfer_gym.sb3 import make_native
 
@@ -82,14 +83,8 @@ def test_training_starts_from_the_clone_and_the_agent_plays_cells_of_other_sizes
     assert train_main([*given, "--hyperparams", *small, network]) == 0
     env = gym.make(ENV, scenario="cell-16", devices=5, tasks=3)
     agent = RescaledAgent(tmp_path / "run").bind(env)
-    observation, _ = env.reset(seed=0)
-    ended, decided = False, 0
-    while not ended:
-        action, _ = agent.predict(observation, deterministic=True)
-        assert action.shape == (8,)
-        observation, _, _, ended, info = env.step(action)
-        decided += 1 + info["dropped"]
-    assert decided == 15
+    [episode] = rollout.play(env, agent, [0])
+    assert len(episode["dropped"]) + episode["dropped"].sum() == 15
 
 
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
@@ -106,12 +101,5 @@ def test_the_reference_takes_half_of_what_is_free():
     assert name == "half of what is free"
     env = gym.make(ENV, **WORLD)
     rule = bind(make_policy("cell_free", {"part": 0.5}), env)
-    scores = []
-    for seed in range(TEST_SEED, TEST_SEED + 3):
-        observation, _ = env.reset(seed=seed)
-        ended = False
-        while not ended:
-            observation, _, _, ended, info = env.step(rule.predict(observation, deterministic=True)[0])
-            scores.append(info["delivered"])
-    found = play(lanes, policy, TEST_SEED)
-    assert found["delivered"] * 3 * 12 == pytest.approx(sum(scores), rel=1e-3)
+    alone = rollout.metrics(rollout.join(rollout.play(env, rule, range(TEST_SEED, TEST_SEED + 3))))
+    assert play(lanes, policy, TEST_SEED)["delivered"] == pytest.approx(alone["delivered"], rel=1e-3)

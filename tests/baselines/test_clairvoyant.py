@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from baselines import rollout
 from baselines.clairvoyant import ClairvoyantPolicy, clairvoyant_optimum
 from baselines.farsighted import QueueBudget, Slowdown
 from baselines.rules import MyopicExact, RandomPolicy
@@ -42,15 +43,8 @@ WORLDS = {
 
 def play(env, policy, seed):
     """Mean delivered quality per task."""
-    policy.seed(seed)
-    observation, _ = env.reset(seed=seed)
-    total, state, start, ended = 0.0, None, np.ones(1, np.bool_), False
-    while not ended:
-        action, state = policy.predict(observation, state=state, episode_start=start)
-        observation, _, _, ended, info = env.step(action)
-        total += info["delivered"]
-        start = np.zeros(1, np.bool_)
-    return total / env.unwrapped.scenario.tasks
+    [episode] = rollout.play(env, policy, [seed])
+    return episode["delivered"].sum() / env.unwrapped.scenario.tasks
 
 
 def assert_bounds_hold(kind, seeds, steps):

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from baselines import rollout
 from baselines.farsighted import Lyapunov, QueueBudget, Slowdown, mean_arrival_rate, serve_within
 from baselines.predictive_control import PredictiveControl
 from baselines.quality_grid import build_grid, build_robust_grid
@@ -29,15 +30,10 @@ RULES = {
 
 
 def play(env, policy, seed):
-    """Infos of an episode."""
-    observation, _ = env.reset(seed=seed)
-    infos, state, start, ended = [], None, np.ones(1, np.bool_), False
-    while not ended:
-        action, state = policy.predict(observation, state=state, episode_start=start)
-        observation, _, _, ended, info = env.step(action)
-        infos.append(info)
-        start = np.zeros(1, np.bool_)
-    return infos
+    """What became of each task of an episode."""
+    [episode] = rollout.play(env, policy, [seed])
+    del episode["seconds"]
+    return [dict(zip(episode, row, strict=True)) for row in zip(*episode.values(), strict=True)]
 
 
 def delivered(env, policy, seeds):
