@@ -100,7 +100,7 @@ def read_agent(path: str | Path) -> tuple[dict[str, NDArray[np.float32]], dict[s
     if version != _FORMAT:
         raise InvalidInputError("file", str(file), f"It is not of format {_FORMAT}. {remedy}")
     if about.get("sha256") != _digest(weights, about):
-        raise InvalidInputError("file", str(file), f"It is damaged: its digest is another. {remedy}")
+        raise InvalidInputError("file", str(file), f"It is damaged: its digest does not match. {remedy}")
     _check_about(str(file), about)
     for name, values in weights.items():
         if not np.isfinite(values).all():

@@ -27,10 +27,10 @@ _KEPT = 2  # checkpoints; older ones are deleted
 
 
 class PhysicsCallback(BaseCallback):
-    """Log means of what return hides, of `every` decisions: delivered quality, delay, energy, violations, drops.
+    """Log the means of `every` decisions: delivered quality, delay, energy, violations, drops, which a return hides.
 
-    The names begin with that of the family, whose own metrics are among them, for example ``laim/regret``. The return
-    is that of the rewards in training.
+    Names begin with that of the family, whose own metrics are among them, for example ``laim/regret``. The return is
+    that of the rewards in training.
     """
 
     def __init__(self, every: int = 8192) -> None:

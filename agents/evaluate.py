@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=key_and_value,
         default=[],
         metavar="KEY=VALUE",
-        help="keywords other than in training",
+        help="keywords of the environment to change, relative to training",
     )
     parser.add_argument("--worlds", type=int, default=200, help="number of worlds (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first world (default: 0)")

@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m agents.record", description="Record policies as Minari data sets.")
     parser.add_argument("config", help="YAML file, such as configs/offline/queueing.yaml")
-    parser.add_argument("--decisions", type=int, default=100_000, help="of each data set (default: 100000)")
+    parser.add_argument("--decisions", type=int, default=100_000, help="decisions per data set (default: 100000)")
     options = parser.parse_args(arguments)
     for dataset in record(load_config(options.config), Path(options.config).stem, options.decisions):
         found = minari.load_dataset(dataset)

@@ -44,7 +44,9 @@ class Box:
         self.low = np.where(self.whole, np.ceil(pairs[:, 0]), pairs[:, 0])
         self.high = np.where(self.whole, np.floor(pairs[:, 1]), pairs[:, 1])
         if (self.low > self.high).any():
-            raise InvalidInputError("bounds", bounds, "Between min and max there must be a value, whole if need be.")
+            raise InvalidInputError(
+                "bounds", bounds, "Give min <= max, with a whole number between them where one is asked for."
+            )
 
     def points(self, units: Floats) -> Floats:
         """Points in the bounds, shape (n, S), from those of the unit cube, shape (S, n)."""

@@ -24,7 +24,7 @@ def _refuse_text(value: Any) -> Any:
 
 
 NUMBER = pydantic.BeforeValidator(_refuse_text)
-"""Annotation of a field of a model that refuses true, false and text, which pydantic would count with."""
+"""Annotation of a field that takes numbers only: pydantic alone would also take true, false and text."""
 
 
 class Checked(pydantic.BaseModel):

@@ -16,7 +16,7 @@ A configuration says where, how often and who::
 
 A file may hold several comparisons by name, each with a folder of its own, such as configs/compare/cell.yaml::
 
-    worlds: 40                              # holds for all that do not say otherwise
+    worlds: 40                              # for every comparison that does not set its own
     comparisons:
       cell-4: {environment: coinfer_gym/Cell-v0, env: {scenario: cell-4}, policies: {...}}
       cell-16: {...}

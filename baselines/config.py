@@ -115,8 +115,7 @@ def load_config(source: str | Path | Mapping[str, Any], trust: Sequence[str] = (
 def load_comparisons(source: str | Path, trust: Sequence[str] = ()) -> dict[str, CompareConfig]:
     """Read and check a file of one comparison, which has the name "", or of several by name.
 
-    A file of several holds them under ``comparisons``; what stands beside that key holds for all that do not say
-    otherwise.
+    A file of several holds them under ``comparisons``; keys beside it are defaults for all of them.
 
     Raises
     ------

@@ -23,7 +23,7 @@ POLICIES: dict[str, type[Policy]] = {"random": RandomPolicy, "constant": Constan
 for _module in FAMILIES.values():
     POLICIES |= importlib.import_module(_module).FAMILY.policies
 
-_TRUSTED = "'baselines.compare' runs modules of yours that you trust: --trust"
+_TRUSTED = "To run a module of your own with 'baselines.compare', pass --trust"
 
 PROJECT = ("baselines", "agents")
 """Packages of this project from which a configuration file may name a policy by ``package.module:attribute``."""

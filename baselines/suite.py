@@ -237,7 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--references", action="store_true", help="make the stored references of these tasks anew")
     parser.add_argument("--out", type=Path, default=Path("runs", "suite"), help="folder of the result")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
-    parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help="module of your own")
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE", help="module of yours that may be run"
+    )
     options = parser.parse_args(given)
     if options.references == (options.policy is not None):
         raise InvalidInputError("policy", options.policy, "Name a policy, or give --references.")

@@ -253,9 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     parser = argparse.ArgumentParser("python -m baselines.cell.ceiling", description="Bound all policies of a cell.")
     parser.add_argument("scenario", help="name or YAML file of a cell")
-    parser.add_argument("--worlds", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0, help="of the first world")
-    parser.add_argument("--mix", type=yaml_value, default=0.5, help="the server's share of the price")
+    parser.add_argument("--worlds", type=int, default=1, help="number of worlds (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first world (default: 0)")
+    parser.add_argument("--mix", type=yaml_value, default=0.5, help="the server's share of the price (default: 0.5)")
     options = parser.parse_args(arguments)
     check_count("worlds", options.worlds, 1, 1_000_000)
     check_count("seed", options.seed, 0)
