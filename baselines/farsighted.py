@@ -26,7 +26,7 @@ from coinfer_gym.envs.observation import OBSERVATION_NAMES
 from coinfer_gym.envs.process import intensity_high
 from coinfer_gym.laim.optimum import solution_from_row, solve_within
 from coinfer_gym.laim.scenario import Scenario
-from coinfer_gym.world import build_world_tables, load_arrival_trace
+from coinfer_gym.world import build_world_tables, mean_arrival_rate
 
 __all__ = [
     "Choice",
@@ -35,7 +35,6 @@ __all__ = [
     "QueueBudget",
     "Slowdown",
     "View",
-    "mean_arrival_rate",
     "serve_robustly",
     "serve_within",
 ]
@@ -127,7 +126,9 @@ class FarsightedPolicy(ProblemPolicy):
             remedy = f"{type(self).__name__} reads another observation: {', '.join(self.sees)}."
             raise InvalidInputError("env", str(env), remedy)
         scenario: Scenario = self._env.scenario
-        self._intensity_high = intensity_high(scenario, build_world_tables(scenario))
+        tables = build_world_tables(scenario)
+        self._intensity_high = intensity_high(scenario, tables)
+        self._mean_rate = mean_arrival_rate(scenario, tables.arrival_trace)
         self._belief = GainBelief(scenario) if self.robust else None
         return self
 
@@ -217,19 +218,6 @@ def serve_robustly(problem: Problem, posterior: GainPosterior, seconds: float, e
     return solution if solution.feasible else solve_robust(problem, posterior)
 
 
-def mean_arrival_rate(scenario: Scenario) -> float:
-    """Mean arrival rate in 1/s; infinite where a task is always waiting."""
-    if scenario.arrivals == "one_at_a_time":
-        return math.inf
-    if scenario.arrivals == "trace":
-        times = load_arrival_trace(scenario.arrival_trace or "")
-        return float((times.size - 1) / times[-1])
-    if scenario.arrivals == "mmpp":
-        calm, burst = scenario.calm_duration, scenario.burst_duration
-        return (calm * scenario.arrival_rate + burst * scenario.burst_rate) / (calm + burst)
-    return scenario.arrival_rate
-
-
 class Slowdown(FarsightedPolicy):
     """Exact optimum in no more than a fraction of the mean time between arrivals.
 
@@ -246,16 +234,10 @@ class Slowdown(FarsightedPolicy):
         self._fraction = check_positive("fraction", fraction)
         super().__init__(env)
 
-    def bind(self, env: gym.Env[Any, Any]) -> Self:
-        """Act in this environment from now on, see `ProblemPolicy.bind`."""
-        super().bind(env)
-        rate = mean_arrival_rate(self._env.scenario)
-        self._cap = self._fraction / rate if math.isfinite(rate) else math.inf
-        return self
-
     def choose(self, view: View, problem: Problem, memory: Memory) -> Choice:
-        """The same cap for every task."""
-        return Choice(min(view.left, self._cap))
+        """The same cap for every task; none where a task is always waiting."""
+        cap = self._fraction / self._mean_rate if math.isfinite(self._mean_rate) else math.inf
+        return Choice(min(view.left, cap))
 
 
 class QueueBudget(FarsightedPolicy):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.checks import check_count, check_number, check_positive
-from baselines.farsighted import Choice, FarsightedPolicy, Memory, View, mean_arrival_rate
+from baselines.farsighted import Choice, FarsightedPolicy, Memory, View
 from baselines.quality_grid import QualityGrid, build_grid
 from coinfer_gym import InvalidInputError, Problem
 from coinfer_gym._compile import kernel
@@ -72,7 +72,7 @@ class PredictiveControl(FarsightedPolicy):
         scenario: Scenario = self._env.scenario
         if scenario.arrivals == "one_at_a_time":
             raise InvalidInputError("arrivals", scenario.arrivals, "There is no queue to plan for.")
-        self._grid, self._mean_rate = None, mean_arrival_rate(scenario)
+        self._grid = None
         self._mean, self._correlation = _log_gain_moments(scenario)
         return self
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from baselines.farsighted import mean_arrival_rate
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.scenario import Scenario
+from coinfer_gym.world import mean_arrival_rate
 
 
 class Process(NamedTuple):

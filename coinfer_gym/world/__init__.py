@@ -15,6 +15,7 @@ from coinfer_gym.world.generator import (
     draw,
     draw_world,
     gain_db_range,
+    mean_arrival_rate,
 )
 from coinfer_gym.world.random import CSI, DEVICE, DISTANCE, normal_at, substream, uniform
 from coinfer_gym.world.traces import load_arrival_trace, load_channel_trace
@@ -35,6 +36,7 @@ __all__ = [
     "gain_db_range",
     "load_arrival_trace",
     "load_channel_trace",
+    "mean_arrival_rate",
     "normal_at",
     "substream",
     "uniform",

@@ -266,12 +266,13 @@ def _build_record(
     return record
 
 
-def _mean_rate(scenario: WorldScenario, arrival_trace: NDArray[np.float64]) -> float:
-    """Mean arrival rate in 1/s; infinite where a task is always waiting."""
+def mean_arrival_rate(scenario: WorldScenario, arrival_trace: NDArray[np.float64] | None = None) -> float:
+    """Mean arrival rate in 1/s; infinite where a task is always waiting. A recorded trace is read unless given."""
     if scenario.arrivals == "one_at_a_time":
         return math.inf
     if scenario.arrivals == "trace":
-        return float((arrival_trace.size - 1) / arrival_trace[-1])
+        times = load_arrival_trace(scenario.arrival_trace or "") if arrival_trace is None else arrival_trace
+        return float((times.size - 1) / times[-1])
     if scenario.arrivals == "mmpp":
         calm, burst = scenario.calm_duration, scenario.burst_duration
         return (calm * scenario.arrival_rate + burst * scenario.burst_rate) / (calm + burst)
@@ -290,6 +291,6 @@ def _count_blocks(scenario: WorldScenario, arrival_trace: NDArray[np.float64]) -
     if scenario.arrivals == "one_at_a_time":
         duration = scenario.tasks * delay_budget
     else:
-        duration = scenario.tasks / _mean_rate(scenario, arrival_trace) + scenario.patience * delay_budget
+        duration = scenario.tasks / mean_arrival_rate(scenario, arrival_trace) + scenario.patience * delay_budget
     wanted = _BLOCKS_MARGIN * duration / scenario.block_duration
     return math.ceil(min(max(wanted, _LEAST_BLOCKS), _MOST_BLOCKS))

@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.compare import ROOT, compare, load_config
-from baselines.farsighted import mean_arrival_rate
 from baselines.output import BLACK, BLUE, GREEN, GRID, ORANGE, PURPLE, VERMILION
 from coinfer_gym import InvalidInputError, load_scenario
 from coinfer_gym.files import lock_folder
+from coinfer_gym.world import mean_arrival_rate
 from studies.agents.bounds import clairvoyant_bounds
 from studies.drawing import legend_below, log_ticks, panels
 from studies.figure import Pictures, Study

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from baselines import rollout
-from baselines.farsighted import Lyapunov, QueueBudget, Slowdown, mean_arrival_rate, serve_within
+from baselines.farsighted import Lyapunov, QueueBudget, Slowdown, serve_within
 from baselines.predictive_control import PredictiveControl
 from baselines.quality_grid import build_grid, build_robust_grid
 from baselines.rules import MyopicExact, RobustExact
 from baselines.stochastic import StochasticDP, futures, model
 from baselines.stochastic.arrivals import Process, arrival_process, update_belief
 from coinfer_gym import GainBelief, InvalidInputError, load_scenario, solve_exact, solve_robust
+from coinfer_gym.world import mean_arrival_rate
 
 LAIM = "coinfer_gym/LAIM-v0"
 POISSON = {"scenario": "bert-multimodal", "arrivals": "poisson", "arrival_rate": 5.0, "tasks": 80}
@@ -149,10 +150,16 @@ def test_serve_within():
     assert serve_within(hopeless, 1.0).delay == solve_exact(hopeless).delay
 
 
-def test_mean_arrival_rate():
-    assert mean_arrival_rate(load_scenario("bert-multimodal")) == pytest.approx((15 * 0.5 + 20 * 4) / 35)
-    assert mean_arrival_rate(load_scenario("bert-multimodal", arrivals="poisson", arrival_rate=3.0)) == 3.0
-    assert mean_arrival_rate(load_scenario("bert-multimodal", arrivals="one_at_a_time")) == math.inf
+@pytest.mark.parametrize(
+    ("arrivals", "rate"),
+    [
+        ({}, (15 * 0.5 + 20 * 4) / 35),
+        ({"arrivals": "poisson", "arrival_rate": 3.0}, 3.0),
+        ({"arrivals": "one_at_a_time"}, math.inf),
+    ],
+)
+def test_mean_arrival_rate(arrivals, rate):
+    assert mean_arrival_rate(load_scenario("bert-multimodal", **arrivals)) == pytest.approx(rate)
 
 
 def test_belief_is_bayes_rule():

@@ -12,10 +12,10 @@ import yaml
 from baselines import compare
 from baselines.clairvoyant import clairvoyant_optimum
 from baselines.compare import CompareConfig
-from baselines.farsighted import mean_arrival_rate
 from baselines.rollout import measure
 from baselines.rules import MyopicExact
 from coinfer_gym import InvalidInputError, load_scenario
+from coinfer_gym.world import mean_arrival_rate
 from studies.agents import bounds, decision_time, load
 from tests.studies.made import failures, make_and_read
 
