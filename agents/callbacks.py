@@ -53,15 +53,14 @@ class PhysicsCallback(BaseCallback):
         decisions = join(self._steps)
         self._steps = []
         scenario = scenario_of(native_env(self.training_env).env)
-        family = family_of(scenario)
         total = len(decisions["delivered"])
         some = np.unique(np.linspace(0, total - 1, min(_EXAMINED, total)).astype(np.int64))
         examined = {name: column[some] for name, column in decisions.items()}
-        for name, value in (metrics(decisions) | family.measure(scenario, examined)).items():
-            self.logger.record_mean(f"{family.name}/{name}", value)
+        for name, value in (metrics(decisions) | family_of(scenario).measure(scenario, examined)).items():
+            self.logger.record_mean(f"{scenario.family}/{name}", value)
         penalties = find_lagrangian(self.training_env)
         if penalties is not None:
-            self.logger.record(f"{family.name}/multiplier", penalties.multiplier)
+            self.logger.record(f"{scenario.family}/multiplier", penalties.multiplier)
 
 
 class EvaluationCallback(BaseCallback):

@@ -97,8 +97,6 @@ class Family:
 
     Attributes
     ----------
-    name : str
-        That of its scenarios, ``scenario.family``.
     metrics : mapping of str to Column
         What is measured in a world, and how it is shown; a comparison is about the first metric.
     policies : mapping of str to type
@@ -119,7 +117,6 @@ class Family:
         What is printed of a decision, by key of ``info``.
     """
 
-    name: str
     metrics: Mapping[str, Column]
     policies: Mapping[str, type[Policy]]
     references: Mapping[str, dict[str, Any]]

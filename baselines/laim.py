@@ -65,7 +65,6 @@ def _bounds(scenario: Scenario, world: World) -> tuple[float, float]:
 
 
 FAMILY = Family(
-    name="laim",
     metrics=columns(
         COLUMNS,
         *("delivered", "on_time", "dropped", "delay_s", "service_s", "energy_j", "violated", "return"),

@@ -24,6 +24,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from scipy.stats import trim_mean
 from tqdm import tqdm
 
 from baselines.arguments import key_and_value
@@ -145,15 +146,11 @@ def interquartile_mean(shares: Sequence[NDArray[np.float64]]) -> tuple[float, fl
     """
     generator = np.random.default_rng(0)
     resampled = [
-        _middle_mean(np.concatenate([generator.choice(part, len(part)) for part in shares])) for _ in range(RESAMPLES)
+        trim_mean(np.concatenate([generator.choice(part, len(part)) for part in shares]), 0.25)
+        for _ in range(RESAMPLES)
     ]
     low, high = np.percentile(resampled, [2.5, 97.5])
-    return _middle_mean(np.concatenate(shares)), float(low), float(high)
-
-
-def _middle_mean(values: NDArray[np.float64]) -> float:
-    quarter = len(values) // 4
-    return float(np.sort(values)[quarter : len(values) - quarter].mean())
+    return float(trim_mean(np.concatenate(shares), 0.25)), float(low), float(high)
 
 
 def read_references(tasks: Sequence[str] = TASKS) -> dict[str, Any]:

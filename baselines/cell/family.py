@@ -29,7 +29,6 @@ def _measure(scenario: CellScenario, decisions: Columns) -> dict[str, float]:
 
 
 FAMILY = Family(
-    name="cell",
     metrics=columns(
         COLUMNS,
         *("delivered", "on_time", "dropped", "delay_s", "delay_p95_s", "service_s", "energy_j", "violated", "blocked"),

@@ -40,7 +40,6 @@ def _measure(scenario: LayerwiseScenario, decisions: Columns) -> dict[str, float
 
 
 FAMILY = Family(
-    name="layerwise",
     metrics=columns(
         COLUMNS,
         *("delay_s", "service_s", "energy_j", "violated", "accuracy", "delivered", "on_time", "dropped", "return"),
