@@ -20,7 +20,6 @@ from agents.actors import actor_weights, find_actor
 from agents.agent_file import read_agent
 from agents.tensor_files import FORMAT
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.sb3 import NativeVecEnv
 from coinfer_gym.sb3_rewards import find_lagrangian, native_env
 
 __all__ = ["find_checkpoints", "restore_training", "start_from", "training_state"]
@@ -111,7 +110,7 @@ def start_from(model: BaseAlgorithm, algo: str, activation: str, path: str) -> N
 
 def _episodes(model: BaseAlgorithm) -> dict[str, Any] | None:
     """Running episodes; None where the environment cannot tell, so that a resumed run starts new ones."""
-    snapshot = _lanes(model).snapshot()
+    snapshot = native_env(model.env).snapshot()
     if snapshot is None or model._last_obs is None:
         return None
     return snapshot | {"starts": np.asarray(model._last_episode_starts)}
@@ -119,12 +118,8 @@ def _episodes(model: BaseAlgorithm) -> dict[str, Any] | None:
 
 def _restore_episodes(model: BaseAlgorithm, episodes: Mapping[str, Any] | None) -> None:
     if episodes is not None:
-        model._last_obs = _lanes(model).restore(dict(episodes))
+        model._last_obs = native_env(model.env).restore(dict(episodes))
         model._last_episode_starts = episodes["starts"]
-
-
-def _lanes(model: BaseAlgorithm) -> NativeVecEnv:
-    return native_env(model.env)
 
 
 def _random_state(model: BaseAlgorithm) -> dict[str, Any]:

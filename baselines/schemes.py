@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from coinfer_gym import Problem
@@ -18,52 +17,34 @@ class Scheme:
     ----------
     title : str
         Name in tables and legends.
-    restrict : callable
-        P1 with some controls fixed: their lower bounds raised to the upper ones.
+    fixed : tuple of str
+        Controls that stand at their upper bounds.
     end : {"", "device", "server"}
         Where inference runs whole; empty where the cut is free.
     """
 
     title: str
-    restrict: Callable[[Problem], Problem]
+    fixed: tuple[str, ...] = ()
     end: str = ""
+
+    def restrict(self, problem: Problem) -> Problem:
+        """P1 with the lower bounds of the fixed controls raised to the upper ones."""
+        if not self.fixed:
+            return problem
+        return replace(problem, **{f"{name}_min": getattr(problem, f"{name}_max", 1.0) for name in self.fixed})
 
     def cut(self, problem: Problem) -> int | None:
         """The cut that the scheme prescribes; None where it is free."""
         return {"": None, "server": 0, "device": problem.workload.cuts - 1}[self.end]
 
 
-def _keep(problem: Problem) -> Problem:
-    return problem
-
-
-def _fix_power(problem: Problem) -> Problem:
-    return replace(problem, power_min=problem.power_max)
-
-
-def _fix_frequency(problem: Problem) -> Problem:
-    return replace(
-        problem,
-        frequency_device_min=problem.frequency_device_max,
-        frequency_server_min=problem.frequency_server_max,
-    )
-
-
-def _prune_device(problem: Problem) -> Problem:
-    return replace(problem, retained_server_min=1.0)
-
-
-def _prune_server(problem: Problem) -> Problem:
-    return replace(problem, retained_device_min=1.0)
-
-
 SCHEMES: dict[str, Scheme] = {
-    "joint": Scheme("joint design", _keep),
-    "fixed_power": Scheme("fixed power", _fix_power),
-    "fixed_frequency": Scheme("fixed frequency", _fix_frequency),
-    "device_pruning": Scheme("pruning the device only", _prune_device),
-    "server_pruning": Scheme("pruning the server only", _prune_server),
-    "on_device": Scheme("on the device", _keep, end="device"),
-    "on_server": Scheme("on the server", _keep, end="server"),
+    "joint": Scheme("joint design"),
+    "fixed_power": Scheme("fixed power", ("power",)),
+    "fixed_frequency": Scheme("fixed frequency", ("frequency_device", "frequency_server")),
+    "device_pruning": Scheme("pruning the device only", ("retained_server",)),
+    "server_pruning": Scheme("pruning the server only", ("retained_device",)),
+    "on_device": Scheme("on the device", end="device"),
+    "on_server": Scheme("on the server", end="server"),
 }
 """The designs by the names that configuration files use (Lyu et al., Sec. VI)."""
