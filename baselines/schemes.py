@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from coinfer_gym import Problem
 
@@ -31,7 +32,8 @@ class Scheme:
         """P1 with the lower bounds of the fixed controls raised to the upper ones."""
         if not self.fixed:
             return problem
-        return replace(problem, **{f"{name}_min": getattr(problem, f"{name}_max", 1.0) for name in self.fixed})
+        bounds: dict[str, Any] = {f"{name}_min": getattr(problem, f"{name}_max", 1.0) for name in self.fixed}
+        return replace(problem, **bounds)
 
     def cut(self, problem: Problem) -> int | None:
         """The cut that the scheme prescribes; None where it is free."""
