@@ -24,10 +24,8 @@ _LOG_STD_LOW, _LOG_STD_HIGH = -20.0, 2.0  # as in the actors of SAC and TQC
 _LOW, _HIGH = np.array(-1.0, np.float32), np.array(1.0, np.float32)  # NumPy is slower with plain numbers
 
 
-def load_agent(path: str | Path, seed: int = 0) -> Agent:
+def load_agent(path: str | Path) -> Agent:
     """Load a trained agent, from the folder of a run or its ``agent.safetensors``, which holds weights and no code.
-
-    `seed` is that of the agent's own noise.
 
     Raises
     ------
@@ -35,7 +33,7 @@ def load_agent(path: str | Path, seed: int = 0) -> Agent:
         If there is no agent, or the file is damaged or of another kind.
     """
     weights, about = read_agent(path)
-    return Agent(about["algo"], weights, about["activation"], about["config"], seed)
+    return Agent(about["algo"], weights, about["activation"], about["config"])
 
 
 class Agent:
@@ -58,8 +56,6 @@ class Agent:
         Between the layers; by default that of the algorithm.
     config : mapping, optional
         Where the agent was trained: ``env``, ``env_kwargs`` and ``wrapper``.
-    seed : int
-        Of the agent's own noise.
 
     Attributes
     ----------
@@ -78,7 +74,6 @@ class Agent:
         weights: Mapping[str, Any],
         activation: str | None = None,
         config: Mapping[str, Any] | None = None,
-        seed: int = 0,
     ) -> None:
         actor = find_actor(algo)
         function = activation or actor.activation
@@ -110,7 +105,7 @@ class Agent:
         self._inputs, self._outputs = first.shape[0], len(self._last[1])
         self._squashed = actor.squashed
         self._discrete = not actor.squashed and self._log_std is None
-        self._random = np.random.default_rng(seed)
+        self.seed(0)
         self._env: Any = None
         self._wrapped: Any = None
         self._masks: Callable[[], NDArray[np.bool_]] | None = None

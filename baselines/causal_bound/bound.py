@@ -95,23 +95,21 @@ def penalties(scenario: Scenario, world: World, decisions: Columns, scale: float
     return charged
 
 
-def causal_bounds(
-    environment: str, keywords: Mapping[str, Any], seeds: Sequence[int], jobs: int = 1, scale: float = _SCALE
-) -> Floats:
+def causal_bounds(environment: str, keywords: Mapping[str, Any], seeds: Sequence[int], jobs: int = 1) -> Floats:
     """`causal_bound` in the worlds that an environment meets under some seeds, shape (seeds,)."""
     chunks = [seeds[k : k + _CHUNK] for k in range(0, len(seeds), _CHUNK)]
     found: dict[int, float] = {}
-    for part in run_parallel(_bound_chunk, [(environment, dict(keywords), chunk, scale) for chunk in chunks], jobs):
+    for part in run_parallel(_bound_chunk, [(environment, dict(keywords), chunk) for chunk in chunks], jobs):
         found |= part
     return np.array([found[seed] for seed in seeds])
 
 
-def _bound_chunk(environment: str, keywords: dict[str, Any], seeds: Sequence[int], scale: float) -> dict[int, float]:
+def _bound_chunk(environment: str, keywords: dict[str, Any], seeds: Sequence[int]) -> dict[int, float]:
     env = gym.make(environment, **keywords)
     inner, found = cast("Any", env.unwrapped), {}
     for seed in seeds:
         env.reset(seed=seed)
-        found[seed] = causal_bound(inner.scenario, inner.world(), scale)
+        found[seed] = causal_bound(inner.scenario, inner.world())
     return found
 
 

@@ -193,15 +193,13 @@ def assess(problem: LayerwiseProblem, rows: Floats, calculator: Calculator) -> t
     return calculator.objective(outcomes), np.where(missing > 0.0, LEAST_INACCURATE + missing, excesses)
 
 
-def select_best(
-    problem: LayerwiseProblem, designs: Floats, calculator: Calculator = DELAY_CALCULATOR
-) -> NDArray[np.float64]:
-    """Best row within the limits of some designs, shape (n, G + 4), whose power and clock it sets; the first of equals.
+def select_best(problem: LayerwiseProblem, designs: Floats) -> Floats:
+    """Fastest row within the limits of some designs, shape (n, G + 4), whose power and clock it sets.
 
-    If none is within the limits, the one with the smallest excess.
+    The first of equals; if none is within the limits, the one with the smallest excess.
     """
     rows = complete(problem, designs)
-    values, excesses = assess(problem, rows, calculator)
+    values, excesses = assess(problem, rows, DELAY_CALCULATOR)
     best = np.lexsort((values, excesses))[0]
     return np.asarray(rows[best])
 

@@ -54,7 +54,7 @@ def build_scratch(capacity: int) -> Scratch:
     return Scratch(np.zeros(1, STATE), rules, np.zeros(2 * _MOST), np.zeros(min(capacity, _MOST), np.int64))
 
 
-def sample_transitions(axes: Axes, samples: int, seed: int) -> tuple[Any, Floats, Floats]:
+def sample_transitions(axes: Axes, samples: int) -> tuple[Any, Floats, Floats]:
     """Where services lead to: a sparse matrix, and the mean number of lost tasks and of seconds.
 
     Rows are (wait, queue, belief, fraction); columns (coherence blocks passed, wait, queue, belief).
@@ -66,7 +66,7 @@ def sample_transitions(axes: Axes, samples: int, seed: int) -> tuple[Any, Floats
     pointers = np.arange(rows + 1) * columns[0].size
     parts, scratch = [], build_scratch(axes.capacity)
     for w in range(waits):  # one by one, since most entries will add up
-        _fill_transitions(w, axes, np.uint64(seed), scratch, columns, weights, lost[w], elapsed[w])
+        _fill_transitions(w, axes, scratch, columns, weights, lost[w], elapsed[w])
         entries = (weights.ravel(), columns.ravel(), pointers)
         part = scipy.sparse.csr_matrix(entries, shape=(rows, LAGS * states), copy=True)
         part.sum_duplicates()
@@ -79,7 +79,6 @@ def sample_transitions(axes: Axes, samples: int, seed: int) -> tuple[Any, Floats
 def _fill_transitions(
     w: int,
     axes: Axes,
-    seed: np.uint64,
     scratch: Scratch,
     columns: NDArray[np.int32],
     weights: Floats,
@@ -96,7 +95,7 @@ def _fill_transitions(
                 for s in range(samples):
                     # the same futures for all service times of a state, so that they compare, and others elsewhere
                     future = np.uint64(((w * axes.queue + n) * axes.beliefs.shape[0] + b) * samples + s)
-                    stream = substream(seed * np.uint64(2**32) + future, 0)
+                    stream = substream(future, 0)
                     start = (wait, behind, axes.beliefs[b], seconds, (s + 0.5) / samples)
                     time, age, left, belief, drops = _meet_future(start, axes, stream, scratch)
                     place = (time / axes.block, age, min(left, axes.queue - 1), belief)

@@ -39,7 +39,6 @@ class Fineness:
     times: int  # service times
     levels: int  # of the battery
     samples: int  # futures that an expectation is the mean of
-    seed: int  # of what is sampled
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,7 @@ def solve_process(scenario_json: str, fineness: Fineness, robust: bool = False) 
     """
     scenario = Scenario.model_validate_json(scenario_json)
     process = arrival_process(scenario, fineness.beliefs > 1)
-    log_gains, chances = gain_chain(scenario, fineness, robust)
+    log_gains, chances = gain_chain(scenario, fineness.gains, robust)
     waits = scenario.delay_budget * np.linspace(0.0, 1.0, fineness.waits)
     bursty = process.calm != process.burst
     # dense at the ends: what is all but certain must not be taken for a chance now and then
@@ -87,7 +86,7 @@ def solve_process(scenario_json: str, fineness: Fineness, robust: bool = False) 
     queue, fastest = min(fineness.queue, scenario.queue_capacity + 1), float(np.min(grid.fastest))
     limits = (scenario.delay_budget, fastest, scenario.block_duration, scenario.queue_capacity)
     axes = Axes(waits, beliefs, queue, fractions, process, *limits)
-    operator, lost, elapsed = sample_transitions(axes, fineness.samples, fineness.seed)
+    operator, lost, elapsed = sample_transitions(axes, fineness.samples)
     elapsed = elapsed.reshape(len(waits), queue, len(beliefs), len(fractions))
     rewards, spent = _rewards(grid, axes, log_gains)
     costs = (spent, levels, energies, scenario.harvest_power)
@@ -95,18 +94,18 @@ def solve_process(scenario_json: str, fineness: Fineness, robust: bool = False) 
     return Model(log_gains, waits, beliefs, levels, fractions, energies, ahead, elapsed, grid, process, rho)
 
 
-def gain_chain(scenario: Scenario, fineness: Fineness, observed: bool = False) -> tuple[Floats, Floats]:
-    """Levels of the gain's logarithm, and the chances to go from one to another in 0, 1, ... coherence blocks.
+def gain_chain(scenario: Scenario, count: int, observed: bool = False) -> tuple[Floats, Floats]:
+    """Levels of the gain's logarithm, `count` at most, and the chances to pass between them in 0, 1, ... blocks.
 
     Of the `observed` gain they have its noise; its delay is the same at both ends of a transition.
     """
-    paths = np.log([draw(scenario, 2**63 + fineness.seed * _PATHS + k).gains for k in range(_PATHS)])
+    paths = np.log([draw(scenario, 2**63 + k).gains for k in range(_PATHS)])
     if observed:
-        noise = np.random.default_rng(fineness.seed).standard_normal(paths.shape)
+        noise = np.random.default_rng(0).standard_normal(paths.shape)
         paths += scenario.csi_noise_db * math.log(10.0) / 10.0 * noise
     if paths.max() - paths.min() < 1e-9:
         return paths[:1, 0], np.ones((LAGS, 1, 1))
-    edges = np.quantile(paths, np.linspace(0.0, 1.0, fineness.gains + 1)[1:-1])
+    edges = np.quantile(paths, np.linspace(0.0, 1.0, count + 1)[1:-1])
     levels = np.searchsorted(edges, paths)
     used = np.unique(levels)  # records in whole decibels leave some empty
     bins = np.searchsorted(used, levels)

@@ -35,7 +35,7 @@ class StochasticDP(FarsightedPolicy):
     Parameters
     ----------
     env : gymnasium.Env, optional
-    gains, waits, queue, beliefs, times, levels, samples, seed : int
+    gains, waits, queue, beliefs, times, levels, samples : int
         How finely the process is resolved, see `baselines.stochastic.model.Fineness`. ``queue=1`` does not look at the
         queue.
     robust : bool
@@ -64,15 +64,13 @@ class StochasticDP(FarsightedPolicy):
         times: int = 20,
         levels: int = 9,
         samples: int = 256,
-        seed: int = 0,
         robust: bool = False,
     ) -> None:
         self.robust = check_flag("robust", robust)
         given = {"gains": gains, "waits": waits, "queue": queue, "beliefs": beliefs, "times": times, "levels": levels}
         least = {"waits": 2, "times": 2, "levels": 2}
         counts = {name: check_count(name, value, least.get(name, 1), _FINEST) for name, value in given.items()}
-        counts |= {"samples": check_count("samples", samples, 1, 10**6), "seed": check_count("seed", seed, 0)}
-        self._fineness = Fineness(**counts)
+        self._fineness = Fineness(**counts, samples=check_count("samples", samples, 1, 10**6))
         self.compared: tuple[Floats, Floats] | None = None
         super().__init__(env)
 

@@ -296,7 +296,6 @@ def test_looking_at_the_queue_helps_dynamic_programming():
         (lambda: Lyapunov(gain_of_debt=-3), "gain_of_debt"),
         (lambda: PredictiveControl(horizon=0.5), "horizon"),
         (lambda: StochasticDP(gains=2.5), "gains"),
-        (lambda: StochasticDP(seed=-1), "seed"),
         (lambda: QueueBudget(least=-1.0), "least"),
         (lambda: Lyapunov(tradeoff=0.0), "tradeoff"),
         (lambda: PredictiveControl(forecast="crystal ball"), "forecast"),
