@@ -49,10 +49,9 @@ class History(NamedTuple):
 
 
 @inlined_kernel
-def _first_left(history: History, c: int, task: int, times: Times) -> int:
-    """First task from `task` on whose deadline has not passed at the end of cell `c`."""
-    limit = (c + 1) * times.step - times.budget
-    while task < history.come[c] and history.arrivals[task] <= limit:
+def _first_left(history: History, come: int, task: int, limit: float) -> int:
+    """First task from `task` on, of those that have `come`, that came after a `limit` in s; else `come`."""
+    while task < come and history.arrivals[task] <= limit:
         task += 1
     return task
 
@@ -82,7 +81,7 @@ def value_of(history: History, foresight: Foresight, c: int, task: int, times: T
     blocks after one that is known.
     """
     come, most = history.come[c], foresight.head.shape[4] - 1
-    head = _first_left(history, c, task, times)
+    head = _first_left(history, come, task, (c + 1) * times.step - times.budget)
     value = -foresight.rate * head
     if head >= history.arrivals.shape[0] - most:  # the last tasks are free of penalties
         return value
@@ -131,9 +130,7 @@ def expect_value(
     """
     come, k, most = history.come[c], m - c, foresight.head.shape[4] - 1
     now = (m + 1) * times.step
-    head = task
-    while head < come and history.arrivals[head] <= now - times.budget:
-        head += 1
+    head = _first_left(history, come, task, now - times.budget)
     value = -foresight.rate * head
     if head >= history.arrivals.shape[0] - most:
         return value

@@ -5,6 +5,15 @@ from coinfer_gym.laim.workload import Block, Workload
 
 RATES = (25.0, 40.0, 60.0, 90.0)
 
+RESTRICTED = [
+    ({"power_min": 0.3}, "power", 0.3),
+    ({"frequency_device_min": 1e9, "frequency_device_max": 1e9}, "frequency_device", 1e9),
+    ({"frequency_server_min": 1e9, "frequency_server_max": 1e9}, "frequency_server", 1e9),
+    ({"retained_device_min": 1.0, "delay_budget": 0.2, "energy_budget": 0.4}, "retained_device", 1.0),
+    ({"retained_server_min": 1.0, "delay_budget": 0.1, "energy_budget": 0.7}, "retained_server", 1.0),
+]
+"""Bounds that leave a control no choice, the control, and its value."""
+
 PHYSICS = {
     "static_power_device": 0.5,
     "static_power_server": 3.0,

@@ -18,7 +18,7 @@ from coinfer_gym.laim.decision import CONTROLS, Decision
 from coinfer_gym.laim.distortion import BOUNDS, QUALITIES
 from coinfer_gym.laim.optimum import solve_exact
 from studies.fuzz.certificate import random_problem
-from tests.baselines.small_problem import PHYSICS, small_problem
+from tests.baselines.small_problem import PHYSICS, RESTRICTED, small_problem
 
 
 def largest_server_ratio(problem, cut, retained_device, controls):
@@ -136,16 +136,7 @@ def test_ends_have_no_link_or_no_device():
     assert (on_device.retained_server, on_device.frequency_server, on_device.power) == (1.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("changes", "name", "value"),
-    [
-        ({"power_min": 0.3}, "power", 0.3),
-        ({"frequency_device_min": 1e9, "frequency_device_max": 1e9}, "frequency_device", 1e9),
-        ({"frequency_server_min": 1e9, "frequency_server_max": 1e9}, "frequency_server", 1e9),
-        ({"retained_device_min": 1.0, "delay_budget": 0.2, "energy_budget": 0.4}, "retained_device", 1.0),
-        ({"retained_server_min": 1.0, "delay_budget": 0.1, "energy_budget": 0.7}, "retained_server", 1.0),
-    ],
-)
+@pytest.mark.parametrize(("changes", "name", "value"), RESTRICTED)
 def test_restricted_schemes(changes, name, value):
     problem = small_problem(**changes)
     solution = solve_conic(problem, 1)

@@ -15,7 +15,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.decision import Decision
 from coinfer_gym.laim.distortion import QUALITIES
 from studies.fuzz.certificate import random_problem
-from tests.baselines.small_problem import PHYSICS, small_problem
+from tests.baselines.small_problem import PHYSICS, RESTRICTED, small_problem
 
 THRESHOLD = 1e-4
 
@@ -180,17 +180,10 @@ def test_all_cuts():
     assert len(winner.history) > 1
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"power_min": 0.3},
-        {"frequency_device_min": 1e9, "frequency_device_max": 1e9},
-        {"frequency_server_min": 1e9, "frequency_server_max": 1e9},
-        {"retained_device_min": 1.0, "delay_budget": 0.2, "energy_budget": 0.4},
-        {"retained_server_min": 1.0, "delay_budget": 0.1, "energy_budget": 0.7},
-        {"retained_device_min": 1.0, "retained_server_min": 1.0, "delay_budget": 0.3, "energy_budget": 3.0},
-    ],
-)
+BOTH = {"retained_device_min": 1.0, "retained_server_min": 1.0, "delay_budget": 0.3, "energy_budget": 3.0}
+
+
+@pytest.mark.parametrize("changes", [*(changes for changes, _, _ in RESTRICTED), BOTH])
 def test_restricted_schemes(changes):
     problem = small_problem(**changes)
     solution = solve_sca(problem, 1, threshold=1e-9, max_iterations=200)
