@@ -12,18 +12,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+import transformers
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.workload import Workload, load_workload
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from torch import nn  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
-from coinfer_gym.models.blocks import most_tokens  # noqa: E402
-from coinfer_gym.models.build import workload_from_config, workload_from_model  # noqa: E402
+from coinfer_gym.models.blocks import most_tokens
+from coinfer_gym.models.build import workload_from_config, workload_from_model
 
 SCRIPT = Path(__file__).resolve().parents[3] / "studies" / "lyu" / "build_workloads.py"
 TOKENS = 9

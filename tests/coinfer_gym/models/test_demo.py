@@ -11,13 +11,11 @@ import time
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from coinfer_gym.models import demo  # noqa: E402
+from coinfer_gym.models import demo
 
 
 @pytest.fixture

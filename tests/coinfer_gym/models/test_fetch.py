@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from coinfer_gym.errors import InvalidInputError  # noqa: E402
-from coinfer_gym.models import fetch as fetching  # noqa: E402
-from coinfer_gym.models import load  # noqa: E402
-from tests.coinfer_gym.models.tiny import word_tokenizer  # noqa: E402
+from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models import fetch as fetching
+from coinfer_gym.models import load
+from tests.coinfer_gym.models.tiny import word_tokenizer
 
 PACKAGES = ("some-part-001", "some-part-002", "some-part-003")
 

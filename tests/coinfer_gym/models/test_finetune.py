@@ -11,19 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
+from safetensors import SafetensorError
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import lock_folder
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-SafetensorError = pytest.importorskip("safetensors").SafetensorError
-
-from coinfer_gym.models import finetune as finetuning  # noqa: E402
-from coinfer_gym.models.finetune import Recipe, finetune, main, mask_padding, span_loss  # noqa: E402
-from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
-from coinfer_gym.models.squad import Question, collate, make_windows, predict, score  # noqa: E402
-from tests.coinfer_gym.models.tiny import word_tokenizer, write_squad  # noqa: E402
+from coinfer_gym.models import finetune as finetuning
+from coinfer_gym.models.finetune import Recipe, finetune, main, mask_padding, span_loss
+from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.squad import Question, collate, make_windows, predict, score
+from tests.coinfer_gym.models.tiny import word_tokenizer, write_squad
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "who", "?", *(f"w{number}" for number in range(20))]

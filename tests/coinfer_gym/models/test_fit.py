@@ -12,15 +12,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-
-from coinfer_gym.errors import InvalidInputError
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-pytest.importorskip("sklearn")
-
 from scipy.interpolate import RegularGridInterpolator
 
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.predictor import LEVELS, load_predictor
 from coinfer_gym.laim.workload import Block, Workload, load_workload
 from coinfer_gym.models.fit import Measurements, make_predictor, write_scenario

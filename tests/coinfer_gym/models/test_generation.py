@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+import transformers
+from torch.utils.flop_counter import FlopCounterMode
 
 from coinfer_gym import Workload
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
-from coinfer_gym.models.build import workload_from_config, workload_from_model  # noqa: E402
+from coinfer_gym.models.build import workload_from_config, workload_from_model
 
 PROMPT, NEW = 7, 5
 SMALL = {

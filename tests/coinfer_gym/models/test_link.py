@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
+import transformers
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from coinfer_gym.models.build import workload_from_model  # noqa: E402
-from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack  # noqa: E402
-from coinfer_gym.models.split import HIDDEN_STATE, split  # noqa: E402
+from coinfer_gym.models.build import workload_from_model
+from coinfer_gym.models.link import VALUE_BITS, pack, payload_bits, unpack
+from coinfer_gym.models.split import HIDDEN_STATE, split
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
 ERRORS = {"fp32": 0.0, "fp16": 2**-11, "int8": 0.5 / 127}  # relative to the largest value

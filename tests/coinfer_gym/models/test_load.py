@@ -7,14 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from coinfer_gym.models import load  # noqa: E402
-from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
+from coinfer_gym.models import load
+from coinfer_gym.models.load import load_model, load_tokenizer
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
 

@@ -9,20 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import lock_folder
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-pytest.importorskip("sklearn")
-
-from coinfer_gym.laim.predictor import load_predictor  # noqa: E402
-from coinfer_gym.laim.workload import load_workload  # noqa: E402
-from coinfer_gym.models import measure as measuring  # noqa: E402
-from coinfer_gym.models import retrieval, squad  # noqa: E402
-from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
-from coinfer_gym.models.measure import (  # noqa: E402
+from coinfer_gym.laim.predictor import load_predictor
+from coinfer_gym.laim.workload import load_workload
+from coinfer_gym.models import measure as measuring
+from coinfer_gym.models import retrieval, squad
+from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.measure import (
     SHARED,
     Configuration,
     clustered_error,
@@ -31,10 +28,10 @@ from coinfer_gym.models.measure import (  # noqa: E402
     measure,
     random_design,
 )
-from coinfer_gym.models.prune import METHODS  # noqa: E402
-from coinfer_gym.models.split import split  # noqa: E402
-from coinfer_gym.models.tasks import Link, load_task  # noqa: E402
-from tests.coinfer_gym.models.tiny import fit_few, word_tokenizer  # noqa: E402
+from coinfer_gym.models.prune import METHODS
+from coinfer_gym.models.split import split
+from coinfer_gym.models.tasks import Link, load_task
+from tests.coinfer_gym.models.tiny import fit_few, word_tokenizer
 
 WIDTH, INNER, TOKENS = 32, 64, 18
 SMALL = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": INNER}

@@ -8,19 +8,16 @@ import re
 from typing import Any
 
 import pytest
+import torch
+import transformers
+from torch import nn
+from torch.nn.utils.prune import l1_unstructured
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim.distortion import magnitude_distortion, random_distortion
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from torch import nn  # noqa: E402
-from torch.nn.utils.prune import l1_unstructured  # noqa: E402
-
-from coinfer_gym.models.build import workload_from_model  # noqa: E402
-from coinfer_gym.models.prune import prunable, prune, prune_split  # noqa: E402
-from coinfer_gym.models.split import split  # noqa: E402
+from coinfer_gym.models.build import workload_from_model
+from coinfer_gym.models.prune import prunable, prune, prune_split
+from coinfer_gym.models.split import split
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 

@@ -7,18 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from coinfer_gym.errors import InvalidInputError
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-pytest.importorskip("sklearn")
-
 from scipy.optimize import linprog
 from sklearn.metrics import mean_squared_error, r2_score
 from sklearn.model_selection import GroupKFold
 from sklearn.tree import DecisionTreeRegressor
 
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.regress import DEFAULTS, FOLDS, REPEATS, compare_regressors, fit, judge
 from coinfer_gym.models.tables import (
     column,

@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from coinfer_gym.models.link import pack, unpack  # noqa: E402
-from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
-from coinfer_gym.models.retrieval import embed, paragraphs, rank, score  # noqa: E402
-from coinfer_gym.models.split import split  # noqa: E402
-from coinfer_gym.models.squad import Question, read_squad  # noqa: E402
-from tests.coinfer_gym.models.tiny import word_tokenizer  # noqa: E402
+from coinfer_gym.models.link import pack, unpack
+from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.retrieval import embed, paragraphs, rank, score
+from coinfer_gym.models.split import split
+from coinfer_gym.models.squad import Question, read_squad
+from tests.coinfer_gym.models.tiny import word_tokenizer
 
 DATA = Path(os.environ.get("COINFER_DATA", Path(__file__).parents[3].parent / "shared" / "data")) / "squad_eval.json.gz"
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}

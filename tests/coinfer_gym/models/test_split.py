@@ -7,16 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+import transformers
+from torch import nn
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from torch import nn  # noqa: E402
-
-from coinfer_gym.models.build import workload_from_model  # noqa: E402
-from coinfer_gym.models.split import HIDDEN_STATE, split  # noqa: E402
+from coinfer_gym.models.build import workload_from_model
+from coinfer_gym.models.split import HIDDEN_STATE, split
 
 TOKENS, IMAGE = 9, 32
 SMALL = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40}

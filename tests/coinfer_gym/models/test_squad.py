@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from coinfer_gym.models.load import load_tokenizer  # noqa: E402
-from coinfer_gym.models.squad import (  # noqa: E402
+from coinfer_gym.models.load import load_tokenizer
+from coinfer_gym.models.squad import (
     Question,
     Window,
     answer_spans,
@@ -34,7 +31,7 @@ from coinfer_gym.models.squad import (  # noqa: E402
     read_squad,
     score,
 )
-from tests.coinfer_gym.models.tiny import word_tokenizer  # noqa: E402
+from tests.coinfer_gym.models.tiny import word_tokenizer
 
 DATA = Path(os.environ.get("COINFER_DATA", Path(__file__).parents[3].parent / "shared" / "data")) / "squad_eval.json.gz"
 LONG = 900

@@ -10,19 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
+from torch import nn
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-pytest.importorskip("rouge_score")
-
-from torch import nn  # noqa: E402
-
-from coinfer_gym.models.prune import prune_split  # noqa: E402
-from coinfer_gym.models.split import split  # noqa: E402
-from coinfer_gym.models.summaries import Article, read_articles, score, summarise, write_tokens  # noqa: E402
-from tests.coinfer_gym.models.tiny import word_tokenizer  # noqa: E402
+from coinfer_gym.models.prune import prune_split
+from coinfer_gym.models.split import split
+from coinfer_gym.models.summaries import Article, read_articles, score, summarise, write_tokens
+from tests.coinfer_gym.models.tiny import word_tokenizer
 
 DATA = Path(os.environ.get("COINFER_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 SAMPLE = DATA / "cnn_dailymail_sample.jsonl.gz"

@@ -9,17 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from torch import nn  # noqa: E402
-
-from coinfer_gym.models.prune import METHODS, prune  # noqa: E402
-from coinfer_gym.models.split import split  # noqa: E402
-from studies.lyu.autoencoder import (  # noqa: E402
+from coinfer_gym.models.prune import METHODS, prune
+from coinfer_gym.models.split import split
+from studies.lyu.autoencoder import (
     WIDTHS,
     Training,
     layer_bound,
@@ -29,7 +25,7 @@ from studies.lyu.autoencoder import (  # noqa: E402
     theorem_constant,
     train,
 )
-from tests.studies.made import write_cifar  # noqa: E402
+from tests.studies.made import write_cifar
 
 
 def inputs(count: int, pixels: int) -> Any:

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
+from scipy import stats
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-stats = pytest.importorskip("scipy.stats")
-
-from coinfer_gym.models.build import workload_from_model  # noqa: E402
-from studies.lyu.laplacian import entropy_bits, fit_blocks, fit_weights  # noqa: E402
+from coinfer_gym.models.build import workload_from_model
+from studies.lyu.laplacian import entropy_bits, fit_blocks, fit_weights
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40}
 

@@ -6,17 +6,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from torch import nn  # noqa: E402
-
-from coinfer_gym.laim.distortion import magnitude_distortion, random_distortion  # noqa: E402
-from studies.lyu import networks as _networks  # noqa: E402
-from studies.lyu import output_distortion, pruned_weights, weights  # noqa: E402
-from studies.lyu.autoencoder import normalize, theorem_constant  # noqa: E402
-from tests.studies.made import make_and_read  # noqa: E402
+from coinfer_gym.laim.distortion import magnitude_distortion, random_distortion
+from studies.lyu import networks as _networks
+from studies.lyu import output_distortion, pruned_weights, weights
+from studies.lyu.autoencoder import normalize, theorem_constant
+from tests.studies.made import make_and_read
 
 RATIOS = (0.2, 0.5, 0.8)
 
