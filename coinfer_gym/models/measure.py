@@ -142,7 +142,7 @@ def measure(
     InvalidInputError
         If the task is unknown, its network or data cannot be read, or the file holds something else.
     """
-    count = load_task(task_name, model_name, data, samples, seed).samples
+    count = len(load_task(task_name, model_name, data, samples, seed).groups)
     rows = _read_rows(output, METRICS[task_name])
     seen = {_key(row) for row in rows}
     left = [each for each in configurations if _key({**asdict(each), "samples": count}) not in seen]
@@ -182,7 +182,7 @@ def _measure_group(
         link = Link(halves, each.precision if on_server.weights_total else "fp32", computed)
         with torch.inference_mode():
             metrics = task.measure(link)
-        row: dict[str, Any] = {**asdict(each), "samples": task.samples}
+        row: dict[str, Any] = {**asdict(each), "samples": len(task.groups)}
         for name, values in metrics.items():
             row[name] = round(float(values.mean()), 6)
             row[f"{name}_error"] = round(clustered_error(values, task.groups), 6)
@@ -297,15 +297,17 @@ def _measure_and_fit(options: argparse.Namespace, command_line: str, task: Task)
     unpruned = [Configuration(0, 1.0, 1.0, options.methods[0], options.precision)]
     grid = unpruned if options.no_grid else grid_design(workload.cuts, options.methods, options.precision)
     design = [*grid, *random_design(workload.cuts, options.methods, options.random, options.seed)]
-    planned = [{**asdict(each), "samples": task.samples} for each in design]
-    shortfall = _shortfall([*planned, *(row for row in before if int(row["samples"]) == task.samples)], options.methods)
+    planned = [{**asdict(each), "samples": len(task.groups)} for each in design]
+    shortfall = _shortfall(
+        [*planned, *(row for row in before if int(row["samples"]) == len(task.groups))], options.methods
+    )
     if shortfall:
         print(shortfall)
     given = {name: getattr(options, name) for name in ("samples", "seed", "jobs")}
     rows = measure(options.task, options.model, options.data, design, table, **given)
     finished = {**made_by, "rows": len(rows), "seconds": round(sum(float(row["seconds"]) for row in rows))}
     write_text(description, json.dumps(finished, indent=1) + "\n")
-    own = [row for row in rows if int(row["samples"]) == task.samples]
+    own = [row for row in rows if int(row["samples"]) == len(task.groups)]
     if not _shortfall(own, options.methods):
         measured = Measurements(workload, METRICS[options.task], own, options.methods, options.precision)
         print(write_scenario(measured, options.output, options.seed))

@@ -7,7 +7,6 @@ scaled to length 1; texts are cut to its 256 tokens. Nothing is trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,18 +20,6 @@ MOST_TOKENS = 256
 """Of a text at most so many tokens count."""
 
 Encode = Callable[[dict[str, Tensor]], Tensor]
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """How well paragraphs were found, one entry a question.
-
-    `recall` is 1 where the question's own paragraph is the most similar one, else 0 (a share where others are as
-    similar); `reciprocal_rank` is 1 over the rank of its own paragraph, and its mean over questions the MRR.
-    """
-
-    recall: np.ndarray
-    reciprocal_rank: np.ndarray
 
 
 def paragraphs(questions: Sequence[Question]) -> tuple[list[str], np.ndarray]:
@@ -71,8 +58,11 @@ def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
     return embeddings
 
 
-def rank(similarity: np.ndarray, owners: np.ndarray) -> Retrieval:
-    """Ranks of the questions' own paragraphs, from similarities of shape (questions, paragraphs).
+def rank(similarity: np.ndarray, owners: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of every question, from similarities of shape (questions, paragraphs) and each question's own paragraph.
+
+    ``reciprocal_rank`` is 1 over the rank of its own paragraph; its mean over questions is the MRR. ``recall_at_1`` is
+    1 where its own paragraph is the most similar one, else 0.
 
     Paragraphs that are just as similar as the own one count as if their order were drawn: both scores are its
     expectations. So a network that embeds every text alike, as one without weights does, is at chance.
@@ -82,10 +72,13 @@ def rank(similarity: np.ndarray, owners: np.ndarray) -> Retrieval:
     level = (similarity == own).sum(1)
     # The mean of 1 / rank over the ranks from better + 1 to better + level.
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, similarity.shape[1] + 1))])
-    return Retrieval(np.where(better == 0, 1.0 / level, 0.0), (harmonic[better + level] - harmonic[better]) / level)
+    return {
+        "reciprocal_rank": (harmonic[better + level] - harmonic[better]) / level,
+        "recall_at_1": np.where(better == 0, 1.0 / level, 0.0),
+    }
 
 
-def score(encode: Encode, tokenizer: Any, questions: Sequence[Question]) -> Retrieval:
+def score(encode: Encode, tokenizer: Any, questions: Sequence[Question]) -> dict[str, np.ndarray]:
     """Find each question's own paragraph among those of all the questions, by the cosine of their embeddings."""
     texts, owners = paragraphs(questions)
     found = embed(encode, tokenizer, texts)

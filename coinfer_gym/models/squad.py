@@ -45,14 +45,6 @@ class Window:
     offsets: tuple[tuple[int, int], ...]  # each token's first character in the paragraph and the one after its last
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Official scores of SQuAD v1.1 in [0, 1], one entry a question: token overlap and identity of the answers."""
-
-    f1: np.ndarray
-    exact_match: np.ndarray
-
-
 def read_squad(path: str | Path) -> list[Question]:
     """Questions of a file in the format of SQuAD v1.1.
 
@@ -112,13 +104,13 @@ def exact_match(prediction: str, answers: Iterable[str]) -> float:
     return float(normalize_answer(prediction) in map(normalize_answer, answers))
 
 
-def score(predictions: Sequence[str], questions: Sequence[Question]) -> Scores:
-    """Official scores of one prediction a question."""
+def score(predictions: Sequence[str], questions: Sequence[Question]) -> dict[str, np.ndarray]:
+    """Official scores in [0, 1] of one prediction a question: ``f1``, of shared words, and ``exact_match``."""
     pairs = list(zip(predictions, questions, strict=True))
-    return Scores(
-        np.array([f1(prediction, question.answers) for prediction, question in pairs]),
-        np.array([exact_match(prediction, question.answers) for prediction, question in pairs]),
-    )
+    return {
+        measure.__name__: np.array([measure(prediction, question.answers) for prediction, question in pairs])
+        for measure in (f1, exact_match)
+    }
 
 
 def make_windows(tokenizer: Any, questions: Sequence[Question]) -> list[Window]:

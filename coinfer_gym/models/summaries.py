@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from rouge_score.rouge_scorer import RougeScorer
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from coinfer_gym.errors import InvalidInputError, nearest
@@ -29,25 +30,6 @@ class Article:
     key: str
     article: str
     highlights: str
-
-
-@dataclass(frozen=True)
-class Rouge:
-    """F-measures of ROUGE in [0, 1], one entry an article.
-
-    Of shared words, of shared pairs of neighbouring words, and of the longest common subsequence of words, the summary
-    as a whole taken for one sequence.
-    """
-
-    rouge1: np.ndarray
-    rouge2: np.ndarray
-    rougeL: np.ndarray
-
-    @property
-    def average(self) -> np.ndarray:
-        """Mean of the three, shape (articles,)."""
-        mean: np.ndarray = (self.rouge1 + self.rouge2 + self.rougeL) / len(_MEASURES)
-        return mean
 
 
 def read_articles(path: str | Path, split: str = "eval") -> list[Article]:
@@ -150,23 +132,26 @@ def summarise(
     return summaries
 
 
-def score(predictions: Sequence[str], articles: Sequence[Article]) -> Rouge:
-    """ROUGE of one summary an article against its highlights.
+def score(predictions: Sequence[str], articles: Sequence[Article]) -> dict[str, np.ndarray]:
+    """F-measures of ROUGE in [0, 1] of one summary an article against its highlights.
+
+    ``rouge1`` is of shared words, ``rouge2`` of shared pairs of neighbouring words, ``rougeL`` of the longest common
+    subsequence of words, and ``rouge`` the mean of the three.
 
     By the package ``rouge-score`` with Porter's stems; only letters and digits count. ROUGE-L takes a summary as one
     sequence of words: the highlights come on one line, which does not tell the bullets from sentences. Published
     figures for this data set mostly join the best subsequences of single sentences (ROUGE-Lsum), which gives more.
     """
     scorer = RougeScorer(_MEASURES, use_stemmer=True)
-    results = [
-        scorer.score(each.highlights, prediction) for prediction, each in zip(predictions, articles, strict=True)
-    ]
-    return Rouge(*(np.array([result[measure].fmeasure for result in results]) for measure in _MEASURES))
+    pairs = zip(predictions, articles, strict=True)
+    results = [scorer.score(each.highlights, prediction) for prediction, each in pairs]
+    found = {measure: np.array([result[measure].fmeasure for result in results]) for measure in _MEASURES}
+    return {"rouge": np.mean([*found.values()], axis=0), **found}
 
 
 def _decoding(halves: Halves) -> Any:
     """Half that has the decoder: the server's, if anything is left to the server."""
-    half = halves.server if hasattr(halves.server, "network") else halves.device
+    half = next((half for half in halves[::-1] if isinstance(getattr(half, "network", None), PreTrainedModel)), None)
     network: Any = getattr(half, "network", None)
     if network is None or not network.config.is_encoder_decoder or not network.can_generate():
         raise InvalidInputError(

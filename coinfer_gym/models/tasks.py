@@ -48,7 +48,6 @@ class Task(Protocol):
     """What a network is measured at."""
 
     model: PreTrainedModel  # the network, whole
-    samples: int
     groups: Sequence[str]  # what each sample is about: samples of the same group are not independent
     tokens: int  # mean length of a sample, for the workload
 
@@ -62,7 +61,6 @@ class SquadTask:
     def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
         self.model = load_model(model_name, head="question-answering")
         self.questions = _subset(squad.read_squad(data), samples, seed)
-        self.samples = len(self.questions)
         self.groups: Sequence[str] = [question.context for question in self.questions]
         self.windows = squad.make_windows(load_tokenizer(model_name), self.questions)
         self.tokens = round(float(np.mean([len(window.tokens) for window in self.windows])))
@@ -74,8 +72,7 @@ class SquadTask:
             output = link(inputs)
             return output.start_logits, output.end_logits
 
-        scores = squad.score(squad.predict(logits, self.windows, self.questions), self.questions)
-        return {"f1": scores.f1, "exact_match": scores.exact_match}
+        return squad.score(squad.predict(logits, self.windows, self.questions), self.questions)
 
 
 class RetrievalTask:
@@ -85,15 +82,13 @@ class RetrievalTask:
         self.model = load_model(model_name)
         self.tokenizer = load_tokenizer(model_name)
         self.questions = _subset(squad.read_squad(data), samples, seed)
-        self.samples = len(self.questions)
         self.groups: Sequence[str] = [question.context for question in self.questions]
         texts, _ = retrieval.paragraphs(self.questions)
         self.tokens = mean_tokens(self.tokenizer, texts, retrieval.MOST_TOKENS)
 
     def measure(self, link: Link) -> Metrics:
         """Reciprocal rank and recall at 1 of every question; the texts go over the link one at a time."""
-        found = retrieval.score(lambda inputs: link(inputs).last_hidden_state, self.tokenizer, self.questions)
-        return {"reciprocal_rank": found.reciprocal_rank, "recall_at_1": found.recall}
+        return retrieval.score(lambda inputs: link(inputs).last_hidden_state, self.tokenizer, self.questions)
 
 
 class SummariesTask:
@@ -103,7 +98,6 @@ class SummariesTask:
         self.model = load_model(model_name, head="seq2seq-lm")
         self.tokenizer = load_tokenizer(model_name)
         self.articles = _subset(summaries.read_articles(data), samples, seed)
-        self.samples = len(self.articles)
         self.groups: Sequence[str] = [article.key for article in self.articles]
         longest = getattr(self.model.config, "max_position_embeddings", None)
         self.tokens = mean_tokens(self.tokenizer, [each.article for each in self.articles], longest)
@@ -111,8 +105,7 @@ class SummariesTask:
     def measure(self, link: Link) -> Metrics:
         """ROUGE of every summary."""
         texts = summaries.summarise(link.halves, self.tokenizer, self.articles, precision=link.precision)
-        rouge = summaries.score(texts, self.articles)
-        return {"rouge": rouge.average, "rouge1": rouge.rouge1, "rouge2": rouge.rouge2, "rougeL": rouge.rougeL}
+        return summaries.score(texts, self.articles)
 
 
 TASKS: dict[str, Callable[[str, Path, int, int], Task]] = {

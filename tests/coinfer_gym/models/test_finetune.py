@@ -131,7 +131,7 @@ def test_it_learns(network: Path) -> None:
         return output.start_logits, output.end_logits
 
     answers = predict(logits, make_windows(load_tokenizer(network), QUESTIONS), QUESTIONS)
-    assert score(answers, QUESTIONS).f1.mean() > 0.5
+    assert score(answers, QUESTIONS)["f1"].mean() > 0.5
 
 
 def test_a_network_of_16_bits_is_trained_in_32(network: Path) -> None:
