@@ -13,6 +13,9 @@ from baselines.output import GREY, GRID
 
 Floats = NDArray[np.float64]
 
+ON_DEVICE = "#882255"
+"""Colour of the device in maps: apart from viridis and orange under every common colour blindness."""
+
 _RINGS = (5.0, 8.0, 12.0, 17.0, 23.0, 30.0, 38.0, 48.0, 60.0, 75.0, 95.0, 120.0)  # points from a dot to its label
 _ANGLES = 2.0 * math.pi / 24 * np.arange(24)
 
@@ -37,6 +40,12 @@ def panels(
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     return figure, axes
+
+
+def hatch(patch: Any) -> Any:
+    """Give a patch the look of what is infeasible; returns it."""
+    patch.set(facecolor="white", edgecolor=GREY, hatch="////")
+    return patch
 
 
 def label_columns(axes: Any, titles: Iterable[str], abscissa: str) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from baselines.sca import solve_sca
 from coinfer_gym import Problem, Scenario, Solution, load_scenario, load_workload
 from coinfer_gym.parallel import run_parallel
-from studies.figure import Floats
+from studies.figure import Floats, Ints
 
 SCENARIO = "paper-lyu"
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -47,6 +47,9 @@ TOLERANCE = 1e-9
 ALIKE = 1e-3
 """Difference of quality that cannot be seen in a picture."""
 
+KINDS = ("infeasible", "on_server", "inner", "on_device", "unpruned")
+"""What a point of a map may be."""
+
 
 def scenario_of(network: str) -> Scenario:
     """The scenario of a network."""
@@ -77,6 +80,18 @@ def feasible_values(problem: Problem, rows: NDArray[np.void]) -> tuple[Floats, F
     """Quality of exact solutions and distortion relative to keeping nothing, NaN where infeasible."""
     missing = np.where(rows["reason"] == 0, 0.0, np.nan)
     return rows["quality"] + missing, rows["distortion"] / zero_distortion(problem) + missing
+
+
+def judge_map(best: Floats, server: Floats, device: Floats, apart: float, whole: Floats) -> Ints:
+    """Which of `KINDS` each point of a map is, from the qualities of the best cut and of both ends; -1 is infeasible.
+
+    An inner cut must be better than both ends by more than `apart`. Nothing is pruned where the quality `whole` is 1.
+    """
+    ends = np.maximum(server, device)
+    kind = np.where(server >= device, KINDS.index("on_server"), KINDS.index("on_device"))
+    kind = np.where((best > ends) & ((best - ends > apart) | (ends < 0.0)), KINDS.index("inner"), kind)
+    kind = np.where(whole >= 1.0 - TOLERANCE, KINDS.index("unpruned"), kind)
+    return np.where(best < 0.0, KINDS.index("infeasible"), kind)
 
 
 def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tuple[Floats, Floats]:

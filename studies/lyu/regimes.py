@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines.output import BLACK, GREY, ORANGE
+from baselines.output import BLACK, ORANGE
 from coinfer_gym import solve_exact_batch
-from studies.drawing import label_columns, legend_below, panels
+from studies.drawing import ON_DEVICE, hatch, label_columns, legend_below, panels
 from studies.figure import Floats, Ints, Pictures, Study
-from studies.lyu.problems import PROMPTS, QUALITY_TITLES, TOLERANCE, base_problem, feasible_values, prompt_bits
+from studies.lyu import problems
+from studies.lyu.problems import KINDS, PROMPTS, QUALITY_TITLES, TOLERANCE, base_problem
 
 NETWORK = "MPNet"
 NAMES = ("rate_distortion", "magnitude_pruning")
@@ -21,9 +22,7 @@ DELAYS = (0.02, 3.0)  # s
 SHAPE = (61, 49)
 """Gains and delay budgets of a map."""
 
-KINDS = ("infeasible", "on_server", "inner", "on_device", "unpruned")
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-_ON_DEVICE = "#882255"  # apart from viridis and orange under every common colour blindness
 _STAR = {"marker": "*", "color": "white", "markeredgecolor": BLACK, "markersize": 11, "linestyle": ""}
 
 
@@ -57,20 +56,16 @@ def compute(names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dic
                 for cut in (None, 0, problem.workload.cuts - 1)
             )
             cut = np.where(best["reason"] == 0, best["cut"], -1)
-            values = (feasible_values(problem, rows)[0] for rows in (best, server, device))
+            values = (problems.feasible_values(problem, rows)[0] for rows in (best, server, device))
             maps[prompt, name] = Regimes(gain_db, delays, cut, *values)
     return maps
 
 
 def kinds(regimes: Regimes) -> Ints:
     """Which of `KINDS` each point of a map is: an end unless an inner cut is better by more than rounding."""
-    server, device = (np.nan_to_num(part, nan=-1.0) for part in (regimes.on_server, regimes.on_device))
-    quality = np.nan_to_num(regimes.quality, nan=-1.0)
-    inner = quality > np.maximum(server, device) + TOLERANCE
-    ends = np.where(server >= device, KINDS.index("on_server"), KINDS.index("on_device"))
-    kind = np.where(inner, KINDS.index("inner"), ends)
-    kind = np.where(quality >= 1.0 - TOLERANCE, KINDS.index("unpruned"), kind)
-    return np.where(regimes.cut < 0, KINDS.index("infeasible"), kind)
+    parts = (regimes.quality, regimes.on_server, regimes.on_device)
+    best, server, device = (np.nan_to_num(part, nan=-1.0) for part in parts)
+    return problems.judge_map(best, server, device, TOLERANCE, best)
 
 
 def verdict(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
@@ -94,7 +89,7 @@ def verdict(maps: Mapping[Key, Regimes]) -> dict[str, Any]:
         "limits": {"quality": TOLERANCE},
         "settings": {
             "network": NETWORK,
-            "prompts": prompt_bits(NETWORK),
+            "prompts": problems.prompt_bits(NETWORK),
             "gain_db": GAINS_DB,
             "delay_budget": DELAYS,
             "energy_budget": base.energy_budget,
@@ -153,7 +148,7 @@ def draw(maps: Mapping[Key, Regimes]) -> Pictures:
     problem = base_problem(NETWORK, names[0])
     last = problem.workload.cuts - 1
     inner = colormaps["viridis"](np.linspace(0.25, 1.0, last - 1))
-    colours = ListedColormap([ORANGE, *inner, _ON_DEVICE])
+    colours = ListedColormap([ORANGE, *inner, ON_DEVICE])
     scale = BoundaryNorm(np.arange(-0.5, last + 1.0), last + 1)
     title = f"{NETWORK}: which cut is best, at {problem.energy_budget:g} J"
     size = (1.4 + 4.0 * len(names), 7.4)
@@ -171,7 +166,7 @@ def draw(maps: Mapping[Key, Regimes]) -> Pictures:
     bar.set_label("best cut, blocks on the device")
     unpruned = "above: unpruned (several cuts tie, fastest shown)"
     handles = [
-        Patch(facecolor="white", edgecolor=GREY, hatch="////", label="infeasible"),
+        hatch(Patch(label="infeasible")),
         *axes[0, 0].plot([], [], color=BLACK, linewidth=1.3, label=unpruned),
         *axes[0, 0].plot([], [], label="the scenario", **_STAR),
     ]
@@ -182,7 +177,7 @@ def draw(maps: Mapping[Key, Regimes]) -> Pictures:
 def _panel(axis: Any, regimes: Regimes, colours: Any, scale: Any) -> Any:
     """One map; the colours of its cuts are returned as an image for the colour bar."""
     x, y = regimes.gain_db, regimes.delay_budget
-    axis.patch.set(facecolor="white", edgecolor=GREY, hatch="////")  # seen where no cut covers it
+    hatch(axis.patch)  # seen where no cut covers it
     cut = np.ma.masked_less(regimes.cut, 0)
     image = axis.pcolormesh(x, y, cut, cmap=colours, norm=scale, shading="nearest", rasterized=True)
     unpruned = (kinds(regimes) == KINDS.index("unpruned")).astype(float)

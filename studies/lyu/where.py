@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from baselines.output import BLACK, GREY, ORANGE
+from baselines.output import ORANGE
 from coinfer_gym import Decision, Problem, load_scenario, solve_exact_batch
 from coinfer_gym.records import Records
-from studies.drawing import panels
+from studies.drawing import ON_DEVICE, hatch, legend_below, panels
 from studies.figure import Floats, Ints, Pictures, Study
-from studies.lyu.problems import ALIKE, TOLERANCE
+from studies.lyu.problems import ALIKE, KINDS, judge_map
 
 SCENARIO = "phone-llama-2026"
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -42,9 +42,7 @@ BUDGETS = (0.5, 1.0, 2.0)
 TRIPS = (0.004, 0.03)
 """Round trips in s: within a building, and over a mobile network."""
 
-KINDS = ("infeasible", "on_server", "inner", "on_device", "unpruned")
 _USUAL = 1e8  # bit/s; at which the server alone is timed for the budgets
-_ON_DEVICE = "#882255"  # apart from viridis and orange under every common colour blindness
 
 
 class Map(NamedTuple):
@@ -125,11 +123,8 @@ def _quality(rows: Records) -> Floats:
 def judge(best: Floats, server: Floats, device: Floats) -> tuple[Ints, Floats]:
     """Which of `KINDS` each point is, and by how much the best cut leads the better end; -1 is infeasible."""
     ends = np.maximum(server, device)
-    lead = np.maximum(best, 0.0) - np.maximum(ends, 0.0)
-    kind = np.where(server >= device, KINDS.index("on_server"), KINDS.index("on_device"))
-    kind = np.where((best > ends) & ((lead > ALIKE) | (ends < 0.0)), KINDS.index("inner"), kind)
-    kind = np.where(ends >= 1.0 - TOLERANCE, KINDS.index("unpruned"), kind)
-    return np.where(best < 0.0, KINDS.index("infeasible"), kind), lead
+    kind = judge_map(best, server, device, ALIKE, ends)
+    return kind, np.maximum(best, 0.0) - np.maximum(ends, 0.0)
 
 
 def verdict(maps: Mapping[Key, Map]) -> dict[str, Any]:
@@ -186,11 +181,11 @@ def draw(maps: Mapping[Key, Map]) -> Pictures:
     title = "Where cutting pays: the best cut by uplink rate and size of the device's chip (a phone's is 1)"
     size = (1.6 + 2.0 * len(columns), 1.2 + 1.75 * len(networks))
     figure, axes = panels(title, size, len(networks), len(columns), sharex=True, sharey=True)
-    flat, image = ListedColormap([ORANGE, _ON_DEVICE, "#dddddd"]), None
+    flat, image = ListedColormap([ORANGE, ON_DEVICE, "#dddddd"]), None
     for row, network in zip(axes, networks, strict=True):
         for axis, column in zip(row, columns, strict=True):
             each = maps[network, *column]
-            axis.patch.set(facecolor="white", edgecolor=GREY, hatch="////")  # seen where nothing is feasible
+            hatch(axis.patch)  # seen where nothing is feasible
             ends = {KINDS.index(name): k for k, name in enumerate(("on_server", "on_device", "unpruned"))}
             colour = np.vectorize(lambda kind, ends=ends: ends.get(kind, -1))(each.kind)
             mesh = {"shading": "nearest", "rasterized": True}
@@ -208,11 +203,11 @@ def draw(maps: Mapping[Key, Map]) -> Pictures:
     bar.set_label("inner cut: lead over the better end", fontsize=8)
     handles = [
         Patch(facecolor=ORANGE, label="server"),
-        Patch(facecolor=_ON_DEVICE, label="device"),
+        Patch(facecolor=ON_DEVICE, label="device"),
         Patch(facecolor="#dddddd", label="an end runs it unpruned"),
-        Patch(facecolor="white", edgecolor=GREY, hatch="////", label="infeasible"),
+        hatch(Patch(label="infeasible")),
     ]
-    figure.legend(handles=handles, ncols=4, loc="outside lower center", frameon=False, fontsize=9, labelcolor=BLACK)
+    legend_below(figure, handles, 4)
     return {"": figure}
 
 
