@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -161,10 +162,10 @@ def trace_blocks(model: PreTrainedModel, block_names: Sequence[str], sample: Sam
     counter = FlopCounterMode(display=False)
     trace = Trace()
     for name, module in skeleton.named_modules():
-        module.register_forward_pre_hook(_note_call(trace, name))
-        module.register_forward_hook(_note_return(trace, name))
+        module.register_forward_pre_hook(partial(_note_call, trace, name))
+        module.register_forward_hook(partial(_note_return, trace, name))
     for name in block_names:
-        skeleton.get_submodule(name).register_forward_hook(_note_end(trace, name, counter))
+        skeleton.get_submodule(name).register_forward_hook(partial(_note_end, trace, name, counter))
     try:
         with torch.no_grad(), counter:
             trace.output = skeleton(**sample.inputs)
@@ -213,27 +214,18 @@ def _without_values(tensor: Tensor) -> Tensor:
     return nn.Parameter(shape, requires_grad=False) if isinstance(tensor, nn.Parameter) else shape
 
 
-def _note_call(trace: Trace, name: str) -> Callable[[nn.Module, Any], None]:
-    def note(_module: nn.Module, _arguments: Any) -> None:
-        trace.first_turn.setdefault(name, len(trace.passed))
-
-    return note
+def _note_call(trace: Trace, name: str, *_: Any) -> None:
+    trace.first_turn.setdefault(name, len(trace.passed))
 
 
-def _note_return(trace: Trace, name: str) -> Callable[[nn.Module, Any, Any], None]:
-    def note(_module: nn.Module, _arguments: Any, _output: Any) -> None:
-        trace.last_turn[name] = len(trace.passed)
-
-    return note
+def _note_return(trace: Trace, name: str, *_: Any) -> None:
+    trace.last_turn[name] = len(trace.passed)
 
 
-def _note_end(trace: Trace, name: str, counter: FlopCounterMode) -> Callable[[nn.Module, Any, Any], None]:
-    def note(_module: nn.Module, _arguments: Any, output: Any) -> None:
-        trace.passed.append(name)
-        trace.flops_so_far.append(counter.get_total_flops())
-        trace.values.append(first_tensor(output).numel())
-
-    return note
+def _note_end(trace: Trace, name: str, counter: FlopCounterMode, _module: nn.Module, _input: Any, output: Any) -> None:
+    trace.passed.append(name)
+    trace.flops_so_far.append(counter.get_total_flops())
+    trace.values.append(first_tensor(output).numel())
 
 
 def first_tensor(output: Any) -> Tensor:

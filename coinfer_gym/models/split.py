@@ -108,57 +108,36 @@ def split(model: nn.Module, cut: int) -> Halves:
     required = tuple(sample.inputs)
     network = _plain_copy(model)
     if cut == 0:
-        return Halves(_RawInputs(required), _Whole(network))
+        return Halves(_EndDevice(None, required), _EndServer(network))
     if cut == len(block_names):
-        return Halves(_WholeDevice(network, required), _Result(_output_class(network, sample)))
+        return Halves(_EndDevice(network, required), _EndServer(_output_class(network, sample)))
     return _halves(network, required, _plan(network, trace, cut, sample))
 
 
-class _RawInputs(nn.Module):
-    """Device half of cut 0: the inputs as they are."""
+class _EndDevice(nn.Module):
+    """Device half of both ends: the inputs as they are, or of cut `J` the network's output as a dict of tensors."""
 
-    def __init__(self, required: tuple[str, ...]) -> None:
+    def __init__(self, network: nn.Module | None, required: tuple[str, ...]) -> None:
         super().__init__()
+        self.network = network
         self.required = required
 
     def forward(self, **inputs: Tensor) -> Activations:
         _check_inputs(inputs, self.required)
-        return inputs
+        if self.network is None:
+            return inputs
+        return {name: value for name, value in self.network(**inputs).items() if isinstance(value, Tensor)}
 
 
-class _Whole(nn.Module):
-    """Server half of cut 0: the whole network."""
+class _EndServer(nn.Module):
+    """Server half of both ends: the whole network, or of cut `J` the class that puts its output together again."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module | type) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, activations: Mapping[str, Tensor]) -> Any:
         return self.network(**activations)
-
-
-class _WholeDevice(nn.Module):
-    """Device half of cut `J`: the whole network, its output as a dict of tensors."""
-
-    def __init__(self, network: nn.Module, required: tuple[str, ...]) -> None:
-        super().__init__()
-        self.network = network
-        self.required = required
-
-    def forward(self, **inputs: Tensor) -> Activations:
-        _check_inputs(inputs, self.required)
-        return {name: value for name, value in self.network(**inputs).items() if isinstance(value, Tensor)}
-
-
-class _Result(nn.Module):
-    """Server half of cut `J`: puts the output together again."""
-
-    def __init__(self, output_class: type) -> None:
-        super().__init__()
-        self.output_class = output_class
-
-    def forward(self, activations: Mapping[str, Tensor]) -> Any:
-        return self.output_class(**activations)
 
 
 class _ChainDevice(nn.Sequential):
