@@ -61,11 +61,11 @@ def make_predictor(measured: Measurements, method: str, seed: int = 0) -> tuple[
     best = min(scores, key=lambda score: score.mse)
     regressor = regress.fit(best.regressor, X, y, names, seed=seed)
     predict = tables.on_configurations(regressor, names, blocks, method=method, precision=measured.precision)
-    grid, cuts = np.linspace(0.0, 1.0, LEVELS), range(workload.cuts)
-    table, moved = tables.make_monotone(tables.tabulate(predict, cuts, grid))
+    grid = np.linspace(0.0, 1.0, LEVELS)
+    table, moved = tables.make_monotone(tables.tabulate(predict, workload.cuts, grid))
     table = np.clip(table, 0.0, 1.0)
     table[:, -1, -1] = 1.0  # measured, whatever the regressor says
-    largest, mean = tables.table_error(predict, table, cuts, grid, _POINTS, seed=seed)
+    largest, mean = tables.table_error(predict, table, grid, _POINTS, seed=seed)
     errors = {
         "cross_validation": best.rmse,
         "cross_validation_95": best.error_95,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,8 +27,6 @@ FOLDS = 10
 
 REPEATS = 5
 """Shuffles that cross-validation is repeated over."""
-
-_FIGURES = ("mse", "adjusted_r2", "aic", "bic", "rmse", "error_95")
 
 Array = NDArray[np.float64]
 
@@ -158,8 +156,7 @@ def compare_regressors(
             folds = GroupKFold(FOLDS, shuffle=True, random_state=seed + repeat)
             predicted = cross_val_predict(regressor(seed), X, y, cv=folds, groups=parts)
             runs.append(judge(name, y, predicted, X.shape[1]))
-        figures = np.mean([[getattr(run, field) for field in _FIGURES] for run in runs], axis=0)
-        scores.append(Score(name, **dict(zip(_FIGURES, map(float, figures), strict=True))))
+        scores.append(Score(name, *np.mean([astuple(run)[1:] for run in runs], axis=0).tolist()))
     return scores
 
 

@@ -16,7 +16,7 @@ from coinfer_gym.models.link import VALUE_BITS
 from coinfer_gym.models.prune import METHODS
 from coinfer_gym.models.regress import Array, Regressor
 
-Predict = Callable[[Array, Array, Array], Array]
+Predict = Callable[[NDArray[Any], Array, Array], Array]
 """Metric of configurations, from their cuts and the ratios retained on device and server, each of shape (n,)."""
 
 _METHOD = "random_pruning"
@@ -111,7 +111,7 @@ def on_configurations(
     measured.
     """
 
-    def predict(cut: Array, device: Array, server: Array) -> Array:
+    def predict(cut: NDArray[Any], device: Array, server: Array) -> Array:
         bits, random = np.full(len(cut), float(VALUE_BITS[precision])), np.full(len(cut), method == "random")
         columns = _columns(cut, device, server, bits, random, blocks)
         return regressor.predict(np.column_stack([columns[name] for name in names]))
@@ -120,7 +120,7 @@ def on_configurations(
 
 
 def _columns(
-    cut: Array, device: Array, server: Array, bits: Array, random: NDArray[np.bool_], blocks: int
+    cut: NDArray[Any], device: Array, server: Array, bits: Array, random: NDArray[np.bool_], blocks: int
 ) -> dict[str, Array]:
     device, server = np.where(cut == 0, 1.0, device), np.where(cut == blocks, 1.0, server)
     return {
@@ -134,15 +134,15 @@ def _columns(
     }
 
 
-def tabulate(predict: Predict, cuts: Sequence[int], grid: Array) -> Array:
+def tabulate(predict: Predict, cuts: int, grid: Array) -> Array:
     """Predictions at every cut on a grid of retained ratios.
 
     Parameters
     ----------
     predict : Predict
-        Called once. A side without blocks has nothing to prune: its ratio is passed as 1.
-    cuts : sequence of int
-        Ascending; at cut 0 the device has no blocks, at the last one given the server.
+        Called once.
+    cuts : int
+        Number of cuts.
     grid : ndarray, shape (K,)
         Ratios, ascending.
 
@@ -151,9 +151,9 @@ def tabulate(predict: Predict, cuts: Sequence[int], grid: Array) -> Array:
     ndarray, shape (cuts, K, K)
         Second axis the ratio on the device, third on the server.
     """
-    shape = len(cuts), len(grid), len(grid)
-    number, on_device, on_server = np.indices(shape).reshape(3, -1)
-    return _at(predict, cuts, number, grid[on_device], grid[on_server]).reshape(shape)
+    shape = cuts, len(grid), len(grid)
+    cut, on_device, on_server = np.indices(shape).reshape(3, -1)
+    return predict(cut, grid[on_device], grid[on_server]).reshape(shape)
 
 
 def make_monotone(table: Array) -> tuple[Array, float]:
@@ -183,19 +183,17 @@ def make_monotone(table: Array) -> tuple[Array, float]:
     return monotone, float(np.abs(monotone - table).max())
 
 
-def table_error(
-    predict: Predict, table: Array, cuts: Sequence[int], grid: Array, points: int, *, seed: int = 0
-) -> tuple[float, float]:
+def table_error(predict: Predict, table: Array, grid: Array, points: int, *, seed: int = 0) -> tuple[float, float]:
     """Largest and mean absolute difference between a table, interpolated bilinearly, and the prediction.
 
     Parameters
     ----------
-    predict, cuts, grid
+    predict, grid
         As for `tabulate`.
     table : ndarray, shape (cuts, K, K)
         What `tabulate` or `make_monotone` returned.
     points : int
-        Random configurations to compare at: a cut of those given, and two ratios between the ends of the grid.
+        Random configurations to compare at: a cut, and two ratios between the ends of the grid.
     seed : int
         Of the configurations.
 
@@ -204,17 +202,8 @@ def table_error(
     largest, mean : float
     """
     rng = np.random.default_rng(seed)
-    number = rng.integers(len(cuts), size=points)
+    cut = rng.integers(len(table), size=points)
     device, server = rng.uniform(grid[0], grid[-1], (2, points))
-    interpolated = np.empty(points)
-    for cut_number, of_cut in enumerate(table):
-        here = number == cut_number
-        interpolated[here] = RegularGridInterpolator((grid, grid), of_cut)((device[here], server[here]))
-    difference = np.abs(interpolated - _at(predict, cuts, number, device, server))
+    interpolated = RegularGridInterpolator((np.arange(len(table)), grid, grid), table)((cut, device, server))
+    difference = np.abs(interpolated - predict(cut, device, server))
     return float(difference.max()), float(difference.mean())
-
-
-def _at(predict: Predict, cuts: Sequence[int], number: NDArray[np.intp], device: Array, server: Array) -> Array:
-    """Prediction at the cuts of these numbers, the ratio of a side without blocks set to 1."""
-    cut = np.asarray(cuts, dtype=float)[number]
-    return predict(cut, np.where(cut == 0, 1.0, device), np.where(cut == cuts[-1], 1.0, server))

@@ -173,41 +173,38 @@ def test_a_fitted_table_is_close_to_the_surface_and_to_the_prediction(data: Any)
     predict = on_configurations(
         fit("GradientBoosting", X, y, names), names, BLOCKS, method="magnitude", precision="fp32"
     )
-    cuts, grid = range(BLOCKS + 1), np.linspace(0.1, 1.0, 37)
-    table, _ = make_monotone(tabulate(predict, cuts, grid))
+    grid = np.linspace(0.1, 1.0, 37)
+    table, _ = make_monotone(tabulate(predict, BLOCKS + 1, grid))
     cut, device, server = np.meshgrid(np.arange(BLOCKS + 1), grid, grid, indexing="ij")
     truth = surface(cut, device, server, False)
     assert np.sqrt(np.mean((table - truth) ** 2)) < 0.1
-    assert table_error(predict, table, cuts, grid, 1000)[1] < 0.03
+    assert table_error(predict, table, grid, 1000)[1] < 0.03
 
 
 def test_a_table_is_the_prediction_on_the_grid() -> None:
     grid = np.array([0.2, 0.5, 1.0])
-    table = tabulate(lambda cut, device, server: 100 * cut + 10 * device + server, [0, 2, 3], grid)
-    np.testing.assert_allclose(table[1], 200 + 10 * grid[:, None] + grid)
-    np.testing.assert_allclose(table[0], np.tile(10 + grid, (3, 1)))
-    np.testing.assert_allclose(table[2], np.tile(301 + 10 * grid[:, None], (1, 3)))
+    table = tabulate(lambda cut, device, server: 100 * cut + 10 * device + server, 3, grid)
+    np.testing.assert_allclose(table, 100 * np.arange(3)[:, None, None] + 10 * grid[:, None] + grid)
 
 
 def test_the_error_of_a_table() -> None:
     def bilinear(cut: Any, device: Any, server: Any) -> Any:
         return cut + device * server
 
-    cuts, grid = [0, 1, 2], np.linspace(0.1, 1.0, 4)
-    table = tabulate(bilinear, cuts, grid)
-    assert table_error(bilinear, table, cuts, grid, 200) == pytest.approx((0.0, 0.0), abs=1e-12)
-    assert table_error(bilinear, table + 0.25, cuts, grid, 200) == pytest.approx((0.25, 0.25))
+    grid = np.linspace(0.1, 1.0, 4)
+    table = tabulate(bilinear, 3, grid)
+    assert table_error(bilinear, table, grid, 200) == pytest.approx((0.0, 0.0), abs=1e-12)
+    assert table_error(bilinear, table + 0.25, grid, 200) == pytest.approx((0.25, 0.25))
 
     def square(cut: Any, device: Any, server: Any) -> Any:
         return device**2
 
     # A chord of a square is too high by at most (step / 2)^2, and by step^2 / 6 on average.
-    largest, mean = table_error(square, tabulate(square, [1, 2], grid), [1, 2], grid, 20_000, seed=1)
+    table = tabulate(square, 2, grid)
+    largest, mean = table_error(square, table, grid, 20_000, seed=1)
     assert largest == pytest.approx(0.15**2, rel=1e-2)
     assert mean == pytest.approx(0.3**2 / 6, rel=2e-2)
-    assert table_error(square, tabulate(square, [1, 2], grid), [1, 2], grid, 50, seed=1) == table_error(
-        square, tabulate(square, [1, 2], grid), [1, 2], grid, 50, seed=1
-    )
+    assert table_error(square, table, grid, 20_000, seed=1) == (largest, mean)
 
 
 def least_change(table: Any) -> float:
