@@ -117,7 +117,7 @@ def _check_about(file: str, about: Mapping[str, Any]) -> None:
     if not isinstance(timesteps, int) or isinstance(timesteps, bool) or timesteps < 0:
         raise InvalidInputError(f"{file}: timesteps", timesteps, "It must be a whole number.")
     if not isinstance(config, dict) or not isinstance(config.get("env_kwargs", {}), dict):
-        raise InvalidInputError(f"{file}: config", config, "It must be a mapping, and its env_kwargs another.")
+        raise InvalidInputError(f"{file}: config", config, "It must be a mapping, and so must its env_kwargs.")
 
 
 def _check_card(file: Path, content: bytes) -> None:

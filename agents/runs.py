@@ -151,7 +151,7 @@ def open_folder(config: RunConfig, command: Sequence[str], overwrite: bool) -> P
     noted = folder / "config.yaml"
     if noted.exists() and noted.stat().st_size:  # an empty one was left by a full disk
         if not overwrite:
-            remedy = "A run is there: give another --out, --resume it, or --overwrite it."
+            remedy = "There is a run already: give another --out, or --resume or --overwrite this one."
             raise InvalidInputError("out", str(folder), remedy)
         for name in _OWN_FILES:
             (folder / name).unlink(missing_ok=True)

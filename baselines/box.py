@@ -40,7 +40,7 @@ class Box:
         try:
             self.whole = np.broadcast_to(np.asarray(False if integrality is None else integrality, bool), len(pairs))
         except (TypeError, ValueError) as error:
-            raise InvalidInputError("integrality", integrality, "Give one truth value per variable.") from error
+            raise InvalidInputError("integrality", integrality, "Give true or false for each variable.") from error
         self.low = np.where(self.whole, np.ceil(pairs[:, 0]), pairs[:, 0])
         self.high = np.where(self.whole, np.floor(pairs[:, 1]), pairs[:, 1])
         if (self.low > self.high).any():

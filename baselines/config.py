@@ -127,10 +127,10 @@ def load_comparisons(source: str | Path, trust: Sequence[str] = ()) -> dict[str,
         return {"": load_config(source, trust)}
     several = common.pop("comparisons")
     if not isinstance(several, Mapping) or not several or not all(isinstance(own, Mapping) for own in several.values()):
-        raise InvalidInputError("config: comparisons", several, "Give a mapping from a name to what is its own.")
+        raise InvalidInputError("config: comparisons", several, "Give a mapping from a name to its settings.")
     for name in several:
         if not str(name).replace("-", "").replace("_", "").isalnum():
-            raise InvalidInputError("config: comparisons", name, "Letters, digits, - and _ name the folder of a table.")
+            raise InvalidInputError("config: comparisons", name, "Use letters, digits, - and _ to name the folder.")
     return {str(name): load_config({**common, **own}, trust) for name, own in several.items()}
 
 

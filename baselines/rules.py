@@ -140,7 +140,7 @@ class MyopicExact(ProblemPolicy):
         if str(scheme) not in SCHEMES:
             raise InvalidInputError("scheme", scheme, nearest(str(scheme), SCHEMES))
         if cut is not None and SCHEMES[scheme].end:
-            raise InvalidInputError("cut", cut, f"The design {scheme!r} prescribes the cut itself.")
+            raise InvalidInputError("cut", cut, f"The design {scheme!r} fixes the cut: leave it out.")
         self._scheme, self._cut, self._quality = SCHEMES[scheme], cut, quality
         super().__init__(env)
 

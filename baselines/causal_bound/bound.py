@@ -131,13 +131,13 @@ def _foresee(scenario_json: str, step: float) -> tuple[Values, Foresight]:
 
 def _check(scenario: Scenario) -> None:
     if scenario.arrivals not in ("poisson", "mmpp"):
-        raise InvalidInputError("arrivals", scenario.arrivals, "The bound knows 'poisson' and 'mmpp'.")
+        raise InvalidInputError("arrivals", scenario.arrivals, "The bound supports 'poisson' and 'mmpp'.")
     if scenario.channel not in ("fading", "constant"):
-        raise InvalidInputError("channel", scenario.channel, "The bound knows 'fading' and 'constant'.")
+        raise InvalidInputError("channel", scenario.channel, "The bound supports 'fading' and 'constant'.")
     if scenario.delay_budget_range or scenario.energy_budget_range:
         raise InvalidInputError("delay_budget_range", scenario.delay_budget_range, "The budgets must be fixed.")
     if scenario.battery_capacity is not None:
-        raise InvalidInputError("battery_capacity", scenario.battery_capacity, "The bound knows no battery.")
+        raise InvalidInputError("battery_capacity", scenario.battery_capacity, "The bound does not support a battery.")
 
 
 def scaled(foresight: Foresight, scale: float) -> Foresight:
