@@ -55,12 +55,8 @@ class RescaledAgent:
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
         """Choose an action for an observation, or for each row of a batch, see `agents.policy.Agent.predict`."""
-        return self._agent.predict(self.rescale(observation), state, episode_start, deterministic)
-
-    def rescale(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """Observations of the bound environment on the scale of the training."""
-        scaled: NDArray[np.float32] = np.clip(observation * self._slope + self._offset, -1.0, 1.0).astype(np.float32)
-        return scaled
+        scaled = np.clip(observation * self._slope + self._offset, -1.0, 1.0).astype(np.float32)
+        return self._agent.predict(scaled, state, episode_start, deterministic)
 
 
 def _ranges(env: gym.Env[Any, Any]) -> NDArray[np.float64]:
