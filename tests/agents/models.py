@@ -1,14 +1,12 @@
 """Untrained models of every algorithm, and agents made of them, for tests that need no training."""
 
 import torch
-from torch import nn
 
 from agents.agent_file import AGENT_FILE, save_agent
-from agents.hyperparameters import ALGORITHMS, find_policy
+from agents.hyperparameters import ACTIVATIONS, ALGORITHMS, find_policy
 from coinfer_gym.sb3 import make_native
 
 LAIM = "coinfer_gym/LAIM-v0"
-ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
 LISTED = [{"DiscreteActions": {"cuts": [0, 1, 12], "retained_levels": [0.2, 0.6], "frequency_levels": [0.6]}}]
 WRAPPERS = {"dqn": LISTED, "maskable_ppo": LISTED}
 

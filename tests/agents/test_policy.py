@@ -16,14 +16,14 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 from agents.actors import actor_weights
 from agents.agent_file import AGENT_FILE, _digest, read_agent
 from agents.evaluate import TRAINED
-from agents.hyperparameters import ALGORITHMS
+from agents.hyperparameters import ACTIVATIONS, ALGORITHMS
 from agents.policy import Agent, load_agent
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets
 from coinfer_gym.named_wrappers import check_wrappers, find_wrapper
 from coinfer_gym.sb3 import make_native
-from tests.agents.models import ACTIVATIONS, LAIM, LISTED, make_model, save_model
+from tests.agents.models import LAIM, LISTED, make_model, save_model
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = {"lstm_hidden_size": 12, "n_lstm_layers": 2}
