@@ -114,21 +114,22 @@ class CellEnv(TaskEnv):
     """Cut, prune, clock and send the tasks of several devices that share one band and one server.
 
     ## Description
-    Every device of the cell is one of LAIM-v0 (`coinfer_gym.laim.env.LAIMEnv`): tasks come to it at random, wait in its
-    own queue, and are served one after another over its own fading channel. What it shares with the others is the band
-    that it sends in and the server that runs the rest of its network.
+    Every device of the cell is one of LAIM-v0 (`coinfer_gym.laim.env.LAIMEnv`). Tasks come to it at random, wait in its
+    own queue, and are served one after another over its own fading channel. The devices share the band that they send
+    in and the server that runs the rest of their networks.
 
-    A step decides one task of one device: that which is idle with a task at its head, in the order of time, and of
-    their numbers at the same time. Beside the decision of LAIM-v0 it takes a share of the band and one of the server
-    from what is free. Band is held until the upload ends, the server until the task ends; a task that stays on the
-    device holds nothing. A device that finds less than ``share_min`` of either waits for the next release.
+    A step decides one task of one device. Among the idle devices with a task at their head, the device that has been
+    ready longest decides; in a tie, the lowest number. It takes the decision of LAIM-v0, a share of the free band and a
+    share of the free server. It holds the band until the upload ends, and the server until the task ends. A task that
+    stays on the device holds nothing. If less than ``share_min`` of band or server is free, the device waits for the
+    next release.
 
     A share of the band is a share of its hertz. A share of the server is a share of its cores: FLOPs per cycle, power
-    coefficient, static power and the bandwidth of the memory scale with it, and the clock is chosen for each task.
-    With one device that takes all of both this is LAIM-v0, to the last bit.
+    coefficient, static power and memory bandwidth scale with it. The clock is chosen for each task. With one device
+    that takes the whole band and server, this is LAIM-v0 to the last bit.
 
-    The worlds of all devices are drawn at reset and do not depend on the actions. One agent can decide for all devices,
-    and for any number of them, since neither actions nor observations grow with it.
+    The worlds of all devices are drawn at reset and do not depend on the actions. One agent can decide for any number
+    of devices, because actions and observations do not grow with it.
 
     ## Action Space
     ``Box(-1, 1, (8,), float32)``. Components 0 to 5 are those of LAIM-v0: cut, retained_device, retained_server, power,
@@ -139,8 +140,8 @@ class CellEnv(TaskEnv):
     | 6 | band | share_min | all that is free | square of the share of the scale: 0 is a quarter |
     | 7 | server | share_min | all that is free | square of the share of the scale: 0 is a quarter |
 
-    A component outside [-1, 1] is clipped and counted in ``info["clipped"]``. So are shares that `action` was given and
-    that are not free.
+    A component outside [-1, 1] is clipped and counted in ``info["clipped"]``. `action` gives such a component for a
+    share larger than what is free.
 
     ## Observation Space
     ``Box(-1, 1, (13,), float32)``. Components 0 to 6 are those of LAIM-v0 for the device at hand: gain, queue, wait,
@@ -151,19 +152,19 @@ class CellEnv(TaskEnv):
     | 7 | band_free | nothing | all of the band |
     | 8 | server_free | nothing | all of the server |
     | 9 | busy | no other device serves a task | all devices |
-    | 10 | waiting_elsewhere | no task waits at another device | many more than devices; 0 is as many |
+    | 10 | waiting_elsewhere | no task waits at another device | many more tasks than devices; 0: as many as devices |
     | 11 | band_release | nothing is held, or it is released now | the next release of band is T0 away or more |
     | 12 | server_release | nothing is held, or it is released now | the next release of server is T0 away or more |
 
-    Queues of others are as these last reported, with a decision or when they found too little free. Where there are
-    several kinds of device, the scales of 0 to 6 span them all, so that budgets tell the kinds apart.
+    A device reports its queue when it decides or finds too little free; ``waiting_elsewhere`` counts the last reports.
+    With several kinds of device, the scales of 0 to 6 span all kinds, so the budgets tell the kinds apart.
 
     ## Rewards
     That of LAIM-v0 for the task that was decided. ``dropped`` counts the tasks that its device lost until its next
     decision, and the tasks lost at any device that waited for shares before the next decision of the cell.
 
     ## Starting State
-    All is free. The device whose first task comes first decides.
+    Band and server are free. The device whose first task arrives first decides.
 
     ## Episode End
     The episode is truncated when all tasks of all devices were served or lost. There is no termination.

@@ -57,9 +57,9 @@ class LAIMEnv(TaskEnv):
 
     ## Description
     A device and an edge server run one neural network together. Tasks arrive over time and wait in a finite queue while
-    the channel fades; each step serves the task at the head. A decision that takes longer gives a better answer, but
-    makes the next task wait. The world (arrival times and channel gains) is drawn at reset and does not depend on the
-    actions: two policies with the same seed play in the same world.
+    the channel fades. Each step serves the task at the head. A slower decision gives a better answer, but makes the
+    next task wait. The world (arrival times and channel gains) is drawn at reset and does not depend on the actions, so
+    two policies with the same seed play in the same world.
 
     ## Action Space
     ``Box(-1, 1, (6,), float32)``. A component outside this range is clipped and counted in
@@ -74,9 +74,8 @@ class LAIMEnv(TaskEnv):
     | 4 | frequency_device | frequency_device_min | frequency_device_max | linear in the square |
     | 5 | frequency_server | frequency_server_min | frequency_server_max | linear in the square |
 
-    A decision that the memories of device and server do not hold runs as the nearest one that they hold: at the nearest
-    cut whose least ratios fit, with ratios no higher than what fits. ``info["limited"]`` is then 1, and ``info`` tells
-    of what ran.
+    A decision may not fit into the memories of device and server. The task then runs at the nearest cut that fits at
+    the least ratios, with ratios lowered to fit. ``info["limited"]`` is then 1, and ``info`` describes this run.
 
     ## Observation Space
     ``Box(-1, 1, (7,), float32)``, clipped. A quantity that the scenario does not vary is constant.
@@ -93,19 +92,21 @@ class LAIMEnv(TaskEnv):
 
     ## Rewards
     ``quality (1 - m_T) (1 - m_E) - w_T m_T - w_E m_E - w_drop drops``. A task that meets both budgets is paid its
-    quality. Beyond a budget, pay fades without a jump into a penalty of at most the budget's weight:
-    ``m_T = m(age/T0 - 1)`` and ``m_E = m(E/E0 - 1)``, where ``m(x) = 3x/(1 + 3x)`` for an excess ``x > 0`` and else 0.
-    The age is that of the task at its end (waiting and service); drops are the tasks lost since the last decision, in
-    the queue or abandoned in service. ``info`` has the quality as ``quality``, and as ``delivered`` what it counts in
-    evaluations: nothing after a miss. It has the raw excesses as ``cost_delay`` and ``cost_energy``, what is lost as
-    ``dropped`` and ``abandoned``, and the quantities in SI units that `coinfer_gym.laim.dynamics.INFO_NAMES` lists.
+    quality. Beyond a budget, the reward falls without a jump to a penalty of at most the budget's weight:
+    ``m_T = m(age/T0 - 1)`` and ``m_E = m(E/E0 - 1)``, where ``m(x) = 3x/(1 + 3x)`` for an excess ``x > 0``, otherwise
+    0. The age is the task's at its end, waiting and service included. Drops are the tasks lost since the last decision,
+    in the queue or abandoned in service.
+
+    ``info`` names the parts: ``quality``; ``delivered``, the quality that counts in evaluations (0 after a miss); the
+    raw excesses ``cost_delay`` and ``cost_energy``; the losses ``dropped`` and ``abandoned``; and the quantities in SI
+    units that `coinfer_gym.laim.dynamics.INFO_NAMES` lists.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.
 
     ## Episode End
-    The episode is truncated when all its tasks were served or lost. Since the process itself would go on, the last
-    observation shows one more task. There is no termination.
+    The episode is truncated when all its tasks were served or lost. The last observation shows one more task, because
+    the process itself would go on. There is no termination.
 
     ## Arguments
     ``scenario`` is the name of a shipped scenario or the path of your own YAML file. Every field of

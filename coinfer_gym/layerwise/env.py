@@ -34,22 +34,22 @@ class LayerwiseEnv(TaskEnv):
     """Cut, prune layer by layer, compress, clock and send one image after another.
 
     ## Description
-    A device and a server share an image network. For each task the agent decides where the network is cut, how much of
-    each group of layers is pruned, how far an encoder compresses the feature that is uploaded, and the transmit power
-    and clock of the device (Mu et al.). The aim is low latency. The predicted accuracy may be at most ``accuracy_loss``
-    below that of the unpruned network.
+    A device and a server share an image network. For each task the agent decides where to cut the network, how strongly
+    to prune each group of layers, how far an encoder compresses the uploaded feature, and the transmit power and clock
+    of the device (Mu et al.). The aim is low latency. The predicted accuracy may be at most ``accuracy_loss`` below
+    that of the unpruned network.
 
-    Arrivals, queue, channel and battery are those of LAIM-v0 (large AI models, `coinfer_gym.laim.env.LAIMEnv`). They
-    are drawn at reset, so all policies meet the same world under one seed.
+    Arrivals, queue, channel and battery are those of LAIM-v0 (large AI models, `coinfer_gym.laim.env.LAIMEnv`).
+    Arrivals and channel are drawn at reset, so all policies with the same seed meet the same world.
 
     ## Action Space
-    ``Box(-1, 1, (G + 4,), float32)`` for G groups. Components outside are clipped and counted in
+    ``Box(-1, 1, (G + 4,), float32)`` for G groups. A component outside this range is clipped and counted in
     ``info["clipped"]``; NaN is an error.
 
     | index | name | -1 | 1 | scale |
     |---|---|---|---|---|
     | 0 | cut | 0, on the server | N, on the device | a quarter for each end, equal bins between them |
-    | 1..G | retained_<group> | retained_min | 1 | one minus the cube of what is left of the scale |
+    | 1..G | retained_<group> | retained_min | 1 | one minus the cube of the distance to the upper end |
     | G + 1 | compression | one channel | all channels, without a codec, from 0.75 on | linear up to 0.75 |
     | G + 2 | power | power_min | power_max | linear in W |
     | G + 3 | frequency_device | frequency_device_min | frequency_device_max | linear in the square |
@@ -61,8 +61,8 @@ class LayerwiseEnv(TaskEnv):
     ## Rewards
     ``quality (1 - m_T) (1 - m_E) (1 - m_A) - w_T m_T - w_E m_E - w_A m_A - w_drop drops``, as in LAIM-v0. Quality is
     ``[1 - age/T0]+``, where ``age`` is the time from the task's arrival to its end. A is the predicted accuracy:
-    ``m_A = 20x/(1 + 20x)`` for a shortfall ``x = 1 - A/A_min``, so that four points cost about half. It counts as
-    met up to 1e-5. ``info`` has the same parts as in LAIM-v0, and ``cost_accuracy``.
+    ``m_A = 20x/(1 + 20x)`` for a shortfall ``x = 1 - A/A_min``, so four points cost about half. A shortfall of up to
+    1e-5 does not count. ``info`` has the same parts as in LAIM-v0, and ``cost_accuracy``.
 
     ## Starting State
     The first task stands at the head of an otherwise empty queue.
@@ -77,7 +77,7 @@ class LayerwiseEnv(TaskEnv):
 
     ## Vectorized environment
     ``gym.make_vec("coinfer_gym/Layerwise-v0", num_envs=1024, vectorization_mode="vector_entry_point")``. Lane `i` of a
-    batch seeded ``s`` is exactly the single environment seeded ``s + i``.
+    batch seeded ``s`` equals the single environment seeded ``s + i``, exactly.
 
     ## Version History
     - v0: first version.

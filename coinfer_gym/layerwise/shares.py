@@ -35,14 +35,14 @@ STEPS = 32
 
 
 class LayerwiseSharesEnv(gym.ActionWrapper[NDArray[np.float32], Any, NDArray[np.float32]]):
-    """Layerwise-v0 whose action shares out what accuracy may be lost: among the groups of layers and the encoder.
+    """Layerwise-v0 whose action divides the allowed loss of accuracy among the groups of layers and the encoder.
 
-    The action is ``Box(-1, 1, (G + 1,), float32)``: how far each group is pruned and the feature is compressed, the
-    components ``retained_<group>`` and ``compression`` of the plain action on their own scales (1 is not at all). At
-    each cut the network goes from unpruned towards this design as far as the least accuracy allows. Power and clock are
-    the fastest within the energy budget, and the fastest cut is taken. So every action meets the accuracy, and the
-    energy budget if the network can at any cut. All else is `coinfer_gym.layerwise.env.LayerwiseEnv`, which
-    ``env.unwrapped`` returns.
+    The action is ``Box(-1, 1, (G + 1,), float32)``: how far to prune each group and to compress the feature. These are
+    the components ``retained_<group>`` and ``compression`` of the plain action on their own scales, where 1 means not
+    at all. At each cut the network is pruned and compressed in this direction as far as the minimum accuracy allows.
+    Power and clock are the fastest within the energy budget, and the fastest cut is taken. So every action meets the
+    accuracy, and the energy budget if the network can at any cut. All else is
+    `coinfer_gym.layerwise.env.LayerwiseEnv`, which ``env.unwrapped`` returns.
 
     Parameters
     ----------
