@@ -34,7 +34,7 @@ from coinfer_gym.models.link import VALUE_BITS
 from coinfer_gym.models.load import source_digests
 from coinfer_gym.models.prune import METHODS, prune_split
 from coinfer_gym.models.regress import FOLDS
-from coinfer_gym.models.split import Activations
+from coinfer_gym.models.split import Activations, check_cut
 from coinfer_gym.models.tables import design_groups
 from coinfer_gym.models.tasks import METRICS, TASKS, Link, Task, load_task
 from coinfer_gym.parallel import run_parallel
@@ -63,10 +63,12 @@ class Configuration:
         return self.cut, self.retained_device, self.method, self.seed
 
 
-def grid_design(cuts: int, methods: Sequence[str], precision: str = "fp16") -> list[Configuration]:
-    """Every cut with every pair of ratios of `GRID`, the unpruned network once."""
+def grid_design(
+    cuts: int, methods: Sequence[str], precision: str = "fp16", only: Sequence[int] = ()
+) -> list[Configuration]:
+    """Every cut, or only those given, with every pair of ratios of `GRID`; the unpruned network once."""
     found = {Configuration(0, 1.0, 1.0, methods[0], precision)}
-    for method, cut in product(methods, range(cuts)):
+    for method, cut in product(methods, only or range(cuts)):
         for device, server in product(GRID[method], repeat=2):
             pair = (1.0 if cut == 0 else device, 1.0 if cut == cuts - 1 else server)
             if pair != (1.0, 1.0):
@@ -74,10 +76,13 @@ def grid_design(cuts: int, methods: Sequence[str], precision: str = "fp16") -> l
     return sorted(found, key=_order)
 
 
-def random_design(cuts: int, methods: Sequence[str], count: int, seed: int = 0) -> list[Configuration]:
+def random_design(
+    cuts: int, methods: Sequence[str], count: int, seed: int = 0, only: Sequence[int] = ()
+) -> list[Configuration]:
     """Different configurations drawn at random, up to `SHARED` of them on each draw of cut, method, seed and device.
 
-    Ratios are uniform, four in five of them where the grid of the method lies, as below it little is left to measure.
+    Cuts are any, or of those given. Ratios are uniform, four in five of them where the grid of the method lies, as
+    below it little is left to measure.
     """
     generator = np.random.default_rng(seed)
 
@@ -88,7 +93,7 @@ def random_design(cuts: int, methods: Sequence[str], count: int, seed: int = 0) 
 
     found: list[Configuration] = []
     while len(found) < count:
-        method, cut = str(generator.choice(methods)), int(generator.integers(cuts))
+        method, cut = str(generator.choice(methods)), int(generator.choice(only or range(cuts)))
         device, own_seed = ratio(method), int(generator.integers(1, 2**31 - 1))
         # At the last cut they would all be the same: the server has nothing to prune, and no activation is sent.
         for _ in range(min(1 if cut == cuts - 1 else SHARED, count - len(found))):
@@ -251,6 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="precision of the upload in grid and predictor (default: fp16)",
     )
     parser.add_argument("--random", type=int, default=150, help="number of random configurations (default: 150)")
+    parser.add_argument(
+        "--cuts", type=int, nargs="+", default=[], help="cuts of the grid and of random configurations (default: all)"
+    )
     parser.add_argument("--no-grid", action="store_true", help="leave out the grid of configurations")
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and random configurations (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
@@ -293,10 +301,15 @@ def _measure_and_fit(options: argparse.Namespace, command_line: str, task: Task)
     made_by["commands"] = list(dict.fromkeys([*_commands_before(description, table, made_by), command_line]))
     before = _read_rows(table, METRICS[options.task])
     write_text(description, json.dumps(made_by, indent=1) + "\n")
-    # The unpruned network is the unit of all others.
-    unpruned = [Configuration(0, 1.0, 1.0, options.methods[0], options.precision)]
-    grid = unpruned if options.no_grid else grid_design(workload.cuts, options.methods, options.precision)
-    design = [*grid, *random_design(workload.cuts, options.methods, options.random, options.seed)]
+    for cut in options.cuts:
+        check_cut(cut, workload.cuts - 1)
+    # The unpruned network is the unit of all others, and at an inner cut tells what the link's rounding costs.
+    unpruned = [
+        Configuration(cut, 1.0, 1.0, options.methods[0], options.precision) for cut in sorted({0, *options.cuts})
+    ]
+    grid = grid_design(workload.cuts, options.methods, options.precision, options.cuts)
+    drawn = random_design(workload.cuts, options.methods, options.random, options.seed, options.cuts)
+    design = list(dict.fromkeys([*unpruned, *([] if options.no_grid else grid), *drawn]))
     planned = [{**asdict(each), "samples": len(task.groups)} for each in design]
     shortfall = _shortfall(
         [*planned, *(row for row in before if int(row["samples"]) == len(task.groups))], options.methods

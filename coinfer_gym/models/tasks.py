@@ -1,4 +1,4 @@
-"""What a cut network is measured at: answers to questions, paragraphs found, summaries."""
+"""What a cut network is measured at: answers to questions, paragraphs found, summaries, texts predicted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models import retrieval, squad, summaries
 from coinfer_gym.models.inputs import check_choice
 from coinfer_gym.models.link import pack, payload_bits, unpack
@@ -18,6 +20,9 @@ from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.split import Activations, Halves
 
 Metrics = dict[str, np.ndarray]
+
+ARTICLE_TOKENS = 128
+"""Perplexity is that of so many tokens at the start of each article, or of all where there are fewer."""
 
 
 class Link:
@@ -108,14 +113,63 @@ class SummariesTask:
         return summaries.score(texts, self.articles)
 
 
+class PerplexityTask:
+    """Articles that a decoder predicts token by token: perplexity.
+
+    The log-perplexity of an article is the mean over its tokens after the first of ``-ln p``, where `p` is what the
+    network gives the token after those before it. Perplexity is its exponential.
+    """
+
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+        self.model = load_model(model_name, head="causal-lm")
+        tokenizer = load_tokenizer(model_name)
+        articles = _subset(summaries.read_articles(data), samples, seed)
+        self.groups: Sequence[str] = [article.key for article in articles]
+        texts = [article.article for article in articles]
+        encoded = tokenizer(texts, truncation=True, max_length=ARTICLE_TOKENS)["input_ids"]
+        for article, tokens in zip(articles, encoded, strict=True):
+            if len(tokens) < 2:
+                raise InvalidInputError(f"data: article {article.key}", article.article, "Give at least two tokens.")
+        self.encoded = [torch.tensor([tokens]) for tokens in encoded]
+        self.tokens = mean_tokens(tokenizer, texts, ARTICLE_TOKENS)
+        with torch.inference_mode():
+            self.unpruned = self._log_perplexity(lambda inputs: self.model(**inputs, use_cache=False))
+
+    def measure(self, link: Link) -> Metrics:
+        """Inverse of each article's perplexity, its log-perplexity, and the rise of that over the whole network's.
+
+        The error of the rise is that of a difference on the same articles.
+        """
+        found = self._log_perplexity(link)
+        return {
+            "inverse_perplexity": np.exp(-found),
+            "log_perplexity": found,
+            "log_perplexity_rise": found - self.unpruned,
+        }
+
+    def _log_perplexity(self, network: Callable[[dict[str, Tensor]], Any]) -> np.ndarray:
+        """Log-perplexity of every article, in nats."""
+        values = []
+        for tokens in self.encoded:
+            logits = network({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}).logits
+            values.append(float(torch.nn.functional.cross_entropy(logits[0, :-1].float(), tokens[0, 1:])))
+        return np.array(values)
+
+
 TASKS: dict[str, Callable[[str, Path, int, int], Task]] = {
     "squad": SquadTask,
     "retrieval": RetrievalTask,
     "summaries": SummariesTask,
+    "perplexity": PerplexityTask,
 }
 """Tasks by name: made from a network's name, the data, the number of samples (0 takes all) and a seed."""
 
-METRICS = {"squad": "f1", "retrieval": "reciprocal_rank", "summaries": "rouge"}
+METRICS = {
+    "squad": "f1",
+    "retrieval": "reciprocal_rank",
+    "summaries": "rouge",
+    "perplexity": "inverse_perplexity",
+}
 """Main metric of each task, which is predicted."""
 
 
