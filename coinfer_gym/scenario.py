@@ -72,8 +72,8 @@ class WorldScenario(pydantic.BaseModel, ABC):
     power_max: Annotated[float, number("P_max", "W", "highest transmit power", 1e-9, 1e6)]
 
     # device and server
-    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "device's throughput", 1e-6, 1e15)]
-    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "server's throughput", 1e-6, 1e15)]
+    flops_per_cycle_device: Annotated[float, number("c_d", "FLOP/cycle", "throughput of the device", 1e-6, 1e15)]
+    flops_per_cycle_server: Annotated[float, number("c_s", "FLOP/cycle", "throughput of the server", 1e-6, 1e15)]
     frequency_device_min: Annotated[float, number("f_d,min", "Hz", "lowest clock of the device", 1.0, 1e15)]
     frequency_device_max: Annotated[float, number("f_d,max", "Hz", "highest clock of the device", 1.0, 1e15)]
     pue_device: Annotated[float, number("eta_d", "1", "power usage effectiveness of the device", 1.0, 100.0)] = 1.0
@@ -92,10 +92,14 @@ class WorldScenario(pydantic.BaseModel, ABC):
     reference_gain_db: Annotated[float, number("g0", "dB", "gain at 1 m", -200.0, 0.0)] = -40.0
     path_loss_exponent: Annotated[float, number("alpha", "1", "path-loss exponent", 0.0, 8.0)] = 3.0
     distance: Annotated[float, number("d", "m", "distance between device and server", 1.0, 1e9)] = 100.0
-    block_duration: Annotated[float, number("dt", "s", "coherence block of constant gain", 1e-6, 1e6)] = 0.1
-    shadowing_db: Annotated[float, number("sigma", "dB", "deviation of log-normal shadowing", 0.0, 30.0)] = 0.0
+    block_duration: Annotated[
+        float, number("dt", "s", "length of a coherence block, in which the gain is constant", 1e-6, 1e6)
+    ] = 0.1
+    shadowing_db: Annotated[float, number("sigma", "dB", "standard deviation of log-normal shadowing", 0.0, 30.0)] = 0.0
     shadowing_time: Annotated[float, number("T_s", "s", "time until its correlation falls to 1/e", 1e-6, 1e9)] = 10.0
-    rician_factor: Annotated[float, number("K", "1", "line-of-sight to scattered power; 0 is Rayleigh", 0.0, 1e6)] = 0.0
+    rician_factor: Annotated[
+        float, number("K", "1", "line-of-sight relative to scattered power; 0: Rayleigh", 0.0, 1e6)
+    ] = 0.0
     doppler: Annotated[float, number("f_D", "Hz", "Doppler spread; 0 freezes the fading", 0.0, 1e6)] = 1.0
     channel_trace: str | None = Field(None, description="CSV with time_s and gain_db, snr_db or throughput_mbps")
     channel_trace_column: Literal["gain_db", "snr_db", "throughput_mbps"] | None = Field(
@@ -108,7 +112,7 @@ class WorldScenario(pydantic.BaseModel, ABC):
     arrivals: Literal["one_at_a_time", "poisson", "mmpp", "periodic", "trace"] = Field(
         "poisson", description="how tasks arrive; one_at_a_time: a task is always waiting"
     )
-    arrival_rate: Annotated[float, number("", "1/s", "mean arrival rate; of mmpp in the calm state", 1e-6, 1e9)] = 1.0
+    arrival_rate: Annotated[float, number("", "1/s", "mean arrival rate; for mmpp, in the calm state", 1e-6, 1e9)] = 1.0
     burst_rate: Annotated[float, number("", "1/s", "mmpp: arrival rate in a burst", 1e-6, 1e9)] = 1.0
     calm_duration: Annotated[float, number("", "s", "mmpp: mean duration of the calm state", 1e-6, 1e9)] = 10.0
     burst_duration: Annotated[float, number("", "s", "mmpp: mean duration of a burst", 1e-6, 1e9)] = 10.0
@@ -122,7 +126,9 @@ class WorldScenario(pydantic.BaseModel, ABC):
     ] = 4.0
 
     # the battery of the device
-    battery_capacity: Annotated[float | None, number("", "J", "battery; none: mains power", 1e-9, 1e12)] = None
+    battery_capacity: Annotated[
+        float | None, number("", "J", "capacity of the battery; none: mains power", 1e-9, 1e12)
+    ] = None
     battery_initial: Annotated[float, number("", "1", "charge at reset, as a share", 0.0, 1.0)] = 1.0
     harvest_power: Annotated[float, number("", "W", "power that recharges the battery", 0.0, 1e9)] = 0.0
 

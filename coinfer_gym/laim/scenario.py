@@ -40,12 +40,14 @@ class Scenario(WorldScenario):
 
     # the network and what its pruning costs
     workload_name: str = Field(description="shipped workload or path of a YAML file", alias="workload")
-    input_bits: Annotated[float | None, number("S_0", "bit", "raw sample; default: the workload's", 1.0, 1e15)] = None
+    input_bits: Annotated[
+        float | None, number("S_0", "bit", "size of the raw sample; default: the workload's", 1.0, 1e15)
+    ] = None
     value_bits: Annotated[
-        int | None, number("b_a", "bit", "value of an activation; default: the workload's", 1, 64)
+        int | None, number("b_a", "bit", "size of an activation value; default: the workload's", 1, 64)
     ] = None
     parameter_bits: Annotated[
-        int | None, number("b", "bit", "stored parameter, a whole number; default: the workload's", 1, 64)
+        int | None, number("b", "bit", "size of a stored parameter, a whole number; default: the workload's", 1, 64)
     ] = None
     quality: str = Field("rate_distortion", description="quality in the reward")
     norm: str = Field("l1", description="norm of the rate-distortion bound")
@@ -53,34 +55,48 @@ class Scenario(WorldScenario):
     predictor_name: str | None = Field(
         None, description="quality 'accuracy': shipped predictor or path of a JSON file", alias="predictor"
     )
-    retained_device_min: Annotated[float, number("rho_min", "1", "least ratio on the device", 1e-6, 1.0)] = 0.05
-    retained_server_min: Annotated[float, number("rho_min", "1", "least ratio on the server", 1e-6, 1.0)] = 0.05
+    retained_device_min: Annotated[float, number("rho_min", "1", "least retained ratio of the device", 1e-6, 1.0)] = (
+        0.05
+    )
+    retained_server_min: Annotated[float, number("rho_min", "1", "least retained ratio of the server", 1e-6, 1.0)] = (
+        0.05
+    )
 
-    sparsity_gain: Annotated[float, number("gamma", "1", "saved share of FLOPs and reads of zeros", 0.0, 1.0)] = 1.0
+    sparsity_gain: Annotated[
+        float, number("gamma", "1", "share of the FLOPs and reads of zeros that is saved", 0.0, 1.0)
+    ] = 1.0
 
     # the radio beside the power that it radiates, and the network behind it; by default as in the paper
-    amplifier_efficiency: Annotated[float, number("eps", "1", "radiated power over the amplifier's", 1e-6, 1.0)] = 1.0
-    circuit_power: Annotated[float, number("P_c", "W", "drawn by the radio's circuits while it sends", 0.0, 1e6)] = 0.0
-    waiting_power_device: Annotated[float, number("P_wait", "W", "drawn from the upload to the result", 0.0, 1e6)] = 0.0
+    amplifier_efficiency: Annotated[
+        float, number("eps", "1", "radiated power relative to the amplifier's", 1e-6, 1.0)
+    ] = 1.0
+    circuit_power: Annotated[float, number("P_c", "W", "power of the radio's circuits while it sends", 0.0, 1e6)] = 0.0
+    waiting_power_device: Annotated[
+        float, number("P_wait", "W", "power of the device from the upload to the result", 0.0, 1e6)
+    ] = 0.0
     rate_max: Annotated[float | None, number("r_max", "bit/s", "highest rate; none: no limit", 1e-3, 1e15)] = None
-    snr_gap: Annotated[float, number("Gamma", "1", "factor of SNR by which real codes need more", 1.0, 1e9)] = 1.0
-    round_trip: Annotated[float, number("", "s", "request, and downlink of the result", 0.0, 1e6)] = 0.0
+    snr_gap: Annotated[float, number("Gamma", "1", "factor of additional SNR that real codes need", 1.0, 1e9)] = 1.0
+    round_trip: Annotated[float, number("", "s", "delay of the request and of the result's downlink", 0.0, 1e6)] = 0.0
 
     # static power and memories of both sides; by default as in the paper
-    static_power_device: Annotated[float, number("P_d", "W", "drawn by the device while it computes", 0.0, 1e6)] = 0.0
-    static_power_server: Annotated[float, number("P_s", "W", "drawn by the server while it computes", 0.0, 1e6)] = 0.0
+    static_power_device: Annotated[
+        float, number("P_d", "W", "static power of the device while it computes", 0.0, 1e6)
+    ] = 0.0
+    static_power_server: Annotated[
+        float, number("P_s", "W", "static power of the server while it computes", 0.0, 1e6)
+    ] = 0.0
     memory_bandwidth_device: Annotated[
-        float | None, number("W_d", "byte/s", "of weights; none: no limit", 1.0, 1e18)
+        float | None, number("W_d", "byte/s", "bandwidth for weights; none: no limit", 1.0, 1e18)
     ] = None
     memory_bandwidth_server: Annotated[
-        float | None, number("W_s", "byte/s", "of weights; none: no limit", 1.0, 1e18)
+        float | None, number("W_s", "byte/s", "bandwidth for weights; none: no limit", 1.0, 1e18)
     ] = None
-    memory_capacity_device: Annotated[float | None, number("C_d", "byte", "for weights; none: no limit", 1.0, 1e18)] = (
-        None
-    )
-    memory_capacity_server: Annotated[float | None, number("C_s", "byte", "for weights; none: no limit", 1.0, 1e18)] = (
-        None
-    )
+    memory_capacity_device: Annotated[
+        float | None, number("C_d", "byte", "memory for weights; none: no limit", 1.0, 1e18)
+    ] = None
+    memory_capacity_server: Annotated[
+        float | None, number("C_s", "byte", "memory for weights; none: no limit", 1.0, 1e18)
+    ] = None
 
     # the server, whose clock is chosen too
     frequency_server_min: Annotated[float, number("f_s,min", "Hz", "lowest clock of the server", 1.0, 1e15)]

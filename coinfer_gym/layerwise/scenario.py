@@ -52,8 +52,8 @@ class LayerwiseScenario(WorldScenario):
     predictor_name: str = Field(description="shipped accuracy predictor or path of a JSON file", alias="predictor")
     accuracy_loss: Annotated[float, number("", "1", "largest allowed loss of predicted accuracy", 0.0, 1.0)] = 0.02
     retained_min: Annotated[float, number("rho_min", "1", "least retained ratio of a group", 1e-6, 1.0)] = 0.1
-    input_value_bits: Annotated[float, number("", "bit", "size of a value of the image", 0.01, 64.0)] = 32.0
-    feature_value_bits: Annotated[float, number("", "bit", "size of a value of a feature", 0.01, 64.0)] = 32.0
+    input_value_bits: Annotated[float, number("", "bit", "size of an image value", 0.01, 64.0)] = 32.0
+    feature_value_bits: Annotated[float, number("", "bit", "size of a feature value", 0.01, 64.0)] = 32.0
 
     frequency_server: Annotated[float, number("f_s", "Hz", "clock of the server", 1.0, 1e15)]
 
