@@ -14,7 +14,7 @@ from agents.hyperparameters import ALGORITHMS
 from agents.runs import build_env
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim import spaces
-from coinfer_gym.laim.outcome import evaluate
+from coinfer_gym.laim.outcome import Tables, spend
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.laim.wrappers import act_within
 
@@ -89,7 +89,9 @@ class Loss:
             weights = np.full_like(targets, _PULL if self._by_losses else 1.0)
         elif config.target.family.keeps_budgets:
             within = 2.0 * np.minimum(samples.shares, 1.0 - config.margin) - 1.0
-            targets = act_within(scenario.problem(1.0), samples.tasks.T.copy(), within).astype(np.float64)
+            gain, delay_budget, energy_budget = samples.tasks.T.copy()
+            tasks = gain, delay_budget, energy_budget
+            targets = act_within(scenario.problem(1.0), tasks, within).astype(np.float64)
             weights = budget_sensitivity(scenario, samples.tasks, targets)
         else:
             targets = samples.actions.astype(np.float64)
@@ -137,16 +139,14 @@ def budget_sensitivity(
 
     Each row of `tasks` is the gain, the delay budget in s and the energy budget in J.
     """
-    tables = scenario.tables
     weights = np.zeros(actions.shape)
-    _differentiate(tables.hardware, tables.cuts, tasks, actions, np.empty((1, actions.shape[1])), weights)
+    _differentiate(scenario.tables, tasks, actions, np.empty((1, actions.shape[1])), weights)
     return weights
 
 
 @kernel
 def _differentiate(
-    hardware: NDArray[np.void],
-    cuts: NDArray[np.void],
+    tables: Tables,
     tasks: NDArray[np.float64],
     actions: NDArray[np.float64],
     trial: NDArray[np.float64],
@@ -160,11 +160,8 @@ def _differentiate(
                 for j in range(actions.shape[1]):
                     trial[0, j] = actions[i, j]
                 trial[0, k] = min(1.0, max(-1.0, actions[i, k] + sign * _STEP))
-                s, rho_device, rho_server, power, f_device, f_server = spaces.decode(hardware, cuts.shape[0], trial, 0)
-                t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
-                    hardware, cuts, s, tasks[i, 0], rho_device, rho_server, power, f_device, f_server
-                )
-                time += sign * (t_device + tau + t_server)
-                energy += sign * (e_device + e_upload + e_server)
+                spent = spend(tables, tasks[i, 0], spaces.decode(tables, trial, 0))
+                time += sign * spent[0]
+                energy += sign * spent[1]
             moved = abs(time) / max(tasks[i, 1], _LITTLE) + abs(energy) / max(tasks[i, 2], _LITTLE)
             weights[i, k] = min(0.5 * moved / _STEP, _MOST_WEIGHT)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from scipy.optimize import brentq
 
 from baselines.objective import objective_form
-from coinfer_gym.laim.costs import controls_at, settings_of, span_of
+from coinfer_gym.laim.costs import case_of, controls_at, settings_of
 from coinfer_gym.laim.decision import CONTROLS, Decision, Solution, check_cut
-from coinfer_gym.laim.outcome import evaluate
+from coinfer_gym.laim.outcome import Choice, spend
 from coinfer_gym.laim.problem import Problem
 from coinfer_gym.pricing import END
 
@@ -188,9 +188,9 @@ class FixedCut:
 
     def at_price(self, price: float) -> Decision:
         """Decision with the least ratios whose clocks and power minimise energy plus `price` times delay."""
-        hardware, gain = self.problem.tables.hardware, self.problem.gain
-        controls = controls_at(price, hardware, gain, span_of(hardware, gain))
-        power, *clocks = settings_of(hardware[0], self.problem.tables.cuts[self.cut], gain, controls)
+        p = self.problem
+        case = case_of(p.tables, p.gain, p.delay_budget, p.energy_budget)
+        power, *clocks = settings_of(case, self.cut, controls_at(price, case))
         return self.decide([side.retained_min for side in self.sides], power, clocks)
 
     def fastest(self, retained: Sequence[float]) -> Decision:
@@ -199,10 +199,8 @@ class FixedCut:
 
     def spend(self, decision: Decision) -> tuple[float, float]:
         """Delay in s and energy in J of a decision, by the formulas of the environment; ratios may be 0 here."""
-        controls = (getattr(decision, name) for name in CONTROLS)
-        tables = self.problem.tables
-        parts = evaluate(tables.hardware, tables.cuts, self.cut, self.problem.gain, *controls)
-        return sum(parts[:3]), sum(parts[3:])
+        choice = Choice(self.cut, *(float(getattr(decision, name)) for name in CONTROLS))
+        return spend(self.problem.tables, self.problem.gain, choice)
 
 
 def fix_cut(problem: Problem, cut: int) -> FixedCut:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from coinfer_gym import Decision, GainBelief, Problem, solve_exact_batch, solve_robust
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.optimum import SOLUTION
-from coinfer_gym.laim.outcome import evaluate
+from coinfer_gym.laim.outcome import Choice, Tables, choice_of, evaluate, spend
 
 __all__ = ["QualityGrid", "build_grid", "build_robust_grid", "fastest_delay", "locate"]
 
@@ -54,7 +54,7 @@ def build_grid(problem: Problem, gains: ArrayLike, delays: ArrayLike, energies: 
     rows = solve_exact_batch(problem, g[:, None, None], t[:, None], e)
     spent = np.empty(rows.shape)
     each = np.ascontiguousarray(np.broadcast_to(g[:, None, None], rows.shape))
-    _fill_device_energy(problem.tables.hardware, problem.tables.cuts, each, rows, spent)
+    _fill_device_energy(problem.tables, each, rows, spent)
     quality = np.where(rows["reason"] == 0, rows["quality"], 0.0)
     return QualityGrid(np.log(g), t, e, quality, spent, fastest_delay(problem, g))
 
@@ -74,39 +74,32 @@ def build_robust_grid(
             quality[i, k, j], threshold[i, k, j] = solution.expected_quality, solution.threshold
             for name in Decision.__dataclass_fields__:
                 rows[name][i, k, j] = getattr(solution, name)
-    _fill_device_energy(problem.tables.hardware, problem.tables.cuts, threshold, rows, spent)
+    _fill_device_energy(problem.tables, threshold, rows, spent)
     return QualityGrid(np.log(g), t, e, quality, spent, fastest_delay(problem, g))
 
 
 def fastest_delay(problem: Problem, gains: Floats) -> Floats:
     """Least time in s that any decision takes at each gain: the smallest ratios at the highest clocks and power."""
     fastest = np.empty(len(gains))
-    _fill_fastest(problem.tables.hardware, problem.tables.cuts, gains, fastest)
+    _fill_fastest(problem.tables, gains, fastest)
     return fastest
 
 
 @kernel
-def _fill_fastest(hardware: NDArray[np.void], cuts: NDArray[np.void], gains: Floats, out: Floats) -> None:
-    h = hardware[0]
+def _fill_fastest(tables: Tables, gains: Floats, out: Floats) -> None:
+    h = tables.hardware[0]
     ratios = (h.retained_device_min, h.retained_server_min)
     controls = (h.power_max, h.frequency_device_max, h.frequency_server_max)
     for i in range(gains.shape[0]):
         out[i] = math.inf
-        for s in range(cuts.shape[0]):
-            t_device, tau, t_server, _, _, _ = evaluate(hardware, cuts, s, gains[i], *ratios, *controls)
-            out[i] = min(out[i], t_device + tau + t_server)
+        for s in range(tables.cuts.shape[0]):
+            out[i] = min(out[i], spend(tables, gains[i], Choice(s, *ratios, *controls))[0])
 
 
 @kernel
-def _fill_device_energy(
-    hardware: NDArray[np.void], cuts: NDArray[np.void], gains: Floats, rows: NDArray[np.void], out: Floats
-) -> None:
+def _fill_device_energy(tables: Tables, gains: Floats, rows: NDArray[np.void], out: Floats) -> None:
     for i in range(rows.shape[0]):
         for k in range(rows.shape[1]):
             for j in range(rows.shape[2]):
-                r = rows[i, k, j]
-                ratios, clocks = (r.retained_device, r.retained_server), (r.frequency_device, r.frequency_server)
-                _, _, _, e_device, e_upload, _ = evaluate(
-                    hardware, cuts, r.cut, gains[i, k, j], *ratios, r.power, *clocks
-                )
+                _, _, _, e_device, e_upload, _ = evaluate(tables, gains[i, k, j], choice_of(rows[i, k, j]))
                 out[i, k, j] = e_device + e_upload

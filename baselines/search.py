@@ -23,7 +23,7 @@ from baselines.rules import MyopicExact
 from coinfer_gym import Decision, Problem, Solution
 from coinfer_gym._compile import kernel
 from coinfer_gym.laim.decision import CONTROLS, check_cut
-from coinfer_gym.laim.outcome import Tables, evaluate, model_quality
+from coinfer_gym.laim.outcome import Choice, Tables, model_quality, spend
 from coinfer_gym.laim.problem import check_problem
 
 __all__ = ["MyopicQuantum", "P1Search", "ends", "excess_of", "quality_of", "solve_quantum"]
@@ -159,9 +159,8 @@ def _control(low: Floats, high: Floats, place: float, j: int) -> float:
 @kernel
 def quality_of(tables: Tables, low: Floats, high: Floats, points: Floats, i: int) -> float:
     """Quality of column `i`."""
-    hardware, quality, cuts, blocks = tables
     device, server = _control(low, high, points[1, i], 0), _control(low, high, points[2, i], 1)
-    value: float = model_quality(hardware, quality, cuts, blocks, int(points[0, i]), device, server)
+    value: float = model_quality(tables, int(points[0, i]), device, server)
     return value
 
 
@@ -170,14 +169,12 @@ def excess_of(
     tables: Tables, low: Floats, high: Floats, gain: float, budgets: tuple[float, float], points: Floats, i: int
 ) -> float:
     """Excess of column `i` over the budget or the memory that it exceeds most."""
-    hardware, _, cuts, _ = tables
-    s = int(points[0, i])
+    s, cuts = int(points[0, i]), tables.cuts
     device, server = _control(low, high, points[1, i], 0), _control(low, high, points[2, i], 1)
     power = _control(low, high, points[3, i], 2)
     clocks = _control(low, high, points[4, i], 3), _control(low, high, points[5, i], 4)
-    spent = evaluate(hardware, cuts, s, gain, device, server, power, clocks[0], clocks[1])
-    late = _excess(spent[0] + spent[1] + spent[2], budgets[0])
-    hungry = _excess(spent[3] + spent[4] + spent[5], budgets[1])
+    delay, energy = spend(tables, gain, Choice(s, device, server, power, clocks[0], clocks[1]))
+    late, hungry = _excess(delay, budgets[0]), _excess(energy, budgets[1])
     crowded = max(_excess(device, cuts[s].retained_device_max), _excess(server, cuts[s].retained_server_max))
     return max(late, hungry, crowded)
 

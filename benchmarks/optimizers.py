@@ -16,7 +16,7 @@ from coinfer_gym import GainBelief, Problem, load_scenario, solve_exact, solve_e
 from coinfer_gym._compile import kernel
 from coinfer_gym.cell.optimum import CellSolution, solve_cell
 from coinfer_gym.laim.distortion import QUALITIES
-from coinfer_gym.laim.outcome import model_quality
+from coinfer_gym.laim.outcome import Tables, model_quality
 from coinfer_gym.physics import from_db
 
 _MANY = 100_000
@@ -76,7 +76,7 @@ def _of_accuracy(repetitions: int, calls: int = 100_000) -> dict[str, float]:
     timing = interleave(
         {
             "quality": (
-                lambda: _qualities(tables.hardware, tables.quality, tables.cuts, tables.blocks, ratios),
+                lambda: _qualities(tables, ratios),
                 calls,
             ),
             "exact": (_batch(problem, *problems(problem, _FEW), False), _FEW),
@@ -113,16 +113,10 @@ def _of_robust(repetitions: int, calls: int = 200) -> dict[str, float]:
 
 
 @kernel
-def _qualities(
-    hardware: NDArray[np.void],
-    quality: NDArray[np.void],
-    cuts: NDArray[np.void],
-    blocks: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-) -> float:
+def _qualities(tables: Tables, ratios: NDArray[np.float64]) -> float:
     total = 0.0
     for i in range(ratios.shape[0]):
-        total += model_quality(hardware, quality, cuts, blocks, i % cuts.shape[0], ratios[i, 0], ratios[i, 1])
+        total += model_quality(tables, i % tables.cuts.shape[0], ratios[i, 0], ratios[i, 1])
     return total
 
 

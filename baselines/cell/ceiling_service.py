@@ -131,9 +131,7 @@ def _bend(tables: Tables, s: int, nodes: list[Floats], side: int) -> float:
 def _fill_quality(tables: Tables, s: int, device: Floats, server: Floats, out: Floats) -> None:
     for i in range(device.shape[0]):
         for j in range(server.shape[0]):
-            out[i, j] = model_quality(
-                tables.hardware, tables.quality, tables.cuts, tables.blocks, s, device[i], server[j]
-            )
+            out[i, j] = model_quality(tables, s, device[i], server[j])
 
 
 @kernel

@@ -306,6 +306,5 @@ class _Planner:
 
 def _device_energy(problem: Problem, solution: Solution) -> float:
     """What a decision takes from the battery in J."""
-    tables, choice = problem.tables, as_tuple(solution)
-    _, _, _, e_device, e_upload, _ = evaluate(tables.hardware, tables.cuts, choice[0], problem.gain, *choice[1:])
+    _, _, _, e_device, e_upload, _ = evaluate(problem.tables, problem.gain, as_tuple(solution))
     return float(e_device + e_upload)

@@ -270,7 +270,7 @@ def _step_lane(rules: Records, model: CellModel, lanes: LaneArrays, i: int) -> N
     band = spaces.share_of(lanes.actions[i, spaces.BAND], cell.band_free, model.share_min[0])
     server = spaces.share_of(lanes.actions[i, spaces.SERVER], cell.server_free, model.share_min[0])
     tables = tables_at(model, i, band, server)
-    wanted = decode(tables.hardware, tables.cuts.shape[0], lanes.actions, i)
+    wanted = decode(tables, lanes.actions, i)
     decision = fit(tables.cuts, wanted)
     info.limited = 0.0 if decision == wanted else 1.0
     gain = process.gain_at(lanes.gains, row, lane.clock, r.block_duration)

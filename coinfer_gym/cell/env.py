@@ -230,9 +230,7 @@ class CellEnv(TaskEnv):
             If a share is out of range.
         """
         shares = self._shares(band, server)
-        gain, delay_budget, energy_budget = self._lanes.tasks()
-        whole = self.kind.problem(float(gain[0]), float(delay_budget[0]), float(energy_budget[0]))
-        return share_problem(whole, *shares)
+        return share_problem(self.kind.problem(*(float(each[0]) for each in self.tasks())), *shares)
 
     def action(self, decision: Decision, band: float | None = None, server: float | None = None) -> NDArray[np.float32]:
         """Action for a decision or a solution at given shares of the whole, up to the rounding of float32.
@@ -251,7 +249,7 @@ class CellEnv(TaskEnv):
         """
         kind, shares = self.kind, self._shares(band, server)
         check_decision(decision, kind.workload)
-        components = encode(kind.tables.hardware, kind.cuts, decision).tolist()
+        components = encode(kind.tables, decision).tolist()
         for share, free in zip(shares, self.free, strict=True):
             components.append(spaces.component_of_share(share, max(free, self.scenario.share_min)))
         return np.array(components, np.float32)
@@ -260,7 +258,7 @@ class CellEnv(TaskEnv):
         """Decision for an action of the device at hand, in SI units."""
         kind = self.kind
         clipped = clip_action(action, len(spaces.ACTION_NAMES))[None]
-        return Decision(*decode(kind.tables.hardware, kind.cuts, clipped, 0))
+        return Decision(*decode(kind.tables, clipped, 0))
 
     def shares(self, action: NDArray[np.float32]) -> tuple[float, float]:
         """Shares of band and server that an action takes now."""

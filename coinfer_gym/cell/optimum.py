@@ -23,8 +23,9 @@ from coinfer_gym.cell.response import PIECE, Region, Response, Task, attain, beg
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import distortion as dst
+from coinfer_gym.laim.costs import NO_LIMIT
 from coinfer_gym.laim.decision import Solution, check_cut
-from coinfer_gym.laim.optimum import NO_LIMIT, SOLUTION, solution_from_row, solve_row
+from coinfer_gym.laim.optimum import SOLUTION, solution_from_row, solve_row
 from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.problem import Problem, check_problem
 

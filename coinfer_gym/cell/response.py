@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.cell.dynamics import share_hardware
-from coinfer_gym.laim.costs import controls_at, costs_at, delay_of, energy_of, span_of
+from coinfer_gym.laim.costs import Case, case_of, controls_at, costs_at, delay_of, energy_of
 from coinfer_gym.laim.cut_search import bound_cut, is_linear, solve_cut
 from coinfer_gym.laim.outcome import Tables, model_quality
 from coinfer_gym.records import Record, Records, record_type
@@ -95,11 +95,15 @@ def _scale_piece(whole: Tables, part: Tables, task: Task, piece: Record, band: f
 
 
 @kernel
+def _case_of(part: Tables, task: Task) -> Case:
+    """P1 of the task at the constants in `part`."""
+    return case_of(part, task.gain, task.delay_budget, task.energy_budget)
+
+
+@kernel
 def _solve(part: Tables, task: Task, s: int, start: float) -> tuple[bool, float, float, float]:
     """Optimum of a cut: found, quality, its bound, logarithm of the price of time; `start` is one to begin with."""
-    span = span_of(part.hardware, task.gain)
-    budgets = (task.delay_budget, task.energy_budget)
-    found, merit, _, _, theta, most = solve_cut(part, task.gain, budgets[0], budgets[1], s, span, start, 0.0)
+    found, merit, _, _, theta, most = solve_cut(_case_of(part, task), s, start, 0.0)
     if not found:
         return False, 0.0, 0.0, start
     return True, _quality(part, s, merit), _quality(part, s, max(merit, most)), math.log(theta)
@@ -108,17 +112,15 @@ def _solve(part: Tables, task: Task, s: int, start: float) -> tuple[bool, float,
 @kernel
 def _bound(part: Tables, task: Task, s: int, log_price: float, saved: float) -> float:
     """Bound of a cut's quality by a price of time, with some energy `saved`."""
-    theta = math.exp(log_price)
-    controls = controls_at(theta, part.hardware, task.gain, span_of(part.hardware, task.gain))
-    energy = task.energy_budget + saved
-    return _quality(part, s, bound_cut(theta, part, task.gain, task.delay_budget, energy, s, controls))
+    theta, case = math.exp(log_price), case_of(part, task.gain, task.delay_budget, task.energy_budget + saved)
+    return _quality(part, s, bound_cut(theta, case, s, controls_at(theta, case)))
 
 
 @kernel
 def _toll(part: Tables, task: Task, s: int, log_price: float) -> float:
     """What the least server's ratio, and what is fixed, takes of both budgets in J at a price of time."""
     theta, ratio = math.exp(log_price), part.hardware[0].retained_server_min
-    costs = costs_at(theta, part.hardware, part.cuts[s], task.gain, span_of(part.hardware, task.gain))
+    costs = costs_at(theta, _case_of(part, task), s)
     return theta * delay_of(costs, 0.0, ratio) + energy_of(costs, 0.0, ratio)
 
 
@@ -126,7 +128,7 @@ def _toll(part: Tables, task: Task, s: int, log_price: float) -> float:
 def _quality(part: Tables, s: int, merit: float) -> float:
     """Quality of a merit; 0 of what cannot be had."""
     if merit > 0.0 and is_linear(part.quality[0].kind):
-        merit = model_quality(part.hardware, part.quality, part.cuts, part.blocks, s, merit, merit)
+        merit = model_quality(part, s, merit, merit)
     return max(0.0, merit)
 
 

@@ -9,11 +9,8 @@ from gymnasium.vector import VectorActionWrapper, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import kernel
-from coinfer_gym.cell import spaces
-from coinfer_gym.cell.dynamics import CellModel, tables_at
 from coinfer_gym.cell.env import CellVectorEnv
-from coinfer_gym.cell.wrappers import act_within, check_cell, shares_space
+from coinfer_gym.cell.wrappers import act_within, check_cell, keep_within, shares_space
 from coinfer_gym.envs.actions import check_actions
 from coinfer_gym.laim import vector_wrappers as laim
 
@@ -42,33 +39,5 @@ class KeepCellBudgets(laim.KeepBudgets):
         self._inner = check_cell(env, CellVectorEnv, type(self).__name__)
         VectorWrapper.__init__(self, env)
 
-    def _find_nearest(
-        self, wanted: NDArray[np.float64], nearest: NDArray[np.float32], replaced: NDArray[np.bool_]
-    ) -> None:
-        model, ended = self._inner.lanes.model, self._inner.ended
-        gain, delay_budget, energy_budget = self._inner.lanes.tasks()
-        _find_nearest(model, gain, delay_budget, energy_budget, wanted, nearest, replaced, ended)
-
-
-@kernel
-def _find_nearest(
-    model: CellModel,
-    gain: NDArray[np.float64],
-    delay_budget: NDArray[np.float64],
-    energy_budget: NDArray[np.float64],
-    wanted: NDArray[np.float64],
-    nearest: NDArray[np.float32],
-    replaced: NDArray[np.bool_],
-    ended: NDArray[np.bool_],
-) -> None:
-    """Fill the rows of `nearest` whose wanted action misses a budget at its own shares, and mark them."""
-    for i in range(wanted.shape[0]):
-        if ended[i]:
-            continue
-        cell, least = model.cells[i], model.share_min[0]
-        band = spaces.share_of(wanted[i, spaces.BAND], cell.band_free, least)
-        server = spaces.share_of(wanted[i, spaces.SERVER], cell.server_free, least)
-        tables = tables_at(model, i, band, server)
-        replaced[i] = laim.write_nearest(
-            tables.hardware, tables.cuts, gain[i], delay_budget[i], energy_budget[i], wanted, nearest, i
-        )
+    def _nearest(self, given: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        return keep_within(self._inner.lanes, given, self._inner.ended)

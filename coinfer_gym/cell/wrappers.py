@@ -21,8 +21,8 @@ from coinfer_gym.envs.interval import between
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import wrappers as laim
 from coinfer_gym.laim.optimum import SOLUTION, solve_exact_batch, solve_row_within
-from coinfer_gym.laim.outcome import Tables, choice_of
-from coinfer_gym.laim.problem import Problem
+from coinfer_gym.laim.outcome import choice_of
+from coinfer_gym.laim.safety import keep_row
 from coinfer_gym.laim.spaces import write_action
 from coinfer_gym.physics import from_db
 from coinfer_gym.records import Records
@@ -68,7 +68,7 @@ class CellShareAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstruc
         InvalidInputError
             If the action has another shape or a NaN.
         """
-        self._cell.device  # noqa: B018  there is a task
+        self._cell.tasks()  # there is one
         shares = check_actions(action, self.action_space.shape or ())
         row: NDArray[np.float32] = act_within(self._cell.lanes, shares[None], np.zeros(1, np.bool_))[0]
         return row
@@ -96,9 +96,9 @@ class KeepCellBudgets(laim.KeepBudgets):
         gym.utils.RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
 
-    def _task(self, action: NDArray[Any]) -> tuple[Problem, Tables]:
-        problem: Problem = self._inner.problem(*self._inner.shares(action))
-        return problem, problem.tables
+    def _nearest(self, actions: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        self._inner.tasks()  # there is one
+        return keep_within(self._inner.lanes, actions, np.zeros(1, np.bool_))
 
 
 class Regret(laim.Regret):
@@ -197,4 +197,35 @@ def _write_optima(
         if last == 3:
             joules = between(parts[i, 1], 0.0, energy_budget[i])
         solve_row_within(tables, gain[i], delay_budget[i], energy_budget[i], seconds, joules, row, 0)
-        write_action(tables.hardware, tables.cuts.shape[0], choice_of(row[0]), actions, i)
+        write_action(tables, choice_of(row[0]), actions, i)
+
+
+def keep_within(
+    lanes: CellLanes, actions: NDArray[Any], skipped: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """`coinfer_gym.laim.safety.keep_budgets` of all cells, each task at the shares that its action takes."""
+    wanted = np.clip(actions.astype(np.float64), -1.0, 1.0)
+    kept, changed = wanted.astype(np.float32), np.zeros(lanes.count, np.bool_)
+    _keep_rows(lanes.model, *lanes.tasks(), wanted, skipped, kept, changed)
+    return kept, changed
+
+
+@kernel
+def _keep_rows(
+    model: CellModel,
+    gain: NDArray[np.float64],
+    delay_budget: NDArray[np.float64],
+    energy_budget: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    skipped: NDArray[np.bool_],
+    kept: NDArray[np.float32],
+    changed: NDArray[np.bool_],
+) -> None:
+    for i in range(wanted.shape[0]):
+        if skipped[i]:
+            continue
+        cell, least = model.cells[i], model.share_min[0]
+        band = spaces.share_of(wanted[i, spaces.BAND], cell.band_free, least)
+        server = spaces.share_of(wanted[i, spaces.SERVER], cell.server_free, least)
+        tables = tables_at(model, i, band, server)
+        changed[i] = keep_row(tables, gain[i], delay_budget[i], energy_budget[i], wanted, kept, i)

@@ -127,6 +127,11 @@ class TaskEnv(gym.Env[Any, Any]):
         self._show(info)
         return self._lanes.observation[0].copy(), float(rewards[0]), False, self._ended, info
 
+    def tasks(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """What an agent can know of the task at hand: observed gain and both budgets, see `Lanes.tasks`."""
+        self._lane()
+        return self._lanes.tasks()
+
     def world(self) -> World:
         """The world of the running episode: arrival times, channel path and budgets."""
         return draw(self._lanes.worlds[0], int(self._lane()["world_seed"]))

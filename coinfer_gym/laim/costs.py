@@ -18,17 +18,21 @@ from typing import NamedTuple
 
 from coinfer_gym import physics
 from coinfer_gym._compile import kernel
-from coinfer_gym.laim.outcome import link_gain, most_nats, read_unpruned, run_device, run_server, send
+from coinfer_gym.laim.outcome import Tables, link_gain, most_nats, read_unpruned, run_device, run_server, send
 from coinfer_gym.pricing import END, HUGE, Span, best_clock, best_nats, clock_price, spectral_span
-from coinfer_gym.records import Record, Records
+from coinfer_gym.records import Record
 
 __all__ = [
+    "NO_LIMIT",
+    "Case",
     "Controls",
     "Costs",
     "budget_residual",
+    "case_of",
     "controls_at",
     "costs_of",
     "costs_at",
+    "first_guess",
     "delay_of",
     "energy_of",
     "price_at_budget",
@@ -36,8 +40,19 @@ __all__ = [
     "price_of_device",
     "price_of_server",
     "settings_of",
-    "span_of",
 ]
+
+NO_LIMIT = 1e18
+"""A budget of that many seconds or joules is none, and its worth is still finite at any price."""
+
+
+class Case(NamedTuple):
+    """P1 as the searches read it: its constants, the gain, ends of ``y = ln(1 + SNR)``, and budgets in s and J."""
+
+    tables: Tables
+    gain: float
+    span: Span
+    budgets: tuple[float, float]
 
 
 class Controls(NamedTuple):
@@ -88,34 +103,41 @@ def _unit(h: Record, gain: float) -> float:
 
 
 @kernel
-def span_of(hardware: Records, gain: float) -> Span:
-    """Ends of ``y = ln(1 + SNR)`` on a channel."""
-    h = hardware[0]
+def case_of(tables: Tables, gain: float, delay_budget: float, energy_budget: float) -> Case:
+    """P1 of one task."""
+    h = tables.hardware[0]
     noise = h.noise_density * h.bandwidth / link_gain(h, gain)
-    return spectral_span(noise, h.power_min, h.power_max, most_nats(h))
+    span = spectral_span(noise, h.power_min, h.power_max, most_nats(h))
+    return Case(tables, gain, span, (min(delay_budget, NO_LIMIT), min(energy_budget, NO_LIMIT)))
 
 
 @kernel
-def controls_at(theta: float, hardware: Records, gain: float, span: Span) -> Controls:
-    """Best controls at a price of time; `span` is from `span_of`."""
-    h = hardware[0]
+def first_guess(h: Record) -> float:
+    """A price of time to begin a search with: that of a fast clock of the device."""
+    return clock_price(0.7 * h.frequency_device_max, h.pue_device * h.kappa_device)
+
+
+@kernel
+def controls_at(theta: float, case: Case) -> Controls:
+    """Best controls at a price of time."""
+    h = case.tables.hardware[0]
     price_device, price_server = theta + _drawn_by_device(h), theta + _drawn_by_server(h)
     return Controls(
         best_clock(price_device, h.pue_device * h.kappa_device, h.frequency_device_min, h.frequency_device_max),
         best_clock(price_server, h.pue_server * h.kappa_server, h.frequency_server_min, h.frequency_server_max),
-        best_nats((theta + _drawn_by_link(h)) / _unit(h, gain), span),
+        best_nats((theta + _drawn_by_link(h)) / _unit(h, case.gain), case.span),
     )
 
 
 @kernel
-def settings_of(h: Record, cut: Record, gain: float, controls: Controls) -> tuple[float, float, float]:
+def settings_of(case: Case, s: int, controls: Controls) -> tuple[float, float, float]:
     """Power in W and both clocks in Hz that a decision has for some controls; 0 where a cut has no use for them.
 
     A clock that the memory slows down is given as it runs, but not below its least value.
     """
-    power = 0.0
+    h, cut, power = case.tables.hardware[0], case.tables.cuts[s], 0.0
     if cut.upload_bits > 0.0:
-        power = physics.power_at(controls.nats, link_gain(h, gain), h.bandwidth, h.noise_density)
+        power = physics.power_at(controls.nats, link_gain(h, case.gain), h.bandwidth, h.noise_density)
         power = min(h.power_max, max(h.power_min, power))
     fed_device = max(cut.frequency_device_fed, cut.step_frequency_device_fed)
     fed_server = max(cut.frequency_server_fed, cut.step_frequency_server_fed)
@@ -125,9 +147,9 @@ def settings_of(h: Record, cut: Record, gain: float, controls: Controls) -> tupl
 
 
 @kernel
-def costs_of(hardware: Records, cut: Record, gain: float, controls: Controls) -> Costs:
+def costs_of(case: Case, s: int, controls: Controls) -> Costs:
     """What a cut takes at given controls."""
-    h = hardware[0]
+    h, cut = case.tables.hardware[0], case.tables.cuts[s]
     gamma = h.sparsity_gain
     time_device, energy_device = run_device(h, cut, 1.0, controls.frequency_device)
     time_server, energy_server = run_server(h, cut, 1.0, controls.frequency_server)
@@ -136,10 +158,10 @@ def costs_of(hardware: Records, cut: Record, gain: float, controls: Controls) ->
     tau, energy_upload = 0.0, 0.0
     if cut.upload_bits > 0.0:
         if controls.nats > 0.0:
-            power = physics.power_at(controls.nats, link_gain(h, gain), h.bandwidth, h.noise_density)
+            power = physics.power_at(controls.nats, link_gain(h, case.gain), h.bandwidth, h.noise_density)
             tau, energy_upload = send(h, cut, power, h.bandwidth * controls.nats / math.log(2.0))
         else:  # the limit of ever slower uploads, whose energy has a limit too
-            tau, energy_upload = HUGE, cut.upload_bits * math.log(2.0) * _unit(h, gain) / h.bandwidth
+            tau, energy_upload = HUGE, cut.upload_bits * math.log(2.0) * _unit(h, case.gain) / h.bandwidth
     tau += cut.round_trip
     energy_upload += physics.energy_at(h.waiting_power_device, tau)
     reading_device, reading_server = read_unpruned(h, cut)
@@ -155,9 +177,9 @@ def costs_of(hardware: Records, cut: Record, gain: float, controls: Controls) ->
 
 
 @kernel
-def costs_at(theta: float, hardware: Records, cut: Record, gain: float, span: Span) -> Costs:
+def costs_at(theta: float, case: Case, s: int) -> Costs:
     """What a cut takes at the best controls for a price of time."""
-    return costs_of(hardware, cut, gain, controls_at(theta, hardware, gain, span))
+    return costs_of(case, s, controls_at(theta, case))
 
 
 @kernel
@@ -186,12 +208,13 @@ def price_of_server(theta: float, costs: Costs) -> float:
 
 @kernel
 def budget_residual(
-    theta: float, costs: Costs, rho_device: float, rho_server: float, delay_budget: float, energy_budget: float
+    theta: float, costs: Costs, rho_device: float, rho_server: float, budgets: tuple[float, float]
 ) -> float:
     """How far a knapsack's solution is beyond the delay budget, or short of the energy budget: the same at a tight one.
 
     Taken from the budget that weighs less at this price, where it isn't lost in rounding.
     """
+    delay_budget, energy_budget = budgets
     if theta * delay_budget <= energy_budget:
         excess = theta * (delay_of(costs, rho_device, rho_server) - delay_budget)
     else:
@@ -200,16 +223,7 @@ def budget_residual(
 
 
 @kernel
-def price_at_budget(
-    hardware: Records,
-    cut: Record,
-    gain: float,
-    span: Span,
-    rho_device: float,
-    rho_server: float,
-    budget: float,
-    of_time: bool,
-) -> float:
+def price_at_budget(case: Case, s: int, rho_device: float, rho_server: float, of_time: bool) -> float:
     """Price of time at which given ratios just meet one budget: the delay (`of_time`) or the energy.
 
     The end of the range where the budget cannot be met or is met anywhere.
@@ -217,11 +231,11 @@ def price_at_budget(
     low, high = -END, END
     for _ in range(70):
         x = 0.5 * (low + high)
-        costs = costs_at(math.exp(x), hardware, cut, gain, span)
+        costs = costs_at(math.exp(x), case, s)
         if of_time:
-            too_slow = delay_of(costs, rho_device, rho_server) > budget
+            too_slow = delay_of(costs, rho_device, rho_server) > case.budgets[0]
         else:
-            too_slow = energy_of(costs, rho_device, rho_server) <= budget
+            too_slow = energy_of(costs, rho_device, rho_server) <= case.budgets[1]
         if too_slow:
             low = x
         else:
@@ -230,10 +244,10 @@ def price_at_budget(
 
 
 @kernel
-def price_ends(hardware: Records, gain: float, span: Span) -> tuple[float, float]:
+def price_ends(case: Case) -> tuple[float, float]:
     """Logarithms of the prices of time beyond which no clock and no power moves any more."""
-    h = hardware[0]
-    device, server, unit = h.pue_device * h.kappa_device, h.pue_server * h.kappa_server, _unit(h, gain)
+    h, span = case.tables.hardware[0], case.span
+    device, server, unit = h.pue_device * h.kappa_device, h.pue_server * h.kappa_server, _unit(h, case.gain)
     drawn_device, drawn_server, drawn_link = _drawn_by_device(h), _drawn_by_server(h), _drawn_by_link(h)
     low = min(
         clock_price(h.frequency_device_min, device) - drawn_device,

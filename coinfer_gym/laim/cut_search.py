@@ -19,6 +19,7 @@ from coinfer_gym._compile import kernel
 from coinfer_gym.bracket import OPEN, Bracket, narrow, secant
 from coinfer_gym.laim import distortion as dst
 from coinfer_gym.laim.costs import (
+    Case,
     Controls,
     Costs,
     budget_residual,
@@ -31,8 +32,8 @@ from coinfer_gym.laim.costs import (
     price_of_server,
 )
 from coinfer_gym.laim.outcome import Tables, model_quality
-from coinfer_gym.pricing import END, ROUNDING, Span
-from coinfer_gym.records import Record, Records
+from coinfer_gym.pricing import END, ROUNDING
+from coinfer_gym.records import Record
 
 __all__ = ["bound_cut", "is_linear", "solve_cut"]
 
@@ -186,21 +187,13 @@ def _most(prunable: float, flops: float, least: float, held: float) -> float:
 
 
 @kernel
-def _relax(
-    theta: float,
-    tables: Tables,
-    s: int,
-    costs: Costs,
-    delay_budget: float,
-    energy_budget: float,
-    start: float,
-    order: int,
-) -> tuple[int, float, float, float]:
+def _relax(theta: float, case: Case, s: int, costs: Costs, start: float, order: int) -> tuple[int, float, float, float]:
     """The knapsack at a price of time: state, both ratios, warm start for the next call.
 
     `order` forces the preferred side of a linear quality: 1 the device, -1 the server, 0 the better one.
     """
-    hardware, quality, cuts, blocks = tables
+    hardware, quality, cuts, blocks = case.tables
+    delay_budget, energy_budget = case.budgets
     h, cut, kind = hardware[0], cuts[s], quality[0].kind
     least = (h.retained_device_min, h.retained_server_min)
     cost_device, cost_server = price_of_device(theta, costs), price_of_server(theta, costs)
@@ -227,19 +220,13 @@ def _relax(
 
 
 @kernel
-def _merit(
-    tables: Tables,
-    s: int,
-    rho_device: float,
-    rho_server: float,
-) -> float:
+def _merit(tables: Tables, s: int, rho_device: float, rho_server: float) -> float:
     """What cuts are compared by: the quality, or for linear ones the weighted share it rises with; at most 1."""
-    hardware, quality, cuts, blocks = tables
-    kind = quality[0].kind
+    kind = tables.quality[0].kind
     if is_linear(kind):
-        w_device, w_server = _weights(kind, cuts[s])
+        w_device, w_server = _weights(kind, tables.cuts[s])
         return (w_device * rho_device + w_server * rho_server) / (w_device + w_server)
-    return model_quality(hardware, quality, cuts, blocks, s, rho_device, rho_server)
+    return model_quality(tables, s, rho_device, rho_server)
 
 
 @kernel
@@ -252,22 +239,14 @@ def _highest_merit(tables: Tables, s: int, rho_device: float, rho_server: float)
 
 
 @kernel
-def _crossing(
-    low: float,
-    high: float,
-    hardware: Records,
-    cut: Record,
-    gain: float,
-    span: Span,
-    weights: tuple[float, float],
-) -> float:
+def _crossing(low: float, high: float, case: Case, s: int, weights: tuple[float, float]) -> float:
     """Logarithm of the price between `low` and `high` at which both sides are worth the same (linear qualities)."""
     theta = math.exp(low)
-    sign = _prefers_device(theta, costs_at(theta, hardware, cut, gain, span), weights) >= 0.0
+    sign = _prefers_device(theta, costs_at(theta, case, s), weights) >= 0.0
     for _ in range(60):
         x = 0.5 * (low + high)
         theta = math.exp(x)
-        if (_prefers_device(theta, costs_at(theta, hardware, cut, gain, span), weights) >= 0.0) == sign:
+        if (_prefers_device(theta, costs_at(theta, case, s), weights) >= 0.0) == sign:
             low = x
         else:
             high = x
@@ -277,24 +256,16 @@ def _crossing(
 
 
 @kernel
-def solve_cut(
-    tables: Tables,
-    gain: float,
-    delay_budget: float,
-    energy_budget: float,
-    s: int,
-    span: Span,
-    start: float,
-    merit_to_beat: float,
-) -> tuple[bool, float, float, float, float, float]:
+def solve_cut(case: Case, s: int, start: float, merit_to_beat: float) -> tuple[bool, float, float, float, float, float]:
     """Optimum of one cut: found, merit, both ratios, price of time, proven bound of the merit.
 
     Found is False where the cut is infeasible or cannot beat `merit_to_beat`. The search runs over ``x = ln theta``
     between a low end, where the relaxed solution is too slow, and a high end, where it is in time. Any `start` will do.
     """
-    hardware, quality, cuts, _ = tables
-    cut, kind = cuts[s], quality[0].kind
-    weights = _weights(kind, cut)
+    tables, budgets = case.tables, case.budgets
+    delay_budget, energy_budget = budgets
+    kind = tables.quality[0].kind
+    weights = _weights(kind, tables.cuts[s])
     linear = is_linear(kind)
     ends = OPEN
     device_low, server_low, device_high, server_high = 0.0, 0.0, 0.0, 0.0
@@ -304,17 +275,17 @@ def solve_cut(
     bisect = False
     for _ in range(300):
         theta = math.exp(x)
-        costs = costs_at(theta, hardware, cut, gain, span)
-        state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 0)
+        costs = costs_at(theta, case, s)
+        state, rho_device, rho_server, z = _relax(theta, case, s, costs, z, 0)
         if state == _INFEASIBLE:
             return False, 0.0, 0.0, 0.0, theta, 0.0
-        gap = budget_residual(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
+        gap = budget_residual(theta, costs, rho_device, rho_server, budgets)
         delay, energy = delay_of(costs, rho_device, rho_server), energy_of(costs, rho_device, rho_server)
         in_budgets = delay <= delay_budget * (1.0 + ROUNDING) and energy <= energy_budget * (1.0 + ROUNDING)
         if state == _SATURATED:
             gap = 1.0 if delay > delay_budget else -1.0
             if in_budgets:
-                fast = price_at_budget(hardware, cut, gain, span, rho_device, rho_server, energy_budget, False)
+                fast = price_at_budget(case, s, rho_device, rho_server, False)
                 theta = max(theta, fast)  # of prices that differ by rounding, not one that is too slow
                 merit = _highest_merit(tables, s, rho_device, rho_server)
                 return True, merit, rho_device, rho_server, theta, merit
@@ -336,15 +307,15 @@ def solve_cut(
             stride *= 2.0
             continue
         if linear and (preference_low >= 0.0) != (preference_high >= 0.0):
-            x = _crossing(ends.low, ends.high, hardware, cut, gain, span, weights)
+            x = _crossing(ends.low, ends.high, case, s, weights)
             theta = math.exp(x)
-            costs = costs_at(theta, hardware, cut, gain, span)
-            state, first_device, first_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, 1)
-            state, rho_device, rho_server, z = _relax(theta, tables, s, costs, delay_budget, energy_budget, z, -1)
+            costs = costs_at(theta, case, s)
+            state, first_device, first_server, z = _relax(theta, case, s, costs, z, 1)
+            state, rho_device, rho_server, z = _relax(theta, case, s, costs, z, -1)
             if state == _INFEASIBLE:
                 return False, 0.0, 0.0, 0.0, theta, 0.0
-            gap_first = budget_residual(theta, costs, first_device, first_server, delay_budget, energy_budget)
-            gap_second = budget_residual(theta, costs, rho_device, rho_server, delay_budget, energy_budget)
+            gap_first = budget_residual(theta, costs, first_device, first_server, budgets)
+            gap_second = budget_residual(theta, costs, rho_device, rho_server, budgets)
             if state != _SATURATED and gap_first * gap_second <= 0.0 and gap_first != gap_second:
                 share = gap_second / (gap_second - gap_first)
                 rho_device += share * (first_device - rho_device)
@@ -371,21 +342,12 @@ def solve_cut(
 
 
 @kernel
-def bound_cut(
-    theta: float,
-    tables: Tables,
-    gain: float,
-    delay_budget: float,
-    energy_budget: float,
-    s: int,
-    controls: Controls,
-) -> float:
+def bound_cut(theta: float, case: Case, s: int, controls: Controls) -> float:
     """Upper bound of a cut's merit from the knapsack at `theta`; negative where it proves the cut infeasible."""
-    hardware, _, cuts, _ = tables
-    costs = costs_of(hardware, cuts[s], gain, controls)
-    state, rho_device, rho_server, _ = _relax(theta, tables, s, costs, delay_budget, energy_budget, 0.0, 0)
+    costs = costs_of(case, s, controls)
+    state, rho_device, rho_server, _ = _relax(theta, case, s, costs, 0.0, 0)
     if state == _INFEASIBLE:
         return -1.0
     if state == _SATURATED:
-        return _highest_merit(tables, s, rho_device, rho_server)
-    return _merit(tables, s, rho_device, rho_server)
+        return _highest_merit(case.tables, s, rho_device, rho_server)
+    return _merit(case.tables, s, rho_device, rho_server)

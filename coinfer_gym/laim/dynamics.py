@@ -52,9 +52,7 @@ def serve(
     """Run one decision and write what became of it; returns the seconds of its service and pause, and of its upload."""
     s, retained_device, retained_server, power, f_device, f_server = decision
     h, cut = tables.hardware[0], tables.cuts[s]
-    t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
-        tables.hardware, tables.cuts, s, gain, retained_device, retained_server, power, f_device, f_server
-    )
+    t_device, tau, t_server, e_device, e_upload, e_server = evaluate(tables, gain, decision)
     info.cut, info.retained_device, info.retained_server = s, retained_device, retained_server
     info.power_w, info.frequency_device_hz, info.frequency_server_hz = power, f_device, f_server
     waiting = h.waiting_power_device
@@ -66,11 +64,7 @@ def serve(
     info.energy_static_server_j = h.pue_server * h.static_power_server * info.delay_server_s
     info.energy_waiting_j = waiting * (info.delay_upload_s + info.delay_server_s)
     info.energy_circuit_j = h.circuit_power * min(sent, info.delay_upload_s)
-    worth = 0.0
-    if finished:
-        worth = model_quality(
-            tables.hardware, tables.quality, tables.cuts, tables.blocks, s, retained_device, retained_server
-        )
+    worth = model_quality(tables, s, retained_device, retained_server) if finished else 0.0
     process.score_service(lane, finished, duration, worth, info)
     return duration + pause, min(sent, info.delay_upload_s)
 
@@ -80,7 +74,7 @@ def _step_lane(rules: Records, tables: Tables, lanes: LaneArrays, i: int) -> Non
     lane, r, info = lanes.state[i], rules[0], lanes.info[i]
     info.clipped = process.clip(lanes.actions, i)
     process.inform(lane, info)
-    wanted = spaces.decode(tables.hardware, tables.cuts.shape[0], lanes.actions, i)
+    wanted = spaces.decode(tables, lanes.actions, i)
     decision = fit(tables.cuts, wanted)
     info.limited = 0.0 if decision == wanted else 1.0
     gain = process.gain_at(lanes.gains, i, lane.clock, r.block_duration)

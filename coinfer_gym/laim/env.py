@@ -17,7 +17,7 @@ from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import dynamics, spaces
 from coinfer_gym.laim.decision import Decision, check_decision
 from coinfer_gym.laim.optimum import solve_exact
-from coinfer_gym.laim.outcome import evaluate, fits
+from coinfer_gym.laim.outcome import Choice, fits, spend
 from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.scenario import Scenario, load_scenario
 from coinfer_gym.physics import from_db
@@ -129,20 +129,17 @@ class LAIMEnv(TaskEnv):
 
     def problem(self) -> Problem:
         """Problem P1 of the task at the head, from what the agent observes (`coinfer_gym.envs.lanes.Lanes.tasks`)."""
-        self._lane()
-        gain, delay_budget, energy_budget = self._lanes.tasks()
-        return self.scenario.problem(float(gain[0]), float(delay_budget[0]), float(energy_budget[0]))
+        return self.scenario.problem(*(float(each[0]) for each in self.tasks()))
 
     def action(self, decision: Decision) -> NDArray[np.float32]:
         """Action for a decision or a solution, up to the rounding of float32."""
         check_decision(decision, self.scenario.workload)
-        return spaces.encode(self.scenario.tables.hardware, self.scenario.cuts, decision)
+        return spaces.encode(self.scenario.tables, decision)
 
     def decision(self, action: NDArray[np.float32]) -> Decision:
         """Decision for an action, in SI units."""
-        hardware = self.scenario.tables.hardware
         clipped = clip_action(action, len(spaces.ACTION_NAMES))[None]
-        return Decision(*spaces.decode(hardware, self.scenario.cuts, clipped, 0))
+        return Decision(*spaces.decode(self.scenario.tables, clipped, 0))
 
     def _build_viewer(self) -> Any:
         from coinfer_gym.envs.viewer import Viewer  # pictures need the extra "render"
@@ -214,8 +211,8 @@ def _is_easy(scenario: Scenario, gain: float, delay_budget: float, energy_budget
     for speed in (1.0, 0.7, 0.4, 0.2):
         controls = (*least, *(speed * end for end in highest))
         for cut in range(scenario.cuts):
-            spent = evaluate(scenario.tables.hardware, scenario.tables.cuts, cut, gain, *controls)
-            in_budgets = sum(spent[:3]) <= delay_budget and sum(spent[3:]) <= energy_budget
+            delay, energy = spend(scenario.tables, gain, Choice(cut, *controls))
+            in_budgets = delay <= delay_budget and energy <= energy_budget
             if in_budgets and fits(scenario.tables.cuts[cut], *least):
                 return True
     return False

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from coinfer_gym._compile import kernel
 from coinfer_gym.bracket import OPEN, narrow, secant
 from coinfer_gym.laim.costs import (
+    Case,
     budget_residual,
     costs_at,
     delay_of,
@@ -26,11 +27,9 @@ from coinfer_gym.laim.costs import (
     price_at_budget,
     price_of_device,
     price_of_server,
-    span_of,
 )
 from coinfer_gym.laim.predictor import LEVELS, cell_of, interpolate
-from coinfer_gym.pricing import END, HUGE, ROUNDING, Span
-from coinfer_gym.records import Record, Records
+from coinfer_gym.pricing import END, HUGE, ROUNDING
 
 __all__ = ["TOLERANCE", "solve_rising"]
 
@@ -41,24 +40,15 @@ _SMALL = 1e-14
 
 
 @kernel
-def largest_ratio(
-    of_device: bool,
-    other: float,
-    hardware: Records,
-    cut: Record,
-    gain: float,
-    span: Span,
-    budgets: tuple[float, float],
-    start: float,
-) -> tuple[float, float, float]:
+def largest_ratio(of_device: bool, other: float, case: Case, s: int, start: float) -> tuple[float, float, float]:
     """Largest ratio of one side next to the `other` side's that memory and both budgets allow, and the price of time.
 
     Every price bounds the ratio from above; the least bound is reached where its ratios are in time. Returns the ratio,
     negative where not even the least one is allowed; the logarithm of the price; and how much of the ratio a unit of
     the other one costs.
     """
-    h = hardware[0]
-    delay_budget, energy_budget = budgets
+    h, cut = case.tables.hardware[0], case.tables.cuts[s]
+    delay_budget, energy_budget = case.budgets
     least = h.retained_device_min if of_device else h.retained_server_min
     most = cut.retained_device_max if of_device else cut.retained_server_max
     ends = OPEN
@@ -66,7 +56,7 @@ def largest_ratio(
     x, stride, ratio, exchange = min(END, max(-END, start)), 1.0, 0.0, 0.0
     for _ in range(200):
         theta = math.exp(x)
-        costs = costs_at(theta, hardware, cut, gain, span)
+        costs = costs_at(theta, case, s)
         price_device, price_server = price_of_device(theta, costs), price_of_server(theta, costs)
         price, price_other = (price_device, price_server) if of_device else (price_server, price_device)
         left = theta * (delay_budget - costs.time_fixed) + (energy_budget - costs.energy_fixed) - price_other * other
@@ -83,7 +73,7 @@ def largest_ratio(
         if whole:
             gap = 1.0 if delay > delay_budget else -1.0
         else:
-            gap = budget_residual(theta, costs, device, server, delay_budget, energy_budget)
+            gap = budget_residual(theta, costs, device, server, case.budgets)
         ends = narrow(ends, x, gap)
         if ends.low == -math.inf or ends.high == math.inf:
             if abs(x) > END:  # every clock and power is at its end, and still one budget is missed
@@ -154,19 +144,11 @@ def under_tangents(
 
 
 @kernel
-def _bound(
-    table: NDArray[np.float64],
-    x: float,
-    hardware: Records,
-    cut: Record,
-    gain: float,
-    span: Span,
-    budgets: tuple[float, float],
-) -> float:
+def _bound(x: float, case: Case, s: int) -> float:
     """Upper bound of a cut's quality at a price of time; negative where it proves the cut infeasible."""
-    h = hardware[0]
-    theta = math.exp(x)
-    costs = costs_at(theta, hardware, cut, gain, span)
+    h, cut, budgets = case.tables.hardware[0], case.tables.cuts[s], case.budgets
+    theta, table = math.exp(x), cut.predicted
+    costs = costs_at(theta, case, s)
     price_device, price_server = price_of_device(theta, costs), price_of_server(theta, costs)
     worth = theta * (budgets[0] - costs.time_fixed) + (budgets[1] - costs.energy_fixed)
     least_device, least_server = h.retained_device_min, h.retained_server_min
@@ -192,30 +174,22 @@ def _bound(
 
 
 @kernel
-def _solve_cut(
-    table: NDArray[np.float64],
-    hardware: Records,
-    cut: Record,
-    gain: float,
-    span: Span,
-    budgets: tuple[float, float],
-    start: float,
-    to_beat: float,
-) -> tuple[bool, float, float, float, float]:
+def _solve_cut(case: Case, s: int, start: float, to_beat: float) -> tuple[bool, float, float, float, float]:
     """Optimum of one cut: whether it beats `to_beat`, quality, both ratios, logarithm of the price of time."""
-    h = hardware[0]
-    last, _, _ = largest_ratio(True, h.retained_server_min, hardware, cut, gain, span, budgets, start)
+    h, cut = case.tables.hardware[0], case.tables.cuts[s]
+    table = cut.predicted
+    last, _, _ = largest_ratio(True, h.retained_server_min, case, s, start)
     if last < 0.0:
         return False, 0.0, 0.0, 0.0, start
     most = float(cut.retained_server_max)
-    device, price, exchange = largest_ratio(True, most, hardware, cut, gain, span, budgets, start)
+    device, price, exchange = largest_ratio(True, most, case, s, start)
     if device >= 0.0:  # up to there the server's ratio is its highest
         server, slope = most, 1.0 / exchange if exchange > 0.0 else 0.0
         if cut.flops_server == 0.0 or h.sparsity_gain == 0.0:
             last = device
     else:
         device = h.retained_device_min
-        server, price, slope = largest_ratio(False, device, hardware, cut, gain, span, budgets, start)
+        server, price, slope = largest_ratio(False, device, case, s, start)
     quality, best_device, best_server, best_price = to_beat, 0.0, 0.0, start
     found = False
     # Up to `device` nothing more can be found, and `end` is the last point looked at.
@@ -232,27 +206,16 @@ def _solve_cut(
             if bound <= quality + TOLERANCE:
                 break
         end = peak
-        end_server, end_price, end_slope = largest_ratio(False, end, hardware, cut, gain, span, budgets, end_price)
+        end_server, end_price, end_slope = largest_ratio(False, end, case, s, end_price)
     return found, quality, best_device, best_server, best_price
 
 
 @kernel
-def solve_rising(
-    hardware: Records,
-    cuts: Records,
-    gain: float,
-    delay_budget: float,
-    energy_budget: float,
-    first: int,
-    last: int,
-    guess: float,
-) -> tuple[bool, int, float, float, float, float]:
+def solve_rising(case: Case, first: int, last: int, guess: float) -> tuple[bool, int, float, float, float, float]:
     """Optimum over the cuts ``first..last-1``: found, cut, quality, both ratios, price of time; `guess` is a price."""
-    span = span_of(hardware, gain)
-    budgets = (delay_budget, energy_budget)
     price, start, highest = math.log(guess), first, -1.0
     for s in range(first, last):
-        bound = _bound(cuts[s].predicted, price, hardware, cuts[s], gain, span, budgets)
+        bound = _bound(price, case, s)
         if bound > highest:
             start, highest = s, bound
     found, best, quality, device, server, delay = False, start, 0.0, 0.0, 0.0, math.inf
@@ -262,19 +225,19 @@ def solve_rising(
         s = start if step == first else step - 1
         if step > first and s == start:
             continue
-        cut = cuts[s]
+        cut = case.tables.cuts[s]
         # The tangent bounds a cut's quality from above at every price, so also at another cut's. A cut can be skipped
         # if its bound is within the tolerance of the quality found, or if it is infeasible even when relaxed.
-        bound = _bound(cut.predicted, price, hardware, cut, gain, span, budgets)
+        bound = _bound(price, case, s)
         if bound < 0.0 or (found and bound <= quality + TOLERANCE and quality < 1.0):
             continue
         most_device, most_server = cut.retained_device_max, cut.retained_server_max
-        whole, own_price, _ = largest_ratio(True, most_server, hardware, cut, gain, span, budgets, price)
+        whole, own_price, _ = largest_ratio(True, most_server, case, s, price)
         if whole >= most_device:  # of the unpruned networks the fastest
             value = interpolate(cut.predicted, most_device, most_server)
-            fast = price_at_budget(hardware, cut, gain, span, most_device, most_server, energy_budget, False)
+            fast = price_at_budget(case, s, most_device, most_server, False)
             theta = max(math.exp(own_price), fast)  # of prices that differ by rounding, not one that is too slow
-            own_delay = delay_of(costs_at(theta, hardware, cut, gain, span), most_device, most_server)
+            own_delay = delay_of(costs_at(theta, case, s), most_device, most_server)
             if not found or value > quality or (value >= 1.0 and own_delay < delay):
                 found, best, quality, device, server = True, s, value, most_device, most_server
                 price, delay = math.log(theta), own_delay
@@ -282,9 +245,7 @@ def solve_rising(
         if quality >= 1.0:
             continue
         to_beat = quality if found else -HUGE
-        ok, value, own_device, own_server, own_price = _solve_cut(
-            cut.predicted, hardware, cut, gain, span, budgets, price, to_beat
-        )
+        ok, value, own_device, own_server, own_price = _solve_cut(case, s, price, to_beat)
         if ok:
             found, best, quality, device, server, price = True, s, value, own_device, own_server, own_price
     return found, best, quality, device, server, math.exp(price)

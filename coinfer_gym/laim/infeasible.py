@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 from coinfer_gym._compile import kernel
-from coinfer_gym.laim.costs import costs_at, delay_of, energy_of, price_at_budget
-from coinfer_gym.laim.outcome import Tables
-from coinfer_gym.pricing import HUGE, Span
+from coinfer_gym.laim.costs import Case, costs_at, delay_of, energy_of, price_at_budget
+from coinfer_gym.pricing import HUGE
 from coinfer_gym.records import Record, Records
 
 __all__ = ["NO_ENERGY", "NO_MEMORY", "NO_TIME", "NO_TIME_AND_ENERGY", "explain"]
@@ -16,20 +15,10 @@ NO_TIME, NO_ENERGY, NO_TIME_AND_ENERGY, NO_MEMORY = 1, 2, 3, 4
 
 
 @kernel
-def explain(
-    tables: Tables,
-    gain: float,
-    delay_budget: float,
-    energy_budget: float,
-    first: int,
-    last: int,
-    span: Span,
-    rows: Records,
-    i: int,
-) -> tuple[int, float]:
+def explain(case: Case, first: int, last: int, row: Record) -> tuple[int, float]:
     """Store why no cut is feasible and what would do; return the cut and price that miss the budgets by least."""
-    hardware, _, cuts, _ = tables
-    h = hardware[0]
+    h, cuts = case.tables.hardware[0], case.tables.cuts
+    delay_budget, energy_budget = case.budgets
     low_device, low_server = h.retained_device_min, h.retained_server_min
     delay_needed, energy_needed = math.inf, math.inf
     fastest, most_frugal = math.inf, math.inf
@@ -39,27 +28,26 @@ def explain(
         cut = cuts[s]
         if cut.retained_device_max < low_device or cut.retained_server_max < low_server:
             continue
-        delay = delay_of(costs_at(HUGE, hardware, cut, gain, span), low_device, low_server)
+        delay = delay_of(costs_at(HUGE, case, s), low_device, low_server)
         if delay < fastest or cut_fastest < 0:
             fastest, cut_fastest = delay, s
         if delay <= delay_budget:
-            theta = price_at_budget(hardware, cut, gain, span, low_device, low_server, delay_budget, True)
-            energy = energy_of(costs_at(theta, hardware, cut, gain, span), low_device, low_server)
+            theta = price_at_budget(case, s, low_device, low_server, True)
+            energy = energy_of(costs_at(theta, case, s), low_device, low_server)
             if energy < energy_needed:
                 energy_needed, cut_fast, theta_fast = energy, s, theta
-        energy = energy_of(costs_at(0.0, hardware, cut, gain, span), low_device, low_server)
+        energy = energy_of(costs_at(0.0, case, s), low_device, low_server)
         most_frugal = min(most_frugal, energy)
         if energy < energy_budget:
-            theta = price_at_budget(hardware, cut, gain, span, low_device, low_server, energy_budget, False)
-            delay = delay_of(costs_at(theta, hardware, cut, gain, span), low_device, low_server)
+            theta = price_at_budget(case, s, low_device, low_server, False)
+            delay = delay_of(costs_at(theta, case, s), low_device, low_server)
             if delay < delay_needed:
                 delay_needed, cut_frugal, theta_frugal = delay, s, theta
-    row = rows[i]
     row.gap = math.nan
     row.delay_needed, row.energy_needed = delay_needed, energy_needed
     row.memory_device_needed, row.memory_server_needed = math.nan, math.nan
     if cut_fastest < 0:
-        return _lack_memory(h, tables.cuts, first, last, row), HUGE
+        return _lack_memory(h, cuts, first, last, row), HUGE
     no_time, no_energy = fastest > delay_budget, most_frugal >= energy_budget
     row.reason = NO_TIME_AND_ENERGY if no_time == no_energy else (NO_TIME if no_time else NO_ENERGY)
     s, theta = cut_fastest, HUGE

@@ -16,15 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym._compile import kernel, parallel_kernel
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.laim.costs import Controls, controls_at, costs_at, delay_of, settings_of, span_of
+from coinfer_gym.laim.costs import Case, Controls, case_of, controls_at, costs_at, delay_of, first_guess, settings_of
 from coinfer_gym.laim.cut_search import bound_cut, is_linear, solve_cut
 from coinfer_gym.laim.decision import Solution, check_cut
 from coinfer_gym.laim.frontier import TOLERANCE, solve_rising
 from coinfer_gym.laim.infeasible import explain
-from coinfer_gym.laim.outcome import ACCURACY, Tables, evaluate, model_distortion, model_quality
+from coinfer_gym.laim.outcome import ACCURACY, Tables, choice_of, model_distortion, model_quality, spend
 from coinfer_gym.laim.problem import Problem, check_problem
-from coinfer_gym.pricing import clock_price
-from coinfer_gym.records import Records, record_type
+from coinfer_gym.records import Record, Records, record_type
 
 __all__ = ["SOLUTION", "solve_exact", "solve_exact_batch"]
 
@@ -51,7 +50,6 @@ SOLUTION = record_type(
 REASONS = ("", "time", "energy", "time and energy", "memory")
 """What cannot be met, by the code in `SOLUTION`; feasible is 0."""
 
-NO_LIMIT = 1e18  # a budget of that many seconds or joules is none, and its worth is still finite at any price
 _ABOVE = 1e-9  # relative: a delay that is just needed is solved for without fear of rounding
 _FULL = 1.0 - 1e-12
 
@@ -76,12 +74,19 @@ def solve_exact(problem: Problem, cut: int | None = None) -> Solution:
     InvalidInputError
         If the workload has no such cut, or the problem is not P1.
     """
-    check_problem(problem)
-    first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload),) * 2
-    last = last if cut is None else last + 1
+    first, last = cut_range(problem, cut)
     row = np.zeros(1, SOLUTION)
     solve_row(problem.tables, problem.gain, problem.delay_budget, problem.energy_budget, first, last, row, 0)
     return solution_from_row(row[0])
+
+
+def cut_range(problem: Problem, cut: int | None) -> tuple[int, int]:
+    """First cut to solve for and the one after the last; refuses what is not P1, and a cut that it does not have."""
+    check_problem(problem)
+    if cut is None:
+        return 0, problem.workload.cuts
+    chosen = check_cut(cut, problem.workload)
+    return chosen, chosen + 1
 
 
 def solve_exact_batch(
@@ -116,7 +121,7 @@ def solve_exact_batch(
     InvalidInputError
         If a gain is not positive and finite, a budget is NaN, the workload has no such cut, or the problem is not P1.
     """
-    check_problem(problem)
+    first, last = cut_range(problem, cut)
     given = (gain, delay_budget, energy_budget)
     own = (problem.gain, problem.delay_budget, problem.energy_budget)
     try:
@@ -129,7 +134,6 @@ def solve_exact_batch(
     for name, values in zip(("delay_budget", "energy_budget"), varied[1:], strict=True):
         if np.isnan(values).any():
             raise InvalidInputError(name, values, "No budget may be NaN.")
-    first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload), int(cut) + 1)
     rows = np.zeros(gains.size, SOLUTION)
     run: Any = _solve_many_parallel if parallel else _solve_many
     flat = (np.array(values).ravel() for values in (gains, delays, energies))  # copies: views of one value are special
@@ -210,59 +214,28 @@ def solution_from_row(row: np.void | Any) -> Solution:
 
 
 @kernel
-def _write(
-    tables: Tables,
-    gain: float,
-    s: int,
-    rho_device: float,
-    rho_server: float,
-    controls: Controls,
-    rows: Records,
-    i: int,
-) -> None:
+def _write(case: Case, s: int, rho_device: float, rho_server: float, controls: Controls, row: Record) -> None:
     """Store a decision and what it yields."""
-    hardware, quality, cuts, blocks = tables
-    row, cut = rows[i], cuts[s]
+    tables, cut = case.tables, case.tables.cuts[s]
     row.cut = s
     row.retained_device = rho_device if cut.prunable_device + cut.flops_device > 0.0 else 1.0
     row.retained_server = rho_server if cut.prunable_server + cut.flops_server > 0.0 else 1.0
-    row.power, row.frequency_device, row.frequency_server = settings_of(hardware[0], cut, gain, controls)
-    t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
-        hardware,
-        cuts,
-        s,
-        gain,
-        row.retained_device,
-        row.retained_server,
-        row.power,
-        row.frequency_device,
-        row.frequency_server,
-    )
-    row.delay = t_device + tau + t_server
-    row.energy = e_device + e_upload + e_server
-    ratios = (row.retained_device, row.retained_server)
-    row.quality = model_quality(hardware, quality, cuts, blocks, s, ratios[0], ratios[1])
-    row.distortion = model_distortion(hardware, quality, cuts, blocks, s, ratios[0], ratios[1])
+    row.power, row.frequency_device, row.frequency_server = settings_of(case, s, controls)
+    row.delay, row.energy = spend(tables, case.gain, choice_of(row))
+    row.quality = model_quality(tables, s, row.retained_device, row.retained_server)
+    row.distortion = model_distortion(tables, s, row.retained_device, row.retained_server)
 
 
 @kernel
 def _solve_concave(
-    tables: Tables,
-    gain: float,
-    delay_budget: float,
-    energy_budget: float,
-    first: int,
-    last: int,
-    guess: float,
+    case: Case, first: int, last: int, guess: float
 ) -> tuple[bool, int, float, float, float, float, float]:
     """Optimum over the cuts ``first..last-1``: found, cut, merit, both ratios, price of time, bound of every cut."""
-    hardware, _, cuts, _ = tables
-    span = span_of(hardware, gain)
-    controls = controls_at(guess, hardware, gain, span)
+    controls = controls_at(guess, case)
     start = first
     best_bound = -1.0
     for s in range(first, last):
-        bound = bound_cut(guess, tables, gain, delay_budget, energy_budget, s, controls)
+        bound = bound_cut(guess, case, s, controls)
         if bound > best_bound:
             start, best_bound = s, bound
     found, merit, theta = False, 0.0, guess
@@ -278,30 +251,21 @@ def _solve_concave(
             # The relaxed problem bounds a cut's merit from above at every price, so also at another cut's: a cut whose
             # bound is below the merit found, or that is infeasible even when relaxed, can be skipped. Only among
             # unpruned models, which all have the highest merit, a skipped cut might be faster.
-            bound = bound_cut(theta, tables, gain, delay_budget, energy_budget, s, controls)
+            bound = bound_cut(theta, case, s, controls)
             if bound < 0.0 or (found and bound <= merit and merit < _FULL):
                 continue
         to_beat = merit if found and merit < _FULL else 0.0
-        ok, value, device, server, price, limit = solve_cut(
-            tables,
-            gain,
-            delay_budget,
-            energy_budget,
-            s,
-            span,
-            math.log(theta),
-            to_beat,
-        )
+        ok, value, device, server, price, limit = solve_cut(case, s, math.log(theta), to_beat)
         if not ok:
             continue
         proven = max(proven, limit)
-        costs = costs_at(price, hardware, cuts[s], gain, span)
+        costs = costs_at(price, case, s)
         tied = value >= _FULL and merit >= _FULL
         if not found or (value > merit and not tied) or (tied and delay_of(costs, device, server) < delay):
             found, merit, theta, best = True, value, price, s
             rho_device, rho_server = device, server
             delay = delay_of(costs, device, server)
-            controls = controls_at(theta, hardware, gain, span)
+            controls = controls_at(theta, case)
     return found, best, merit, rho_device, rho_server, theta, proven
 
 
@@ -317,29 +281,20 @@ def solve_row(
     i: int,
 ) -> None:
     """Optimum over the cuts ``first..last-1``, stored in ``rows[i]``."""
-    hardware, quality, cuts, blocks = tables
-    h = hardware[0]
-    delay_budget, energy_budget = min(delay_budget, NO_LIMIT), min(energy_budget, NO_LIMIT)
-    guess = clock_price(0.7 * h.frequency_device_max, h.pue_device * h.kappa_device)
-    if quality[0].kind == ACCURACY:
-        found, best, merit, rho_device, rho_server, theta = solve_rising(
-            hardware, cuts, gain, delay_budget, energy_budget, first, last, guess
-        )
+    case = case_of(tables, gain, delay_budget, energy_budget)
+    h, kind, row = tables.hardware[0], tables.quality[0].kind, rows[i]
+    if kind == ACCURACY:
+        found, best, merit, rho_device, rho_server, theta = solve_rising(case, first, last, first_guess(h))
         proven = min(1.0, merit + TOLERANCE)
     else:
-        found, best, merit, rho_device, rho_server, theta, proven = _solve_concave(
-            tables, gain, delay_budget, energy_budget, first, last, guess
-        )
-    span = span_of(hardware, gain)
+        found, best, merit, rho_device, rho_server, theta, proven = _solve_concave(case, first, last, first_guess(h))
     if not found:
-        best, theta = explain(tables, gain, delay_budget, energy_budget, first, last, span, rows, i)
-        least = h.retained_device_min, h.retained_server_min
-        _write(tables, gain, best, least[0], least[1], controls_at(theta, hardware, gain, span), rows, i)
+        best, theta = explain(case, first, last, row)
+        _write(case, best, h.retained_device_min, h.retained_server_min, controls_at(theta, case), row)
         return
-    row = rows[i]
-    _write(tables, gain, best, rho_device, rho_server, controls_at(theta, hardware, gain, span), rows, i)
-    if proven > merit and is_linear(quality[0].kind):  # from the weighted share to the quality that has this share
-        proven = model_quality(hardware, quality, cuts, blocks, best, proven, proven)
+    _write(case, best, rho_device, rho_server, controls_at(theta, case), row)
+    if proven > merit and is_linear(kind):  # from the weighted share to the quality that has this share
+        proven = model_quality(tables, best, proven, proven)
         merit = row.quality
     row.gap = max(0.0, proven - merit)
     row.delay_needed, row.energy_needed, row.reason = math.nan, math.nan, 0

@@ -168,24 +168,15 @@ def fits(cut: Record, retained_device: float, retained_server: float) -> bool:
 
 
 @merged_kernel
-def evaluate(
-    hardware: Records,
-    cuts: Records,
-    s: int,
-    gain: float,
-    retained_device: float,
-    retained_server: float,
-    power: float,
-    frequency_device: float,
-    frequency_server: float,
-) -> tuple[float, float, float, float, float, float]:
+def evaluate(tables: Tables, gain: float, choice: Choice) -> tuple[float, float, float, float, float, float]:
     """Delays ``t_d, tau, t_s`` in s and energies ``e_d, e_tx, e_s`` in J of a decision.
 
     Lyu et al., eq. 2 (rate), eqs. 4 and 5 (device), eqs. 6 and 7 (upload), eqs. 8 and 9 (server), and the terms that
     they leave out: static power, the memory's bandwidth, circuits of the radio. To the upload count the round trip, and
     all that the device draws for radio and waiting.
     """
-    h, cut = hardware[0], cuts[s]
+    s, retained_device, retained_server, power, frequency_device, frequency_server = choice
+    h, cut = tables.hardware[0], tables.cuts[s]
     share_device = physics.executed_share(retained_device, h.sparsity_gain)
     share_server = physics.executed_share(retained_server, h.sparsity_gain)
     delay_device, energy_device = run_device(h, cut, share_device, frequency_device)
@@ -200,6 +191,13 @@ def evaluate(
     delay_upload += cut.round_trip
     energy_upload += physics.energy_at(h.waiting_power_device, delay_upload + delay_server)
     return delay_device, delay_upload, delay_server, energy_device, energy_upload, energy_server
+
+
+@kernel
+def spend(tables: Tables, gain: float, choice: Choice) -> tuple[float, float]:
+    """Delay in s and energy in J of a decision (eqs. 10 and 11)."""
+    t_device, tau, t_server, e_device, e_upload, e_server = evaluate(tables, gain, choice)
+    return t_device + tau + t_server, e_device + e_upload + e_server
 
 
 @merged_kernel
@@ -222,19 +220,12 @@ def fit(cuts: Records, choice: Choice) -> Choice:
 
 
 @merged_kernel
-def model_distortion(
-    hardware: Records,
-    quality: Records,
-    cuts: Records,
-    blocks: NDArray[np.float64],
-    s: int,
-    retained_device: float,
-    retained_server: float,
-) -> float:
+def model_distortion(tables: Tables, s: int, retained_device: float, retained_server: float) -> float:
     """Distortion of the model cut at `s` and pruned to the two ratios, by the chosen quality (Sec. IV).
 
     Of a predictor it is the share of the accuracy that is lost.
     """
+    hardware, quality, cuts, blocks = tables
     q, cut, bits = quality[0], cuts[s], hardware[0].parameter_bits
     rate_device = bits * retained_device * cut.prunable_device
     rate_server = bits * retained_server * cut.prunable_server
@@ -260,28 +251,20 @@ def model_distortion(
 
 
 @merged_kernel
-def model_quality(
-    hardware: Records,
-    quality: Records,
-    cuts: Records,
-    blocks: NDArray[np.float64],
-    s: int,
-    retained_device: float,
-    retained_server: float,
-) -> float:
+def model_quality(tables: Tables, s: int, retained_device: float, retained_server: float) -> float:
     """Distortion normalised to a quality: 0 where nothing is kept, 1 where everything is.
 
     On the log scale ``ln(D_0 / D) / ln(D_0 / D_1)``, on the linear scale ``(D_0 - D) / (D_0 - D_1)`` with `D_0` the
     distortion of keeping nothing and `D_1` that of keeping everything.
     """
-    q, cut = quality[0], cuts[s]
+    q, cut = tables.quality[0], tables.cuts[s]
     if q.kind == ACCURACY:
         predicted: float = interpolate(cut.predicted, retained_device, retained_server)
         return predicted
     if q.kind == dst.RATE_DISTORTION and q.log_scale:  # the logarithm of eq. 41: the retained share of weights
         share: float = (retained_device * cut.prunable_device + retained_server * cut.prunable_server) / q.prunable
         return share
-    value = model_distortion(hardware, quality, cuts, blocks, s, retained_device, retained_server)
+    value = model_distortion(tables, s, retained_device, retained_server)
     if q.log_scale:
         level: float = (q.log_distortion_zero - math.log(value)) / (q.log_distortion_zero - cut.log_distortion_full)
         return level
@@ -292,10 +275,7 @@ def model_quality(
 
 @kernel
 def evaluate_rows(
-    hardware: Records,
-    quality: Records,
-    cuts: Records,
-    blocks: NDArray[np.float64],
+    tables: Tables,
     task: tuple[float, float, float],
     chosen: NDArray[np.int64],
     controls: NDArray[np.float64],
@@ -320,12 +300,10 @@ def evaluate_rows(
     gain, delay_budget, energy_budget = task
     qualities, distortions, delays, energies = results
     for i in range(chosen.shape[0]):
-        s, device, server, power = chosen[i], controls[i, 0], controls[i, 1], controls[i, 2]
-        t_device, tau, t_server, e_device, e_upload, e_server = evaluate(
-            hardware, cuts, s, gain, device, server, power, controls[i, 3], controls[i, 4]
-        )
-        qualities[i] = model_quality(hardware, quality, cuts, blocks, s, device, server)
-        distortions[i] = model_distortion(hardware, quality, cuts, blocks, s, device, server)
-        delays[i], energies[i] = t_device + tau + t_server, e_device + e_upload + e_server
+        s, device, server = chosen[i], controls[i, 0], controls[i, 1]
+        choice = Choice(s, device, server, controls[i, 2], controls[i, 3], controls[i, 4])
+        delays[i], energies[i] = spend(tables, gain, choice)
+        qualities[i] = model_quality(tables, s, device, server)
+        distortions[i] = model_distortion(tables, s, device, server)
         in_budgets = meets(delays[i], delay_budget) and meets(energies[i], energy_budget)
-        feasible[i] = in_budgets and fits(cuts[s], device, server)
+        feasible[i] = in_budgets and fits(tables.cuts[s], device, server)

@@ -274,10 +274,7 @@ class Problem:
         quality, distortion, delay, energy = np.empty((4, count))
         feasible = np.empty(count, np.bool_)
         task = (self.gain, self.delay_budget, self.energy_budget)
-        t = self.tables
-        evaluate_rows(
-            t.hardware, t.quality, t.cuts, t.blocks, task, cuts, rows, (quality, distortion, delay, energy), feasible
-        )
+        evaluate_rows(self.tables, task, cuts, rows, (quality, distortion, delay, energy), feasible)
         margins = np.stack([self.delay_budget - delay, self.energy_budget - energy], axis=-1)
         return Outcomes(quality, distortion, delay, energy, margins, feasible)
 
@@ -353,10 +350,11 @@ def build_tables(source: Any) -> Tables:
         _fill_memory(cuts, side, source)
     if source.predictor is not None:
         cuts["predicted"] = source.predictor.quality
+    tables = Tables(hardware, quality, cuts, blocks)
     for s in range(workload.cuts):
-        full = model_distortion(hardware, quality, cuts, blocks, s, 1.0, 1.0)
+        full = model_distortion(tables, s, 1.0, 1.0)
         cuts["distortion_full"][s], cuts["log_distortion_full"][s] = full, math.log(full) if full > 0.0 else -math.inf
-    return Tables(hardware, quality, cuts, blocks)
+    return tables
 
 
 def _fill_memory(cuts: Records, side: str, source: Any) -> None:

@@ -25,15 +25,14 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.laim.costs import controls_at, span_of
+from coinfer_gym.laim.costs import Case, case_of, controls_at, first_guess
 from coinfer_gym.laim.cut_search import bound_cut, is_linear, solve_cut
-from coinfer_gym.laim.decision import Solution, check_cut
+from coinfer_gym.laim.decision import Solution
 from coinfer_gym.laim.frontier import TOLERANCE as TOLERANCE_ACCURACY
 from coinfer_gym.laim.frontier import solve_rising
-from coinfer_gym.laim.optimum import solution_from_row, solve_exact_batch
+from coinfer_gym.laim.optimum import cut_range, solution_from_row, solve_exact_batch
 from coinfer_gym.laim.outcome import ACCURACY, Tables, model_quality
-from coinfer_gym.laim.problem import Problem, check_problem
-from coinfer_gym.pricing import clock_price
+from coinfer_gym.laim.problem import Problem
 from coinfer_gym.records import Record, Records, record_type
 from coinfer_gym.world.belief import GainPosterior
 
@@ -48,7 +47,6 @@ _INSIDE = 0.1  # share of an interval that either part keeps at least when it is
 
 _LIKELY = 0.75  # probability of the gain at which all cuts are bounded first
 _NARROWEST = 1e-13
-_UNLIMITED = 1e18  # s or J: a budget of that much is none
 
 _LINES = ("rises_x", "rises_value", "rises_slope", "falls_x", "falls_value", "falls_slope")
 _INTERVAL = record_type("start", "end", *_LINES, "bound", "peak", cut=np.int64, solved=np.int64)
@@ -105,13 +103,12 @@ def solve_robust(problem: Problem, posterior: GainPosterior, cut: int | None = N
     InvalidInputError
         If the workload has no such cut, the problem is not P1, or the posterior is none.
     """
-    check_problem(problem)
+    first, last = cut_range(problem, cut)
     if not isinstance(posterior, GainPosterior):
         raise InvalidInputError("posterior", posterior, "Give a GainPosterior, as of GainBelief(scenario).given(gain).")
-    first, last = (0, problem.workload.cuts) if cut is None else (check_cut(cut, problem.workload), int(cut) + 1)
     threshold, bound, chosen = float(posterior.gains[-1]), 0.0, cut
     if posterior.gains.size > 1:
-        budgets = (min(problem.delay_budget, _UNLIMITED), min(problem.energy_budget, _UNLIMITED))
+        budgets = (float(problem.delay_budget), float(problem.energy_budget))
         task = _Task(problem.tables, *budgets, posterior.log_gains, posterior.survival)
         best, x, bound, found = _search(task, first, last, np.empty(_STEPS, _INTERVAL))
         if best > 0.0:
@@ -146,28 +143,30 @@ _NONE = _Line(0.0, math.inf, 0.0)
 
 
 @kernel
+def _case_at(x: float, task: _Task) -> Case:
+    """P1 at the gain ``e^x``."""
+    return case_of(task.tables, math.exp(x), task.delay_budget, task.energy_budget)
+
+
+@kernel
 def _bound_at(x: float, theta: float, task: _Task, s: int) -> float:
     """Bound of a cut's quality at the gain ``e^x`` by the price of time `theta`; negative if the cut is infeasible."""
-    tables, gain = task.tables, math.exp(x)
-    hardware, quality, cuts, blocks = tables
-    controls = controls_at(theta, hardware, gain, span_of(hardware, gain))
-    merit = bound_cut(theta, tables, gain, task.delay_budget, task.energy_budget, s, controls)
-    if merit >= 0.0 and is_linear(quality[0].kind):  # the merit is then the share of weights that is kept
-        return model_quality(hardware, quality, cuts, blocks, s, merit, merit)
+    case = _case_at(x, task)
+    merit = bound_cut(theta, case, s, controls_at(theta, case))
+    if merit >= 0.0 and is_linear(task.tables.quality[0].kind):  # the merit is then the share of weights that is kept
+        return model_quality(task.tables, s, merit, merit)
     return merit
 
 
 @kernel
 def _look(x: float, theta: float, task: _Task, s: int) -> tuple[float, float]:
     """Quality of a cut at the gain ``e^x``, negative if it is infeasible, and its price of time; `theta` is a guess."""
-    hardware, quality, cuts, blocks = task.tables
-    gain, budgets = math.exp(x), (task.delay_budget, task.energy_budget)
-    if quality[0].kind == ACCURACY:
-        found, _, value, _, _, price = solve_rising(hardware, cuts, gain, *budgets, s, s + 1, theta)
+    case = _case_at(x, task)
+    if task.tables.quality[0].kind == ACCURACY:
+        found, _, value, _, _, price = solve_rising(case, s, s + 1, theta)
         return (value if found else -1.0), price
-    span = span_of(hardware, gain)
-    found, _, device, server, price, _ = solve_cut(task.tables, gain, *budgets, s, span, math.log(theta), -1.0)
-    return (model_quality(hardware, quality, cuts, blocks, s, device, server) if found else -1.0), price
+    found, _, device, server, price, _ = solve_cut(case, s, math.log(theta), -1.0)
+    return (model_quality(task.tables, s, device, server) if found else -1.0), price
 
 
 @kernel
@@ -255,10 +254,10 @@ def _keep(task: _Task, s: int, start: float, end: float, rises: _Line, falls: _L
 @kernel
 def _search(task: _Task, first: int, last: int, intervals: Records) -> tuple[float, float, float, int]:
     """Most that is expected over the cuts ``first..last-1``, at which logarithm of a gain, its bound, and the cut."""
-    knots, h = task.knots, task.tables[0][0]
+    knots = task.knots
     is_accuracy = task.tables[1][0].kind == ACCURACY
     tolerance = 100.0 * TOLERANCE if is_accuracy else TOLERANCE
-    theta = clock_price(0.7 * h.frequency_device_max, h.pue_device * h.kappa_device)
+    theta = first_guess(task.tables.hardware[0])
     best, best_x, best_cut, bound = 0.0, knots[-1], first, 0.0
     middle = knots.shape[0] - 1
     if not is_accuracy:  # the price of a cut that may be the best at one gain bounds all others

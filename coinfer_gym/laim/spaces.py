@@ -35,14 +35,14 @@ def component_of_ratio(ratio: float, least: float) -> float:
 
 
 @inlined_kernel
-def decode(hardware: Records, cuts: int, actions: NDArray[Any], i: int) -> Choice:
+def decode(tables: Tables, actions: NDArray[Any], i: int) -> Choice:
     """Decision of row `i` of actions in [-1, 1]: cut, both ratios, power in W, both clocks in Hz.
 
     On these scales an agent that knows nothing and chooses the middle, or at random, often meets both budgets.
     """
-    h = hardware[0]
+    h = tables.hardware[0]
     return Choice(
-        cut_of(actions[i, 0], cuts),
+        cut_of(actions[i, 0], tables.cuts.shape[0]),
         ratio_of(actions[i, 1], h.retained_device_min),
         ratio_of(actions[i, 2], h.retained_server_min),
         between(actions[i, 3], h.power_min, h.power_max),
@@ -52,17 +52,11 @@ def decode(hardware: Records, cuts: int, actions: NDArray[Any], i: int) -> Choic
 
 
 @kernel
-def write_action(
-    hardware: Records,
-    cuts: int,
-    decision: Choice,
-    out: NDArray[np.float32],
-    i: int,
-) -> None:
+def write_action(tables: Tables, decision: Choice, out: NDArray[np.float32], i: int) -> None:
     """Write the action that `decode` turns into a decision to row `i`; idle components are clipped."""
-    h = hardware[0]
+    h = tables.hardware[0]
     s, retained_device, retained_server, power, frequency_device, frequency_server = decision
-    out[i, 0] = component_of_cut(s, cuts)
+    out[i, 0] = component_of_cut(s, tables.cuts.shape[0])
     out[i, 1] = component_of_ratio(retained_device, h.retained_device_min)
     out[i, 2] = component_of_ratio(retained_server, h.retained_server_min)
     out[i, 3] = component(power, h.power_min, h.power_max)
@@ -70,14 +64,13 @@ def write_action(
     out[i, 5] = component_of_clock(frequency_server, h.frequency_server_min, h.frequency_server_max)
 
 
-def encode(hardware: Records, cuts: int, decision: Decision) -> NDArray[np.float32]:
+def encode(tables: Tables, decision: Decision) -> NDArray[np.float32]:
     """Action that `decode` turns into `decision`, up to the rounding of float32; idle components are clipped.
 
     Parameters
     ----------
-    hardware : ndarray of `HARDWARE`, shape (1,)
-    cuts : int
-        Number of cuts, ``J + 1``.
+    tables : Tables
+        Constants of P1: ``scenario.tables``.
     decision : Decision
 
     Returns
@@ -86,7 +79,7 @@ def encode(hardware: Records, cuts: int, decision: Decision) -> NDArray[np.float
         In the order of `ACTION_NAMES`.
     """
     action = np.empty((1, len(ACTION_NAMES)), np.float32)
-    write_action(hardware, cuts, as_tuple(decision), action, 0)
+    write_action(tables, as_tuple(decision), action, 0)
     row: NDArray[np.float32] = action[0]
     return row
 
@@ -106,11 +99,11 @@ def encode_rows(tables: Tables, rows: Records) -> NDArray[np.float32]:
     ndarray of float32, shape (n, 6)
     """
     actions = np.empty((rows.shape[0], len(ACTION_NAMES)), np.float32)
-    _write_actions(tables.hardware, tables.cuts.shape[0], rows, actions)
+    _write_actions(tables, rows, actions)
     return actions
 
 
 @kernel
-def _write_actions(hardware: Records, cuts: int, rows: Records, actions: NDArray[np.float32]) -> None:
+def _write_actions(tables: Tables, rows: Records, actions: NDArray[np.float32]) -> None:
     for i in range(rows.shape[0]):
-        write_action(hardware, cuts, choice_of(rows[i]), actions, i)
+        write_action(tables, choice_of(rows[i]), actions, i)

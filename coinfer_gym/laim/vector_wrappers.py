@@ -11,12 +11,11 @@ from gymnasium.vector import VectorActionWrapper, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from coinfer_gym._compile import kernel
 from coinfer_gym.envs.actions import check_actions, check_choices
 from coinfer_gym.envs.hybrid import check_space, unwrap
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.env import LAIMVectorEnv
-from coinfer_gym.laim.safety import keep_decision, mark_tasks
+from coinfer_gym.laim.safety import decisions_that_meet, keep_budgets
 from coinfer_gym.laim.wrappers import (
     FREQUENCY_LEVELS,
     POWER_LEVELS,
@@ -25,7 +24,6 @@ from coinfer_gym.laim.wrappers import (
     shares_space,
     tabulate_decisions,
 )
-from coinfer_gym.records import Records
 
 __all__ = ["DiscreteActions", "BudgetShareAction", "KeepBudgets"]
 
@@ -68,10 +66,7 @@ class DiscreteActions(VectorActionWrapper):
         -------
         ndarray of bool, shape (num_envs, n)
         """
-        tables = self._laim.scenario.tables
-        masks = np.empty((self.num_envs, len(self._table)), np.bool_)
-        mark_tasks(tables.hardware, tables.cuts, *self._laim.lanes.tasks(), self._table, masks)
-        return masks
+        return decisions_that_meet(self._laim.scenario.tables, self._laim.lanes.tasks(), self._table)
 
 
 class BudgetShareAction(VectorActionWrapper):
@@ -87,7 +82,7 @@ class BudgetShareAction(VectorActionWrapper):
     def actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """The exact optima within the shares as actions of LAIM-v0."""
         shares = check_actions(actions, self.action_space.shape or (), self._laim.ended)
-        return act_within(self._problem, np.array(self._laim.lanes.tasks()), shares)
+        return act_within(self._problem, self._laim.lanes.tasks(), shares)
 
 
 class KeepBudgets(VectorWrapper):
@@ -116,63 +111,20 @@ class KeepBudgets(VectorWrapper):
 
     def _keep(self, given: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Actions that replace the given ones, and in which lanes they differ; NaN is for the environment to refuse."""
-        replaced = np.zeros(self.num_envs, np.bool_)
         if np.isnan(given).any():
-            return given, replaced
-        wanted = np.clip(given.astype(np.float64), -1.0, 1.0)
-        nearest = wanted.astype(np.float32)
-        self._find_nearest(wanted, nearest, replaced)
-        replaced &= ~self._inner.ended
-        return np.where(replaced[:, None], nearest, given), replaced
+            return given, np.zeros(self.num_envs, np.bool_)
+        kept, changed = self._nearest(given)
+        changed &= ~self._inner.ended
+        return np.where(changed[:, None], kept, given), changed
 
-    def _find_nearest(
-        self, wanted: NDArray[np.float64], nearest: NDArray[np.float32], replaced: NDArray[np.bool_]
-    ) -> None:
-        """Fill the rows of `nearest` whose wanted action misses a budget, and mark them."""
-        tables = self._inner.scenario.tables
-        gain, delay_budget, energy_budget = self._inner.lanes.tasks()
-        _find_nearest(tables.hardware, tables.cuts, gain, delay_budget, energy_budget, wanted, nearest, replaced)
+    def _nearest(self, given: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        return keep_budgets(self._inner.lanes.model, self._inner.lanes.tasks(), given)
 
 
 def _report(infos: dict[str, Any], replaced: NDArray[np.bool_], clipped: NDArray[np.float64]) -> dict[str, Any]:
     """Infos with ``kept``, and ``clipped`` of the agent's own actions: those that replace them have none."""
     own = np.where(replaced, clipped, infos["clipped"])
     return infos | {"kept": replaced.astype(np.float64), "_kept": infos["_clipped"], "clipped": own}
-
-
-@kernel
-def _find_nearest(
-    hardware: Records,
-    cuts: Records,
-    gain: NDArray[np.float64],
-    delay_budget: NDArray[np.float64],
-    energy_budget: NDArray[np.float64],
-    wanted: NDArray[np.float64],
-    nearest: NDArray[np.float32],
-    replaced: NDArray[np.bool_],
-) -> None:
-    for i in range(wanted.shape[0]):
-        replaced[i] = write_nearest(hardware, cuts, gain[i], delay_budget[i], energy_budget[i], wanted, nearest, i)
-
-
-@kernel
-def write_nearest(
-    hardware: Records,
-    cuts: Records,
-    gain: float,
-    delay_budget: float,
-    energy_budget: float,
-    wanted: NDArray[np.float64],
-    nearest: NDArray[np.float32],
-    i: int,
-) -> bool:
-    """Fill row `i` of `nearest` with the decision that keeps the budgets; returns whether it is not the wanted one."""
-    decision = spaces.decode(hardware, cuts.shape[0], wanted, i)
-    changed, kept = keep_decision(hardware, cuts, gain, delay_budget, energy_budget, decision)
-    spaces.write_action(hardware, cuts.shape[0], kept, nearest, i)
-    if kept[0] == decision[0]:  # not even its place within the cut's bin moves
-        nearest[i, 0] = wanted[i, 0]
-    return changed
 
 
 def _laim(env: Any, wrapper: str) -> LAIMVectorEnv:

@@ -24,9 +24,8 @@ from coinfer_gym.laim import spaces
 from coinfer_gym.laim.decision import Decision
 from coinfer_gym.laim.env import LAIMEnv
 from coinfer_gym.laim.optimum import solve_exact_batch, solve_within
-from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.problem import Problem
-from coinfer_gym.laim.safety import DECISION, decisions_that_meet, keep_budgets
+from coinfer_gym.laim.safety import DECISION, Tasks, decisions_that_meet, keep_budgets
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.physics import from_db
 
@@ -127,9 +126,8 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
         ndarray of bool, shape (n,)
             If no action meets both, the closest one is True.
         """
-        problem = self._laim.problem()
-        tables = self._laim.scenario.tables
-        return decisions_that_meet(tables, problem.gain, problem.delay_budget, problem.energy_budget, self._table)
+        mask: NDArray[np.bool_] = decisions_that_meet(self._laim.scenario.tables, self._laim.tasks(), self._table)[0]
+        return mask
 
 
 class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.utils.RecordConstructorArgs):
@@ -194,22 +192,16 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
         InvalidInputError
             If the action has another shape, or holds something else than real numbers.
         """
-        if np.isnan(check_actions(action, self.action_space.shape or ())).any():
+        given = check_actions(action, self.action_space.shape or ())
+        if np.isnan(given).any():
             return action
-        problem, tables = self._task(action)
-        wanted = self._inner.decision(action)
-        kept = keep_budgets(tables, problem.gain, problem.delay_budget, problem.energy_budget, wanted)
-        if kept is wanted:
-            return action
-        replaced = np.clip(action, -1.0, 1.0).astype(np.float32)
-        first = 1 if kept.cut == wanted.cut else 0  # not even its place within the cut's bin moves
-        last = len(spaces.ACTION_NAMES)
-        replaced[first:last] = self._inner.action(kept)[first:last]
-        return replaced
+        kept, changed = self._nearest(given[None])
+        nearest: Action = kept[0]
+        return nearest if changed[0] else action
 
-    def _task(self, action: Action) -> tuple[Problem, Tables]:
-        """P1 of the task at hand and its constants."""
-        return self._inner.problem(), self._inner.scenario.tables
+    def _nearest(self, actions: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Rows of actions that keep the budgets, and whether they are others."""
+        return keep_budgets(self._inner.lanes.model, self._inner.tasks(), actions)
 
 
 class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.utils.RecordConstructorArgs):
@@ -254,10 +246,8 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
         InvalidInputError
             If the action has another shape or a NaN.
         """
-        problem = self._laim.problem()
-        task = (problem.gain, problem.delay_budget, problem.energy_budget)
-        shares = check_actions(action, self.action_space.shape or ())
-        row: Action = act_within(self._problem, np.array([task]).T, shares[None])[0]
+        tasks, shares = self._laim.tasks(), check_actions(action, self.action_space.shape or ())
+        row: Action = act_within(self._problem, tasks, shares[None])[0]
         return row
 
 
@@ -269,15 +259,15 @@ def shares_space(kinds: Sequence[Scenario], energy: bool | None, more: int = 0) 
     return gym_spaces.Box(-1.0, 1.0, (1 + with_energy + more,), np.float32)
 
 
-def act_within(problem: Problem, tasks: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float32]:
+def act_within(problem: Problem, tasks: Tasks, shares: NDArray[np.float64]) -> NDArray[np.float32]:
     """Exact optima within shares of the budgets, as actions of LAIM-v0.
 
     Parameters
     ----------
     problem : Problem
         Supplies everything except gain and budgets.
-    tasks : ndarray, shape (3, n)
-        Gain, remaining delay budget in s, and energy budget in J.
+    tasks : tuple of ndarray
+        As of `coinfer_gym.envs.lanes.Lanes.tasks`.
     shares : ndarray, shape (n, 1) or (n, 2)
         Shares of time and, optionally, of energy: -1 for nothing, 1 for all.
 
@@ -294,7 +284,7 @@ def act_within(problem: Problem, tasks: NDArray[np.float64], shares: NDArray[np.
         raise InvalidInputError("action", math.nan, "Give numbers in [-1, 1].")
     part = 0.5 * (np.clip(shares, -1.0, 1.0) + 1.0)
     energy = tasks[2] * part[:, 1] if shares.shape[1] > 1 else tasks[2]
-    rows = solve_within(problem, tasks[0], tasks[1], tasks[2], tasks[1] * part[:, 0], energy)
+    rows = solve_within(problem, *tasks, tasks[1] * part[:, 0], energy)
     return spaces.encode_rows(problem.tables, rows)
 
 
@@ -342,9 +332,7 @@ class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordCo
 
     def _optimal_quality(self, info: dict[str, Any]) -> np.float64:
         gain = from_db(info["gain_db"])
-        solution = solve_exact_batch(
-            self._problem, gain, info["delay_budget_s"], info["energy_budget_j"], parallel=False
-        )
+        solution = solve_exact_batch(self._problem, gain, info["delay_budget_s"], info["energy_budget_j"])
         return np.float64(solution["quality"] if solution["reason"] == 0 else 0.0)
 
 

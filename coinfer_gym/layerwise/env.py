@@ -91,9 +91,7 @@ class LayerwiseEnv(TaskEnv):
 
     def problem(self) -> LayerwiseProblem:
         """The latency problem of the task at the head of the queue, with the gain and budgets the agent knows of."""
-        self._lane()
-        gain, delay_budget, energy_budget = self._lanes.tasks()
-        return self.scenario.problem(float(gain[0]), float(delay_budget[0]), float(energy_budget[0]))
+        return self.scenario.problem(*(float(each[0]) for each in self.tasks()))
 
     def action(self, decision: LayerwiseDecision) -> NDArray[np.float32]:
         """Action of a decision or solution: the same network, and power and clock up to the rounding of float32."""

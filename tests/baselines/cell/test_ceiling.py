@@ -46,9 +46,7 @@ def interpolate(times, ends, time):
 def paid_worth(problem, solution, band, server, prices):
     """Quality less the price of what is held, and the time of the service, by the formulas of the environment."""
     shared = share_problem(problem, band, server).tables
-    t_device, tau, t_server, *_ = evaluate(
-        shared.hardware, shared.cuts, solution.cut, problem.gain, *as_tuple(solution)[1:]
-    )
+    t_device, tau, t_server, *_ = evaluate(shared, problem.gain, as_tuple(solution))
     total = t_device + tau + t_server
     if solution.cut == problem.workload.cuts - 1:
         return solution.quality, total

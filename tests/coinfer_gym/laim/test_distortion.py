@@ -58,8 +58,7 @@ def problem_of(blocks, quality, scale="", **changes):
 
 
 def distortion_and_quality(problem, cut, retained_device, retained_server):
-    tables = problem.tables
-    given = (tables.hardware, tables.quality, tables.cuts, tables.blocks, cut, retained_device, retained_server)
+    given = (problem.tables, cut, retained_device, retained_server)
     return model_distortion(*given), model_quality(*given)
 
 

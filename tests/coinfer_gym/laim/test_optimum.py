@@ -170,10 +170,8 @@ def spend(problem, cut, retained_device, retained_server, power, clock_device, c
 
 def quality_at(problem, cut, retained_device, retained_server):
     """The quality itself is tested by test_distortion.py."""
-    tables = problem.tables
-    given = (tables.hardware, tables.quality, tables.cuts, tables.blocks, cut)
     pairs = np.broadcast(retained_device, retained_server)
-    return np.array([model_quality(*given, float(a), float(b)) for a, b in pairs])
+    return np.array([model_quality(problem.tables, cut, float(a), float(b)) for a, b in pairs])
 
 
 # --- brute force: a grid over one ratio, and for each the largest other one that some speed allows ---

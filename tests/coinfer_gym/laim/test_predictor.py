@@ -12,7 +12,7 @@ from scipy.interpolate import RegularGridInterpolator
 from coinfer_gym import load_scenario, solve_exact
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import frontier
-from coinfer_gym.laim.costs import span_of
+from coinfer_gym.laim.costs import case_of
 from coinfer_gym.laim.frontier import TOLERANCE, along_line, under_tangents
 from coinfer_gym.laim.optimum import solve_exact_batch
 from coinfer_gym.laim.outcome import model_distortion
@@ -94,14 +94,13 @@ def test_interpolation_is_that_of_scipy():
 
 def test_quality_of_a_problem_is_read_from_the_table_of_its_cut():
     problem = accuracy_problem(3, "noise")
-    tables = problem.tables
     for cut in range(problem.workload.cuts):
         assert problem.tables.cuts["predicted"][cut].tolist() == problem.predictor.quality[cut].tolist()
         found = solve_exact(problem, cut)
         ratios = (found.retained_device, found.retained_server)
         expected = interpolate(problem.predictor.quality[cut], *ratios)
         assert found.quality == pytest.approx(expected, abs=1e-12)
-        lost = model_distortion(tables.hardware, tables.quality, tables.cuts, tables.blocks, cut, *ratios)
+        lost = model_distortion(problem.tables, cut, *ratios)
         assert lost == pytest.approx(1.0 - expected, abs=1e-12)
 
 
@@ -179,13 +178,13 @@ def test_optimum_is_not_above_what_a_fine_grid_can_miss(seed, physics):
 
 def test_optimum_at_a_corner_of_the_frontier_is_found_in_few_steps(monkeypatch):
     problem = corner_problem()
-    tables, steps = problem.tables, []
+    steps = []
     largest_ratio = frontier.largest_ratio
     monkeypatch.setattr(frontier, "largest_ratio", lambda *given: steps.append(given) or largest_ratio(*given))
     solve_cut = getattr(frontier._solve_cut, "py_func", frontier._solve_cut)
-    span, budgets = span_of(tables.hardware, problem.gain), (problem.delay_budget, problem.energy_budget)
-    for s, cut in enumerate(tables.cuts):
-        found, quality, *_ = solve_cut(cut["predicted"], tables.hardware, cut, problem.gain, span, budgets, 0.0, -1.0)
+    case = case_of(problem.tables, problem.gain, problem.delay_budget, problem.energy_budget)
+    for s in range(problem.workload.cuts):
+        found, quality, *_ = solve_cut(case, s, 0.0, -1.0)
         assert found
         assert quality >= best_on_a_grid(problem, s) - TOLERANCE
     assert len(steps) < 100  # 157,000 where every step upwards was one of `TOLERANCE`

@@ -19,7 +19,7 @@ from coinfer_gym.envs.hybrid import HybridActions
 from coinfer_gym.laim import spaces, vector_wrappers
 from coinfer_gym.laim.decision import as_tuple
 from coinfer_gym.laim.outcome import fit
-from coinfer_gym.laim.safety import DECISION, decisions_that_meet, keep_budgets
+from coinfer_gym.laim.safety import DECISION, decisions_that_meet, keep_decision
 from coinfer_gym.laim.wrappers import BudgetShareAction, DiscreteActions, KeepBudgets, Regret
 
 ID = "coinfer_gym:coinfer_gym/LAIM-v0"
@@ -82,12 +82,22 @@ def problem_of(task):
 
 def decode(scenario, action):
     rows = np.asarray(action, np.float64)[None]
-    return Decision(*spaces.decode(scenario.tables.hardware, scenario.workload.cuts, rows, 0))
+    return Decision(*spaces.decode(scenario.tables, rows, 0))
+
+
+def keep_budgets(problem, decision):
+    task = (problem.gain, problem.delay_budget, problem.energy_budget)
+    changed, kept = keep_decision(problem.tables, *map(float, task), as_tuple(decision))
+    return Decision(*kept) if changed else decision
 
 
 def keep(task, decision):
-    problem = problem_of(task)
-    return keep_budgets(task[0].tables, problem.gain, problem.delay_budget, problem.energy_budget, decision)
+    return keep_budgets(problem_of(task), decision)
+
+
+def marks(problem, table):
+    task = (problem.gain, problem.delay_budget, problem.energy_budget)
+    return decisions_that_meet(problem.tables, tuple(np.array([each], np.float64) for each in task), table)[0]
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
@@ -237,7 +247,7 @@ def test_masks_agree_with_evaluation(task, rows):
     scenario, problem = task[0], problem_of(task)
     decisions = [decode(scenario, row) for row in rows]
     table = np.array([dataclasses.astuple(decision) for decision in decisions], DECISION)
-    mask = decisions_that_meet(scenario.tables, problem.gain, problem.delay_budget, problem.energy_budget, table)
+    mask = marks(problem, table)
     held = [Decision(*fit(scenario.tables.cuts, as_tuple(decision))) for decision in decisions]  # what memories hold
     outcomes = [problem.evaluate(decision) for decision in held]
     if any(outcome.feasible for outcome in outcomes):
@@ -269,8 +279,7 @@ def test_masks_are_of_the_task_at_hand():
 def test_masks_of_hopeless_tasks_have_one_true(delay, energy):
     env = make("discrete")
     table = np.array([dataclasses.astuple(env.decision(n)) for n in range(env.action_space.n)], DECISION)
-    tables = env.unwrapped.scenario.tables
-    assert decisions_that_meet(tables, 1e-10, delay, energy, table).sum() == 1
+    assert marks(env.unwrapped.scenario.problem(1e-10, delay, energy), table).sum() == 1
 
 
 # --- HybridActions
@@ -358,7 +367,7 @@ def test_keeping_is_idempotent_also_through_float32(task, action):
     kept = keep(task, decode(scenario, action))
     assert keep(task, kept) is kept
     if solve_exact(problem_of(task)).feasible:
-        rounded = decode(scenario, spaces.encode(scenario.tables.hardware, scenario.workload.cuts, kept))
+        rounded = decode(scenario, spaces.encode(scenario.tables, kept))
         assert keep(task, rounded) is rounded
 
 
@@ -420,7 +429,7 @@ def test_clocks_without_a_lower_bound_are_found():
         scenario.problem(1e-10, 1e3, 0.1), power_min=0.0, frequency_device_min=0.0, frequency_server_min=0.0
     )
     wanted = Decision(1, 1.0, 1.0, 0.2, 2e9, 3e9)
-    kept = keep_budgets(problem.tables, problem.gain, problem.delay_budget, problem.energy_budget, wanted)
+    kept = keep_budgets(problem, wanted)
     assert problem.evaluate(kept).feasible
     assert kept.retained_device == kept.retained_server == 1.0
 
@@ -430,7 +439,7 @@ def test_budgets_may_be_unlimited(delay, energy):
     scenario = load_scenario("bert-multimodal")
     problem = scenario.problem(1e-10, delay, energy)
     for action in np.random.default_rng(0).uniform(-1.0, 1.0, (50, 6)):
-        kept = keep_budgets(scenario.tables, 1e-10, delay, energy, decode(scenario, action))
+        kept = keep_budgets(problem, decode(scenario, action))
         assert problem.evaluate(kept).feasible
 
 
@@ -438,7 +447,7 @@ def test_budgets_may_be_unlimited(delay, energy):
 def test_hopeless_tasks_leave_the_decision_alone(delay, energy):
     scenario = load_scenario("bert-multimodal")
     wanted = decode(scenario, np.zeros(6))
-    assert keep_budgets(scenario.tables, 1e-10, delay, energy, wanted) is wanted
+    assert keep_budgets(scenario.problem(1e-10, delay, energy), wanted) is wanted
 
 
 def test_kept_episodes_violate_nothing_that_can_be_met():
