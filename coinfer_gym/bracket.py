@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from coinfer_gym._compile import kernel
 
-__all__ = ["OPEN", "Bracket", "narrow", "secant"]
-
 
 class Bracket(NamedTuple):
     """Where a root is known to be: infinite ends are not known yet.

@@ -26,6 +26,21 @@ def check_number(field: str, value: Any, low: float, high: float, unit: str = ""
         raise InvalidInputError(field, value, f"Give a number from {low:g} to {high:g}{unit and f' {unit}'}.")
 
 
+def check_whole(field: str, value: Any, low: int, high: int | None = None) -> int:
+    """The whole number that `value` is, from `low` to `high`; True and False are none.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none, or out of this range.
+    """
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if is_whole and low <= value and (high is None or value <= high):
+        return int(value)
+    remedy = f"of at least {low}" if high is None else f"from {low} to {'2**64 - 1' if high == 2**64 - 1 else high}"
+    raise InvalidInputError(field, value, f"Give a whole number {remedy}.")
+
+
 def check_text(field: str, value: object) -> None:
     """Raise InvalidInputError unless `value` is text."""
     if not isinstance(value, str):

@@ -12,16 +12,6 @@ from numpy.typing import NDArray
 
 from coinfer_gym.errors import InvalidInputError, nearest
 
-__all__ = [
-    "Wrappers",
-    "check_wrappers",
-    "find_vector_wrapper",
-    "find_wrapper",
-    "register_wrappers",
-    "unwrap_action",
-    "wrap",
-]
-
 Wrappers = list[dict[str, dict[str, Any]]]
 """One mapping per wrapper, the innermost first: from its full name to its keyword arguments."""
 

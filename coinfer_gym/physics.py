@@ -7,20 +7,6 @@ from typing import Any
 
 from coinfer_gym._compile import kernel
 
-__all__ = [
-    "compute_delay",
-    "compute_energy",
-    "energy_at",
-    "executed_share",
-    "from_db",
-    "path_gain",
-    "power_at",
-    "rate_of_snr",
-    "snr_of_rate",
-    "transmission_rate",
-    "upload_delay",
-]
-
 
 def from_db(level_db: Any) -> Any:
     """Power ratio of a level in dB, ``10^(L / 10)``; numbers and arrays. Compiled code wraps it by `kernel`."""

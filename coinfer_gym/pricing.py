@@ -15,16 +15,6 @@ from typing import NamedTuple
 
 from coinfer_gym._compile import kernel
 
-__all__ = [
-    "END",
-    "HUGE",
-    "ROUNDING",
-    "best_clock",
-    "best_nats",
-    "clock_price",
-    "spectral_span",
-]
-
 HUGE = 1e40
 """Seconds that stand for never."""
 

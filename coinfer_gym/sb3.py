@@ -33,8 +33,6 @@ from coinfer_gym.envs.vector import last_infos
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers, find_vector_wrapper, wrap
 
-__all__ = ["Columns", "NativeVecEnv", "make_native"]
-
 Columns = dict[str, NDArray[Any]]
 """Values of all lanes, by their names in ``info``."""
 

@@ -12,13 +12,6 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvObs, Vec
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.sb3 import NativeVecEnv
 
-__all__ = [
-    "LagrangianPenalties",
-    "PayDelivered",
-    "find_lagrangian",
-    "native_env",
-]
-
 
 class _TrainingRewards(VecEnvWrapper):
     """Pays what `_pay` says. Evaluations and returns in ``info["episode"]`` stay those of the environment."""

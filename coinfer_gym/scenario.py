@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, cast, get_args
 
 import pydantic
 from pydantic import Field, model_validator
@@ -16,16 +16,6 @@ from pydantic import Field, model_validator
 from coinfer_gym.checks import is_number
 from coinfer_gym.errors import InvalidInputError, UnknownKeywordError, nearest
 from coinfer_gym.files import is_path, paths_from, read_yaml
-
-__all__ = [
-    "Shipped",
-    "Range",
-    "WorldScenario",
-    "check_bounds",
-    "number",
-    "read_extended",
-    "read_model",
-]
 
 
 def number(symbol: str, unit: str, text: str, low: float, high: float) -> Any:
@@ -182,11 +172,6 @@ class WorldScenario(pydantic.BaseModel, ABC):
         return hash((type(self), self.name))
 
     @property
-    def noise_power(self) -> float:
-        """Noise power ``N0 B`` in W."""
-        return self.noise_density * self.bandwidth
-
-    @property
     def mean_gain_db(self) -> float:
         """Gain of the path alone in dB."""
         return self.reference_gain_db - 10.0 * self.path_loss_exponent * math.log10(self.distance)
@@ -199,16 +184,11 @@ def check_bounds(scenario: WorldScenario, name: str) -> None:
         raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
 
 
-class Shipped(Protocol):
-    """The shipped scenarios of one class."""
+class Shipped(NamedTuple):
+    """The shipped scenarios of one class: what gives their names, sorted, and what gives the fields of one by name."""
 
-    def names(self) -> list[str]:
-        """Names of the scenarios, sorted."""
-        ...
-
-    def read(self, name: str) -> dict[str, Any]:
-        """Fields of one scenario."""
-        ...
+    names: Callable[[], list[str]]
+    read: Callable[[str], dict[str, Any]]
 
 
 def read_model(

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from coinfer_gym.cell import dynamics, spaces
 from coinfer_gym.cell.dynamics import CellModel
 from coinfer_gym.cell.scenario import CellScenario, load_cell_scenario
+from coinfer_gym.checks import check_whole
 from coinfer_gym.envs.actions import clip_action
-from coinfer_gym.envs.base import TaskEnv
+from coinfer_gym.envs.base import Setup, TaskEnv
 from coinfer_gym.envs.lanes import Lanes, Steps, check_count
 from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.errors import InvalidInputError
@@ -24,8 +24,6 @@ from coinfer_gym.laim.problem import HARDWARE, Problem, with_tables
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.laim.spaces import decode, encode
 from coinfer_gym.world import World, draw
-
-DEFAULT_SCENARIO = "cell-4"
 
 
 class CellLanes(Lanes):
@@ -181,29 +179,21 @@ class CellEnv(TaskEnv):
     - v0: first version.
     """
 
+    setup = Setup("cell-4", load_cell_scenario, CellLanes)
     scenario: CellScenario
-    _lanes: CellLanes
-
-    def __init__(self, /, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
-        loaded = load_cell_scenario(scenario, **overrides)
-        super().__init__(loaded, CellLanes(loaded, None), render_mode)
-
-    @property
-    def lanes(self) -> CellLanes:
-        """The one cell that this environment is."""
-        return self._lanes
+    lanes: CellLanes
 
     @property
     def device(self) -> int:
         """Number of the device that decides next."""
         self._lane()
-        return int(self._lanes.model.cells["deciding"][0])
+        return int(self.lanes.model.cells["deciding"][0])
 
     @property
     def free(self) -> tuple[float, float]:
         """Free shares of band and server."""
         self._lane()
-        cell = self._lanes.model.cells[0]
+        cell = self.lanes.model.cells[0]
         return float(cell["band_free"]), float(cell["server_free"])
 
     @property
@@ -278,17 +268,14 @@ class CellEnv(TaskEnv):
         InvalidInputError
             If there is no such device.
         """
-        given: object = device  # whatever the caller gave
-        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given not in range(self.devices):
-            raise InvalidInputError("device", given, f"Give a whole number from 0 to {self.devices - 1}.")
-        place = device % len(self.scenario.members)
-        kind, world = self.scenario.members[place], self._lanes.worlds[place]
+        place = check_whole("device", device, 0, self.devices - 1) % len(self.scenario.members)
+        kind, world = self.scenario.members[place], self.lanes.worlds[place]
         seed = dynamics.device_seed(np.uint64(self._lane()["world_seed"]), device)
         drawn = draw(world, int(seed))
-        if self._lanes.ring[1] == 0.0:
+        if self.lanes.ring[1] == 0.0:
             return drawn
         gains = drawn.gains.copy()
-        factor = dynamics.distance_factor(np.uint64(seed), self._lanes.ring, kind.distance, kind.path_loss_exponent)
+        factor = dynamics.distance_factor(np.uint64(seed), self.lanes.ring, kind.distance, kind.path_loss_exponent)
         dynamics.apply_distance(gains, factor)
         gains.flags.writeable = False
         return replace(drawn, gains=gains)
@@ -313,43 +300,11 @@ class CellEnv(TaskEnv):
 
 
 class CellVectorEnv(TaskVectorEnv):
-    """Many lanes of `CellEnv`; lane `i` seeded ``s`` is the single environment seeded ``s + i``.
+    """Many lanes of `CellEnv`. Parameters are those of `coinfer_gym.envs.vector.TaskVectorEnv`."""
 
-    Parameters
-    ----------
-    num_envs : int
-        Number of lanes.
-    scenario : str
-        Name of a shipped cell, of a world of LAIM-v0, or path of a YAML file.
-    autoreset_mode : AutoresetMode or str
-        ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
-        are reset by ``options={"reset_mask": mask}``).
-    parallel : bool
-        Spread the lanes over all cores. Useful for a thousand lanes or more on cores that are otherwise idle.
-    **overrides
-        Fields of the scenario to change.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no lane, or the scenario cannot be used.
-    """
-
+    single = CellEnv
     scenario: CellScenario
     lanes: CellLanes
-
-    def __init__(
-        self,
-        /,
-        num_envs: int = 1,
-        scenario: str = DEFAULT_SCENARIO,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: str | None = None,
-        parallel: bool = False,
-        **overrides: Any,
-    ) -> None:
-        loaded = load_cell_scenario(scenario, **overrides)
-        super().__init__(loaded, CellLanes(loaded, num_envs, parallel), autoreset_mode, render_mode)
 
 
 def share_problem(whole: Problem, band: float, server: float) -> Problem:

@@ -25,8 +25,6 @@ except ImportError as error:
 
 from coinfer_gym.cell.env import CellEnv
 
-__all__ = ["CellAEC"]
-
 
 class CellAEC(AECEnv):  # type: ignore[misc]  # PettingZoo has no types where it is not installed
     """A cell in which every device decides for itself: an environment of agents in turn (AEC) of PettingZoo.

@@ -29,8 +29,6 @@ from coinfer_gym.laim.optimum import SOLUTION, solution_from_row, solve_row
 from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.problem import Problem, check_problem
 
-__all__ = ["CellSolution", "Member", "check_concave", "solve_cell"]
-
 Floats = NDArray[np.float64]
 
 _BRANCHINGS = 64  # after which the gap is left as it is

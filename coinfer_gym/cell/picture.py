@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +12,8 @@ from coinfer_gym.cell.scenario import CellScenario
 from coinfer_gym.envs.canvas import BAD, DEVICE, FAINT, GOOD, GREY, INK, SERVER, UPLOAD, WAIT, Canvas
 from coinfer_gym.envs.moment import is_decided
 from coinfer_gym.envs.subjects import Info
-from coinfer_gym.envs.viewer import Screen
+from coinfer_gym.envs.viewer import EpisodeViewer
+from coinfer_gym.world import World
 
 COLOURS = (DEVICE, SERVER, GOOD, UPLOAD, "#56b4e9", "#d55e00", "#f0e442", "#8c6bb1")
 """Of the devices, in turn; numbers stand beside them."""
@@ -22,8 +21,8 @@ COLOURS = (DEVICE, SERVER, GOOD, UPLOAD, "#56b4e9", "#d55e00", "#f0e442", "#8c6b
 _LEFT, _RIGHT, _ROWS_TOP, _ROWS_BOTTOM = 92, 860, 300, 540
 
 
-class CellViewer:
-    """Shows an episode of one cell; it remembers the stretch of the episode that the picture spans.
+class CellViewer(EpisodeViewer):
+    """Shows an episode of one cell.
 
     Parameters
     ----------
@@ -35,31 +34,18 @@ class CellViewer:
     def __init__(self, scenario: CellScenario, fps: float) -> None:
         self._scenario = scenario
         self._span = 8.0 * max(kind.delay_budget for kind in scenario.members)
-        self._screen = Screen(f"Cell-v0: {scenario.name}", fps)
-        self._notes: deque[Info] = deque()
-        self._decisions = 0
+        super().__init__(f"Cell-v0: {scenario.name}", fps, 2.0 * self._span)
         self._lost = 0.0
 
     def restart(self) -> None:
         """Forget the episode: a new one begins."""
-        self._notes.clear()
-        self._decisions, self._lost = 0, 0.0
+        super().restart()
+        self._lost = 0.0
 
-    def note(self, info: Info, world: Callable[..., Any]) -> None:
+    def note(self, info: Info, world: Callable[..., World]) -> None:
         """Take in what a reset or a step told."""
-        self._notes.append(info)
-        self._decisions += is_decided(info)
+        super().note(info, world)
         self._lost += info["dropped"]
-        while self._notes[0]["time_s"] < info["time_s"] - 2.0 * self._span:
-            self._notes.popleft()
-
-    def draw(self, mode: str) -> str | NDArray[np.uint8] | None:
-        """Show the last decision and what led to it, as `coinfer_gym.envs.viewer.Viewer.draw` does."""
-        return self._text() if mode == "ansi" else self._screen.show(self._picture(), mode)
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        self._screen.close()
 
     def _words(self) -> list[str]:
         """The last decision in words: who, with what it met; what it took; what became of it."""

@@ -27,8 +27,6 @@ from coinfer_gym.laim.cut_search import bound_cut, is_linear, solve_cut
 from coinfer_gym.laim.outcome import Tables, model_quality
 from coinfer_gym.records import Record, Records, record_type
 
-__all__ = ["PIECE", "Region", "Response", "Task", "attain", "begin", "respond", "scale"]
-
 PIECE = record_type(
     *("band_low", "band", "server_low", "server", "ratio_low", "ratio"),
     *("log_price", "value", "bound", "band_slope", "server_slope"),

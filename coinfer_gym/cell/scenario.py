@@ -13,9 +13,7 @@ from pydantic import Field, model_validator
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import shipped_names
 from coinfer_gym.laim.scenario import Scenario, load_scenario, read_shipped_scenario, shipped_scenarios
-from coinfer_gym.scenario import Range, number, read_extended, read_model
-
-__all__ = ["SHARED", "CellScenario", "load_cell_scenario", "shipped_cell_scenarios"]
+from coinfer_gym.scenario import Range, Shipped, number, read_extended, read_model
 
 SHARED = (
     "bandwidth",
@@ -121,7 +119,7 @@ def load_cell_scenario(source: str | Path | Mapping[str, Any], /, **overrides: A
     InvalidInputError
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
-    return read_model(CellScenario, _ShippedFiles(), source, overrides)
+    return read_model(CellScenario, _SHIPPED, source, overrides)
 
 
 def shipped_cell_scenarios() -> list[str]:
@@ -129,13 +127,11 @@ def shipped_cell_scenarios() -> list[str]:
     return shipped_names(_FOLDER, ".yaml")
 
 
-class _ShippedFiles:
-    """The cells, and the worlds of LAIM-v0 that they may extend."""
+def _read_shipped(name: str) -> dict[str, Any]:
+    if name in shipped_scenarios():
+        return read_shipped_scenario(name)
+    return read_extended(_FOLDER / f"{name}.yaml", _SHIPPED, CellScenario)
 
-    def names(self) -> list[str]:
-        return sorted([*shipped_cell_scenarios(), *shipped_scenarios()])
 
-    def read(self, name: str) -> dict[str, Any]:
-        if name in shipped_scenarios():
-            return read_shipped_scenario(name)
-        return read_extended(_FOLDER / f"{name}.yaml", self, CellScenario)
+_SHIPPED = Shipped(lambda: sorted([*shipped_cell_scenarios(), *shipped_scenarios()]), _read_shipped)
+"""The cells, and the worlds of LAIM-v0 that they may extend."""

@@ -9,8 +9,6 @@ from gymnasium.envs.registration import EnvSpec
 from coinfer_gym.cell import vector_wrappers, wrappers
 from coinfer_gym.cell.env import CellEnv, CellVectorEnv
 
-__all__ = ["CellSharesEnv", "CellSharesVectorEnv"]
-
 
 class CellSharesEnv(wrappers.CellShareAction):
     """Cell-v0 whose action is shares of what a task may use; the exact optimum decides cut, ratios, power and clocks.

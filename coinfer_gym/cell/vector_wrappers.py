@@ -14,8 +14,6 @@ from coinfer_gym.cell.wrappers import act_within, check_cell, keep_within, share
 from coinfer_gym.envs.actions import check_actions
 from coinfer_gym.laim import vector_wrappers as laim
 
-__all__ = ["CellShareAction", "KeepCellBudgets"]
-
 
 class CellShareAction(VectorActionWrapper):
     """`coinfer_gym.cell.wrappers.CellShareAction` in every lane."""

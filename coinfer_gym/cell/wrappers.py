@@ -27,8 +27,6 @@ from coinfer_gym.laim.spaces import write_action
 from coinfer_gym.physics import from_db
 from coinfer_gym.records import Records
 
-__all__ = ["CellShareAction", "KeepCellBudgets", "Regret"]
-
 _WORKS_WITH = "This wrapper works with Cell-v0 only."
 
 

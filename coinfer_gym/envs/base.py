@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium import spaces as gym_spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from coinfer_gym.checks import check_whole
 from coinfer_gym.envs.lanes import Lanes
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import WorldScenario
@@ -23,43 +25,51 @@ def unit_box(names: tuple[str, ...]) -> gym_spaces.Box:
     return gym_spaces.Box(-1.0, 1.0, (len(names),), np.float32)
 
 
+class Setup(NamedTuple):
+    """What an environment is made of: the name of its default scenario, the loader of scenarios, and its lanes."""
+
+    default: str
+    load: Callable[..., Any]
+    lanes: Callable[..., Any]
+
+
 class TaskEnv(gym.Env[Any, Any]):
-    """An environment with one decision per task. `LAIMEnv` and `LayerwiseEnv` derive from it.
+    """An environment with one decision per task. `LAIMEnv`, `LayerwiseEnv` and `CellEnv` derive from it.
 
     Parameters
     ----------
-    scenario : WorldScenario
-    lanes : Lanes
-        One lane of this scenario.
+    scenario : str, optional
+        Name of a shipped scenario or path of a YAML file; by default that of `setup`.
     render_mode : str, optional
         One of ``metadata["render_modes"]``.
+    **overrides
+        Fields of the scenario to change.
 
     Raises
     ------
     InvalidInputError
-        If there is no such mode.
+        If there is no such mode, or the scenario cannot be used.
     """
+
+    setup: ClassVar[Setup]
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 4}  # noqa: RUF012  gymnasium's form
 
     scenario: WorldScenario
+    lanes: Lanes
+    """The one lane that this environment is."""
 
-    def __init__(self, scenario: WorldScenario, lanes: Lanes, render_mode: str | None) -> None:
+    def __init__(self, /, scenario: str | None = None, render_mode: str | None = None, **overrides: Any) -> None:
+        self.scenario = self.setup.load(self.setup.default if scenario is None else scenario, **overrides)
+        self.lanes = self.setup.lanes(self.scenario, None)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InvalidInputError("render_mode", render_mode, f"Give one of {self.metadata['render_modes']} or None.")
         self.render_mode = render_mode
-        self.scenario = scenario
-        self.observation_space = unit_box(lanes.observation_names)
-        self.action_space = unit_box(lanes.action_names)
-        self._lanes = lanes
+        self.observation_space = unit_box(self.lanes.observation_names)
+        self.action_space = unit_box(self.lanes.action_names)
         self._started = False
         self._ended = False
         self._viewer: Any = None
-
-    @property
-    def lanes(self) -> Lanes:
-        """The one lane that this environment is."""
-        return self._lanes
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -85,13 +95,13 @@ class TaskEnv(gym.Env[Any, Any]):
         """
         super().reset(seed=seed)
         world_seed = next_world_seed(self.np_random, options)
-        self._lanes.reset(_FIRST, np.array([world_seed], np.uint64))
+        self.lanes.reset(_FIRST, np.array([world_seed], np.uint64))
         self._started, self._ended = True, False
         if self._viewer is not None:
             self._viewer.restart()
         info = self._info()
         self._show(info)
-        return self._lanes.observation[0].copy(), info
+        return self.lanes.observation[0].copy(), info
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Serve the task at the head of the queue.
@@ -121,20 +131,20 @@ class TaskEnv(gym.Env[Any, Any]):
         """
         if not self._started or self._ended:
             raise ResetNeeded("No episode is running: call reset() before step().")
-        rewards, ends = self._lanes.step(action)
+        rewards, ends = self.lanes.step(action)
         self._ended = bool(ends[0])
         info = self._info()
         self._show(info)
-        return self._lanes.observation[0].copy(), float(rewards[0]), False, self._ended, info
+        return self.lanes.observation[0].copy(), float(rewards[0]), False, self._ended, info
 
     def tasks(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """What an agent can know of the task at hand: observed gain and both budgets, see `Lanes.tasks`."""
         self._lane()
-        return self._lanes.tasks()
+        return self.lanes.tasks()
 
     def world(self) -> World:
         """The world of the running episode: arrival times, channel path and budgets."""
-        return draw(self._lanes.worlds[0], int(self._lane()["world_seed"]))
+        return draw(self.lanes.worlds[0], int(self._lane()["world_seed"]))
 
     def render(self) -> Any:
         """Picture of the last decision: a string (``ansi``) or an array (``rgb_array``); ``human`` opens a window."""
@@ -152,10 +162,10 @@ class TaskEnv(gym.Env[Any, Any]):
     def _lane(self) -> Any:
         if not self._started:
             raise ResetNeeded("There is no task yet: call reset() first.")
-        return self._lanes.state[0]
+        return self.lanes.state[0]
 
     def _info(self) -> dict[str, Any]:
-        return dict(zip(self._lanes.info_names, self._lanes.infos[0], strict=False))
+        return dict(zip(self.lanes.info_names, self.lanes.infos[0], strict=False))
 
     def _show(self, info: dict[str, Any]) -> None:
         if self.render_mode is None:
@@ -191,7 +201,4 @@ def next_world_seed(generator: np.random.Generator, options: dict[str, Any] | No
     for key in options or {}:
         if key != "world_seed":
             raise InvalidInputError("options: key", key, "The only option of reset() is 'world_seed'.")
-    asked = drawn if not options else options["world_seed"]
-    if isinstance(asked, bool) or not isinstance(asked, (int, np.integer)) or not 0 <= asked < 2**64:
-        raise InvalidInputError("options: world_seed", asked, "Give a whole number from 0 to 2**64 - 1.")
-    return int(asked)
+    return drawn if not options else check_whole("options: world_seed", options["world_seed"], 0, 2**64 - 1)

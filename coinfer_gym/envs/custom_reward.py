@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from coinfer_gym.envs.vector import last_infos
 from coinfer_gym.errors import InvalidInputError
 
-__all__ = ["CustomReward", "CustomVectorReward"]
-
 
 class CustomReward(gym.Wrapper[Any, Any, Any, Any]):
     """Replace the reward by a function of ``info``.

@@ -14,8 +14,6 @@ from coinfer_gym.envs.base import TaskEnv
 from coinfer_gym.envs.interval import component_of_cut
 from coinfer_gym.errors import InvalidInputError
 
-__all__ = ["HybridActions", "check_space", "unwrap"]
-
 Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
 Inner = TypeVar("Inner")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import machine_code
+from coinfer_gym.checks import check_whole
 from coinfer_gym.envs import process
 from coinfer_gym.envs.actions import check_actions
 from coinfer_gym.envs.observation import OBSERVATION_NAMES
@@ -30,18 +31,8 @@ class Steps:
 
 
 def check_count(count: object) -> int:
-    """Number of lanes; None, a single environment, is one.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is not a whole number of at least 1.
-    """
-    if count is None:
-        return 1
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise InvalidInputError("num_envs", count, "Give a whole number of at least 1.")
-    return int(count)
+    """Number of lanes; None, a single environment, is one."""
+    return 1 if count is None else check_whole("num_envs", count, 1)
 
 
 class Lanes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.error import ResetNeeded
@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from coinfer_gym.envs.base import next_world_seed, unit_box
+from coinfer_gym.envs.base import TaskEnv, next_world_seed, unit_box
 from coinfer_gym.envs.lanes import Lanes
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.scenario import WorldScenario
@@ -21,31 +21,50 @@ Infos = dict[str, Any]
 
 
 class TaskVectorEnv(VectorEnv[Any, Any, Any]):
-    """Many lanes of a `coinfer_gym.envs.base.TaskEnv`.
+    """Many lanes of a `coinfer_gym.envs.base.TaskEnv`; lane `i` seeded ``s`` is the single one seeded ``s + i``.
 
     Parameters
     ----------
-    scenario : WorldScenario
-    lanes : Lanes
-        Lanes of this scenario.
+    num_envs : int
+        Number of lanes.
+    scenario : str, optional
+        As for the single environment.
     autoreset_mode : AutoresetMode or str
-        ``NextStep``, ``SameStep`` or ``Disabled``.
+        ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
+        are reset by ``options={"reset_mask": mask}``).
     render_mode : None
         Only the single environment can be rendered.
+    parallel : bool
+        Spread the lanes over all cores. Useful for a thousand lanes or more on cores that are otherwise idle.
+    **overrides
+        Fields of the scenario to change.
 
     Raises
     ------
     InvalidInputError
-        If there is no such mode.
+        If there is no lane or no such mode, or the scenario cannot be used.
     """
+
+    single: ClassVar[type[TaskEnv]]
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012  gymnasium's form
 
     scenario: WorldScenario
+    lanes: Lanes
 
     def __init__(
-        self, scenario: WorldScenario, lanes: Lanes, autoreset_mode: AutoresetMode | str, render_mode: str | None
+        self,
+        /,
+        num_envs: int = 1,
+        scenario: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        parallel: bool = False,
+        **overrides: Any,
     ) -> None:
+        setup = self.single.setup
+        self.scenario = setup.load(setup.default if scenario is None else scenario, **overrides)
+        self.lanes = lanes = setup.lanes(self.scenario, num_envs, parallel)
         if render_mode is not None:
             raise InvalidInputError("render_mode", render_mode, "Render the single environment with the same seed.")
         try:
@@ -54,18 +73,16 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             modes = ", ".join(repr(mode.value) for mode in AutoresetMode)
             raise InvalidInputError("autoreset_mode", autoreset_mode, f"Give one of {modes}.") from error
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
-        self.scenario = scenario
-        self.lanes = lanes
-        self.num_envs = num_envs = lanes.count
+        self.num_envs = lanes.count
         self.render_mode = None
         self.single_observation_space = unit_box(lanes.observation_names)
         self.single_action_space = unit_box(lanes.action_names)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.generators: list[np.random.Generator] = []
-        self._ended = np.zeros(num_envs, np.bool_)
-        self._all = np.ones(num_envs, np.bool_)
-        self._none = np.zeros(num_envs, np.bool_)
+        self._ended = np.zeros(self.num_envs, np.bool_)
+        self._all = np.ones(self.num_envs, np.bool_)
+        self._none = np.zeros(self.num_envs, np.bool_)
         self._info_masks = tuple(f"_{name}" for name in lanes.info_names)
         self._started = False
 

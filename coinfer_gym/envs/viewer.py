@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,34 +18,31 @@ from coinfer_gym.envs.text import write_text_block
 from coinfer_gym.world import World
 
 
-class Viewer:
-    """Shows an episode of one environment; it remembers the stretch of the episode that the picture spans.
+class EpisodeViewer(ABC):
+    """Shows an episode; it remembers the stretch of the episode that the picture needs.
 
     Parameters
     ----------
-    subject : Subject
-        The environment as it is shown.
+    title : str
+        Of the window.
     fps : float
         Frames per second of the window.
+    memory : float
+        Seconds of the episode that are remembered.
     """
 
-    def __init__(self, subject: Subject, fps: float) -> None:
-        self._subject = subject
-        scenario = subject.scenario
-        self._screen = Screen(f"{subject.title}: {scenario.name}", fps)
-        self._span = max(24.0 * scenario.delay_budget, 32.0 * scenario.block_duration)
-        self._world: World | None = None
-        self._gain_range = (0.0, 1.0)
+    def __init__(self, title: str, fps: float, memory: float) -> None:
+        self._screen = Screen(title, fps)
+        self._memory = memory
         self._notes: deque[Info] = deque()
         self._decisions = 0
 
     def restart(self) -> None:
         """Forget the episode: a new one begins."""
-        self._world = None
         self._notes.clear()
         self._decisions = 0
 
-    def note(self, info: Info, world: Callable[[], World]) -> None:
+    def note(self, info: Info, world: Callable[..., World]) -> None:
         """Take in what a reset or a step told.
 
         Parameters
@@ -52,14 +50,11 @@ class Viewer:
         info : dict of float
             As the environment tells it; its decision is zeros at a reset.
         world : callable
-            Gives the world of the episode; called once an episode.
+            Gives the world of the episode.
         """
-        if self._world is None:
-            self._world = world()
-            self._gain_range = gain_range_db(self._world)
         self._notes.append(info)
         self._decisions += is_decided(info)
-        while self._notes[0]["time_s"] < info["time_s"] - self._span:
+        while self._notes[0]["time_s"] < info["time_s"] - self._memory:
             self._notes.popleft()
 
     def draw(self, mode: str) -> str | NDArray[np.uint8] | None:
@@ -79,17 +74,58 @@ class Viewer:
         gymnasium.error.DependencyNotInstalled
             If Pillow is missing for a picture, or pygame for a window.
         """
-        if mode == "ansi":
-            return write_text_block(self._state())
-        return self._screen.show(paint(self._state()), mode)
-
-    def _state(self) -> Moment:
-        assert self._world is not None, "note() comes before draw()"
-        return Moment(self._subject, self._world, self._gain_range, list(self._notes), self._decisions, self._span)
+        return self._text() if mode == "ansi" else self._screen.show(self._picture(), mode)
 
     def close(self) -> None:
         """Close the window, if there is one."""
         self._screen.close()
+
+    @abstractmethod
+    def _text(self) -> str:
+        """The last decision in words."""
+
+    @abstractmethod
+    def _picture(self) -> NDArray[np.uint8]:
+        """The last decision and what led to it."""
+
+
+class Viewer(EpisodeViewer):
+    """Shows an episode of one device.
+
+    Parameters
+    ----------
+    subject : Subject
+        The environment as it is shown.
+    fps : float
+        Frames per second of the window.
+    """
+
+    def __init__(self, subject: Subject, fps: float) -> None:
+        self._subject, scenario = subject, subject.scenario
+        span = max(24.0 * scenario.delay_budget, 32.0 * scenario.block_duration)
+        super().__init__(f"{subject.title}: {scenario.name}", fps, span)
+        self._world: World | None = None
+
+    def restart(self) -> None:
+        """Forget the episode: a new one begins."""
+        super().restart()
+        self._world = None
+
+    def note(self, info: Info, world: Callable[..., World]) -> None:
+        """Take in what a reset or a step told, and the world once an episode."""
+        if self._world is None:
+            self._world = world()
+        super().note(info, world)
+
+    def _state(self) -> Moment:
+        assert self._world is not None, "note() comes before draw()"
+        return Moment(self._subject, self._world, list(self._notes), self._decisions, self._memory)
+
+    def _text(self) -> str:
+        return write_text_block(self._state())
+
+    def _picture(self) -> NDArray[np.uint8]:
+        return paint(self._state())
 
 
 class Screen:
@@ -151,11 +187,3 @@ class _Window:
 
     def close(self) -> None:
         self._pygame.display.quit()
-
-
-def gain_range_db(world: World) -> tuple[float, float]:
-    """Bounds in dB of the axis of gains: of the episode's path, outages aside, and not too narrow."""
-    gains = 10.0 * np.log10(world.gains)
-    low, high = float(np.quantile(gains, 0.005)), float(gains.max())
-    margin = max(0.05 * (high - low), 0.5 * (6.0 - (high - low)))
-    return low - margin, high + margin

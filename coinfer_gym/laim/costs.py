@@ -22,26 +22,6 @@ from coinfer_gym.laim.outcome import Tables, link_gain, most_nats, read_unpruned
 from coinfer_gym.pricing import END, HUGE, Span, best_clock, best_nats, clock_price, spectral_span
 from coinfer_gym.records import Record
 
-__all__ = [
-    "NO_LIMIT",
-    "Case",
-    "Controls",
-    "Costs",
-    "budget_residual",
-    "case_of",
-    "controls_at",
-    "costs_of",
-    "costs_at",
-    "first_guess",
-    "delay_of",
-    "energy_of",
-    "price_at_budget",
-    "price_ends",
-    "price_of_device",
-    "price_of_server",
-    "settings_of",
-]
-
 NO_LIMIT = 1e18
 """A budget of that many seconds or joules is none, and its worth is still finite at any price."""
 

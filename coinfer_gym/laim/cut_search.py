@@ -35,8 +35,6 @@ from coinfer_gym.laim.outcome import Tables, model_quality
 from coinfer_gym.pricing import END, ROUNDING
 from coinfer_gym.records import Record
 
-__all__ = ["bound_cut", "is_linear", "solve_cut"]
-
 _LINEAR, _SATURATED, _INFEASIBLE = 0, 1, 2
 
 

@@ -6,11 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from coinfer_gym.envs.actions import clip_action
-from coinfer_gym.envs.base import TaskEnv
+from coinfer_gym.envs.base import Setup, TaskEnv
 from coinfer_gym.envs.lanes import Lanes, Steps
 from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.errors import InvalidInputError
@@ -22,8 +21,6 @@ from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.scenario import Scenario, load_scenario
 from coinfer_gym.physics import from_db
 from coinfer_gym.records import Records
-
-DEFAULT_SCENARIO = "bert-multimodal"
 
 
 class LAIMLanes(Lanes):
@@ -121,11 +118,8 @@ class LAIMEnv(TaskEnv):
     - v0: first version.
     """
 
+    setup = Setup("bert-multimodal", load_scenario, LAIMLanes)
     scenario: Scenario
-
-    def __init__(self, /, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
-        loaded = load_scenario(scenario, **overrides)
-        super().__init__(loaded, LAIMLanes(loaded, None), render_mode)
 
     def problem(self) -> Problem:
         """Problem P1 of the task at the head, from what the agent observes (`coinfer_gym.envs.lanes.Lanes.tasks`)."""
@@ -149,42 +143,10 @@ class LAIMEnv(TaskEnv):
 
 
 class LAIMVectorEnv(TaskVectorEnv):
-    """Many lanes of `LAIMEnv`; lane `i` seeded ``s`` is the single environment seeded ``s + i``.
+    """Many lanes of `LAIMEnv`. Parameters are those of `coinfer_gym.envs.vector.TaskVectorEnv`."""
 
-    Parameters
-    ----------
-    num_envs : int
-        Number of lanes.
-    scenario : str
-        Name of a shipped scenario or path of a YAML file.
-    autoreset_mode : AutoresetMode or str
-        ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
-        are reset by ``options={"reset_mask": mask}``).
-    parallel : bool
-        Spread the lanes over all cores. Useful for a thousand lanes or more on cores that are otherwise idle.
-    **overrides
-        Fields of the scenario to change.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no lane, or the scenario cannot be used.
-    """
-
+    single = LAIMEnv
     scenario: Scenario
-
-    def __init__(
-        self,
-        /,
-        num_envs: int = 1,
-        scenario: str = DEFAULT_SCENARIO,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: str | None = None,
-        parallel: bool = False,
-        **overrides: Any,
-    ) -> None:
-        loaded = load_scenario(scenario, **overrides)
-        super().__init__(loaded, LAIMLanes(loaded, num_envs, parallel), autoreset_mode, render_mode)
 
 
 def check_budgets(scenario: Scenario, rules: Records) -> None:

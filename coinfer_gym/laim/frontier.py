@@ -31,8 +31,6 @@ from coinfer_gym.laim.costs import (
 from coinfer_gym.laim.predictor import LEVELS, cell_of, interpolate
 from coinfer_gym.pricing import END, HUGE, ROUNDING
 
-__all__ = ["TOLERANCE", "solve_rising"]
-
 TOLERANCE = 1e-5
 """How much better than the answer the optimum can be, in units of quality."""
 

@@ -9,8 +9,6 @@ from coinfer_gym.laim.costs import Case, costs_at, delay_of, energy_of, price_at
 from coinfer_gym.pricing import HUGE
 from coinfer_gym.records import Record, Records
 
-__all__ = ["NO_ENERGY", "NO_MEMORY", "NO_TIME", "NO_TIME_AND_ENERGY", "explain"]
-
 NO_TIME, NO_ENERGY, NO_TIME_AND_ENERGY, NO_MEMORY = 1, 2, 3, 4
 
 

@@ -25,8 +25,6 @@ from coinfer_gym.laim.outcome import ACCURACY, Tables, choice_of, model_distorti
 from coinfer_gym.laim.problem import Problem, check_problem
 from coinfer_gym.records import Record, Records, record_type
 
-__all__ = ["SOLUTION", "solve_exact", "solve_exact_batch"]
-
 SOLUTION = record_type(
     "retained_device",
     "retained_server",

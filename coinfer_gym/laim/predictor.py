@@ -21,8 +21,6 @@ from coinfer_gym.checks import check_keys, is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import find_file, read_json, shipped_names
 
-__all__ = ["LEVELS", "AccuracyPredictor", "load_predictor", "shipped_predictors"]
-
 LEVELS = 21
 """Entries of a table along each retained ratio: 0, 0.05, ... 1."""
 

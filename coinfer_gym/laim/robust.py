@@ -36,8 +36,6 @@ from coinfer_gym.laim.problem import Problem
 from coinfer_gym.records import Record, Records, record_type
 from coinfer_gym.world.belief import GainPosterior
 
-__all__ = ["TOLERANCE", "RobustSolution", "solve_robust"]
-
 TOLERANCE = 1e-6
 """How much more than the answer the optimum can be expected to deliver; a hundred times that for an accuracy."""
 

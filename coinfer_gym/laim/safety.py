@@ -40,8 +40,6 @@ from coinfer_gym.laim.costs import (
 from coinfer_gym.laim.outcome import Choice, Tables, choice_of, fit, spend
 from coinfer_gym.records import Records, record_type
 
-__all__ = ["DECISION", "decisions_that_meet", "keep_budgets"]
-
 DECISION = record_type(
     "retained_device", "retained_server", "power", "frequency_device", "frequency_server", cut=np.int64
 )

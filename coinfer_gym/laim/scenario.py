@@ -18,9 +18,7 @@ from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.predictor import AccuracyPredictor, load_predictor
 from coinfer_gym.laim.problem import UNLIMITED, Problem, build_tables, check_quality, with_tables
 from coinfer_gym.laim.workload import Workload, load_workload
-from coinfer_gym.scenario import WorldScenario, check_bounds, number, read_extended, read_model
-
-__all__ = ["Scenario", "load_scenario", "shipped_scenarios"]
+from coinfer_gym.scenario import Shipped, WorldScenario, check_bounds, number, read_extended, read_model
 
 _FOLDER = resources.files("coinfer_gym.laim") / "scenarios"
 
@@ -202,24 +200,17 @@ def load_scenario(source: str | Path | Mapping[str, Any], /, **overrides: Any) -
     InvalidInputError
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
-    return read_model(Scenario, _ShippedFiles(), source, overrides)
+    return read_model(Scenario, _SHIPPED, source, overrides)
 
 
 def shipped_scenarios() -> list[str]:
     """Names of the scenarios in the package, sorted."""
-    return _ShippedFiles().names()
+    return shipped_names(_FOLDER, ".yaml")
 
 
 def read_shipped_scenario(name: str) -> dict[str, Any]:
     """Fields of a scenario in the package, as its file and those that it extends give them."""
-    return _ShippedFiles().read(name)
+    return read_extended(_FOLDER / f"{name}.yaml", _SHIPPED, Scenario)
 
 
-class _ShippedFiles:
-    """The scenarios of LAIM-v0, a file each."""
-
-    def names(self) -> list[str]:
-        return shipped_names(_FOLDER, ".yaml")
-
-    def read(self, name: str) -> dict[str, Any]:
-        return read_extended(_FOLDER / f"{name}.yaml", self, Scenario)
+_SHIPPED = Shipped(shipped_scenarios, read_shipped_scenario)

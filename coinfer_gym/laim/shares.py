@@ -9,8 +9,6 @@ from gymnasium.envs.registration import EnvSpec
 from coinfer_gym.laim import vector_wrappers, wrappers
 from coinfer_gym.laim.env import LAIMEnv, LAIMVectorEnv
 
-__all__ = ["LAIMSharesEnv", "LAIMSharesVectorEnv"]
-
 
 class LAIMSharesEnv(wrappers.BudgetShareAction):
     """LAIM-v0 whose action is the share of the remaining time that a task may use; the exact optimum decides the rest.

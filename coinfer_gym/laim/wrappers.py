@@ -29,8 +29,6 @@ from coinfer_gym.laim.safety import DECISION, Tasks, decisions_that_meet, keep_b
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.physics import from_db
 
-__all__ = ["BudgetShareAction", "DiscreteActions", "KeepBudgets", "Regret"]
-
 RETAINED_LEVELS: tuple[float | tuple[float, float], ...] = (
     *(0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
     *((1.0, 0.1), (1.0, 0.4), (0.05, 1.0), (0.15, 1.0), (0.3, 1.0)),  # linear qualities fill one side first

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from coinfer_gym.envs.actions import clip_action
-from coinfer_gym.envs.base import TaskEnv
+from coinfer_gym.envs.base import Setup, TaskEnv
 from coinfer_gym.envs.lanes import Lanes, Steps
 from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.layerwise import dynamics, spaces
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
 from coinfer_gym.layerwise.scenario import LayerwiseScenario, load_layerwise_scenario
-
-DEFAULT_SCENARIO = "alexnet-rpi4b-4g"
 
 
 class LayerwiseLanes(Lanes):
@@ -83,11 +80,8 @@ class LayerwiseEnv(TaskEnv):
     - v0: first version.
     """
 
+    setup = Setup("alexnet-rpi4b-4g", load_layerwise_scenario, LayerwiseLanes)
     scenario: LayerwiseScenario
-
-    def __init__(self, /, scenario: str = DEFAULT_SCENARIO, render_mode: str | None = None, **overrides: Any) -> None:
-        loaded = load_layerwise_scenario(scenario, **overrides)
-        super().__init__(loaded, LayerwiseLanes(loaded, None), render_mode)
 
     def problem(self) -> LayerwiseProblem:
         """The latency problem of the task at the head of the queue, with the gain and budgets the agent knows of."""
@@ -100,7 +94,7 @@ class LayerwiseEnv(TaskEnv):
 
     def decision(self, action: NDArray[np.float32]) -> LayerwiseDecision:
         """Decision of an action, in SI units, with the shares of channels that it keeps and sends."""
-        row = clip_action(action, len(self._lanes.action_names))[None]
+        row = clip_action(action, len(self.lanes.action_names))[None]
         problem = self.scenario.problem(1.0)
         design = np.empty_like(row)
         spaces.decode(self.scenario.network.tables, problem.hardware, row, 0, design, 0)
@@ -114,39 +108,7 @@ class LayerwiseEnv(TaskEnv):
 
 
 class LayerwiseVectorEnv(TaskVectorEnv):
-    """Many lanes of `LayerwiseEnv`; lane `i` seeded ``s`` is the single environment seeded ``s + i``.
+    """Many lanes of `LayerwiseEnv`. Parameters are those of `coinfer_gym.envs.vector.TaskVectorEnv`."""
 
-    Parameters
-    ----------
-    num_envs : int
-        Number of lanes.
-    scenario : str
-        Name of a shipped scenario or path of a YAML file.
-    autoreset_mode : AutoresetMode or str
-        ``NextStep`` (default), ``SameStep`` (with ``final_obs`` and ``final_info`` in the infos) or ``Disabled`` (lanes
-        are reset by ``options={"reset_mask": mask}``).
-    parallel : bool
-        Spread the lanes over all cores. Worthwhile from a thousand lanes on, on an idle machine.
-    **overrides
-        Scenario fields to override.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no lane, or the scenario cannot be used.
-    """
-
+    single = LayerwiseEnv
     scenario: LayerwiseScenario
-
-    def __init__(
-        self,
-        /,
-        num_envs: int = 1,
-        scenario: str = DEFAULT_SCENARIO,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: str | None = None,
-        parallel: bool = False,
-        **overrides: Any,
-    ) -> None:
-        loaded = load_layerwise_scenario(scenario, **overrides)
-        super().__init__(loaded, LayerwiseLanes(loaded, num_envs, parallel), autoreset_mode, render_mode)

@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from coinfer_gym._compile import merged_kernel
-from coinfer_gym.checks import check_keys, check_text
+from coinfer_gym.checks import check_keys, check_text, check_whole
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import find_file, read_yaml, shipped_names, write_text
 from coinfer_gym.records import Records, record_type
@@ -362,8 +362,7 @@ def _plain(record: Any) -> dict[str, Any]:
 
 
 def _check_count(field: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= _MOST:
-        raise InvalidInputError(field, value, f"Give a whole number from 1 to {_MOST:g}.")
+    check_whole(field, value, 1, _MOST)
 
 
 def _check_width(field: str, value: object) -> None:

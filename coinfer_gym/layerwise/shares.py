@@ -28,8 +28,6 @@ from coinfer_gym.layerwise.scenario import LayerwiseScenario
 from coinfer_gym.layerwise.trees import TreeTables, predict_row
 from coinfer_gym.records import Records
 
-__all__ = ["LayerwiseSharesEnv", "LayerwiseSharesVectorEnv"]
-
 STEPS = 32
 """Designs that are tried between the unpruned network and the one that is wished for."""
 

@@ -9,8 +9,6 @@ from coinfer_gym._compile import kernel
 from coinfer_gym.records import Record
 from coinfer_gym.world.random import ARRIVALS, exponential, substream, uniform
 
-__all__ = ["ARRIVAL_KINDS", "draw_arrivals"]
-
 ARRIVAL_KINDS = ("one_at_a_time", "poisson", "mmpp", "periodic", "trace")
 """How tasks can arrive; compiled code knows each by its place here."""
 

@@ -34,8 +34,6 @@ from coinfer_gym.world.generator import build_world_tables
 if TYPE_CHECKING:
     from coinfer_gym.scenario import WorldScenario
 
-__all__ = ["GainBelief", "GainPosterior"]
-
 Floats = NDArray[np.float64]
 
 _CELLS = 512  # of each lag

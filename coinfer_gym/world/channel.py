@@ -11,8 +11,6 @@ from coinfer_gym._compile import kernel, merged_kernel
 from coinfer_gym.records import Record
 from coinfer_gym.world.random import FADING, SHADOWING, TRACE, normal, substream, uniform
 
-__all__ = ["CHANNELS", "bessel_j0", "block_at", "draw_gains"]
-
 CHANNELS = ("fading", "constant", "trace")
 """How a gain can move; compiled code knows each by its place here."""
 

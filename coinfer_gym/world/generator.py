@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
-from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.checks import check_whole
 from coinfer_gym.physics import from_db, path_gain
 from coinfer_gym.records import Record, Records, record_type
 from coinfer_gym.world.arrivals import ARRIVAL_KINDS, draw_arrivals
@@ -20,16 +20,6 @@ from coinfer_gym.world.traces import FLOOR_GAIN_DB, load_arrival_trace, load_cha
 
 if TYPE_CHECKING:
     from coinfer_gym.scenario import WorldScenario
-
-__all__ = [
-    "WORLD",
-    "World",
-    "WorldTables",
-    "build_world_tables",
-    "draw",
-    "draw_world",
-    "gain_db_range",
-]
 
 WORLD = record_type(
     "block_duration",
@@ -186,15 +176,13 @@ def draw(source: WorldScenario | WorldTables, world_seed: int) -> World:
     InvalidInputError
         If the seed is out of range or a trace cannot be used.
     """
-    given: object = world_seed  # whatever the caller gave
-    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or not 0 <= given < 2**64:
-        raise InvalidInputError("world_seed", given, "Give an integer from 0 to 2^64 - 1.")
+    seed = check_whole("world_seed", world_seed, 0, 2**64 - 1)
     tables = source if isinstance(source, WorldTables) else build_world_tables(source)
     record: Record = tables.record[0]
     arrivals, gains = np.empty(record.tasks), np.empty(record.blocks)
-    budgets = draw_world(np.uint64(world_seed), tables, arrivals, gains)
+    budgets = draw_world(np.uint64(seed), tables, arrivals, gains)
     arrivals.flags.writeable = gains.flags.writeable = False
-    return World(int(world_seed), arrivals, gains, float(record.block_duration), *budgets)
+    return World(seed, arrivals, gains, float(record.block_duration), *budgets)
 
 
 def gain_db_range(source: WorldScenario | WorldTables) -> tuple[float, float]:

@@ -18,23 +18,6 @@ from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel, merged_kernel
 
-__all__ = [
-    "ARRIVALS",
-    "BUDGETS",
-    "CSI",
-    "DEVICE",
-    "DISTANCE",
-    "FADING",
-    "SHADOWING",
-    "TRACE",
-    "exponential",
-    "next_raw",
-    "normal",
-    "normal_at",
-    "substream",
-    "uniform",
-]
-
 ARRIVALS, FADING, SHADOWING, BUDGETS, TRACE, CSI, DISTANCE, DEVICE = range(8)
 """The streams of a world seed; what is drawn from one never moves what is drawn from another.
 

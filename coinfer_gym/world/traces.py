@@ -21,8 +21,6 @@ from coinfer_gym import physics
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import read_text
 
-__all__ = ["FLOOR_GAIN_DB", "load_arrival_trace", "load_channel_trace"]
-
 FLOOR_GAIN_DB = -200.0
 """Gain in dB of a sample without any throughput, and the least of all others: logarithms stay finite, nothing gets
 through. Of 1 W sent, 200 dB leave the thermal noise power of 2.5 Hz of bandwidth."""

@@ -294,12 +294,12 @@ def test_nothing_of_the_future_is_seen():
         moments.append(info["time_s"])
     # Every arrival after the last decision is put off: until then both worlds tell the same.
     last = moments[-1]
-    arrivals = other._lanes.arrivals
+    arrivals = other.lanes.arrivals
     arrivals[arrivals > last] += 5.0
-    for row, lane in enumerate(other._lanes.state):  # a first task that is still to come
+    for row, lane in enumerate(other.lanes.state):  # a first task that is still to come
         late = lane["clock"] > last
         lane["clock"] += 5.0 * late
-        other._lanes.model.held[0, row]["ready"] += 5.0 * late
+        other.lanes.model.held[0, row]["ready"] += 5.0 * late
     observations = [other.step(action)[0] for action in actions[:-1]]
     env.reset(seed=4)
     for action, expected in zip(actions[:-1], observations, strict=True):

@@ -552,7 +552,7 @@ def myopic(cut=None):
 
     def policy(env):
         state, s = env.lanes.state, env.scenario
-        problem = s.problem(s.noise_power)
+        problem = s.problem(1.0)
         gains, left = 10.0 ** (state["gain_db"] / 10.0), state["delay_budget"] - state["wait"]
         return actions_of(s, solve_exact_batch(problem, gains, left, state["energy_budget"], cut, parallel=False))
 
@@ -576,7 +576,7 @@ def test_the_best_cut_of_the_default_scenario_changes_with_the_channel():
     s = load_scenario("bert-multimodal")
     gains_db = np.linspace(*gain_db_range(s), 200)
     left = 0.3 * s.delay_budget  # after a wait; a task that has all of its time is best served on the device
-    rows = solve_exact_batch(s.problem(s.noise_power, left), 10.0 ** (gains_db / 10.0), parallel=False)
+    rows = solve_exact_batch(s.problem(1.0, left), 10.0 ** (gains_db / 10.0), parallel=False)
     cuts = rows["cut"][rows["reason"] == 0]
     assert {0, s.cuts - 1} < set(cuts.tolist())
     sent = np.array([s.workload.upload_bits[cut] for cut in cuts])

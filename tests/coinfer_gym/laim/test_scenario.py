@@ -105,7 +105,6 @@ def test_constants_of_p1_reach_the_problem():
 
 def test_derived_numbers_of_the_link():
     scenario = load_scenario("bert-multimodal")
-    assert scenario.noise_power == pytest.approx(2e-20 * 5e6)
     assert scenario.mean_gain_db == pytest.approx(-40 - 30 * math.log10(100))
 
 

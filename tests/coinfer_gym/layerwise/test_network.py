@@ -187,7 +187,7 @@ def test_the_script_makes_the_shipped_files(tmp_path, monkeypatch):
         (("blocks", 0), "area", "x", "area.*x"),
         (("blocks", 0), "name", None, "name.*missing"),
         ((), "accuracy", 0.9, "key.*accuracy"),
-        ((), "input_values", 10**400, "input_values.*from 1 to 1e\\+09"),
+        ((), "input_values", 10**400, "input_values.*from 1 to 1000000000"),
         ((), "name", ["tiny"], "network: name.*text"),
         ((), "groups", [], "at least one block and group"),
         (("groups", 0), "name", 7, "group: name.*text"),
