@@ -29,7 +29,7 @@ except ImportError as error:
     raise ImportError(f"coinfer_gym.sb3 needs Stable-Baselines3: {hint}") from error
 
 import coinfer_gym  # noqa: F401  registers the ids
-from coinfer_gym.envs.vector import last_infos
+from coinfer_gym.envs.vector import info_names, last_infos
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers, find_vector_wrapper, wrap
 
@@ -286,14 +286,9 @@ def _make_wrapped(env_id: str, wrappers: Wrappers, env_kwargs: Mapping[str, Any]
     return wrap(gym.make(env_id, disable_env_checker=True, **env_kwargs), wrappers)
 
 
-def _names(infos: dict[str, Any]) -> list[str]:
-    """Keys of an info dictionary for which every lane has a number."""
-    return [name for name in infos if name[0] != "_" and not name.startswith("final_")]
-
-
 def _rows(infos: dict[str, Any], chosen: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Infos of some lanes, as the single environment gives them."""
-    names = _names(infos)
+    names = info_names(infos)
     columns = [infos[name][chosen].tolist() for name in names]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coinfer_gym.cell import dynamics, spaces
 from coinfer_gym.cell.dynamics import CellModel
 from coinfer_gym.cell.scenario import CellScenario, load_cell_scenario
-from coinfer_gym.checks import check_whole
+from coinfer_gym.checks import check_whole, is_number
 from coinfer_gym.envs.actions import clip_action
 from coinfer_gym.envs.base import Setup, TaskEnv
 from coinfer_gym.envs.lanes import Lanes, Steps, check_count
@@ -292,11 +292,11 @@ class CellEnv(TaskEnv):
 
     def _shares(self, band: float | None, server: float | None) -> tuple[float, float]:
         """Given shares, by default all that is free."""
+        for name, share in (("band", band), ("server", server)):
+            if share is not None and not (is_number(share) and 0.0 < share <= 1.0):
+                raise InvalidInputError(name, share, "Give a share of the whole, in (0, 1].")
         band_free, server_free = (max(free, self.scenario.share_min) for free in self.free)
-        return (
-            band_free if band is None else spaces.check_share(band, "band"),
-            server_free if server is None else spaces.check_share(server, "server"),
-        )
+        return band_free if band is None else float(band), server_free if server is None else float(server)
 
 
 class CellVectorEnv(TaskVectorEnv):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium.envs.registration import EnvSpec
-
 from coinfer_gym.cell import vector_wrappers, wrappers
 from coinfer_gym.cell.env import CellEnv, CellVectorEnv
+from coinfer_gym.envs.base import SharesEnv
 
 
-class CellSharesEnv(wrappers.CellShareAction):
+class CellSharesEnv(SharesEnv, wrappers.CellShareAction):
     """Cell-v0 whose action is shares of what a task may use; the exact optimum decides cut, ratios, power and clocks.
 
     The action is that of `coinfer_gym.cell.wrappers.CellShareAction`, so every action meets both budgets if any
@@ -29,11 +28,6 @@ class CellSharesEnv(wrappers.CellShareAction):
 
     def __init__(self, /, energy: bool | None = None, **options: Any) -> None:
         super().__init__(CellEnv(**options), energy)
-
-    @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override]  # gymnasium declares an attribute too
-        """The id and its arguments, without a wrapper: the id stands for both."""
-        return self.env.spec
 
 
 class CellSharesVectorEnv(vector_wrappers.CellShareAction):

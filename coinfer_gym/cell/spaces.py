@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from coinfer_gym._compile import inlined_kernel
-from coinfer_gym.checks import is_number
 from coinfer_gym.envs.observation import OBSERVATION_NAMES
-from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import spaces
 
 ACTION_NAMES = (*spaces.ACTION_NAMES, "band", "server")
@@ -39,16 +36,3 @@ def share_of(action: float, free: float, least: float) -> float:
 def component_of_share(share: float, free: float) -> float:
     """The component that `share_of` turns into a share; above 1 for more than is free."""
     return 2.0 * math.sqrt(share / free) - 1.0
-
-
-def check_share(share: Any, name: str) -> float:
-    """A share of band or server, if it is one.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is not a number in (0, 1].
-    """
-    if not is_number(share) or not 0.0 < share <= 1.0:
-        raise InvalidInputError(name, share, "Give a share of the whole, in (0, 1].")
-    return float(share)

@@ -10,8 +10,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from coinfer_gym.cell.env import CellVectorEnv
-from coinfer_gym.cell.wrappers import act_within, check_cell, keep_within, shares_space
+from coinfer_gym.cell.wrappers import WORKS_WITH, act_within, keep_within, shares_space
 from coinfer_gym.envs.actions import check_actions
+from coinfer_gym.envs.hybrid import unwrap_plain
 from coinfer_gym.laim import vector_wrappers as laim
 
 
@@ -19,7 +20,7 @@ class CellShareAction(VectorActionWrapper):
     """`coinfer_gym.cell.wrappers.CellShareAction` in every lane."""
 
     def __init__(self, env: Any, energy: bool | None = None) -> None:
-        self._cell: CellVectorEnv = check_cell(env, CellVectorEnv, type(self).__name__)
+        self._cell: CellVectorEnv = unwrap_plain(env, CellVectorEnv, type(self).__name__, WORKS_WITH)
         super().__init__(env)
         self.single_action_space = shares_space(self._cell.scenario, energy)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -34,7 +35,7 @@ class KeepCellBudgets(laim.KeepBudgets):
     """`coinfer_gym.cell.wrappers.KeepCellBudgets` in every lane."""
 
     def __init__(self, env: Any) -> None:
-        self._inner = check_cell(env, CellVectorEnv, type(self).__name__)
+        self._inner = unwrap_plain(env, CellVectorEnv, type(self).__name__, WORKS_WITH)
         VectorWrapper.__init__(self, env)
 
     def _nearest(self, given: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

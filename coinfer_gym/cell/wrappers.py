@@ -16,7 +16,7 @@ from coinfer_gym.cell.dynamics import CellModel, tables_at
 from coinfer_gym.cell.env import CellEnv, CellLanes, share_problem
 from coinfer_gym.cell.scenario import CellScenario
 from coinfer_gym.envs.actions import check_actions
-from coinfer_gym.envs.hybrid import Inner, check_space, unwrap
+from coinfer_gym.envs.hybrid import unwrap, unwrap_plain
 from coinfer_gym.envs.interval import between
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import wrappers as laim
@@ -27,7 +27,7 @@ from coinfer_gym.laim.spaces import write_action
 from coinfer_gym.physics import from_db
 from coinfer_gym.records import Records
 
-_WORKS_WITH = "This wrapper works with Cell-v0 only."
+WORKS_WITH = "This wrapper works with Cell-v0 only."
 
 
 class CellShareAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -52,7 +52,7 @@ class CellShareAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstruc
     """
 
     def __init__(self, env: gym.Env[Any, Any], energy: bool | None = None) -> None:
-        self._cell: CellEnv = check_cell(env, CellEnv, type(self).__name__)
+        self._cell: CellEnv = unwrap_plain(env, CellEnv, type(self).__name__, WORKS_WITH)
         space = shares_space(self._cell.scenario, energy)
         gym.utils.RecordConstructorArgs.__init__(self, energy=energy)
         super().__init__(env)
@@ -90,7 +90,7 @@ class KeepCellBudgets(laim.KeepBudgets):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        self._inner = check_cell(env, CellEnv, type(self).__name__)
+        self._inner = unwrap_plain(env, CellEnv, type(self).__name__, WORKS_WITH)
         gym.utils.RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
 
@@ -117,7 +117,7 @@ class Regret(laim.Regret):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        inner = unwrap(env, CellEnv, "Regret", _WORKS_WITH)
+        inner = unwrap(env, CellEnv, "Regret", WORKS_WITH)
         self._whole = [kind.problem(1.0) for kind in inner.scenario.members]
         gym.utils.RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
@@ -131,13 +131,6 @@ class Regret(laim.Regret):
         task = from_db(info["gain_db"]), info["delay_budget_s"], info["energy_budget_j"]
         solution = solve_exact_batch(problem, *task, cut=cut)
         return np.float64(solution["quality"] if solution["reason"] == 0 else 0.0)
-
-
-def check_cell(env: Any, kind: type[Inner], wrapper: str) -> Inner:
-    """The environment of this `kind` inside all wrappers, if none of them has changed its actions."""
-    inner = unwrap(env, kind, wrapper, _WORKS_WITH)
-    check_space(env, wrapper)
-    return inner
 
 
 def shares_space(scenario: CellScenario, energy: bool | None) -> gym_spaces.Box:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces as gym_spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
@@ -185,6 +186,15 @@ class TaskEnv(gym.Env[Any, Any]):
     def _build_viewer(self) -> Any:
         """Object that draws the decisions, with the methods of `coinfer_gym.envs.viewer.Viewer`."""
         raise NotImplementedError
+
+
+class SharesEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """A wrapper that has an id of its own, under which it is made together with its environment."""
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]  # gymnasium declares an attribute too
+        """The id and its arguments, without a wrapper: the id stands for both."""
+        return self.env.spec
 
 
 def next_world_seed(generator: np.random.Generator, options: dict[str, Any] | None = None) -> int:

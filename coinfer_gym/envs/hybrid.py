@@ -47,7 +47,8 @@ class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.Recor
         if kind not in ("dict", "tuple"):
             raise InvalidInputError("kind", kind, "Give 'dict' or 'tuple'.")
         self._kind = kind
-        self._cuts = _count_cuts(env, type(self).__name__)
+        inner = unwrap_plain(env, TaskEnv, type(self).__name__, "Wrap an environment of coinfer_gym.")
+        self._cuts = inner.scenario.cuts
         super().__init__(env)
         self._controls = ((env.unwrapped.action_space.shape or ())[0] - 1,)
         cut = gym_spaces.Discrete(self._cuts)
@@ -74,13 +75,6 @@ class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.Recor
         return np.concatenate(([component_of_cut(chosen, self._cuts)], numbers), dtype=np.float32)
 
 
-def _count_cuts(env: gym.Env[Any, Any], wrapper: str) -> int:
-    """Number of cuts of an environment of this package, if no wrapper has changed its actions."""
-    inner = unwrap(env, TaskEnv, wrapper, "Wrap an environment of coinfer_gym.")
-    check_space(env, wrapper)
-    return inner.scenario.cuts
-
-
 def unwrap(env: Any, kind: type[Inner], wrapper: str, remedy: str) -> Inner:
     """The environment inside all wrappers; `InvalidInputError` if it is of another kind."""
     inner = getattr(env, "unwrapped", None)
@@ -89,7 +83,9 @@ def unwrap(env: Any, kind: type[Inner], wrapper: str, remedy: str) -> Inner:
     return inner
 
 
-def check_space(env: Any, wrapper: str) -> None:
-    """Raise `InvalidInputError` if a wrapper has changed the action space."""
+def unwrap_plain(env: Any, kind: type[Inner], wrapper: str, remedy: str) -> Inner:
+    """`unwrap`, if no wrapper has changed the action space."""
+    inner = unwrap(env, kind, wrapper, remedy)
     if env.action_space != env.unwrapped.action_space:
         raise InvalidInputError(f"{wrapper}: env", env, "Apply it before a wrapper that changes the action space.")
+    return inner

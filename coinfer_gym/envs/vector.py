@@ -213,13 +213,18 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         return infos | dict.fromkeys(self._info_masks, present)
 
 
+def info_names(infos: Mapping[str, Any]) -> list[str]:
+    """Keys of infos for which every lane has a number."""
+    return [name for name in infos if name[0] != "_" and not name.startswith("final_")]
+
+
 def last_infos(infos: Mapping[str, Any]) -> Infos:
     """Results of the last decisions, by name.
 
     If an episode ended and its lane was reset at once, these come from ``final_info``, not from the first info of the
     next episode.
     """
-    names = [name for name in infos if name[0] != "_" and not name.startswith("final_")]
+    names = info_names(infos)
     if "final_info" not in infos:
         return {name: infos[name] for name in names}
     ended, final = infos["_final_info"], infos["final_info"]

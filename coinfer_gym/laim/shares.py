@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium.envs.registration import EnvSpec
-
+from coinfer_gym.envs.base import SharesEnv
 from coinfer_gym.laim import vector_wrappers, wrappers
 from coinfer_gym.laim.env import LAIMEnv, LAIMVectorEnv
 
 
-class LAIMSharesEnv(wrappers.BudgetShareAction):
+class LAIMSharesEnv(SharesEnv, wrappers.BudgetShareAction):
     """LAIM-v0 whose action is the share of the remaining time that a task may use; the exact optimum decides the rest.
 
     The action is that of `coinfer_gym.laim.wrappers.BudgetShareAction`, so every action meets both budgets if any
@@ -28,11 +27,6 @@ class LAIMSharesEnv(wrappers.BudgetShareAction):
 
     def __init__(self, /, energy: bool | None = None, **options: Any) -> None:
         super().__init__(LAIMEnv(**options), energy)
-
-    @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override]  # gymnasium declares an attribute too
-        """The id and its arguments, without a wrapper: the id stands for both."""
-        return self.env.spec
 
 
 class LAIMSharesVectorEnv(vector_wrappers.BudgetShareAction):

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from coinfer_gym.envs.actions import check_actions, check_choices
-from coinfer_gym.envs.hybrid import check_space, unwrap
+from coinfer_gym.envs.hybrid import unwrap_plain
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.env import LAIMVectorEnv
 from coinfer_gym.laim.safety import decisions_that_meet, keep_budgets
@@ -27,6 +27,8 @@ from coinfer_gym.laim.wrappers import (
 
 __all__ = ["DiscreteActions", "BudgetShareAction", "KeepBudgets"]
 
+_WORKS_WITH = "This wrapper works with LAIM-v0's native vector environment."
+
 
 class DiscreteActions(VectorActionWrapper):
     """`coinfer_gym.laim.wrappers.DiscreteActions` in every lane; parameters and errors are the same."""
@@ -39,7 +41,7 @@ class DiscreteActions(VectorActionWrapper):
         frequency_levels: Sequence[float] = FREQUENCY_LEVELS,
         cuts: Sequence[int] | None = None,
     ) -> None:
-        self._laim = _laim(env, type(self).__name__)
+        self._laim = unwrap_plain(env, LAIMVectorEnv, type(self).__name__, _WORKS_WITH)
         super().__init__(env)
         scenario = self._laim.scenario
         self._table = tabulate_decisions(scenario, retained_levels, power_levels, frequency_levels, cuts)
@@ -73,7 +75,7 @@ class BudgetShareAction(VectorActionWrapper):
     """`coinfer_gym.laim.wrappers.BudgetShareAction` in every lane."""
 
     def __init__(self, env: Any, energy: bool | None = None) -> None:
-        self._laim = _laim(env, type(self).__name__)
+        self._laim = unwrap_plain(env, LAIMVectorEnv, type(self).__name__, _WORKS_WITH)
         super().__init__(env)
         self._problem = self._laim.scenario.problem(1.0)
         self.single_action_space = shares_space([self._laim.scenario], energy)
@@ -89,7 +91,7 @@ class KeepBudgets(VectorWrapper):
     """`coinfer_gym.laim.wrappers.KeepBudgets` in every lane."""
 
     def __init__(self, env: Any) -> None:
-        self._inner: Any = _laim(env, type(self).__name__)
+        self._inner: Any = unwrap_plain(env, LAIMVectorEnv, type(self).__name__, _WORKS_WITH)
         super().__init__(env)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -125,10 +127,3 @@ def _report(infos: dict[str, Any], replaced: NDArray[np.bool_], clipped: NDArray
     """Infos with ``kept``, and ``clipped`` of the agent's own actions: those that replace them have none."""
     own = np.where(replaced, clipped, infos["clipped"])
     return infos | {"kept": replaced.astype(np.float64), "_kept": infos["_clipped"], "clipped": own}
-
-
-def _laim(env: Any, wrapper: str) -> LAIMVectorEnv:
-    """The native environment inside all wrappers, if none of them has changed its actions."""
-    inner = unwrap(env, LAIMVectorEnv, wrapper, "This wrapper works with LAIM-v0's native vector environment.")
-    check_space(env, wrapper)
-    return inner

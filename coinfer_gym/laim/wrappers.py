@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym.checks import is_number
 from coinfer_gym.envs.actions import check_actions, check_choices
-from coinfer_gym.envs.hybrid import check_space, unwrap
+from coinfer_gym.envs.hybrid import unwrap, unwrap_plain
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.decision import Decision
@@ -35,6 +35,8 @@ RETAINED_LEVELS: tuple[float | tuple[float, float], ...] = (
 )
 POWER_LEVELS = (1.0,)  # a second level gains less than the same number of further ratios
 FREQUENCY_LEVELS = (0.45, 0.65, 0.9)
+
+_WORKS_WITH = "This wrapper works with LAIM-v0 only."
 
 Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
@@ -87,7 +89,7 @@ class DiscreteActions(gym.ActionWrapper[Observation, np.int64, Action], gym.util
         frequency_levels: Sequence[float] = FREQUENCY_LEVELS,
         cuts: Sequence[int] | None = None,
     ) -> None:
-        self._laim = _laim(env, type(self).__name__)
+        self._laim = unwrap_plain(env, LAIMEnv, type(self).__name__, _WORKS_WITH)
         scenario = self._laim.scenario
         self._table = tabulate_decisions(scenario, retained_levels, power_levels, frequency_levels, cuts)
         gym.utils.RecordConstructorArgs.__init__(
@@ -152,7 +154,7 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
     """
 
     def __init__(self, env: Environment) -> None:
-        self._inner: Any = _laim(env, type(self).__name__)
+        self._inner: Any = unwrap_plain(env, LAIMEnv, type(self).__name__, _WORKS_WITH)
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
 
@@ -229,7 +231,7 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
     """
 
     def __init__(self, env: Environment, energy: bool | None = None) -> None:
-        self._laim = _laim(env, type(self).__name__)
+        self._laim = unwrap_plain(env, LAIMEnv, type(self).__name__, _WORKS_WITH)
         space = shares_space([self._laim.scenario], energy)
         gym.utils.RecordConstructorArgs.__init__(self, energy=energy)
         super().__init__(env)
@@ -310,7 +312,7 @@ class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordCo
 
     def __init__(self, env: gym.Env[Observation, Any]) -> None:
         # The tables of P1 are built once and reused for every task.
-        self._problem = _unwrap(env, type(self).__name__).scenario.problem(1.0)
+        self._problem = unwrap(env, LAIMEnv, type(self).__name__, _WORKS_WITH).scenario.problem(1.0)
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
 
@@ -332,18 +334,6 @@ class Regret(gym.Wrapper[Observation, Any, Observation, Any], gym.utils.RecordCo
         gain = from_db(info["gain_db"])
         solution = solve_exact_batch(self._problem, gain, info["delay_budget_s"], info["energy_budget_j"])
         return np.float64(solution["quality"] if solution["reason"] == 0 else 0.0)
-
-
-def _unwrap(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
-    """The environment inside all wrappers, if it is LAIM-v0."""
-    return unwrap(env, LAIMEnv, wrapper, "This wrapper works with LAIM-v0 only.")
-
-
-def _laim(env: gym.Env[Any, Any], wrapper: str) -> LAIMEnv:
-    """The environment inside all wrappers, if it is LAIM-v0 and none of them has changed its actions."""
-    laim = _unwrap(env, wrapper)
-    check_space(env, wrapper)
-    return laim
 
 
 def _pair(level: float | Sequence[float]) -> tuple[float, float]:

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorActionWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import kernel
 from coinfer_gym.envs.actions import check_actions
-from coinfer_gym.envs.base import unit_box
+from coinfer_gym.envs.base import SharesEnv, unit_box
 from coinfer_gym.envs.interval import component, component_of_clock, component_of_cut
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise import spaces
@@ -32,7 +31,7 @@ STEPS = 32
 """Designs that are tried between the unpruned network and the one that is wished for."""
 
 
-class LayerwiseSharesEnv(gym.ActionWrapper[NDArray[np.float32], Any, NDArray[np.float32]]):
+class LayerwiseSharesEnv(SharesEnv, gym.ActionWrapper[NDArray[np.float32], Any, NDArray[np.float32]]):
     """Layerwise-v0 whose action divides the allowed loss of accuracy among the groups of layers and the encoder.
 
     The action is ``Box(-1, 1, (G + 1,), float32)``: how far to prune each group and to compress the feature. These are
@@ -55,11 +54,6 @@ class LayerwiseSharesEnv(gym.ActionWrapper[NDArray[np.float32], Any, NDArray[np.
         super().__init__(self._layerwise)
         self._planner = _Planner(self._layerwise.scenario)
         self.action_space = unit_box(self._planner.names)
-
-    @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override]  # gymnasium declares an attribute too
-        """The id and its arguments, without a wrapper: the id stands for both."""
-        return self.env.spec
 
     def action(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
         """The fastest accurate design in the wished direction, as an action of Layerwise-v0.
