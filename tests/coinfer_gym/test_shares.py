@@ -11,7 +11,6 @@ from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.laim.wrappers import BudgetShareAction
 
 IDS = ("coinfer_gym/LAIMShares-v0", "coinfer_gym/LayerwiseShares-v0", "coinfer_gym/CellShares-v0")
-LANES = 3
 
 
 @pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")  # which is meant
@@ -22,25 +21,6 @@ def test_the_id_alone_makes_it(name):
     assert str(again) == str(env)
     assert again.action_space == env.action_space != env.unwrapped.action_space
     check_env(env, skip_render_check=True)
-
-
-@pytest.mark.parametrize(("name", "world"), [(IDS[0], {}), (IDS[0], {"energy": True}), (IDS[1], {}), (IDS[2], {})])
-def test_lane_equals_the_single_environment(name, world):
-    lanes = gym.make_vec(name, LANES, vectorization_mode="vector_entry_point", tasks=20, **world)
-    singles = [gym.make(name, tasks=20, **world) for _ in range(LANES)]
-    assert lanes.single_action_space == singles[0].action_space
-    lanes.action_space.seed(0)
-    lanes.reset(seed=3)
-    for i, env in enumerate(singles):
-        env.reset(seed=3 + i)
-    for _ in range(6):  # no episode is over so soon
-        actions = lanes.action_space.sample()
-        observations, rewards, _, _, infos = lanes.step(actions)
-        for i, env in enumerate(singles):
-            observation, reward, _, _, info = env.step(actions[i])
-            np.testing.assert_array_equal(observations[i], observation)
-            assert rewards[i] == reward
-            assert {key: infos[key][i] for key in info} == info
 
 
 def test_shares_of_laim_are_those_of_the_wrapper():

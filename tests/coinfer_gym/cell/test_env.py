@@ -1,21 +1,16 @@
-"""Cell-v0 as an environment: checkers, lanes, copies, problems and actions at shares, and errors that help."""
-
-import copy
-import pickle
-import warnings
+"""Cell-v0 as an environment: bounds, problems and actions at shares, kinds of device, and errors that help."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import coinfer_gym
 from coinfer_gym import InvalidInputError, solve_exact
 from coinfer_gym.cell.dynamics import INFO_NAMES
-from coinfer_gym.cell.env import CellEnv, CellVectorEnv
+from coinfer_gym.cell.env import CellVectorEnv
 from coinfer_gym.cell.scenario import SHARED, load_cell_scenario, shipped_cell_scenarios
 from coinfer_gym.cell.spaces import ACTION_NAMES, CELL_NAMES
+from tests.coinfer_gym.equal import same
 
 CELL = "coinfer_gym/Cell-v0"
 WORLDS = {
@@ -28,67 +23,6 @@ WORLDS = {
 worlds = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS.keys())
 
 
-def same(one, two):
-    """Equal to the last bit; what a mask declares absent aside."""
-    assert type(one) is type(two)
-    if isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key, value in one.items():
-            mask = one.get(f"_{key}")
-            if isinstance(value, np.ndarray) and mask is not None:
-                value, other = list(value[mask]), list(two[key][mask])
-                same(value, other)
-            else:
-                same(value, two[key])
-    elif isinstance(one, (tuple, list)):
-        assert len(one) == len(two)
-        for a, b in zip(one, two, strict=True):
-            same(a, b)
-    elif isinstance(one, np.ndarray):
-        assert one.dtype == two.dtype
-        assert np.array_equal(one, two)
-    else:
-        assert one == two
-
-
-@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.value)
-@worlds
-def test_lane_i_is_the_single_environment_seeded_s_plus_i(world, mode):
-    native = CellVectorEnv(3, autoreset_mode=mode, **world)
-    single = SyncVectorEnv([lambda: CellEnv(**world)] * 3, autoreset_mode=mode)
-    assert native.observation_space == single.observation_space
-    assert native.action_space == single.action_space
-    same(native.reset(seed=100), single.reset(seed=100))
-    rng, ended = np.random.default_rng(0), 0
-    for _ in range(60):
-        actions = rng.uniform(-1.1, 1.1, (3, 8)).astype(np.float32)
-        result = native.step(actions)
-        same(result, single.step(actions))
-        done = result[3]
-        ended += done.sum()
-        if mode is AutoresetMode.DISABLED and done.any():
-            same(native.reset(options={"reset_mask": done.copy()}), single.reset(options={"reset_mask": done.copy()}))
-    assert ended > 3
-
-
-def test_all_cores_do_what_one_does():
-    one, two = CellVectorEnv(64, tasks=5), CellVectorEnv(64, parallel=True, tasks=5)
-    same(one.reset(seed=7), two.reset(seed=7))
-    rng = np.random.default_rng(0)
-    for _ in range(40):
-        actions = rng.uniform(-1.1, 1.1, (64, 8)).astype(np.float32)
-        same(one.step(actions), two.step(actions))
-
-
-@worlds
-def test_the_checkers_find_nothing_to_warn_of(world):
-    stable = pytest.importorskip("stable_baselines3.common.env_checker")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gym.make(CELL, **world).unwrapped, skip_render_check=True)
-        stable.check_env(gym.make(CELL, **world).unwrapped, warn=True, skip_render_check=True)
-
-
 def test_the_registry_makes_both():
     env = gym.make_vec(CELL, 3, vectorization_mode="vector_entry_point", scenario="cell-16", tasks=3)
     assert env.unwrapped.__class__ is CellVectorEnv
@@ -99,21 +33,6 @@ def test_the_registry_makes_both():
     assert tuple(info) == INFO_NAMES
     again = gym.make(gym.envs.registration.EnvSpec.from_json(single.spec.to_json()))
     same(again.reset(seed=5), single.reset(seed=5))
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])  # noqa: S301
-@worlds
-def test_a_copy_goes_on_like_the_original(world, duplicate):
-    env = gym.make(CELL, **world)
-    env.reset(seed=3)
-    env.step(np.zeros(8, np.float32))
-    other, rng, ended = duplicate(env), np.random.default_rng(1), False
-    while not ended:
-        action = rng.uniform(-1.0, 1.0, 8).astype(np.float32)
-        result = env.step(action)
-        same(result, other.step(action))
-        ended = result[3]
-    same(env.reset(), other.reset())
 
 
 @worlds

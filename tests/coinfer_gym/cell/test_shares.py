@@ -1,30 +1,14 @@
-"""CellShares-v0: the exact optimum at the shares of an action, alone and in lanes."""
+"""CellShares-v0: the exact optimum at the shares of an action."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
-from gymnasium.vector import SyncVectorEnv
 
 from coinfer_gym import InvalidInputError, solve_exact
-from coinfer_gym.cell.shares import CellSharesEnv, CellSharesVectorEnv
+from coinfer_gym.cell.shares import CellSharesEnv
 
 SHARES = "coinfer_gym/CellShares-v0"
-
-
-@pytest.mark.parametrize("world", [{"tasks": 4}, {"scenario": "cell-mixed", "devices": 6, "energy": True}])
-def test_lane_i_is_the_single_environment_seeded_s_plus_i(world):
-    native, single = CellSharesVectorEnv(num_envs=3, **world), SyncVectorEnv([lambda: CellSharesEnv(**world)] * 3)
-    assert native.action_space == single.action_space
-    assert native.reset(seed=5)[0].tolist() == single.reset(seed=5)[0].tolist()
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        actions = rng.uniform(-1.0, 1.0, native.action_space.shape).astype(np.float32)
-        one, two = native.step(actions), single.step(actions)
-        for a, b in zip(one[:4], two[:4], strict=True):
-            assert np.array_equal(a, b)
-        for key in ("band", "quality", "energy_j"):
-            assert np.array_equal(one[4][key], two[4][key])
 
 
 def test_it_decides_the_exact_optimum_at_its_shares():

@@ -29,16 +29,25 @@ from coinfer_gym.laim.dynamics import INFO_NAMES
 from coinfer_gym.laim.env import LAIMEnv, LAIMVectorEnv
 from coinfer_gym.laim.wrappers import KeepBudgets
 from coinfer_gym.world import draw, gain_db_range
+from tests.coinfer_gym.equal import plain
 
 LAIM = "coinfer_gym/LAIM-v0"
 ROOT = Path(__file__).parents[3]
 ONE_AT_A_TIME = {"arrivals": "one_at_a_time"}
-CASES = [(name, {}) for name in sorted(gym.registry) if name.startswith("coinfer_gym/") and name != LAIM] + [
-    (LAIM, {"scenario": name} | arrivals) for name in shipped_scenarios() for arrivals in ({}, ONE_AT_A_TIME)
+LAYERWISE, CELL = "coinfer_gym/Layerwise-v0", "coinfer_gym/Cell-v0"
+MIXED = {"scenario": "cell-mixed", "devices": 5, "kinds": [{"scenario": "vit-image", "tasks": 4}, {"tasks": 7}]}
+REGNET = {"scenario": "regnet-rpi3b-wifi", "accuracy_loss": 0.05, "delay_budget_range": [0.2, 0.5], "tasks": 30}
+CASES = [
+    *((name, {}) for name in sorted(gym.registry) if name.startswith("coinfer_gym/") and name != LAIM),
+    *((LAIM, {"scenario": name} | arrivals) for name in shipped_scenarios() for arrivals in ({}, ONE_AT_A_TIME)),
+    (LAYERWISE, REGNET),
+    (CELL, MIXED),
+    (CELL, {"scenario": "bert-battery", "devices": 3, "battery_capacity": 0.5, "tasks": 8}),
+    (CELL, {"devices": 6, "share_min": 0.4, "tasks": 5, "csi_delay": 0.5, "csi_noise_db": 1.0}),
 ]
 NAMES = [field.name for field in dataclasses.fields(Decision)]
 
-FEW = [case for case in CASES if case[1].get("scenario") in (None, "bert-battery", "minilm-squad")]
+FEW = [case for case in CASES if case[1].get("scenario") in (None, "bert-battery", "minilm-squad") or case[0] != LAIM]
 
 cases = pytest.mark.parametrize(("name", "kwargs"), FEW)
 
@@ -58,17 +67,6 @@ def steps(env, count, seed=None):
         if result[2] or result[3]:
             out.append(env.reset())
     return out
-
-
-def plain(item):
-    """Something that compares by ``==`` and prints every bit."""
-    if isinstance(item, np.ndarray):
-        return item.dtype.str, item.shape, item.tobytes().hex()
-    if isinstance(item, dict):
-        return {key: plain(value) for key, value in item.items()}
-    if isinstance(item, (list, tuple)):
-        return [plain(value) for value in item]
-    return item.hex() if isinstance(item, float) else item
 
 
 def digest(name, kwargs):
@@ -188,7 +186,7 @@ def test_what_a_step_hands_out_has_plain_types(name, kwargs):
     for _ in range(30):
         assert observation in env.observation_space
         assert set(info) == keys
-        assert all(type(value) is np.float64 for value in info.values())
+        assert all(type(value) is np.float64 and math.isfinite(value) for value in info.values())
         observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
         assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
         if terminated or truncated:
@@ -341,13 +339,14 @@ def test_a_step_before_a_reset_or_after_the_end_needs_a_reset(name):
     env.step(action)
 
 
-def test_actions_out_of_range_are_clipped_and_counted():
-    env, twin = make(), make()
+@pytest.mark.parametrize("name", [LAIM, LAYERWISE, CELL])
+def test_actions_out_of_range_are_clipped_and_counted(name):
+    env, twin = (gym.make(name).unwrapped for _ in range(2))
     env.reset(seed=0)
     twin.reset(seed=0)
     rng = np.random.default_rng(0)
     for _ in range(30):
-        action = rng.uniform(-1.5, 1.5, 6)
+        action = rng.uniform(-1.5, 1.5, env.action_space.shape)
         action[0] = rng.choice([-np.inf, np.inf, 0.3])
         kept = action.copy()
         *one, info = env.step(action)

@@ -1,4 +1,4 @@
-"""The native vector environment: lane by lane the single environment, in Gymnasium's layout, and safe to hold on to."""
+"""The native vector environment: seeds, resets, and what is handed out is safe to hold on to."""
 
 import copy
 import pickle
@@ -8,111 +8,25 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import coinfer_gym  # noqa: F401  registers the ids
 from coinfer_gym import InvalidInputError
 from coinfer_gym.laim.dynamics import INFO_NAMES
 from coinfer_gym.laim.env import LAIMEnv, LAIMVectorEnv
+from tests.coinfer_gym.equal import actions_for, same
 
 LAIM = "coinfer_gym/LAIM-v0"
 LANES = 5
 SHORT = {"tasks": 12}  # episodes end within a few steps, at times that differ where tasks are lost
-WORLDS = {
-    "default": SHORT,
-    "one at a time": SHORT | {"arrivals": "one_at_a_time"},
-    "one task": {"tasks": 1},
-    "busy": SHORT | {"arrivals": "poisson", "arrival_rate": 8.0, "queue_capacity": 2},
-    "battery": SHORT | {"scenario": "bert-battery", "battery_capacity": 0.1, "battery_initial": 0.7},
-    "budgets and noise": SHORT
-    | {
-        "scenario": "vit-image",
-        "delay_budget_range": (0.3, 3.0),
-        "energy_budget_range": (0.01, 0.5),
-        "csi_delay": 0.7,
-        "csi_noise_db": 3.0,
-        "arrivals": "periodic",
-    },
-    "physics": {
-        "static_power_device": 0.1,
-        "waiting_power_device": 0.05,
-        "battery_capacity": 2.0,
-        "round_trip": 0.05,
-        "memory_bandwidth_device": 3e9,
-        "memory_capacity_server": 2.5e8,
-        "sparsity_gain": 0.8,
-        "energy_budget": 0.5,
-        "tasks": 20,
-    },
-}
 
-worlds = pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS.keys())
 modes = pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.value)
-
-
-def same(one, two):
-    """Equal to the last bit, in type and layout; what a mask declares absent aside."""
-    assert type(one) is type(two)
-    if isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key, value in one.items():
-            mask = one.get(f"_{key}")
-            if isinstance(value, np.ndarray) and mask is not None:
-                assert value.dtype == two[key].dtype
-                assert value.shape == two[key].shape
-                same(list(value[mask]), list(two[key][mask]))
-            else:
-                same(value, two[key])
-    elif isinstance(one, (tuple, list)):
-        assert len(one) == len(two)
-        for a, b in zip(one, two, strict=True):
-            same(a, b)
-    elif isinstance(one, np.ndarray):
-        assert one.dtype == two.dtype
-        assert one.shape == two.shape
-        assert np.array_equal(one, two)
-    else:
-        assert one == two
-
-
-def actions_for(env, steps, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.uniform(-1.1, 1.1, (steps, env.num_envs, 6)).astype(np.float32)
 
 
 def frozen(item):
     """A deep copy that keeps nothing of the original."""
     return pickle.loads(pickle.dumps(item))  # noqa: S301  one's own pickle
-
-
-@worlds
-@modes
-def test_lane_i_is_the_single_environment_seeded_s_plus_i_in_the_layout_of_gymnasium(world, mode):
-    native = LAIMVectorEnv(LANES, autoreset_mode=mode, **world)
-    single = SyncVectorEnv([lambda: LAIMEnv(**world)] * LANES, autoreset_mode=mode)
-    assert native.observation_space == single.observation_space
-    assert native.action_space == single.action_space
-    assert native.single_observation_space == single.single_observation_space
-    assert native.single_action_space == single.single_action_space
-    same(native.reset(seed=100), single.reset(seed=100))
-    ended = 0
-    for actions in actions_for(native, 60):
-        result = native.step(actions)
-        same(result, single.step(actions))
-        done = result[3]
-        ended += done.sum()
-        if mode is AutoresetMode.DISABLED and done.any():
-            same(native.reset(options={"reset_mask": done.copy()}), single.reset(options={"reset_mask": done.copy()}))
-    assert ended > LANES
-
-
-@pytest.mark.parametrize("world", [WORLDS["busy"], WORLDS["battery"]])
-def test_all_cores_do_what_one_does(world):
-    one, two = LAIMVectorEnv(64, **world), LAIMVectorEnv(64, parallel=True, **world)
-    same(one.reset(seed=7), two.reset(seed=7))
-    for actions in actions_for(one, 30):
-        same(one.step(actions), two.step(actions))
 
 
 @modes

@@ -154,8 +154,9 @@ def test_shares_of_energy_come_with_a_battery_or_on_demand(wrapper, scenario):
 
 @pytest.mark.parametrize("name", ["DiscreteActions", "BudgetShareAction", "KeepBudgets"])
 def test_only_the_native_environment_is_wrapped(name):
-    with pytest.raises(InvalidInputError, match="native vector environment"):
-        getattr(vector_wrappers, name)(gym.make_vec("CartPole-v1", 2))
+    for other in ("CartPole-v1", "coinfer_gym/Layerwise-v0"):
+        with pytest.raises(InvalidInputError, match="LAIM-v0's native vector environment"):
+            getattr(vector_wrappers, name)(gym.make_vec(other, 2))
     with pytest.raises(InvalidInputError, match="changes the action space"):
         getattr(vector_wrappers, name)(vector(["DiscreteActions"]))
 

@@ -141,10 +141,12 @@ def test_copies_go_on_by_themselves(name, duplicate):
     assert twin.unwrapped is not env.unwrapped
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS.values())
-def test_other_environments_are_refused(wrapper):
-    with pytest.raises(InvalidInputError, match=r"LAIM-v0|coinfer_gym"):
-        wrapper(gym.make("CartPole-v1"))
+@pytest.mark.parametrize("name", ["CartPole-v1", "coinfer_gym/Layerwise-v0"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_other_environments_are_refused(wrapper, name):
+    if name == "CartPole-v1" or wrapper not in ("dict", "tuple"):
+        with pytest.raises(InvalidInputError, match=r": env: .*(works with LAIM-v0 only|of coinfer_gym)"):
+            WRAPPERS[wrapper](gym.make(name))
 
 
 @pytest.mark.parametrize("wrapper", [DiscreteActions, BudgetShareAction, HybridActions, KeepBudgets])

@@ -1,22 +1,18 @@
-"""Layerwise-v0 as its users meet it: checkers, lanes, copies, files of one's own, and every number reckoned by hand."""
+"""Layerwise-v0 as its users meet it: scenarios, files of one's own, pictures, and every number reckoned by hand."""
 
 import math
-import warnings
 from itertools import product
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import SyncVectorEnv
 from scipy.special import exp1
 
 import coinfer_gym  # noqa: F401  registers the ids
 from coinfer_gym import InvalidInputError, load_scenario
 from coinfer_gym.envs.hybrid import HybridActions
-from coinfer_gym.laim import vector_wrappers, wrappers
 from coinfer_gym.laim.env import LAIMEnv
-from coinfer_gym.layerwise.env import LayerwiseEnv, LayerwiseVectorEnv
+from coinfer_gym.layerwise.env import LayerwiseEnv
 from coinfer_gym.layerwise.network import load_network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseDecision
@@ -31,26 +27,10 @@ from coinfer_gym.layerwise.scenario import (
 )
 from coinfer_gym.layerwise.trees import LEAF
 from coinfer_gym.scenario import WorldScenario
+from tests.coinfer_gym.equal import plain
 
 LAYERWISE = "coinfer_gym/Layerwise-v0"
-LANES = 4
-SHORT = {"tasks": 12}
 FORGIVEN = 1e-5  # accuracy that may be missing, as every limit is met up to so much
-WORLDS = {
-    "default": SHORT,
-    "regnet, one at a time": SHORT | {"scenario": "regnet-rpi4b-5g", "arrivals": "one_at_a_time"},
-    "one task": {"tasks": 1},
-    "busy": SHORT | {"arrival_rate": 200.0, "queue_capacity": 2},
-    "battery": SHORT | {"battery_capacity": 0.2, "battery_initial": 0.7, "harvest_power": 0.05},
-    "budgets and noise": SHORT
-    | {
-        "delay_budget_range": (0.02, 0.2),
-        "energy_budget_range": (0.01, 0.5),
-        "csi_delay": 0.03,
-        "csi_noise_db": 3.0,
-        "arrivals": "periodic",
-    },
-}
 
 
 def random_predictor(name, trees=30, seed=0):
@@ -90,17 +70,6 @@ def predictors(tmp_path_factory):
     return files
 
 
-def plain(item):
-    """Something that compares by ``==`` and prints every bit."""
-    if isinstance(item, np.ndarray):
-        return item.dtype.str, item.shape, item.tobytes().hex()
-    if isinstance(item, dict):
-        return {key: plain(value) for key, value in item.items()}
-    if isinstance(item, (list, tuple)):
-        return [plain(value) for value in item]
-    return item.hex() if isinstance(item, float) else item
-
-
 def steps(env, count, seed):
     """What `count` random steps hand out; a new episode begins where one ends."""
     rng, out = np.random.default_rng(seed), []
@@ -109,90 +78,6 @@ def steps(env, count, seed):
         if out[-1][3]:
             out.append(env.reset())
     return out
-
-
-# --- what Gymnasium and its users ask of an environment
-
-
-def test_the_checkers_find_nothing_to_warn_of():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gym.make(LAYERWISE).unwrapped, skip_render_check=True)
-        checker = pytest.importorskip("stable_baselines3.common.env_checker")
-        checker.check_env(gym.make(LAYERWISE).unwrapped, warn=True, skip_render_check=True)
-
-
-def test_a_spec_rebuilds_its_environment_from_json():
-    kwargs = {"scenario": "regnet-rpi3b-wifi", "accuracy_loss": 0.05, "delay_budget_range": (0.2, 0.5), "tasks": 30}
-    env = gym.make(LAYERWISE, **kwargs)
-    again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
-    assert again.unwrapped.scenario == env.unwrapped.scenario
-    assert (again.unwrapped.scenario.accuracy_loss, again.unwrapped.scenario.network.name) == (0.05, "regnet")
-    env.reset(seed=8)
-    again.reset(seed=8)
-    assert plain(steps(again.unwrapped, 20, 1)) == plain(steps(env.unwrapped, 20, 1))
-
-
-def test_what_a_step_hands_out_has_plain_types():
-    env = LayerwiseEnv(tasks=20)
-    observation, info = env.reset(seed=0)
-    keys = list(info)
-    for observation, reward, *ends, info in [r for r in steps(env, 40, 0) if len(r) == 5]:
-        assert observation in env.observation_space
-        assert list(info) == keys
-        assert all(type(value) is np.float64 and math.isfinite(value) for value in info.values())
-        assert [type(value) for value in (reward, *ends)] == [float, bool, bool]
-
-
-# --- lanes
-
-
-def same(one, two):
-    """Equal to the last bit; what a mask declares absent aside."""
-    assert type(one) is type(two)
-    if isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key, value in one.items():
-            mask = one.get(f"_{key}")
-            kept = isinstance(value, np.ndarray) and mask is not None
-            same(list(value[mask]), list(two[key][mask])) if kept else same(value, two[key])
-    elif isinstance(one, (tuple, list)):
-        assert len(one) == len(two)
-        for a, b in zip(one, two, strict=True):
-            same(a, b)
-    elif isinstance(one, np.ndarray):
-        assert (one.dtype, one.shape) == (two.dtype, two.shape)
-        assert np.array_equal(one, two)
-    else:
-        assert one == two
-
-
-def actions_for(env, count, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.uniform(-1.1, 1.1, (count, *env.action_space.shape)).astype(np.float32)
-
-
-@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS.keys())
-def test_lanes_are_single_environments_side_by_side(world):
-    native = LayerwiseVectorEnv(LANES, **world)
-    single = SyncVectorEnv([lambda: LayerwiseEnv(**world)] * LANES)
-    assert native.observation_space == single.observation_space
-    assert native.action_space == single.action_space
-    same(native.reset(seed=100), single.reset(seed=100))
-    ended = 0
-    for actions in actions_for(native, 40):
-        result = native.step(actions)
-        same(result, single.step(actions))
-        ended += result[3].sum()
-    assert ended >= LANES
-
-
-def test_all_cores_do_what_one_does(predictors):
-    kwargs = SHORT | {"scenario": "alexnet-rpi4b-4g", "predictor": str(predictors["alexnet"])}
-    one, two = LayerwiseVectorEnv(200, **kwargs), LayerwiseVectorEnv(200, parallel=True, **kwargs)
-    same(one.reset(seed=7), two.reset(seed=7))
-    for actions in actions_for(one, 20):
-        same(one.step(actions), two.step(actions))
 
 
 # --- the world, actions and decisions
@@ -402,20 +287,6 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
     assert min(seen.values()) > 0, seen
 
 
-def test_actions_out_of_range_are_clipped_and_counted():
-    env, twin = LayerwiseEnv(), LayerwiseEnv()
-    rng = np.random.default_rng(0)
-    env.reset(seed=0)
-    twin.reset(seed=0)
-    for _ in range(20):
-        action = rng.uniform(-1.5, 1.5, env.action_space.shape)
-        *one, info = env.step(action)
-        *two, other = twin.step(action.clip(-1.0, 1.0))
-        assert plain(one) == plain(two)
-        assert (info.pop("clipped"), other.pop("clipped")) == (np.sum(np.abs(action) > 1.0), 0.0)
-        assert info == other
-
-
 @pytest.mark.parametrize(("component", "name"), [(0, "cut"), (6, "retained_fc1"), (10, "frequency_device")])
 def test_a_nan_is_an_error_that_names_its_component(component, name):
     env, twin = LayerwiseEnv(), LayerwiseEnv()
@@ -536,15 +407,6 @@ def test_hybrid_actions_give_the_cut_as_a_whole_number():
         assert env.action_space.sample() is not None
         with pytest.raises(InvalidInputError, match="0 to 11"):
             env.action({"cut": 12, "controls": controls} if kind == "dict" else (12, controls))
-
-
-@pytest.mark.parametrize("name", ["DiscreteActions", "KeepBudgets", "BudgetShareAction", "Regret"])
-def test_the_wrappers_of_laim_say_that_they_are(name):
-    with pytest.raises(InvalidInputError, match=rf"{name}: env.*works with LAIM-v0 only"):
-        getattr(wrappers, name)(gym.make(LAYERWISE))
-    if name != "Regret":
-        with pytest.raises(InvalidInputError, match=rf"{name}: env.*LAIM-v0's native vector environment"):
-            getattr(vector_wrappers, name)(gym.make_vec(LAYERWISE, num_envs=2))
 
 
 # --- pictures
