@@ -144,19 +144,10 @@ def _is_finished(run: Run) -> bool:
 def _read_reference(path: Path) -> dict[str, dict[int, list[float]]]:
     """Metrics by policy and world."""
     found: dict[str, dict[int, list[float]]] = {}
-    for row in _read_table(path):
-        found.setdefault(_text(row, "policy", path), {})[int(_number(row, "world", path))] = [
-            _number(row, name, path) for name in METRICS
-        ]
+    rows = _read_table(path, ("policy", "world", *METRICS))
+    for row, (world, *metrics) in zip(rows, _numbers(rows, ("world", *METRICS), path).tolist(), strict=True):
+        found.setdefault(row["policy"], {})[int(world)] = metrics
     return found
-
-
-def _read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a table, which must be as the sweep has written it."""
-    rows, noted = read_rows(path), read_json(path.with_suffix(".json"), "file")
-    if not isinstance(noted, dict) or noted.get("table") != digest_files([str(path)]):
-        raise InvalidInputError("file", str(path), f"It was changed after it was written. {_SWEEP_AGAIN}")
-    return rows
 
 
 def _pick(found: Mapping[str, Mapping[int, list[float]]], label: str, worlds: range, folder: Path) -> Scores:
@@ -170,11 +161,11 @@ def _pick(found: Mapping[str, Mapping[int, list[float]]], label: str, worlds: ra
 def _read_scores(runs: Sequence[Run], worlds: range) -> Scores:
     tables = []
     for run in runs:
-        path = run.config.folder / "evaluation.csv"
-        rows = _read_table(path)
-        if [int(_number(row, "world", path)) for row in rows] != list(worlds):
+        path, names = run.config.folder / "evaluation.csv", ("world", *METRICS)
+        numbers = _numbers(_read_table(path, names), names, path)
+        if numbers[:, 0].tolist() != list(worlds):
             raise InvalidInputError("file", str(path), f"Its worlds are others. {_SWEEP_AGAIN}")
-        tables.append([[_number(row, name, path) for name in METRICS] for row in rows])
+        tables.append(numbers[:, 1:])
     return Scores(*np.array(tables).transpose(2, 0, 1))
 
 
@@ -183,9 +174,8 @@ def _read_curves(runs: Sequence[Run], target: float) -> Curves:
     curves = []
     reached: dict[float, list[tuple[float, float]]] = {share: [] for share in SHARES}
     for run in runs:
-        path = run.config.folder / "evaluations.csv"
-        rows = read_rows(path)
-        steps, delivered = (np.array([_number(row, name, path) for row in rows]) for name in ("timesteps", "delivered"))
+        path, names = run.config.folder / "evaluations.csv", ("timesteps", "delivered")
+        steps, delivered = _numbers(_read_table(path, names, noted=False), names, path).T
         curves.append((steps, delivered))
         seconds = _read_seconds(run.config.folder / "results.json")
         for share in SHARES:
@@ -204,23 +194,32 @@ def _read_seconds(path: Path) -> float:
         raise InvalidInputError("file", str(path), "It is damaged: delete it and sweep again.") from error
 
 
-def _text(row: Mapping[str, str], name: str, path: Path) -> str:
-    if name not in row:
-        raise InvalidInputError("file", str(path), f"It has no column {name!r}: delete it and sweep again.")
-    return row[name]
+def _read_table(path: Path, names: Sequence[str], noted: bool = True) -> list[dict[str, str]]:
+    """Rows of a table with these columns, which must be as the sweep has written it, where it has noted its digest."""
+    rows = read_rows(path)
+    if noted:
+        about = read_json(path.with_suffix(".json"), "file")
+        if not isinstance(about, dict) or about.get("table") != digest_files([str(path)]):
+            raise InvalidInputError("file", str(path), f"It was changed after it was written. {_SWEEP_AGAIN}")
+    for name in names:
+        if name not in rows[0]:
+            raise InvalidInputError("file", str(path), f"It has no column {name!r}: delete it and sweep again.")
+    return rows
 
 
-def _number(row: Mapping[str, str], name: str, path: Path) -> float:
-    """Number of a cell, at least 0; NaN where it is empty."""
-    text = _text(row, name, path)
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        value = -1.0
-    if text and not 0.0 <= value < math.inf:
-        remedy = "It must be a number of at least 0: delete the file and sweep again."
-        raise InvalidInputError(f"{path}: {name}", text, remedy)
-    return value
+def _numbers(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) -> Floats:
+    """Columns of rows, numbers of at least 0, shape (rows, names); NaN where a cell is empty."""
+    values = np.empty((len(rows), len(names)))
+    for i, j in np.ndindex(values.shape):
+        text = rows[i][names[j]]
+        try:
+            values[i, j] = float(text or "nan")
+        except ValueError:
+            values[i, j] = -1.0
+        if text and not 0.0 <= values[i, j] < math.inf:
+            remedy = "It must be a number of at least 0: delete the file and sweep again."
+            raise InvalidInputError(f"{path}: {names[j]}", text, remedy)
+    return values
 
 
 def bootstrap(scores: Floats, measure: Measure, draw: Draw, seed: int = 0) -> tuple[Any, Any, Any]:

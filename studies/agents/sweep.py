@@ -27,7 +27,6 @@ on a file system that all machines share. References are played on the machine t
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
 import json
 import os
@@ -57,7 +56,7 @@ from baselines.compare import CompareConfig, PolicyConfig
 from baselines.journal import digest, digest_files
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import csv_text, lock_folder, parse_yaml, paths_to, read_json, read_yaml, write_text
+from coinfer_gym.files import csv_text, lock_folder, parse_yaml, paths_to, read_csv, read_json, read_yaml, write_text
 from coinfer_gym.parallel import end_processes, end_with
 from studies.agents.bounds import clairvoyant_bounds
 from studies.agents.sweep_config import BOUNDS, METRICS, Run, SweepConfig, list_runs, load_sweep, selection_worlds
@@ -76,11 +75,7 @@ class _Outcome:
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidInputError("file", str(path), f"It cannot be read: {error}.") from error
+    rows = read_csv(path)
     if not rows or any(None in row or None in row.values() for row in rows):
         raise InvalidInputError("file", str(path), "It is damaged: delete it, and sweep again.")
     return rows
