@@ -193,6 +193,7 @@ def test_m7_choices_give_the_stored_verdict_and_grids_the_stored_choices():
     from coinfer_gym.layerwise.designs import make_designs
     from coinfer_gym.layerwise.network import load_network
     from studies.mu import noise as figure
+    from studies.mu.schemes import with_cuts
 
     summary, rows = read_published("layerwise_noise")
     choices, network = {}, load_network(figure.NETWORK)
@@ -206,7 +207,7 @@ def test_m7_choices_give_the_stored_verdict_and_grids_the_stored_choices():
     digital, _ = figure.problems_at(figure.SNRS_DB[5], figure.REFERENCE_DB, noisy)
     for allowed, by_method in choices.items():
         for method in QUICK[:-1]:
-            chosen = figure._choose_plain(figure.with_cuts(digital, allowed), method, 0, 0)
+            chosen = figure._choose_plain(with_cuts(digital, allowed), method, 0, 0)
             assert chosen.delay == pytest.approx(by_method[method][5].delay, rel=1e-6)
 
 

@@ -36,27 +36,9 @@ from coinfer_gym.layerwise.problem import LayerwiseProblem
 from coinfer_gym.physics import from_db
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
+from studies.mu import schemes
 from studies.mu.rates import SAME, judge
-from studies.mu.schemes import (
-    ALL,
-    DEVICES,
-    EQ_7,
-    LINKS,
-    METHODS,
-    OWN,
-    UNPRUNED,
-    Choice,
-    accurate,
-    choose,
-    choose_at,
-    line_look,
-    predictors_used,
-    problem_at,
-    range_text,
-    ratio_range,
-    with_cuts,
-    without_accuracy,
-)
+from studies.mu.schemes import ALL, DEVICES, EQ_7, LINKS, METHODS, OWN, UNPRUNED, Choice, problem_at, range_text
 
 NETWORK, DEVICE = "alexnet", "rpi3b"
 PREDICTOR = f"{NETWORK}-noise"
@@ -113,7 +95,7 @@ def compute(
         digital, analog = problems_at(snr_db, reference_db, noisy)
         coded = {method: _choose_coded(analog, method, evaluations, seed) for method in _WITHOUT}
         for cuts, found in choices.items():
-            allowed = with_cuts(digital, cuts)
+            allowed = schemes.with_cuts(digital, cuts)
             uncoded = {each: _choose_plain(allowed, each, evaluations, seed) for each in _PLAIN}
             for method, chosen in found.items():
                 plain = uncoded[_WITHOUT.get(method, method)]
@@ -148,14 +130,14 @@ def _choice(problem: LayerwiseProblem, row: Floats, evaluations: int, accuracy: 
 def _choose_plain(problem: LayerwiseProblem, method: str, evaluations: int, seed: int) -> Choice:
     """The fastest accurate design without a codec."""
     if method in ("All_Local", "All_Server"):
-        return choose(problem, method, seed)
+        return schemes.choose(problem, method, seed)
     as_it_is = method in UNPRUNED
-    posed = without_accuracy(problem) if as_it_is else problem
+    posed = schemes.without_accuracy(problem) if as_it_is else problem
     if method == "CIA":
         generator = partial(ParametersGenerator, compress=False)
-        rows = [accurate(problem, lambda: cia(problem, seed, generator))]
+        rows = [schemes.accurate(problem, lambda: cia(problem, seed, generator))]
     else:
-        rows = [choose_at(posed, method, cut, evaluations, seed) for cut in problem.allowed_cuts]
+        rows = [schemes.choose_at(posed, method, cut, evaluations, seed) for cut in problem.allowed_cuts]
     unpruned = problem.predictor.unpruned if as_it_is else None
     choices = [_choice(problem, row, evaluations, unpruned) for row in rows if row is not None]
     if not as_it_is:  # the unpruned network is always accurate enough
@@ -166,10 +148,10 @@ def _choose_plain(problem: LayerwiseProblem, method: str, evaluations: int, seed
 def _choose_coded(problem: LayerwiseProblem, method: str, evaluations: int, seed: int) -> Choice:
     """The fastest accurate design with a codec; one of infinite delay if there is none."""
     if method == "CIA":
-        rows = [accurate(problem, lambda: cia(problem, seed, _WithCodec))]
+        rows = [schemes.accurate(problem, lambda: cia(problem, seed, _WithCodec))]
     elif method == OWN:
         framework = Framework(_WithCodec, evaluations=evaluations * len(problem.allowed_cuts))
-        rows = [accurate(problem, lambda: framework.optimize(problem, seed))]
+        rows = [schemes.accurate(problem, lambda: framework.optimize(problem, seed))]
     else:
         designs = ParametersGenerator(problem, prune=False).compressed()
         row = select_best(problem, designs[ratios_of(problem.network, designs)[:, COMPRESSION] < 1.0])
@@ -187,7 +169,7 @@ def verdict(data: Data) -> dict[str, Any]:
         values = {method: np.array([choice.delay for choice in parts]) for method, parts in by_method.items()}
         server = values["All_Server"] if title == ALL else values.pop("All_Server")
         part = judge(values, snrs_db)
-        second, worst = ratio_range(part["second"]), ratio_range(part["worst"])
+        second, worst = schemes.ratio_range(part["second"]), schemes.ratio_range(part["worst"])
         own = zip(snrs_db, by_method[OWN], strict=True)
         coded = [snr for snr, choice in own if choice.design and _compression(choice) < 1.0]
         holds |= {
@@ -199,12 +181,12 @@ def verdict(data: Data) -> dict[str, Any]:
         found += [
             f"M7 ({title}): over the second best {range_text(second)}; paper {range_text(PAPER['second'])}.",
             f"M7 ({title}): over the worst {range_text(worst)}; paper {range_text(PAPER['worst'])}.",
-            f"M7 ({title}): over All_Server {range_text(ratio_range(server / values[OWN]))}.",
+            f"M7 ({title}): over All_Server {range_text(server / values[OWN])}.",
             f"M7 ({title}): the proposed scheme uses a codec at {coded} dB.",
         ]
         measured[title] = part | {"paper": PAPER, "with_codec_at": coded}
     digital, analog = problems_at(snrs_db[0], REFERENCE_DB, shipped_predictor())
-    used = predictors_used({"without a codec": digital, "with a codec": analog})
+    used = schemes.predictors_used({"without a codec": digital, "with a codec": analog})
     settings = {"bandwidth": digital.bandwidth, "predictors": used}
     return {"holds": holds, "found": found, "measured": measured, "limits": {"same": SAME}, "settings": settings}
 
@@ -231,7 +213,7 @@ def draw(data: Data) -> Pictures:
     figure, axes = panels(title, (5.2 * len(data.choices), 5.2), 1, len(data.choices), sharey=True)
     for axis, (cuts, by_method) in zip(axes[0], data.choices.items(), strict=True):
         for method, parts in by_method.items():
-            axis.plot(data.snrs_db, [1e3 * choice.delay for choice in parts], label=method, **line_look(method))
+            axis.plot(data.snrs_db, [1e3 * choice.delay for choice in parts], label=method, **schemes.line_look(method))
         axis.set_yscale("log")
         axis.set_xlabel("SNR (dB)", fontsize=9)
         axis.set_title(cuts, fontsize=10)

@@ -21,12 +21,11 @@ from baselines.layerwise.framework import Framework, Optimizer
 from baselines.layerwise.rivals import EVALUATIONS as OWN_EVALUATIONS
 from baselines.optimizers import OPTIMIZERS
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
-from coinfer_gym import InvalidInputError
 from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study
-from studies.mu.schemes import ALL, DEVICES, LINK_TITLES, LINKS, NETWORKS, OWN, predictors_used, problem_at
+from studies.mu.schemes import ALL, DEVICES, LINK_TITLES, LINKS, NETWORKS, OWN, if_accurate, predictors_used, problem_at
 
 SCENARIOS = tuple(product(NETWORKS, DEVICES, LINKS))
 EVALUATIONS = 20_000
@@ -123,13 +122,9 @@ def _compare(
 
 def _search(problem: LayerwiseProblem, optimizer: Optimizer, evaluations: int, seed: int) -> Search:
     began = time.process_time()
-    try:
-        found = Framework(optimizer=optimizer, evaluations=evaluations).optimize(problem, seed)
-    except InvalidInputError as error:
-        if error.field != "accuracy_min":
-            raise
-        return Search(math.nan, evaluations, time.process_time() - began)
-    return Search(found.solution.delay, found.evaluations, time.process_time() - began)
+    found = if_accurate(lambda: Framework(optimizer=optimizer, evaluations=evaluations).optimize(problem, seed))
+    delay, used = (math.nan, evaluations) if found is None else (found.solution.delay, found.evaluations)
+    return Search(delay, used, time.process_time() - began)
 
 
 def verdict(data: Data) -> dict[str, Any]:

@@ -18,23 +18,8 @@ from tqdm import tqdm
 from baselines.layerwise.rivals import fpgm_predictor
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
-from studies.mu.schemes import (
-    ALL,
-    DEVICES,
-    EQ_7,
-    LINKS,
-    LOOKS,
-    METHODS,
-    NETWORKS,
-    OWN,
-    Choice,
-    Store,
-    line_look,
-    predictors_used,
-    problem_at,
-    range_text,
-    ratio_range,
-)
+from studies.mu import schemes
+from studies.mu.schemes import ALL, DEVICES, EQ_7, LINKS, LOOKS, METHODS, NETWORKS, OWN, Choice, problem_at, range_text
 
 RATES = tuple(float(rate) for rate in np.geomspace(1e4, 1e8, 9))
 CURVES = tuple((network, device) for network in NETWORKS for device in ("rpi3b", "tk1"))
@@ -76,7 +61,7 @@ def compute(
     seed: int = 0,
 ) -> Data:
     """What every scheme chooses; the folder `work` keeps finished choices, so that an interrupted run can go on."""
-    store = Store(work / "choices.json")
+    store = schemes.Store(work / "choices.json")
     over_rates: Curves = {
         (*curve, cuts): {method: [] for method in methods} for cuts in (EQ_7, ALL) for curve in curves
     }
@@ -124,9 +109,8 @@ def verdict(data: Data) -> dict[str, Any]:
             holds[f"{title}: All_Server is the fastest at the highest rate"] = len(rates) - 1 in server
         fastest = [f"{rate / 1e6:.3g}: {', '.join(part['fastest'][k])}" for k, rate in enumerate(rates)]
         found += [
-            f"{title}: there over the second best {range_text(ratio_range(second))}; "
-            f"paper {range_text(paper['second'])}.",
-            f"{title}: there over the worst {range_text(ratio_range(worst))}; paper {range_text(paper['worst'])}.",
+            f"{title}: there over the second best {range_text(second)}; paper {range_text(paper['second'])}.",
+            f"{title}: there over the worst {range_text(worst)}; paper {range_text(paper['worst'])}.",
             f"{title}: the fastest, by Mbit/s: {'; '.join(fastest)}.",
         ]
         chosen = {method: [choice.cut for choice in choices] for method, choices in parts.items()}
@@ -139,12 +123,12 @@ def verdict(data: Data) -> dict[str, Any]:
         seconds = [part["second"] for name, part in in_links.items() if name.startswith(network)]
         title = f"{CLAIMS[network]} ({NETWORKS[network]}, Tables II and III, {EQ_7})"
         holds[f"{title}: no scheme is faster in any scenario"] = min(seconds) >= 1.0 - SAME
-        found.append(f"{title}: over the second best {range_text(ratio_range(seconds))}.")
+        found.append(f"{title}: over the second best {range_text(seconds)}.")
     problems = {network: problem_at(network, device, LINKS["4g"]) for network, device, _ in data.links}
     used = {network: fpgm_predictor(problem) for network, problem in problems.items()}
     settings = {
         "rates": data.rates,
-        "predictors": predictors_used(problems),
+        "predictors": schemes.predictors_used(problems),
         "predictor of FPGM": {k: "its own" if own else "that of all other schemes" for k, own in used.items()},
     }
     about = {"limits": {"same": SAME}, "settings": settings}
@@ -195,7 +179,7 @@ def _draw(data: Data, cuts: str) -> Any:
     for (upper, lower), ((network, device), parts) in zip(axes.T, curves.items(), strict=True):
         values = {method: delays(choices) for method, choices in parts.items()}
         for method, of_method in values.items():
-            upper.plot(at, 1e3 * of_method, label=method, **line_look(method))
+            upper.plot(at, 1e3 * of_method, label=method, **schemes.line_look(method))
         part = judge(values, data.rates)
         lower.plot(at, part["second"], color=LOOKS[OWN]["color"], marker="o", markersize=4, label="second best")
         lower.plot(at, part["worst"], color="#888888", marker="s", markersize=4, label="worst")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from baselines.journal import digest, digest_source
 from baselines.layerwise.designs import ParametersGenerator
 from baselines.layerwise.framework import Chosen, Framework
 from baselines.layerwise.rivals import RIVALS, fpgm_predictor
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from coinfer_gym import InvalidInputError
-from coinfer_gym.files import write_text
+from coinfer_gym.files import read_json, write_text
 from coinfer_gym.layerwise.network import Network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.problem import LayerwiseProblem
@@ -54,8 +54,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 """Colour, line and marker of each scheme."""
 
-_ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = tuple(_ROOT / room / "layerwise" for room in ("baselines", "coinfer_gym"))
+_SOURCES = ("baselines/layerwise", "coinfer_gym/layerwise")
 
 
 class Choice(NamedTuple):
@@ -104,15 +103,12 @@ def choose(problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
     """
     problem = _as_pruned(problem, method)
     as_it_is = method in UNPRUNED
-    try:
-        found = RIVALS[method](without_accuracy(problem) if as_it_is else problem, seed)
+    found = if_accurate(lambda: RIVALS[method](without_accuracy(problem) if as_it_is else problem, seed))
+    choice = Choice(math.nan, -1, math.nan, 0, math.nan, ())
+    if found is not None:
         solution, row = found.solution, tuple(problem.row(found.solution).tolist())
         accuracy = problem.predictor.unpruned if as_it_is else solution.accuracy
         choice = Choice(solution.delay, solution.cut, accuracy, found.evaluations, found.seconds, row)
-    except InvalidInputError as error:
-        if error.field != "accuracy_min":
-            raise
-        choice = Choice(math.nan, -1, math.nan, 0, math.nan, ())
     if as_it_is:
         return choice
     unpruned = choose(problem, "Neurosurgeon", seed)
@@ -135,34 +131,24 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._choices: dict[str, list[Any]] = {}
-        if path.is_file():
-            try:
-                self._choices = dict(json.loads(path.read_text(encoding="utf-8")))
-                if any(len(each) != len(Choice._fields) for each in self._choices.values()):
-                    raise ValueError("a choice is not whole")
-            except (ValueError, TypeError) as error:
-                raise InvalidInputError("work", str(path), f"The file is damaged, delete it: {error!r}") from error
-        self._sources = [file.read_bytes() for folder in _SOURCES for file in sorted(folder.glob("*.py"))]
+        self._choices: dict[str, list[Any]] = read_json(path, "work") if path.is_file() else {}
+        rows = self._choices.values() if isinstance(self._choices, dict) else [None]
+        if any(not isinstance(each, list) or len(each) != len(Choice._fields) for each in rows):
+            raise InvalidInputError("work", str(path), "The file is damaged: delete it.")
 
     def choose(self, problem: LayerwiseProblem, method: str, seed: int = 0) -> Choice:
         """As the function of that name."""
         key = self._key(_as_pruned(problem, method), method, seed)
         if key not in self._choices:
-            choice = choose(problem, method, seed)
-            self._choices[key] = [*choice[:-1], list(choice.design)]
+            self._choices[key] = list(choose(problem, method, seed))
             write_text(self._path, json.dumps(self._choices))
-        delay, cut, accuracy, evaluations, seconds, design = self._choices[key]
-        return Choice(delay, cut, accuracy, evaluations, seconds, tuple(design))
+        *numbers, design = self._choices[key]
+        return Choice._make([*numbers, tuple(design)])
 
     def _key(self, problem: LayerwiseProblem, method: str, seed: int) -> str:
-        digest = hashlib.sha256(problem.hardware.tobytes())
+        posed = (problem.hardware.tobytes().hex(), problem.network.to_dict(), problem.predictor.to_dict(), problem.cuts)
         settings = (problem.gain, problem.snr_db, problem.accuracy_min, problem.delay_budget, problem.energy_budget)
-        for part in (problem.network.to_dict(), problem.predictor.to_dict(), problem.cuts, *settings, method, seed):
-            digest.update(json.dumps(part).encode())
-        for source in self._sources:
-            digest.update(source)
-        return digest.hexdigest()[:24]
+        return digest([*posed, *settings, method, seed, *map(digest_source, _SOURCES)])
 
 
 def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int, seed: int = 0) -> Floats | None:
@@ -177,8 +163,14 @@ def choose_at(problem: LayerwiseProblem, method: str, cut: int, evaluations: int
 
 def accurate(problem: LayerwiseProblem, choose: Callable[[], Chosen]) -> Floats | None:
     """The design that is chosen, shape (G + 4,); None if none is accurate enough."""
+    found = if_accurate(choose)
+    return None if found is None else problem.row(found.solution)
+
+
+def if_accurate(choose: Callable[[], Chosen]) -> Chosen | None:
+    """What is chosen; None if no design is accurate enough."""
     try:
-        return problem.row(choose().solution)
+        return choose()
     except InvalidInputError as error:
         if error.field != "accuracy_min":
             raise
@@ -191,11 +183,10 @@ def ratio_range(values: Iterable[float]) -> list[float]:
     return [min(numbers), max(numbers)] if numbers else [math.nan, math.nan]
 
 
-def range_text(values: Sequence[float]) -> str:
-    """Two ends as ``1.2 to 3.4x``."""
-    if math.isinf(values[1]):
-        return f"{values[0]:.3g}x and more"
-    return f"{values[0]:.3g} to {values[1]:.3g}x"
+def range_text(values: Iterable[float]) -> str:
+    """Smallest and largest of some ratios as ``1.2 to 3.4x``."""
+    low, high = ratio_range(values)
+    return f"{low:.3g}x and more" if math.isinf(high) else f"{low:.3g} to {high:.3g}x"
 
 
 def predictors_used(problems: Mapping[str, LayerwiseProblem]) -> dict[str, str]:

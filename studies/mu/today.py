@@ -21,16 +21,7 @@ from coinfer_gym.layerwise.optimum import solve_exact
 from coinfer_gym.layerwise.scenario import DEVICES_TODAY, LINKS_TODAY
 from studies.drawing import legend_below, panels
 from studies.figure import Pictures, Study
-from studies.mu.schemes import (
-    DEVICES,
-    LINK_TITLES,
-    LINKS,
-    NETWORKS,
-    predictors_used,
-    problem_at,
-    range_text,
-    ratio_range,
-)
+from studies.mu.schemes import DEVICES, LINK_TITLES, LINKS, NETWORKS, predictors_used, problem_at, range_text
 
 RATES = LINKS | dict(zip(LINKS_TODAY, (19.9e6, 600e6), strict=True))
 """Mean uplink rate of each link in bit/s."""
@@ -98,14 +89,14 @@ def verdict(found: Mapping[Key, Ends]) -> dict[str, Any]:
         alone = sum(ends.device <= ends.server for ends in parts.values())
         sentences.append(
             f"{title}: splitting pays in {len(pays)} of {len(parts)} scenarios ({', '.join(where) or 'none'}). "
-            f"The better end, which is the device {alone} times, takes {range_text(ratio_range(gains.values()))} "
+            f"The better end, which is the device {alone} times, takes {range_text(gains.values())} "
             "as long as the optimum between the ends."
         )
         measured[title] = {"gain": {"-".join(key): gain for key, gain in gains.items()}}
         if all(ends.round_trip for ends in parts.values()):
             later = {key: ends.gain(ends.round_trip) for key, ends in parts.items()}
             holds[f"{title}, with the round trip: splitting pays in some scenario"] = max(later.values()) >= PAYS
-            sentences.append(f"{title}, with the round trip: {range_text(ratio_range(later.values()))}.")
+            sentences.append(f"{title}, with the round trip: {range_text(later.values())}.")
             measured[title]["gain with the round trip"] = {"-".join(key): gain for key, gain in later.items()}
     problems = {key[0]: problem_at(*key[:2], RATES[key[2]], key[2]) for key in found}
     settings = {
