@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import OptimizeResult
+from scipy.optimize import OptimizeResult, rosen
 from tqdm import tqdm
 
 from baselines.optimizers import OPTIMIZERS, SearchProblem
@@ -72,9 +72,7 @@ def sphere(z: Floats) -> Floats:
 
 def rosenbrock(z: Floats) -> Floats:
     """A bent valley, its minimum at 1; moved to 0 like the others."""
-    z = z + 1.0
-    value: Floats = (100.0 * (z[1:] - z[:-1] ** 2) ** 2 + (1.0 - z[:-1]) ** 2).sum(axis=0)
-    return value
+    return np.asarray(rosen(z + 1.0))
 
 
 def rastrigin(z: Floats) -> Floats:
@@ -128,20 +126,13 @@ Search = tuple[Callable[[], SearchProblem], float, int]
 """What makes a problem, its optimum, and the seed of the search."""
 
 
-def gaps(
-    searches: Sequence[Search],
-    names: Sequence[str],
-    evaluations: int,
-    grid: Ints,
-    nothing: float,
-    bar: Any,
-) -> dict[str, Floats]:
+def gaps(searches: Sequence[Search], evaluations: int, grid: Ints, nothing: float, bar: Any) -> dict[str, Floats]:
     """Gap of each optimizer, shape (searches, grid)."""
     found: dict[str, Floats] = {}
-    for name in names:
+    for name, optimizer in OPTIMIZERS.items():
         curves = []
         for make, optimum, seed in searches:
-            curves.append(optimum + best_so_far(OPTIMIZERS[name](make(), evaluations, seed), grid, nothing))
+            curves.append(optimum + best_so_far(optimizer(make(), evaluations, seed), grid, nothing))
             bar.update()
         found[name] = np.stack(curves)
     return found
@@ -199,11 +190,11 @@ def compute(
             posed: list[Search] = [
                 (partial(P1Search, problem), best.quality, seed + i) for i, (problem, best) in problems
             ]
-            p1[name] = gaps(posed, list(OPTIMIZERS), evaluations, grid, 0.0, bar)
+            p1[name] = gaps(posed, evaluations, grid, 0.0, bar)
         standard = {}
         for dimension, name in product(dimensions, FUNCTIONS):
             posed = [(partial(shifted, name, dimension, seed + i), 0.0, seed + i) for i in range(repeats)]
-            standard[dimension, name] = gaps(posed, list(OPTIMIZERS), evaluations, grid, np.inf, bar)
+            standard[dimension, name] = gaps(posed, evaluations, grid, np.inf, bar)
     growth(FORMS[0], "sphere", sizes[:1], 1, seed)  # compiles
     costs = {key: growth(*key, sizes, repeats, seed) for key in product(FORMS, FUNCTIONS)}
     return Data(grid, p1, standard, tuple(sizes), costs)
