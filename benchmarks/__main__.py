@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from coinfer_gym.command import command
-from coinfer_gym.files import write_text
+from coinfer_gym.files import machine, versions, write_text
 
 PARTS = ("environment", "optimizers", "training", "decisions")
 RESULTS = Path(__file__).with_name("results.json")
@@ -35,19 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  {name:<85} {value:12.4g}")
         if options.publish:
             results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-            results[part] = {"machine": _machine(), "figures": figures}
+            results[part] = {"machine": {"machine": machine(), **versions()}, "figures": figures}
             write_text(RESULTS, json.dumps(results, indent=2) + "\n")
     return 0
-
-
-def _machine() -> dict[str, str | int | None]:
-    packages = ("numpy", "numba", "gymnasium", "stable-baselines3", "torch", "cvxpy", "clarabel")
-    return {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
 
 
 if __name__ == "__main__":

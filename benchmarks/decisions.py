@@ -34,7 +34,7 @@ _RULES = (
 def measure(repetitions: int = 5) -> dict[str, float]:
     """Microseconds per decision: of an actor alone, of the agent with its exact optimum, and of other policies."""
     forwards = interleave(_forwards(), repetitions)
-    figures = {f"forward, {name}, us": timing.median * 1e6 for name, timing in forwards.items()}
+    figures = {f"forward, {name}, us": statistics.median(times) * 1e6 for name, times in forwards.items()}
     config = load_config("configs/compare/full.yaml")
     env = gym.make(config.environment, **config.env)
     policies: dict[str, Any] = {"agent with its exact optimum": load_agent(find_agent(_AGENT))}

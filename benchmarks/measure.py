@@ -1,37 +1,17 @@
-"""How a time is taken: interleaved repetitions, medians, and a table of them with their ratios."""
+"""How a time is taken: by repetitions of all subjects in turn."""
 
 from __future__ import annotations
 
 import gc
-import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds per unit of work over the repetitions of one subject."""
-
-    name: str
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """Median of the repetitions in s."""
-        return statistics.median(self.seconds)
-
-    @property
-    def best(self) -> float:
-        """Least of the repetitions in s."""
-        return min(self.seconds)
 
 
 def interleave(
     subjects: Mapping[str, tuple[Callable[[], object], int]],
     repetitions: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Timing]:
+) -> dict[str, list[float]]:
     """Time several subjects in turn, so that a drift of the machine meets all of them alike.
 
     Parameters
@@ -45,8 +25,8 @@ def interleave(
 
     Returns
     -------
-    dict of str to Timing
-        Seconds per unit of work.
+    dict of str to list of float
+        Seconds per unit of work, of every repetition.
     """
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     for repetition in range(repetitions + 1):
@@ -57,4 +37,4 @@ def interleave(
             elapsed = clock() - start
             if repetition > 0:
                 seconds[name].append(elapsed / units)
-    return {name: Timing(name, tuple(values)) for name, values in seconds.items()}
+    return seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def measure(repetitions: int = 5) -> dict[str, float]:
         problem = replace(base, quality=quality)
         gain, delay, energy = problems(problem, _FEW)
         timing = interleave({"batch": (_batch(problem, gain, delay, energy, False), _FEW)}, repetitions)
-        figures[f"exact, 13 cuts, {quality}, us"] = timing["batch"].median * 1e6
+        figures[f"exact, 13 cuts, {quality}, us"] = median(timing["batch"]) * 1e6
     gain, delay, energy = problems(base, _MANY)
     timing = interleave(
         {
@@ -51,8 +51,10 @@ def measure(repetitions: int = 5) -> dict[str, float]:
         },
         repetitions,
     )
-    for name, value in timing.items():
-        figures[f"exact, batch of {name if name != 'all cores' else '100,000 on all cores'}, us"] = value.median * 1e6
+    for name, times in timing.items():
+        figures[f"exact, batch of {name if name != 'all cores' else '100,000 on all cores'}, us"] = (
+            median(seconds) * 1e6
+        )
     figures |= _of_accuracy(repetitions)
     figures |= _of_robust(repetitions)
     figures |= _against_sca(base)
@@ -84,8 +86,8 @@ def _of_accuracy(repetitions: int, calls: int = 100_000) -> dict[str, float]:
         repetitions,
     )
     return {
-        "predicted accuracy of one decision, us": timing["quality"].median * 1e6,
-        f"exact, {problem.workload.cuts} cuts, accuracy, us": timing["exact"].median * 1e6,
+        "predicted accuracy of one decision, us": median(timing["quality"]) * 1e6,
+        f"exact, {problem.workload.cuts} cuts, accuracy, us": median(timing["exact"]) * 1e6,
     }
 
 
@@ -107,8 +109,8 @@ def _of_robust(repetitions: int, calls: int = 200) -> dict[str, float]:
         repetitions,
     )
     return {
-        "robust, 13 cuts, one call, us": timing["robust"].median * 1e6,
-        "gain posterior of a late and noisy observation, us": timing["belief"].median * 1e6,
+        "robust, 13 cuts, one call, us": median(timing["robust"]) * 1e6,
+        "gain posterior of a late and noisy observation, us": median(timing["belief"]) * 1e6,
     }
 
 
@@ -187,13 +189,12 @@ def _of_cells(repetitions: int, worlds: int = 10) -> dict[str, float]:
             tasks = [scenario.problem(float(gain)) for gain in gains]
             names = ("flops_per_cycle_server", "kappa_server", "static_power_server")
             cells.append([replace(task, **{name: scale * getattr(task, name) for name in names}) for task in tasks])
-        solve = partial(_solve_cells, cells, scale * scenario.bandwidth)
+
+        def solve(cells: list[list[Problem]] = cells, band: float = scale * scenario.bandwidth) -> list[CellSolution]:
+            return [solve_cell(cell, band) for cell in cells]
+
         solved = solve()  # builds the tables of each task
         timing = interleave({"all": (solve, worlds)}, repetitions, time.thread_time)
-        figures[f"cell of {devices}, joint optimum, ms"] = timing["all"].median * 1e3
+        figures[f"cell of {devices}, joint optimum, ms"] = median(timing["all"]) * 1e3
         figures[f"cell of {devices}, largest proven gap, %"] = 100.0 * max(s.bound / s.quality - 1.0 for s in solved)
     return figures
-
-
-def _solve_cells(cells: list[list[Problem]], band: float) -> list[CellSolution]:
-    return [solve_cell(cell, band) for cell in cells]

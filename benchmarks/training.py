@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from statistics import median
 
 import gymnasium as gym
 import numpy as np
@@ -30,9 +31,9 @@ def measure(repetitions: int = 5) -> dict[str, float]:
     }
     collecting = interleave({name: (_collect(env), LANES * _STEPS) for name, env in envs.items()}, repetitions)
     rates = {name: _train(env) for name, env in envs.items()}
-    figures = {f"64 lanes: collecting a frame, {name}, us": timing.median * 1e6 for name, timing in collecting.items()}
-    figures["64 lanes: cost of a frame, native to DummyVecEnv"] = (
-        collecting["native"].median / collecting["DummyVecEnv"].median
+    figures = {f"64 lanes: collecting a frame, {name}, us": median(times) * 1e6 for name, times in collecting.items()}
+    figures["64 lanes: cost of a frame, native to DummyVecEnv"] = median(collecting["native"]) / median(
+        collecting["DummyVecEnv"]
     )
     figures |= {f"64 lanes: PPO, {name}, frames/s": rate for name, rate in rates.items()}
     return figures
