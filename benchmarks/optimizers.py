@@ -52,9 +52,7 @@ def measure(repetitions: int = 5) -> dict[str, float]:
         repetitions,
     )
     for name, times in timing.items():
-        figures[f"exact, batch of {name if name != 'all cores' else '100,000 on all cores'}, us"] = (
-            median(seconds) * 1e6
-        )
+        figures[f"exact, batch of {name if name != 'all cores' else '100,000 on all cores'}, us"] = median(times) * 1e6
     figures |= _of_accuracy(repetitions)
     figures |= _of_robust(repetitions)
     figures |= _against_sca(base)

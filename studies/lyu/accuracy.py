@@ -26,7 +26,7 @@ from baselines.schemes import SCHEMES
 from coinfer_gym import InvalidInputError
 from studies.drawing import label_columns, legend_below, log_ticks, mark_scenario, panels
 from studies.figure import Floats, Ints, Pictures, Study
-from studies.lyu import schemes
+from studies.lyu import designs, schemes
 from studies.lyu.designs import (
     ACCURACY,
     BOUND,
@@ -35,21 +35,11 @@ from studies.lyu.designs import (
     FIXED_CUT,
     JOINT,
     LINES,
-    MEASUREMENTS,
     METHODS,
-    PROMPTS,
-    REMEDY,
-    SCENARIO,
     SIDES,
-    SPANS,
-    Design,
-    Measurements,
-    Panel,
     base_problem,
-    cut_panel,
-    designs,
-    read_measurements,
 )
+from studies.lyu.problems import PROMPTS, SCENARIO
 from studies.lyu.schemes import BUDGETS, RIVALS, SPLITS, Budget, find_onset
 
 CRITERIA = {
@@ -93,7 +83,7 @@ class Curve(NamedTuple):
     measured: Floats  # 1 where F1 was measured, 0 where not
 
 
-Key = tuple[Panel, str, str]
+Key = tuple[designs.Panel, str, str]
 """Panel, kind of pruning and line of a curve."""
 
 
@@ -101,7 +91,7 @@ class Data(NamedTuple):
     """Curves of one figure, and the measurements that they come from."""
 
     curves: dict[Key, Curve]
-    measured: Measurements | None
+    measured: designs.Measurements | None
 
 
 class Judged(NamedTuple):
@@ -112,13 +102,13 @@ class Judged(NamedTuple):
     measured: dict[str, Any]
 
 
-def compute(along_budgets: bool, source: Path = MEASUREMENTS) -> Data:
+def compute(along_budgets: bool, source: Path = designs.MEASUREMENTS) -> Data:
     """Designs along the budgets, or over the cuts, with their measured F1 from a CSV file."""
-    measured = read_measurements(source)
-    return Data(join(designs(), measured)[0 if along_budgets else 1], measured)
+    measured = designs.read_measurements(source)
+    return Data(join(designs.designs(), measured)[0 if along_budgets else 1], measured)
 
 
-def join(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Curve], dict[Key, Curve]]:
+def join(found: Sequence[designs.Design], measured: designs.Measurements) -> tuple[dict[Key, Curve], dict[Key, Curve]]:
     """Put designs and their F1 together."""
     pairs = [measured.find(each.setting) if each.solution.feasible else None for each in found]
     predicted = [replace(each.problem, quality=ACCURACY).evaluate(each.solution).quality for each in found]
@@ -131,7 +121,7 @@ def join(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Cur
         for method in METHODS
     }
     if not all(off.values()):
-        raise InvalidInputError("measurements", "none of the designs of a kind of pruning", REMEDY)
+        raise InvalidInputError("measurements", "none of the designs of a kind of pruning", designs.REMEDY)
     by_key: dict[Key, list[tuple[float, ...]]] = {}
     for each, pair, said in zip(found, pairs, predicted, strict=True):
         row: tuple[float, ...] = (each.value, -1.0, *[np.nan] * 6)
@@ -143,7 +133,7 @@ def join(found: Sequence[Design], measured: Measurements) -> tuple[dict[Key, Cur
     parts: tuple[dict[Key, Curve], dict[Key, Curve]] = {}, {}
     for key, rows in by_key.items():
         value, cut, *others = np.array(rows).T
-        parts[key[0][0] not in SPANS][key] = Curve(value, cut.astype(np.int64), *others)
+        parts[key[0][0] not in designs.SPANS][key] = Curve(value, cut.astype(np.int64), *others)
     return parts
 
 
@@ -291,7 +281,7 @@ def verdict_cuts(data: Data) -> dict[str, Any]:
         f"L11 (L10), {method} pruning: an inner cut beats both ends in F1, raw sample larger than an embedding, the "
         f"scenario's budgets, designed by {DESIGNED_BY[line]}": part["best"] == "inner"
         for (panel, method, line), part in measured.items()
-        if panel == cut_panel("multimodal", CUT_BUDGETS[0])
+        if panel == designs.cut_panel("multimodal", CUT_BUDGETS[0])
     }
     by_name = {
         f"{panel[0]}, {panel[1]}, {method} pruning, by {DESIGNED_BY[line]}": part
@@ -348,7 +338,7 @@ def _about(data: Data) -> dict[str, Any]:
         "of_these_measured": int(np.nansum(shares)),
         "errors": "of differences as if both had answered different questions: more than the true ones",
         "fixed_cut": FIXED_CUT,
-        "relative_budgets": SPANS,
+        "relative_budgets": designs.SPANS,
         "relative_budgets_of_cuts": list(CUT_BUDGETS),
     }
     return {"limits": {"standard_errors": SURE}, "settings": settings}
@@ -388,7 +378,7 @@ def draw_budgets(data: Data) -> Pictures:
 
 def draw_cuts(data: Data) -> Pictures:
     """A row per kind of pruning, a column per raw sample and pair of budgets."""
-    columns = [cut_panel(prompt, pair) for pair in CUT_BUDGETS for prompt in PROMPTS]
+    columns = [designs.cut_panel(prompt, pair) for pair in CUT_BUDGETS for prompt in PROMPTS]
     lines = list(dict.fromkeys(key[2] for key in data.curves))
     title = "Every cut's design in F1 on SQuAD, budgets relative to the scenario's (after Lyu et al., Fig. 6)"
     shape = (len(METHODS), len(columns))

@@ -19,7 +19,7 @@ from coinfer_gym.files import read_csv
 from studies.figure import Floats, Study
 from studies.lyu import designs
 from studies.lyu.designs import ACCURACY, FIXED_CUT, METHODS, POINTS, SPANS, base_problem
-from studies.lyu.problems import QUALITY_TITLES
+from studies.lyu.problems import QUALITY_TITLES, SCENARIO
 from studies.lyu.schemes import SPLITS
 
 MEASURED = tuple(designs.MEASUREMENTS.with_name(f"minilm-squad{part}.csv") for part in ("", "-designs"))
@@ -95,7 +95,7 @@ def verdict(found: Mapping[Key, Judged]) -> dict[str, Any]:
             f"{fixed.mean():.3f} and {free.mean():.3f}, largest {fixed.max():.3f} and {free.max():.3f}. Rank "
             f"correlation with measured F1 {part.correlation:.3f} over {part.configurations} configurations."
         )
-    settings = {"scenario": designs.SCENARIO, "fixed_cut": FIXED_CUT, "relative_budgets": SPANS, "points": POINTS}
+    settings = {"scenario": SCENARIO, "fixed_cut": FIXED_CUT, "relative_budgets": SPANS, "points": POINTS}
     return {"holds": holds, "found": told, "limits": {"near": NEAR}, "settings": settings}
 
 

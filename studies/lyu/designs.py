@@ -23,9 +23,10 @@ from coinfer_gym import InvalidInputError, Problem, Solution, load_scenario, loa
 from coinfer_gym.command import command
 from coinfer_gym.files import machine, read_csv, versions, write_text
 from coinfer_gym.laim.predictor import load_predictor
+from coinfer_gym.physics import from_db
+from studies.lyu.problems import PROMPTS, SCENARIO
 from studies.lyu.schemes import RIVALS
 
-SCENARIO = "paper-lyu"
 NETWORK = "minilm-squad"
 WEARABLE: dict[str, Any] = {
     "workload": NETWORK,
@@ -66,9 +67,6 @@ JOINT = ("joint", "joint_sides", "joint_accuracy", "joint_closed_form")
 
 CUT_BUDGETS = ((1.0, 1.0), (0.4, 0.4))
 """Delay and energy budgets relative to the scenario's at which every cut is solved; the first pair is its own."""
-
-PROMPTS = ("multimodal", "text")
-"""Raw samples: the scenario's picture of a page, or its text alone."""
 
 _SAME = 1.5e-4  # ratios rounded to four decimals may fall either way on another processor
 
@@ -135,8 +133,7 @@ class Measurements(NamedTuple):
 def base_problem(method: str) -> Problem:
     """P1 of the scenario at its mean gain, without fading, with the predictor of one kind of pruning."""
     scenario = load_scenario(SCENARIO, **WEARABLE)
-    problem = scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0))
-    return replace(problem, predictor=load_predictor(f"{NETWORK}-{method}"))
+    return replace(scenario.problem(from_db(scenario.mean_gain_db)), predictor=load_predictor(f"{NETWORK}-{method}"))
 
 
 def cut_panel(prompt: str, pair: tuple[float, float]) -> Panel:

@@ -18,8 +18,6 @@ from transformers import PreTrainedModel
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.prune import prunable, weights_of_blocks
 
-_PARAMETERS = 1
-
 
 @dataclass(frozen=True)
 class Goodness:
@@ -49,11 +47,6 @@ class WeightFit:
     def laplacian_is_better(self) -> bool:
         """Whether the Laplacian is the more likely of the two; with one parameter each AIC says the same."""
         return self.laplacian.log_likelihood > self.gaussian.log_likelihood
-
-
-def matrices(network: nn.Module) -> list[Tensor]:
-    """Weight matrices of a network, each once, its embeddings among them."""
-    return [weight.detach() for weight in network.parameters() if weight.ndim >= 2]
 
 
 def fit_weights(weights: Tensor | Iterable[Tensor]) -> WeightFit:
@@ -117,4 +110,4 @@ def _goodness(log_likelihood: float, values: Tensor, expected: Tensor) -> Goodne
     count = len(values)
     steps = torch.arange(count + 1, dtype=torch.float64) / count
     ks = float(torch.maximum(steps[1:] - expected, expected - steps[:-1]).max())
-    return Goodness(log_likelihood, ks, 2.0 * _PARAMETERS - 2.0 * log_likelihood)
+    return Goodness(log_likelihood, ks, 2.0 - 2.0 * log_likelihood)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from baselines.sca import solve_sca
-from coinfer_gym import Problem, Scenario, Solution, load_scenario, load_workload
+from coinfer_gym import Problem, Solution, load_scenario, load_workload
 from coinfer_gym.parallel import run_parallel
+from coinfer_gym.physics import from_db
 from studies.figure import Floats, Ints
 
 SCENARIO = "paper-lyu"
@@ -51,15 +52,10 @@ KINDS = ("infeasible", "on_server", "inner", "on_device", "unpruned")
 """What a point of a map may be."""
 
 
-def scenario_of(network: str) -> Scenario:
-    """The scenario of a network."""
-    return load_scenario(SCENARIO, **NETWORKS[network])
-
-
 def base_problem(network: str, quality: str, prompt: str = "multimodal") -> Problem:
     """P1 of a network's scenario; the paper's channel does not fade."""
-    scenario = scenario_of(network)
-    problem = replace(scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0)), quality=quality)
+    scenario = load_scenario(SCENARIO, **NETWORKS[network])
+    problem = replace(scenario.problem(from_db(scenario.mean_gain_db)), quality=quality)
     if prompt == "multimodal":
         return problem
     bits = load_workload(scenario.workload.name).input_bits

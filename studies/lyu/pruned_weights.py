@@ -22,10 +22,10 @@ from coinfer_gym.laim.distortion import (
     rate_distortion_rate,
     threshold_distortion,
 )
-from coinfer_gym.models.prune import prunable, prune
+from coinfer_gym.models.prune import prune
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
-from studies.lyu.laplacian import fit_weights
+from studies.lyu.laplacian import fit_blocks
 from studies.lyu.networks import Network, blocks_of, networks
 
 RATIOS = (0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -71,7 +71,7 @@ def compute(measured: Sequence[Network] | None = None, ratios: Sequence[float] =
 def measure(network: Network, ratios: Sequence[float] = RATIOS) -> Measured:
     """Prune copies of a network and compare with what the fitted blocks predict."""
     model = network.model
-    fits = [fit_weights(list(prunable(block))) for block in blocks_of(model)]
+    fits = fit_blocks(model)
     blocks = block_rows([fit.values for fit in fits], [fit.laplacian_rate for fit in fits])
     bound, parallel, *closed = _predict(blocks, ratios)
     measured = np.array([[_prune(model, name, ratio).sum() for ratio in ratios] for name in PRUNINGS])

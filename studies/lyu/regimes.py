@@ -10,6 +10,7 @@ import numpy as np
 
 from baselines.output import BLACK, ORANGE
 from coinfer_gym import solve_exact_batch
+from coinfer_gym.physics import from_db
 from studies.drawing import ON_DEVICE, hatch, label_columns, legend_below, panels
 from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu import problems
@@ -46,7 +47,7 @@ Key = tuple[str, str]
 def compute(names: Sequence[str] = NAMES, shape: tuple[int, int] = SHAPE) -> dict[Key, Regimes]:
     """Solve P1 over the maps, exactly; `shape` is the number of gains and of delay budgets."""
     gain_db, delays = np.linspace(*GAINS_DB, shape[0]), np.geomspace(*DELAYS, shape[1])
-    gains, budgets = 10.0 ** (gain_db / 10.0), delays[:, None]
+    gains, budgets = from_db(gain_db), delays[:, None]
     maps: dict[Key, Regimes] = {}
     for prompt in PROMPTS:
         for name in names:

@@ -21,14 +21,14 @@ from baselines.fixed_cut import fix_cut
 from baselines.objective import own_scale_quality
 from baselines.output import BLUE, GREY, VERMILION
 from baselines.sca import BROKEN, compile_surrogate, next_iterate, solve_sca
-from coinfer_gym import Problem, load_scenario, solve_exact, solve_exact_batch
+from coinfer_gym import Problem, solve_exact, solve_exact_batch
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.laim.decision import Solution
 from coinfer_gym.laim.distortion import QUALITIES
 from studies.drawing import legend_below, panels
-from studies.figure import Floats, Pictures, Study
+from studies.figure import Floats, Ints, Pictures, Study
+from studies.lyu.problems import SCENARIO, base_problem
 
-SCENARIO = "paper-lyu"
 COUNT = 60
 THRESHOLDS = tuple(10.0**-k for k in range(2, 9))
 FINEST = 1e-9
@@ -57,8 +57,8 @@ class ScaGaps(NamedTuple):
     # shape (problems, iterations + 1): to the optimum of the same cut, the start first; the last iterate of a shorter
     # run is repeated
     gap: Floats
-    iterations: NDArray[np.int64]  # shape (problems,): length of each run
-    stop: NDArray[np.int64]  # shape (problems, thresholds): iteration at which the algorithm stops under each threshold
+    iterations: Ints  # shape (problems,): length of each run
+    stop: Ints  # shape (problems, thresholds): iteration at which the algorithm stops under each threshold
     stop_gap: Floats  # shape (problems, thresholds): the gap there
     # shape (problems,): largest share by which any iterate exceeds a budget or leaves the bounds of a variable; at most
     # 0 if none does. Iterates are solutions of the convex problems, scaled into the budgets.
@@ -66,15 +66,14 @@ class ScaGaps(NamedTuple):
     # shape (problems,): smallest change of the quality in a run's iterations: negative where an iterate was worse than
     # the last
     rise: Floats
-    end: NDArray[np.int64]  # shape (problems,): why each run ended, see `ENDS`
+    end: Ints  # shape (problems,): why each run ended, see `ENDS`
     # shape (problems,): by how much the iterate that a run refused was worse than its last one; 0 if it refused none
     refused: Floats
 
 
 def draw_problems(quality: str, count: int = COUNT, seed: int = 0) -> list[tuple[Problem, Solution]]:
     """Feasible problems around the shipped scenario that no decision solves unpruned, each with its optimum."""
-    scenario = load_scenario(SCENARIO)
-    base = replace(scenario.problem(10.0 ** (scenario.mean_gain_db / 10.0)), quality=quality)
+    base = base_problem("MPNet", quality)
     generator = np.random.default_rng(seed)
     values: dict[str, Any] = {name: np.empty(0) for name in _DECADES}
     chosen = np.empty(0, dtype=np.int64)
@@ -89,28 +88,20 @@ def draw_problems(quality: str, count: int = COUNT, seed: int = 0) -> list[tuple
     return [(problem, solve_exact(problem)) for problem in problems]
 
 
-def sca_gaps(
-    quality: str,
-    count: int = COUNT,
-    *,
-    seed: int = 0,
-    thresholds: Sequence[float] = THRESHOLDS,
-    max_iterations: int = MAX_ITERATIONS,
-    tick: Callable[[], object] = lambda: None,
-) -> ScaGaps:
+def sca_gaps(quality: str, count: int = COUNT, seed: int = 0, tick: Callable[[], object] = lambda: None) -> ScaGaps:
     """Run the algorithm once on each drawn problem, at the best cut, and measure what each iterate lacks."""
     runs: list[Floats] = []
-    stop = np.zeros((count, len(thresholds)), dtype=np.int64)
+    stop = np.zeros((count, len(THRESHOLDS)), dtype=np.int64)
     excess, rise, refused = np.zeros(count), np.zeros(count), np.zeros(count)
     end = np.zeros(count, dtype=np.int64)
     for i, (problem, optimum) in enumerate(draw_problems(quality, count, seed)):
-        solution = solve_sca(problem, optimum.cut, threshold=FINEST, max_iterations=max_iterations)
+        solution = solve_sca(problem, optimum.cut, threshold=FINEST, max_iterations=MAX_ITERATIONS)
         levels = np.array([own_scale_quality(problem, iterate) for iterate in solution.history])
         runs.append(own_scale_quality(problem, optimum) - levels)
-        stop[i] = [stopping_iteration(levels, threshold) for threshold in thresholds]
+        stop[i] = [stopping_iteration(levels, threshold) for threshold in THRESHOLDS]
         excess[i] = max(_excess(problem, iterate) for iterate in solution.history)
         rise[i] = np.diff(levels).min(initial=np.inf)
-        end[i] = _end(solution, levels, max_iterations)
+        end[i] = _end(solution, levels)
         if ENDS[end[i]] == "worse iterate refused":
             fixed, last = fix_cut(problem, solution.cut), solution.history[-1]
             following = next_iterate(compile_surrogate(fixed.structure, "lyu"), fixed, last)
@@ -143,13 +134,13 @@ def _excess(problem: Problem, iterate: Solution) -> float:
     return max(shares) - 1.0
 
 
-def _end(solution: Solution, levels: Floats, max_iterations: int) -> int:
+def _end(solution: Solution, levels: Floats) -> int:
     """Which of `ENDS` it was."""
     if solution.reason == BROKEN:
         return 3
     if len(levels) > 1 and levels[-1] - levels[-2] < FINEST:
         return 0
-    return 2 if len(levels) > max_iterations else 1
+    return 2 if len(levels) > MAX_ITERATIONS else 1
 
 
 def quantiles(values: NDArray[Any]) -> dict[str, Floats]:
@@ -160,7 +151,7 @@ def quantiles(values: NDArray[Any]) -> dict[str, Floats]:
 def compute(names: Sequence[str] = tuple(QUALITIES), count: int = COUNT, seed: int = 0) -> dict[str, ScaGaps]:
     """Run the algorithm on `count` problems of every quality; those in `DRAWN` are drawn."""
     with tqdm(total=count * len(names), unit="problem", disable=None) as bar:
-        return {name: sca_gaps(name, count, seed=seed, tick=partial(bar.update, 1)) for name in names}
+        return {name: sca_gaps(name, count, seed, partial(bar.update, 1)) for name in names}
 
 
 def verdict(gaps: Mapping[str, ScaGaps]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from coinfer_gym.models.load import load_model
 from coinfer_gym.models.prune import prunable, weights_of_blocks
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
-from studies.lyu.laplacian import WeightFit, fit_blocks, fit_weights, matrices
+from studies.lyu.laplacian import WeightFit, fit_blocks, fit_weights
 from studies.lyu.networks import MINILM, MPNET
 
 NETWORKS = {"MPNet-base": MPNET, "MiniLM-L6": MINILM}
@@ -54,7 +54,7 @@ def fit_network(model: PreTrainedModel | nn.Sequential) -> Fits:
     counts = sum(np.histogram(weight.detach().float().numpy(), edges)[0] for weight in touched)
     density = np.asarray(counts, dtype=np.float64) / (pruned.values * (edges[1] - edges[0]))
     return Fits(
-        fit_weights(matrices(model)),
+        fit_weights([weight for weight in model.parameters() if weight.ndim >= 2]),
         pruned,
         fit_blocks(model),
         [

@@ -29,7 +29,8 @@ from baselines.quantum import FORMS, Box, minimize_quantum
 from baselines.search import P1Search
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Ints, Pictures, Study
-from studies.lyu.sca_convergence import SCENARIO, draw_problems
+from studies.lyu.problems import SCENARIO
+from studies.lyu.sca_convergence import draw_problems
 
 QUALITIES = ("rate_distortion", "magnitude_pruning")
 COUNT = 10

@@ -95,7 +95,7 @@ def test_each_setting_is_measured_once(found):
 
 
 def test_files_hold_what_was_measured(found, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(accuracy, "designs", lambda: found)
+    monkeypatch.setattr(designs, "designs", lambda: found)
     rows = []
     for study in accuracy.STUDIES:
         summary, part = make_and_read(study, tmp_path / study.name, source=source)
