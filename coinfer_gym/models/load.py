@@ -85,16 +85,13 @@ def load_model(
                 output_loading_info=True,
                 **options,
             )
-    except OSError as error:
-        raise InvalidInputError("model", str(name_or_folder), _remedy(source, download)) from error
-    except SafetensorError as error:
-        raise InvalidInputError(
-            "model", str(name_or_folder), f"The file of weights is damaged or incomplete, copy it again: {error}"
-        ) from error
-    except (ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
-        raise InvalidInputError(
-            "model", str(name_or_folder), f"The checkpoint does not fit {auto_class.__name__}: {_first_line(error)}"
-        ) from error
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+        remedy = f"The checkpoint does not fit {auto_class.__name__}: {_first_line(error)}"
+        if isinstance(error, OSError):
+            remedy = _remedy(source, download)
+        elif isinstance(error, SafetensorError):
+            remedy = f"The file of weights is damaged or incomplete, copy it again: {error}"
+        raise InvalidInputError("model", str(name_or_folder), remedy) from error
     _check_blocks(model, report["missing_keys"], report["unexpected_keys"], str(name_or_folder))
     lacking = sorted(set(report["missing_keys"]) & {key for key, _ in model.named_parameters()})
     if head is not None and lacking and not untrained_head:
@@ -208,27 +205,22 @@ def _check_blocks(model: PreTrainedModel, missing: Any, unexpected: Any, name: s
     chain = ".".join(names[0].split(".")[:-1][-2:])
     surplus = sorted(key for key in unexpected if f".{chain}." in f".{key}")
     computed = next((key for key in surplus if key.endswith("_orig") or ".parametrizations." in key), None)
-    if computed is not None:
-        raise InvalidInputError(
-            "model",
-            name,
-            f"Weights of the checkpoint are computed from others ({computed} ...): make them plain before saving, by "
-            "torch.nn.utils.prune.remove or torch.nn.utils.parametrize.remove_parametrizations.",
-        )
-    if surplus:
-        raise InvalidInputError(
-            "model",
-            name,
-            f"The checkpoint has more blocks than its config.json ({surplus[0]} ...). Give those that belong together.",
-        )
     lacking = sorted(key for key in missing if key.startswith(blocks))
-    if lacking:
-        raise InvalidInputError(
-            "model",
-            name,
-            f"The checkpoint is of another architecture than its config.json, {type(model).__name__}: it lacks "
-            f"{len(lacking)} weights of the blocks ({lacking[0]} ...). Give the weights that belong to it.",
+    if computed is not None:
+        remedy = (
+            f"Weights of the checkpoint are computed from others ({computed} ...): make them plain before saving, by "
+            "torch.nn.utils.prune.remove or torch.nn.utils.parametrize.remove_parametrizations."
         )
+    elif surplus:
+        remedy = f"It has more blocks than its config.json ({surplus[0]} ...). Give those that belong together."
+    elif lacking:
+        remedy = (
+            f"The checkpoint is of another architecture than its config.json, {type(model).__name__}: it lacks "
+            f"{len(lacking)} weights of the blocks ({lacking[0]} ...). Give the weights that belong to it."
+        )
+    else:
+        return
+    raise InvalidInputError("model", name, remedy)
 
 
 def _first_line(error: BaseException) -> str:
