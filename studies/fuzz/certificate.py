@@ -106,11 +106,11 @@ def _physics(rng: np.random.Generator, problem: Problem, cut: int) -> dict[str, 
     return {name: float(value) for (name, value), use in zip(drawn.items(), used, strict=True) if use}
 
 
-def difference(problem: Problem, cut: int) -> str:
+def difference(problem: Problem, cut: int) -> list[str]:
     """How both optima of a cut differ; empty where they do not."""
     exact, conic = solve_exact(problem, cut), solve_conic(problem, cut)
     if exact.feasible != conic.feasible:
-        return f"exact {'feasible' if exact.feasible else exact.reason}, conic {conic.reason or 'feasible'}"
+        return [f"exact {'feasible' if exact.feasible else exact.reason}, conic {conic.reason or 'feasible'}"]
     if exact.feasible and abs(exact.quality - conic.quality) > SAME * max(exact.quality, SMALL):
-        return f"quality: exact {exact.quality:.9g}, conic {conic.quality:.9g} with gap {conic.gap:.1g}"
-    return ""
+        return [f"quality: exact {exact.quality:.9g}, conic {conic.quality:.9g} with gap {conic.gap:.1g}"]
+    return []

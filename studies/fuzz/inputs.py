@@ -358,25 +358,14 @@ def draw_keyword(rng: Rng, folder: Path) -> Try:
 def draw_optimum(rng: Rng, folder: Path) -> Try:
     """A problem far wider than any scenario, whose exact optimum nothing may beat."""
     problem = optimum.random_problem(rng)
-
-    def run() -> None:
-        wrong = optimum.faults(rng, problem)
-        if wrong:
-            raise SilentError("; ".join(wrong))
-
-    return Try(f"{problem.workload.cuts} cuts, {problem.quality}", run)
+    return Try(f"{problem.workload.cuts} cuts, {problem.quality}", partial(_demand, optimum.faults, rng, problem))
 
 
 def draw_layerwise(rng: Rng, folder: Path) -> Try:
     """The same of Layerwise-v0."""
     problem = layerwise.random_problem(rng)
-
-    def run() -> None:
-        wrong = layerwise.faults(rng, problem)
-        if wrong:
-            raise SilentError("; ".join(wrong))
-
-    return Try(f"{problem.network.name}, accuracy {problem.accuracy_min:g}", run)
+    text = f"{problem.network.name}, accuracy {problem.accuracy_min:g}"
+    return Try(text, partial(_demand, layerwise.faults, rng, problem))
 
 
 def draw_certificate(rng: Rng, folder: Path) -> Try:
@@ -384,13 +373,15 @@ def draw_certificate(rng: Rng, folder: Path) -> Try:
     from studies.fuzz import certificate  # brings the convex solvers along
 
     problem, cut = certificate.random_problem(rng)
+    text = f"cut {cut} of {problem.workload.cuts}, {problem.quality}"
+    return Try(text, partial(_demand, certificate.difference, problem, cut))
 
-    def run() -> None:
-        wrong = certificate.difference(problem, cut)
-        if wrong:
-            raise SilentError(wrong)
 
-    return Try(f"cut {cut} of {problem.workload.cuts}, {problem.quality}", run)
+def _demand(faults: Callable[..., list[str]], *given: Any) -> None:
+    """Raise `SilentError` if an optimum has faults."""
+    wrong = faults(*given)
+    if wrong:
+        raise SilentError("; ".join(wrong))
 
 
 KINDS: dict[str, Callable[[Rng, Path], Try]] = {
