@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from baselines.family import digest_shipped
 from baselines.output import render, style
 from coinfer_gym import InvalidInputError
-from coinfer_gym.files import csv_text, read_csv, versions, write_bytes, write_text
+from coinfer_gym.files import csv_text, versions, write_bytes, write_text
 from studies.catalogue import CATALOGUE
 
 Floats = NDArray[np.float64]
@@ -63,13 +63,6 @@ def _cells(row: Sequence[Any] | Mapping[str, Any]) -> list[Any] | dict[str, Any]
     if isinstance(row, Mapping):
         return dict(zip(row, _cells(list(row.values())), strict=True))
     return [("" if math.isnan(x) else f"{x:.9g}") if isinstance(x, float) else x for x in row]
-
-
-def read_published(name: str, folder: Path = PUBLISHED) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Verdict and table of a published figure; an error says which command makes it."""
-    files = [folder / f"{name}.{kind}" for kind in ("json", "csv")]
-    require(files, f"python -m studies {name} --publish")
-    return json.loads(files[0].read_text(encoding="utf-8")), read_csv(files[1])
 
 
 def require(files: Iterable[Path], command: str) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from studies.catalogue import CATALOGUE
-from studies.figure import PUBLISHED, read_published
+from studies.figure import PUBLISHED
 from studies.lyu import accuracy, cuts, designs, regimes, sca_convergence, schemes
-from tests.studies.made import failures
+from tests.studies.made import failures, read_published
 
 ROOT = Path(__file__).resolve().parent.parent
 QUALITY = "parallel_laplacian"

@@ -6,6 +6,9 @@ import json
 
 import numpy as np
 
+from coinfer_gym.files import read_csv
+from studies.figure import PUBLISHED
+
 
 def make_and_read(study, folder, pictures=("",), **options):
     """Verdict and rows of a figure, after a look at its files."""
@@ -17,6 +20,12 @@ def make_and_read(study, folder, pictures=("",), **options):
     summary = json.loads((folder / f"{study.name}.json").read_text(encoding="utf-8"), parse_constant=lambda _: 1 / 0)
     assert summary["holds"] == holds
     return summary, list(csv.DictReader((folder / f"{study.name}.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def read_published(name):
+    """Verdict and rows of a published figure."""
+    files = [PUBLISHED / f"{name}.{kind}" for kind in ("json", "csv")]
+    return json.loads(files[0].read_text(encoding="utf-8")), read_csv(files[1])
 
 
 def failures(judged):

@@ -13,7 +13,7 @@ from studies import __main__ as command
 from studies import figure
 from studies.catalogue import CATALOGUE
 from studies.drawing import panels, place_labels
-from studies.figure import Study, read_published
+from studies.figure import Study
 from tests.studies.made import make_and_read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,14 +46,6 @@ def test_frame_writes_table_verdict_and_pictures(tmp_path):
     assert (summary["claims"], summary["settings"]) == (["L10"], {"count": 2})
     assert summary["options"] == {"values": [1.0, 2.0], "factor": 3.0}
     assert "python" in summary["versions"]
-
-
-def test_published_figures_are_read_or_say_how_to_make_them(tmp_path):
-    summary, rows = read_published("layerwise_partition")
-    assert summary["claims"] == ["M3"]
-    assert rows
-    with pytest.raises(InvalidInputError, match="python -m studies layerwise_partition --publish"):
-        read_published("layerwise_partition", tmp_path)
 
 
 def test_catalogue_lists_every_figure_and_every_claim(capsys):
