@@ -1,7 +1,5 @@
 """Workloads from real networks: parameters, FLOPs and sizes against closed forms, published counts and real runs."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import math

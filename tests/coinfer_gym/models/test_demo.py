@@ -1,7 +1,5 @@
 """The demonstration: a link that keeps its rate, two processes that answer as one, and clear errors."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import threading

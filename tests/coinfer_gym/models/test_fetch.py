@@ -1,7 +1,5 @@
 """Fetching weights in parts: they are joined in order, checked, found by name, and what fails leaves nothing."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import subprocess

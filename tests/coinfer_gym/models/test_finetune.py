@@ -1,7 +1,5 @@
 """Fine-tuning: it learns, it draws the same for the same seed, and an interruption leaves no trace."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 import json

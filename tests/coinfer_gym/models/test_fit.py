@@ -1,7 +1,5 @@
 """From rows to a world: the table is close to what was measured and is what the environment pays."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import math

@@ -1,7 +1,5 @@
 """Workloads of decoders that generate, against real passes with real values and closed forms."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Activations over the link: their size is the workload's, and what comes out is what went in, to the precision."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import transformers

@@ -1,7 +1,5 @@
 """Loading networks: from folders and installed packages; what does not fit is one clear error."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Measuring: every row is what its configuration says, nothing is measured twice, and a scenario comes out."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

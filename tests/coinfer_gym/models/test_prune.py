@@ -1,7 +1,5 @@
 """Pruning: the share kept is exact, the right weights go, and the distortion is what the papers' formula says."""
 
-from __future__ import annotations
-
 import copy
 import math
 import re

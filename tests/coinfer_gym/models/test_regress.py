@@ -1,7 +1,5 @@
 """Regressors: the scores are what their formulas say, the tables what was predicted, the monotone one the nearest."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

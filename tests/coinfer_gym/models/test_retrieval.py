@@ -1,7 +1,5 @@
 """Retrieval: embeddings are the model's own definition, and each question's paragraph gets the rank it has."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

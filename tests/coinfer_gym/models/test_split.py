@@ -1,7 +1,5 @@
 """Cut networks: the halves together equal the whole in every bit, and each holds and sends what a workload says."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

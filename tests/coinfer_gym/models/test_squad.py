@@ -1,7 +1,5 @@
 """SQuAD: the scores are the official ones, windows cut the right text, and the best span is the best of all."""
 
-from __future__ import annotations
-
 import collections
 import gzip
 import itertools

@@ -1,7 +1,5 @@
 """Summaries: a cut encoder-decoder writes what the whole one writes, and ROUGE is what it is by hand."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os

@@ -1,7 +1,5 @@
 """Tiny tokenizers and SQuAD files for the tests of real networks."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from functools import partial

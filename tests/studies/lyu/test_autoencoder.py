@@ -1,7 +1,5 @@
 """The auto-encoders: their form, their training, their data, and the constants of Theorem III.1 by brute force."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from pathlib import Path

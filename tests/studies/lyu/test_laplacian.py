@@ -1,7 +1,5 @@
 """Fits of weight distributions against scipy's, and the rates that a workload gets."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
