@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from coinfer_gym.errors import InvalidInputError, nearest
+from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models.inputs import read_data, text_of
 from coinfer_gym.models.link import pack, unpack
 from coinfer_gym.models.split import Halves
@@ -32,37 +32,32 @@ class Article:
     highlights: str
 
 
-def read_articles(path: str | Path, split: str = "eval") -> list[Article]:
-    """Articles of one part of a file of JSON lines with the keys ``id``, ``article``, ``highlights`` and ``split``.
+def read_articles(path: str | Path) -> list[Article]:
+    """Articles of a file of JSON lines with ``id``, ``article``, ``highlights``, and ``"split": "eval"``.
 
-    The file may be gzipped.
+    The file may be gzipped. Articles of another split are left out.
 
     Raises
     ------
     InvalidInputError
-        If there is no such file, it has another format, or no such part.
+        If there is no such file, it has another format, or no such article.
     """
-    parts = read_data(
+    articles = read_data(
         path,
         _parse,
         "give CNN/DailyMail as JSON lines, or gzip.",
         "Each line must be JSON with id, article, highlights and split",
     )
-    if not parts:
-        raise InvalidInputError("data", str(path), "The file holds no article.")
-    chosen = [article for part, article in parts if part == split]
-    if not chosen:
-        raise InvalidInputError("split", split, nearest(split, {part for part, _ in parts}))
-    return chosen
+    if not articles:
+        raise InvalidInputError("data", str(path), "The file holds no article of the split 'eval'.")
+    return articles
 
 
-def _parse(raw: bytes) -> list[tuple[str, Article]]:
-    """Articles with the part that each belongs to."""
+def _parse(raw: bytes) -> list[Article]:
     # Not splitlines, which also breaks lines at signs that JSON leaves in its strings.
     rows = [json.loads(line) for line in raw.decode("utf-8").split("\n") if line.strip()]
-    return [
-        (str(row["split"]), Article(*(text_of(row, key) for key in ("id", "article", "highlights")))) for row in rows
-    ]
+    keys = ("id", "article", "highlights")
+    return [Article(*(text_of(row, key) for key in keys)) for row in rows if text_of(row, "split") == "eval"]
 
 
 @torch.no_grad()
