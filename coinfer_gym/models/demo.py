@@ -328,7 +328,7 @@ def _inputs(model: PreTrainedModel, tokens: int) -> dict[str, Tensor]:
 
 def _show(comparisons: Sequence[Comparison], rate: float, precision: str) -> None:
     print(f"link {rate / 1e6:g} Mbit/s, {precision}; delays in ms, least of all rounds")
-    print("total: with packing, unpacking and the way back of the answer, where it is not the model's\n")
+    print("the total of a run, unlike the model's, includes packing, unpacking and returning the answer\n")
     names = ("device", "upload", "server", "total")
     print(f"{'cut':>3}  {'payload bit':>11}  {'':8}" + "".join(f"{name:>10}" for name in names) + "  largest deviation")
     for row in comparisons:

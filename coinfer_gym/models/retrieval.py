@@ -54,7 +54,7 @@ def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
         rows.append(_pool(encode(inputs), inputs["attention_mask"])[0].float())
     embeddings = torch.stack(rows)
     if not embeddings.isfinite().all():
-        raise InvalidInputError("encode", "hidden states that are not finite", "Give a network that works.")
+        raise InvalidInputError("encode", "hidden states that are not finite", "Give a network with finite values.")
     return embeddings
 
 

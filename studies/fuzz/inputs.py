@@ -266,7 +266,7 @@ READERS = {
     "imitation/*.yaml": "agents.demonstrations:load_config",
     "sweeps/*.yaml": "studies.agents.sweep_config:load_sweep",
 }
-"""What reads a configuration, by where the shipped ones are; those of training runs are made up."""
+"""The reader of each kind of configuration, by the files of those that are shipped; training runs are made up."""
 
 
 def _run_config(rng: Rng) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the designs; returns the exit status."""
     parser = argparse.ArgumentParser("python -m studies.lyu.designs", description="Measure the designs' F1.")
     parser.add_argument("--model", required=True, help="folder of a network fine-tuned on SQuAD")
-    parser.add_argument("--data", type=Path, required=True, help="the questions")
+    parser.add_argument("--data", type=Path, required=True, help="questions of SQuAD v1.1, as JSON or gzipped JSON")
     parser.add_argument("--samples", type=int, default=200, help="size of the fixed subset, 0 for all (default: 200)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--output", type=Path, default=OUT, help="CSV file (default: %(default)s)")
