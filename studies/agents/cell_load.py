@@ -19,7 +19,8 @@ from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT, compare, load_config
 from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from coinfer_gym.cell.scenario import load_cell_scenario
-from coinfer_gym.files import lock_folder, read_json
+from coinfer_gym.files import lock_folder
+from studies.agents.load import tuned_policies
 from studies.drawing import legend_below, log_ticks, panels
 from studies.figure import Pictures, Study
 
@@ -51,10 +52,7 @@ class Load(NamedTuple):
 
 def rules() -> dict[str, dict[str, Any]]:
     """The rules as a configuration names them, with the options that a tuning has found."""
-    tuned = read_json(TUNED, "tuned")["rules"]
-    return {
-        label: _PLAIN.get(label) or {"policy": tuned[label]["policy"], **tuned[label]["options"]} for label in RULES
-    }
+    return tuned_policies(TUNED, RULES, _PLAIN)
 
 
 def compute(

@@ -10,9 +10,8 @@ interval of their mean difference lies above 0. With many loads a few such verdi
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -24,11 +23,11 @@ from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.compare import ROOT, compare, load_config
 from baselines.output import BLACK, BLUE, GREEN, GRID, ORANGE, PURPLE, VERMILION
 from coinfer_gym import InvalidInputError, load_scenario
-from coinfer_gym.files import lock_folder
+from coinfer_gym.files import lock_folder, read_json
 from coinfer_gym.world import mean_arrival_rate
 from studies.agents.bounds import clairvoyant_bounds
 from studies.drawing import legend_below, log_ticks, panels
-from studies.figure import Pictures, Study
+from studies.figure import Pictures, Study, require
 
 SCENARIO = "bert-multimodal"
 RATES = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 4.0, 5.0)
@@ -76,41 +75,18 @@ def settings(arrivals: str, rate: float, tasks: int) -> dict[str, Any]:
     return env | {"arrival_rate": factor * scenario.arrival_rate, "burst_rate": factor * scenario.burst_rate}
 
 
-def tuned_policies(path: Path) -> dict[str, dict[str, Any]]:
-    """The policies of `POLICIES` as a configuration names them, with the options that a tuning has found."""
-    if not path.is_file():
-        raise InvalidInputError(
-            "tuned", str(path), f"Run 'python -m baselines.tune configs/tune/{path.stem}.yaml --publish'."
-        )
-    rules = json.loads(path.read_text(encoding="utf-8"))["rules"]
+def tuned_policies(
+    path: Path, labels: Iterable[str] = POLICIES, untuned: Mapping[str, dict[str, Any]] = _UNTUNED
+) -> dict[str, dict[str, Any]]:
+    """Policies by label as a configuration names them, with the options that a tuning has found."""
+    require([path], f"python -m baselines.tune configs/tune/{path.stem}.yaml --publish")
+    rules = read_json(path, "tuned")["rules"]
     policies = {}
-    for label in POLICIES:
-        if label not in _UNTUNED and label not in rules:
+    for label in labels:
+        if label not in untuned and label not in rules:
             raise InvalidInputError("tuned", str(path), f"It holds no options for {label!r}.")
-        policies[label] = _UNTUNED.get(label) or {"policy": rules[label]["policy"], **rules[label]["options"]}
+        policies[label] = untuned.get(label) or {"policy": rules[label]["policy"], **rules[label]["options"]}
     return policies
-
-
-def sweep(
-    arrivals: str,
-    work: Path,
-    *,
-    rates: Sequence[float] = RATES,
-    worlds: int = WORLDS,
-    tasks: int = TASKS,
-    seed: int = 0,
-    jobs: int = 1,
-) -> Sweep:
-    """Play all policies at all rates, and bound each episode, except for what the folder `work` already has."""
-    policies = tuned_policies(TUNED[arrivals])
-    parts = []
-    for rate in rates:
-        title = f"{SCENARIO}, {arrivals}, {rate:g} tasks per second"
-        env = settings(arrivals, rate, tasks)
-        config = load_config({"title": title, "env": env, "worlds": worlds, "seed": seed, "policies": policies})
-        played = compare(config, work, jobs).only(["delivered"]).values[:, :, 0]
-        parts.append(np.concatenate([played, clairvoyant_bounds(config, work, jobs)]))
-    return Sweep(np.array(rates, dtype=np.float64), np.stack(parts, axis=-1))
 
 
 def compute(
@@ -121,14 +97,23 @@ def compute(
     jobs: int | None = None,
     work: Path = Path("runs/figures/load"),
 ) -> dict[str, Sweep]:
-    """Sweep the load for every kind of arrivals, on one process per core unless `jobs` says otherwise.
+    """Play all policies at all rates, and bound each episode, for every kind of arrivals.
 
-    `seed` is that of the first world. The folder `work` keeps finished worlds, so that an interrupted run can go on.
+    `seed` is that of the first world. It takes one process per core unless `jobs` says otherwise. The folder `work`
+    keeps finished worlds, so that an interrupted run can go on.
     """
-    processes = jobs or os.cpu_count() or 1
-    options: dict[str, Any] = {"rates": rates, "worlds": worlds, "tasks": tasks, "seed": seed, "jobs": processes}
+    processes, sweeps = jobs or os.cpu_count() or 1, {}
     with lock_folder(work):
-        return {kind: sweep(kind, work, **options) for kind in tqdm(TUNED, unit="kind of arrivals", disable=None)}
+        for arrivals, file in tqdm(TUNED.items(), unit="kind of arrivals", disable=None):
+            common = {"worlds": worlds, "seed": seed, "policies": tuned_policies(file)}
+            parts = []
+            for rate in rates:
+                title = f"{SCENARIO}, {arrivals}, {rate:g} tasks per second"
+                config = load_config({"title": title, "env": settings(arrivals, rate, tasks), **common})
+                played = compare(config, work, processes).only(["delivered"]).values[:, :, 0]
+                parts.append(np.concatenate([played, clairvoyant_bounds(config, work, processes)]))
+            sweeps[arrivals] = Sweep(np.array(rates, dtype=np.float64), np.stack(parts, axis=-1))
+    return sweeps
 
 
 def estimates(swept: Sweep, reference: str) -> tuple[Estimate, Estimate]:
