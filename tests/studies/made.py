@@ -1,6 +1,5 @@
 """Makes a figure for a test and reads its files back, and writes images as an archive of CIFAR-10."""
 
-import csv
 import io
 import json
 
@@ -19,7 +18,7 @@ def make_and_read(study, folder, pictures=("",), **options):
         assert (folder / f"{study.name}{suffix}.png").read_bytes().startswith(b"\x89PNG")
     summary = json.loads((folder / f"{study.name}.json").read_text(encoding="utf-8"), parse_constant=lambda _: 1 / 0)
     assert summary["holds"] == holds
-    return summary, list(csv.DictReader((folder / f"{study.name}.csv").read_text(encoding="utf-8").splitlines()))
+    return summary, read_csv(folder / f"{study.name}.csv")
 
 
 def read_published(name):

@@ -1,6 +1,5 @@
 """Fine-tuning: it learns, it draws the same for the same seed, and an interruption leaves no trace."""
 
-import csv
 import itertools
 import json
 import math
@@ -14,7 +13,7 @@ import transformers
 from safetensors import SafetensorError
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import lock_folder
+from coinfer_gym.files import lock_folder, read_csv
 from coinfer_gym.models import finetune as finetuning
 from coinfer_gym.models.finetune import Recipe, finetune, main, mask_padding, span_loss
 from coinfer_gym.models.load import load_model, load_tokenizer
@@ -206,8 +205,7 @@ def test_the_command_line(network: Path, data: Path, tmp_path: Path, capsys: pyt
     tuned = load_model(folder, head="question-answering")
     assert not same(tuned, load_model(network, head="question-answering", untrained_head=True))
     assert load_tokenizer(folder)("who w3 ?")["input_ids"] == [2, 4, 9, 5, 3]
-    with (folder / "log.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "log.csv")
     assert list(rows[0]) == ["epoch", "update", "loss", "learning_rate", "seconds"]
     assert [row["update"] for row in rows] == list(map(str, range(6)))
     made_by = json.loads((folder / "finetune.json").read_text())
@@ -248,8 +246,7 @@ def test_a_killed_or_full_command_goes_on_and_leaves_the_files_of_an_unbroken_on
         raise error
 
     def log(name: str) -> list[dict[str, str]]:
-        with (tmp_path / name / "log.csv").open(newline="") as file:
-            return [row | {"seconds": ""} for row in csv.DictReader(file)]
+        return [row | {"seconds": ""} for row in read_csv(tmp_path / name / "log.csv")]
 
     assert main(options("whole")) == 0
     save = finetuning._save_progress

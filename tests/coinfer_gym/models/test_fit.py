@@ -1,6 +1,5 @@
 """From rows to a world: the table is close to what was measured and is what the environment pays."""
 
-import csv
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 from scipy.interpolate import RegularGridInterpolator
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import read_csv
 from coinfer_gym.laim.predictor import LEVELS, load_predictor
 from coinfer_gym.laim.workload import Block, Workload, load_workload
 from coinfer_gym.models.fit import Measurements, make_predictor, write_scenario
@@ -91,8 +91,7 @@ def test_a_table_is_close_to_what_was_measured(folder: Path) -> None:
 
 
 def test_the_best_regressor_is_taken_and_all_are_listed(folder: Path) -> None:
-    with (folder / "regressors.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "regressors.csv")
     assert [(each["method"], each["regressor"]) for each in rows] == [("magnitude", name) for name in FEW]
     best = min(rows, key=lambda each: float(each["mse"]))
     predictor = load_predictor(folder / "predictor-magnitude.json")

@@ -1,6 +1,5 @@
 """Measuring: every row is what its configuration says, nothing is measured twice, and a scenario comes out."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 import transformers
 
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import lock_folder
+from coinfer_gym.files import lock_folder, read_csv
 from coinfer_gym.laim.predictor import load_predictor
 from coinfer_gym.laim.workload import load_workload
 from coinfer_gym.models import measure as measuring
@@ -75,12 +74,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        return list(reader.fieldnames or []), list(reader)
-
-
 def without_time(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{name: str(value) for name, value in row.items() if name != "seconds"} for row in rows]
 
@@ -99,8 +92,8 @@ def test_the_command_line_measures_fits_and_writes_a_scenario(
     task = ["--model", network, "--task", "squad", "--data", str(data), "--output", str(folder)]
     assert main([*task, "--samples", "9", "--random", "8", "--methods", "magnitude"]) == 0
     assert "scenario.yaml" in capsys.readouterr().out
-    columns, rows = read(folder / "measurements.csv")
-    assert columns == SQUAD_COLUMNS
+    rows = read_csv(folder / "measurements.csv")
+    assert list(rows[0]) == SQUAD_COLUMNS
     assert len(rows) == 14  # 3 pairs at the inner cut, 1 at either end, the unpruned network, 8 drawn
     for row in rows:
         cut = int(row["cut"])
@@ -161,7 +154,7 @@ def test_nothing_is_measured_twice(network: str, data: Path, tmp_path: Path, mon
     design = [Configuration(1, ratio, 1.0, "random", "fp16", 3) for ratio in (1.0, 0.9, 0.8, 0.7)]
     path = tmp_path / "m.csv"
     first = measure("squad", network, data, design[:2], path, samples=3)
-    before, asked = read(path)[1], []
+    before, asked = read_csv(path), []
     honest = measuring._measure_group
 
     def noted(*arguments: Any) -> Any:
@@ -171,7 +164,7 @@ def test_nothing_is_measured_twice(network: str, data: Path, tmp_path: Path, mon
     monkeypatch.setattr(measuring, "_measure_group", noted)
     measure("squad", network, data, design, path, samples=3)
     assert sorted(each.retained_device for each in asked) == [0.7, 0.8]
-    rows = read(path)[1]
+    rows = read_csv(path)
     assert len(rows) == 4
     assert all(row in rows for row in before), "times included"
     again = measure("squad", network, data, design, path, samples=3)
@@ -195,7 +188,7 @@ def test_results_do_not_depend_on_the_number_of_processes(
     assert not (folder / "scenario.yaml").exists()
     design = [Configuration(0, 1.0, 1.0, "random", "fp16"), *random_design(3, ["random"], 2)]
     alone = measure("squad", network, data, design, tmp_path / "one.csv", samples=3, jobs=1)
-    assert without_time(read(folder / "measurements.csv")[1]) == without_time(alone)
+    assert without_time(read_csv(folder / "measurements.csv")) == without_time(alone)
     # A file of the same name, a network of the same folder: their rows are not mixed.
     other = tmp_path / data.name
     other.write_text(data.read_text().replace("what", "who"))
@@ -210,9 +203,8 @@ def test_results_do_not_depend_on_the_number_of_processes(
 def test_retrieval(encoder: str, data: Path, tmp_path: Path) -> None:
     design = [Configuration(1, *pair, "magnitude", "fp32") for pair in ((1.0, 1.0), (0.2, 0.2))]
     unpruned, pruned = reversed(measure("retrieval", encoder, data, design, tmp_path / "m.csv", samples=0))
-    columns, _ = read(tmp_path / "m.csv")
     scores = ["reciprocal_rank", "reciprocal_rank_error", "recall_at_1", "recall_at_1_error"]
-    assert columns == [*CONFIGURATION, *scores, *OUTCOME]
+    assert list(read_csv(tmp_path / "m.csv")[0]) == [*CONFIGURATION, *scores, *OUTCOME]
     model, questions = load_model(encoder), squad.read_squad(data)
     found = retrieval.score(lambda inputs: model(**inputs).last_hidden_state, load_tokenizer(encoder), questions)
     assert unpruned["reciprocal_rank"] == pytest.approx(found["reciprocal_rank"].mean(), abs=2e-6)

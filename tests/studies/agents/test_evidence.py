@@ -1,6 +1,5 @@
 """What a sweep has shown, from synthetic folders whose numbers are known."""
 
-import csv
 import json
 
 import numpy as np
@@ -12,7 +11,7 @@ from rliable.metrics import aggregate_iqm, probability_of_improvement
 from agents.held_out import SELECTION_SEED
 from baselines.journal import digest_files
 from coinfer_gym import InvalidInputError
-from coinfer_gym.files import csv_text
+from coinfer_gym.files import csv_text, read_csv
 from studies.agents.evidence import _efficiency_rows, bootstrap, improvement, main, read_sweep
 from studies.agents.evidence_data import front
 from studies.agents.sweep_config import BOUNDS, METRICS, list_runs, load_sweep
@@ -82,11 +81,6 @@ def default_scores():
     }
 
 
-def table(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     base = tmp_path_factory.mktemp("evidence")
@@ -104,11 +98,11 @@ def test_writes_all(results):
     content = json.loads((results / "summary.json").read_text(encoding="utf-8"))
     assert content["missing"] == []
     assert content["clairvoyant"] == pytest.approx({"lower": 0.515, "upper": 0.535})
-    assert len(table(results / "improvement.csv")) == 2 * 3
+    assert len(read_csv(results / "improvement.csv")) == 2 * 3
 
 
 def test_scores_of_runs(results):
-    rows = [row for row in table(results / "scores.csv") if row["algorithm"] == "PPO"]
+    rows = [row for row in read_csv(results / "scores.csv") if row["algorithm"] == "PPO"]
     assert [int(row["seed"]) for row in rows] == [10_000, 20_000, 30_000, 40_000]
     assert float(rows[0]["delivered"]) == pytest.approx(0.455)
     assert float(rows[3]["delivered"]) == pytest.approx(0.415)
@@ -119,7 +113,7 @@ def test_scores_of_runs(results):
 
 def test_interquartile_mean_of_a_known_matrix(results):
     scores = default_scores()
-    rows = {row["algorithm"]: row for row in table(results / "summary.csv")}
+    rows = {row["algorithm"]: row for row in read_csv(results / "summary.csv")}
     for label in scores:
         ordered = np.sort(scores[label], axis=None)
         quarter = ordered.size // 4
@@ -131,7 +125,7 @@ def test_interquartile_mean_of_a_known_matrix(results):
 
 
 def test_differences_are_paired(results):
-    rows = {(row["algorithm"], row["reference"]): row for row in table(results / "differences.csv")}
+    rows = {(row["algorithm"], row["reference"]): row for row in read_csv(results / "differences.csv")}
     row = {name: float(value) for name, value in list(rows["PPO", "planned"].items())[2:]}
     assert row["difference"] == pytest.approx(0.01)
     assert row["low_worlds"] == row["high_worlds"] == pytest.approx(0.01)  # all worlds alike
@@ -141,13 +135,15 @@ def test_differences_are_paired(results):
 
 
 def test_probability_of_improvement(results):
-    rows = {(row["algorithm"], row["other"]): float(row["probability"]) for row in table(results / "improvement.csv")}
+    rows = {
+        (row["algorithm"], row["other"]): float(row["probability"]) for row in read_csv(results / "improvement.csv")
+    }
     assert rows["PPO", "planned"] == 0.75
     assert rows["PPO", "SAC"] + rows["SAC", "PPO"] == pytest.approx(1.0)
 
 
 def test_efficiency_counts_runs_that_never_get_there(results):
-    rows = {(row["algorithm"], float(row["share_of_target"])): row for row in table(results / "efficiency.csv")}
+    rows = {(row["algorithm"], float(row["share_of_target"])): row for row in read_csv(results / "efficiency.csv")}
     first, second, third = (rows["PPO", share] for share in (0.9, 0.95, 0.99))
     assert (float(first["decisions"]), float(first["seconds"])) == (400.0, 20.0)
     assert (float(second["decisions"]), float(second["seconds"])) == (600.0, 30.0)
@@ -157,7 +153,7 @@ def test_efficiency_counts_runs_that_never_get_there(results):
 
 def test_curves_are_those_of_the_evaluations(results):
     """Of four runs one ends at 0.39, and three at 0.4; the target has 0.4 in these worlds, the clairvoyant 0.5."""
-    rows = {(row["algorithm"], int(row["timesteps"])): row for row in table(results / "curves.csv")}
+    rows = {(row["algorithm"], int(row["timesteps"])): row for row in read_csv(results / "curves.csv")}
     assert len(rows) == 2 * 4
     assert [steps for label, steps in rows if label == "PPO"] == [0, 400, 600, 1000]
     end = {name: float(value) for name, value in list(rows["PPO", 1000].items())[2:]}
@@ -179,7 +175,7 @@ def test_front_of_known_points():
 
 def test_intervals_of_the_front_are_over_runs(results):
     """At the lower end three of four runs drawn are the bad one; worlds, which differ, are the same for all."""
-    row = next(row for row in table(results / "summary.csv") if row["algorithm"] == "PPO")
+    row = next(row for row in read_csv(results / "summary.csv") if row["algorithm"] == "PPO")
     assert float(row["mean_low_runs"]) == pytest.approx(0.425)
     assert float(row["mean_high_runs"]) == pytest.approx(0.455)
     assert float(row["mean_low"]) < float(row["mean_low_runs"])

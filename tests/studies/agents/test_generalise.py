@@ -1,6 +1,5 @@
 """Agents beyond their training: points are what other commands find, seen on the agents' own scale, and played once."""
 
-import csv
 import dataclasses
 import json
 
@@ -15,6 +14,7 @@ from agents.rescaled import RescaledAgent
 from baselines import compare, laim
 from baselines.compare import DATA
 from coinfer_gym import InvalidInputError
+from coinfer_gym.files import read_csv
 from studies.agents.generalise import BOUND, generalise, load_config, main
 
 LAIM = "coinfer_gym/LAIM-v0"
@@ -127,7 +127,7 @@ def test_command_writes_everything(tmp_path, capsys, monkeypatch):
     assert all(part in text for part in ("Elsewhere", "bus", "agent relative to", "violated %", BOUND))
     names = {"points.csv", "summary.json", "generalise.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
-    rows = list(csv.DictReader((tmp_path / "out" / "points.csv").read_text(encoding="utf-8").splitlines()))
+    rows = read_csv(tmp_path / "out" / "points.csv")
     assert len(rows) == 4 * 4
     for row in rows:
         assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])

@@ -1,6 +1,5 @@
 """Sweeps: every run in its own folder, and the same command again goes on where it stopped."""
 
-import csv
 import json
 import shutil
 import sys
@@ -15,7 +14,7 @@ from agents.policy import load_agent
 from baselines.rollout import measure
 from baselines.rules import ConstantAction, MyopicExact
 from coinfer_gym import InvalidInputError
-from coinfer_gym.files import lock_folder
+from coinfer_gym.files import lock_folder, read_csv
 from coinfer_gym.named_wrappers import wrap
 from coinfer_gym.sb3 import make_native
 from studies.agents.evidence import read_sweep
@@ -55,11 +54,6 @@ def run(config, folder, *more):
     return main([str(config), "--out", str(folder), "--jobs", "1", *more])
 
 
-def table(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def content(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -85,8 +79,8 @@ def test_a_sweep_writes_all(finished):
         names = {path.name for path in own.iterdir()}
         assert {"config.yaml", "origin.yaml", "evaluations.csv", "results.json", "checkpoints", "tensorboard"} <= names
         assert {"evaluation.csv", "train.log"} <= names
-        assert [int(row["world"]) for row in table(own / "evaluation.csv")] == [5, 6, 7, 8]
-    rows = table(folder / "reference.csv")
+        assert [int(row["world"]) for row in read_csv(own / "evaluation.csv")] == [5, 6, 7, 8]
+    rows = read_csv(folder / "reference.csv")
     worlds = {*range(5, 5 + WORLDS), *range(SELECTION_SEED, SELECTION_SEED + LANES)}
     for label in ("myopic exact", "thrifty", *BOUNDS):
         assert {int(row["world"]) for row in rows if row["policy"] == label} == worlds
@@ -101,14 +95,14 @@ def test_worlds_are_those_of_single_environments(finished):
     folder = finished / "out" / "PPO" / "seed_10000"
     agent = load_agent(folder)
     env = wrap(gym.make(LAIM, **CONTENT["env_kwargs"]), ["BudgetShareAction"])
-    rows = table(folder / "evaluation.csv")
+    rows = read_csv(folder / "evaluation.csv")
     for row in rows[:2]:
         measured = measure(env, agent, int(row["world"]))
         for name in ("delivered", "violated", "dropped"):
             assert float(row[name]) == pytest.approx(measured[name], abs=1e-5)
     bare = gym.make(LAIM, **CONTENT["env_kwargs"])
     measured = measure(bare, MyopicExact(bare), 5)
-    reference = next(row for row in table(finished / "out" / "reference.csv") if row["policy"] == "myopic exact")
+    reference = next(row for row in read_csv(finished / "out" / "reference.csv") if row["policy"] == "myopic exact")
     assert float(reference["delivered"]) == pytest.approx(measured["delivered"])
 
 
@@ -134,7 +128,7 @@ def test_a_second_call_does_nothing(copy, capsys):
 
 def test_a_killed_run_is_resumed(copy, capsys):
     killed, other = (copy / "out" / "PPO" / f"seed_{seed}" for seed in (10_000, 20_000))
-    first, untouched = table(killed / "evaluation.csv"), content(other)
+    first, untouched = read_csv(killed / "evaluation.csv"), content(other)
     (killed / "results.json").unlink()
     newest, *older = sorted((killed / "checkpoints").iterdir(), reverse=True)
     newest.unlink()
@@ -142,13 +136,13 @@ def test_a_killed_run_is_resumed(copy, capsys):
     assert run(copy / "tiny.yaml", copy / "out") == 0
     assert "1 resumed" in capsys.readouterr().out
     assert json.loads((killed / "results.json").read_text(encoding="utf-8"))["seconds"] > 0.0
-    assert table(killed / "evaluation.csv") == first  # as if it had never stopped
+    assert read_csv(killed / "evaluation.csv") == first  # as if it had never stopped
     assert content(other) == untouched
 
 
 def test_what_was_left_empty_or_edited_is_made_anew(copy, capsys):
     first, second = (copy / "out" / "PPO" / f"seed_{seed}" for seed in (10_000, 20_000))
-    before = [table(own / "evaluation.csv") for own in (first, second)]
+    before = [read_csv(own / "evaluation.csv") for own in (first, second)]
     text = (first / "evaluation.csv").read_text(encoding="utf-8")
     (first / "evaluation.csv").write_text(text.replace("6,0.", "6,1."), encoding="utf-8")
     for name in ("config.yaml", "results.json"):
@@ -158,7 +152,7 @@ def test_what_was_left_empty_or_edited_is_made_anew(copy, capsys):
     assert "Another command works there" in capsys.readouterr().err
     assert run(copy / "tiny.yaml", copy / "out") == 0
     assert "1 trained, 0 resumed, 1 evaluated" in capsys.readouterr().out
-    assert [table(own / "evaluation.csv") for own in (first, second)] == before
+    assert [read_csv(own / "evaluation.csv") for own in (first, second)] == before
 
 
 def test_damaged_runs_are_told(copy, capsys):
@@ -187,20 +181,20 @@ def test_runs_of_another_configuration_are_told(copy, capsys):
 
 def test_other_worlds_are_played_anew(copy, capsys):
     path = copy / "out" / "reference.csv"
-    kept = [row for row in table(path) if int(row["world"]) != 5]
+    kept = [row for row in read_csv(path) if int(row["world"]) != 5]
     assert run(write_config(copy, evaluation={"worlds": 3, "seed": 6}), copy / "out") == 0
     assert "2 evaluated" in capsys.readouterr().out
-    assert [row for row in table(path) if int(row["world"]) != 5] == kept
-    assert [row["world"] for row in table(copy / "out/PPO/seed_10000/evaluation.csv")] == ["6", "7", "8"]
+    assert [row for row in read_csv(path) if int(row["world"]) != 5] == kept
+    assert [row["world"] for row in read_csv(copy / "out/PPO/seed_10000/evaluation.csv")] == ["6", "7", "8"]
 
 
 def test_a_changed_reference_is_played_anew(copy):
     path = copy / "out" / "reference.csv"
-    before = {(row["policy"], row["world"]): row["delivered"] for row in table(path)}
+    before = {(row["policy"], row["world"]): row["delivered"] for row in read_csv(path)}
     thrifty = {"policy": "slowdown", "fraction": 0.3}
     config = write_config(copy, references=CONTENT["references"] | {"thrifty": thrifty})
     assert run(config, copy / "out") == 0
-    after = {(row["policy"], row["world"]): row["delivered"] for row in table(path)}
+    after = {(row["policy"], row["world"]): row["delivered"] for row in read_csv(path)}
     assert after.keys() == before.keys()
     assert {label for label, world in before if after[label, world] != before[label, world]} == {"thrifty"}
 
@@ -247,7 +241,7 @@ def test_ray_that_is_missing_is_told(finished, monkeypatch, capsys, tmp_path):
 def test_the_same_on_a_ray_cluster(copy, capsys):
     ray = pytest.importorskip("ray", reason="Linux only")
     killed = copy / "out" / "PPO" / "seed_10000"
-    first = table(killed / "evaluation.csv")
+    first = read_csv(killed / "evaluation.csv")
     (killed / "results.json").unlink()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)  # joblib takes one for no cluster at all
     try:
@@ -255,4 +249,4 @@ def test_the_same_on_a_ray_cluster(copy, capsys):
     finally:
         ray.shutdown()
     assert "1 resumed" in capsys.readouterr().out
-    assert table(killed / "evaluation.csv") == first
+    assert read_csv(killed / "evaluation.csv") == first
