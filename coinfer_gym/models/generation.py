@@ -51,7 +51,7 @@ def trace_generation(model: PreTrainedModel, block_names: Sequence[str], prompt_
         remedy = "Give a decoder with a language head, as AutoModelForCausalLM makes it, to generate with."
         raise InvalidInputError("model", type(model).__name__, remedy)
     if any(weight.ndim == 3 for weight in model.parameters()):
-        remedy = "Its steps read some experts and not all weights, which a workload cannot say: give a dense decoder."
+        remedy = "Its steps read only some experts, which a workload cannot express: give a dense decoder."
         raise InvalidInputError("model", type(model).__name__, remedy)
     steps, blocks = new_tokens - 1, len(block_names)
     raw_sample(model, prompt_tokens + steps, None)  # refuses what is longer than the model takes

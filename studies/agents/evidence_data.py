@@ -164,7 +164,7 @@ def _read_scores(runs: Sequence[Run], worlds: range) -> Scores:
         path, names = run.config.folder / "evaluation.csv", ("world", *METRICS)
         numbers = _numbers(_read_table(path, names), names, path)
         if numbers[:, 0].tolist() != list(worlds):
-            raise InvalidInputError("file", str(path), f"Its worlds are others. {_SWEEP_AGAIN}")
+            raise InvalidInputError("file", str(path), f"It is about other worlds. {_SWEEP_AGAIN}")
         tables.append(numbers[:, 1:])
     return Scores(*np.array(tables).transpose(2, 0, 1))
 
@@ -195,7 +195,7 @@ def _read_seconds(path: Path) -> float:
 
 
 def _read_table(path: Path, names: Sequence[str], noted: bool = True) -> list[dict[str, str]]:
-    """Rows of a table with these columns, which must be as the sweep has written it, where it has noted its digest."""
+    """Rows of a table with these columns. If the sweep has `noted` its digest, it must be as it was written."""
     rows = read_rows(path)
     if noted:
         about = read_json(path.with_suffix(".json"), "file")

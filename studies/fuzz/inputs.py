@@ -362,7 +362,7 @@ def draw_optimum(rng: Rng, folder: Path) -> Try:
 
 
 def draw_layerwise(rng: Rng, folder: Path) -> Try:
-    """The same of Layerwise-v0."""
+    """The same for Layerwise-v0."""
     problem = layerwise.random_problem(rng)
     text = f"{problem.network.name}, accuracy {problem.accuracy_min:g}"
     return Try(text, partial(_demand, layerwise.faults, rng, problem))

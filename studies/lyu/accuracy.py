@@ -95,7 +95,7 @@ class Data(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A verdict that is being gathered."""
+    """The parts of a verdict, which are gathered step by step."""
 
     holds: dict[str, bool]
     found: list[str]
@@ -138,7 +138,7 @@ def join(found: Sequence[designs.Design], measured: designs.Measurements) -> tup
 
 
 def margin(first: Any, second: Any) -> Any:
-    """Difference of F1 that counts as none, from the standard errors of both."""
+    """Largest difference of F1 that may be noise, from the standard errors of both."""
     return SURE * np.hypot(first, second)
 
 

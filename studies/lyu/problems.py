@@ -91,7 +91,7 @@ def judge_map(best: Floats, server: Floats, device: Floats, apart: float, whole:
 
 
 def run_sca(tasks: Sequence[tuple[Problem, int]], jobs: int, title: str) -> tuple[Floats, Floats]:
-    """The same of what successive convex approximation (SCA) finds for problems, each at its cut."""
+    """Quality and relative distortion that successive convex approximation (SCA) finds, each problem at its cut."""
     run = run_parallel(_solve_numbered, [(number, *task) for number, task in enumerate(tasks)], jobs)
     found = sorted(tqdm(run, desc=title, total=len(tasks), unit="cut", disable=None), key=itemgetter(0))
     values = [(s.quality, s.distortion) if s.feasible else (np.nan, np.nan) for _, s in found]

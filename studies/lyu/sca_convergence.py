@@ -89,7 +89,7 @@ def draw_problems(quality: str, count: int = COUNT, seed: int = 0) -> list[tuple
 
 
 def sca_gaps(quality: str, count: int = COUNT, seed: int = 0, tick: Callable[[], object] = lambda: None) -> ScaGaps:
-    """Run the algorithm once on each drawn problem, at the best cut, and measure what each iterate lacks."""
+    """Run the algorithm once on each drawn problem, at the best cut, and measure the gap of each iterate."""
     runs: list[Floats] = []
     stop = np.zeros((count, len(THRESHOLDS)), dtype=np.int64)
     excess, rise, refused = np.zeros(count), np.zeros(count), np.zeros(count)

@@ -190,7 +190,7 @@ def range_text(values: Iterable[float]) -> str:
 
 
 def predictors_used(problems: Mapping[str, LayerwiseProblem]) -> dict[str, str]:
-    """What predicted the accuracies, in words, for a verdict."""
+    """Name and description of the predictor of each problem, for a verdict."""
     return {name: f"{each.predictor.name}: {each.predictor.description}" for name, each in problems.items()}
 
 
