@@ -13,8 +13,16 @@ from baselines.output import GREY, GRID
 
 Floats = NDArray[np.float64]
 
+SCENARIO: dict[str, dict[str, Any]] = {
+    "the scenario's budget": {"color": GREY, "linewidth": 0.9, "linestyle": (0, (1, 2))}
+}
+"""Look of the line of `mark_scenario`, for a legend."""
+
 ON_DEVICE = "#882255"
 """Colour of the device in maps: apart from viridis and orange under every common colour blindness."""
+
+INFEASIBLE = {"facecolor": "white", "edgecolor": GREY, "hatch": "////"}
+"""Look of the area of a map in which nothing is feasible."""
 
 _RINGS = (5.0, 8.0, 12.0, 17.0, 23.0, 30.0, 38.0, 48.0, 60.0, 75.0, 95.0, 120.0)  # points from a dot to its label
 _ANGLES = 2.0 * math.pi / 24 * np.arange(24)
@@ -42,12 +50,6 @@ def panels(
     return figure, axes
 
 
-def hatch(patch: Any) -> Any:
-    """Give a patch the look of what is infeasible; returns it."""
-    patch.set(facecolor="white", edgecolor=GREY, hatch="////")
-    return patch
-
-
 def label_columns(axes: Any, titles: Iterable[str], abscissa: str) -> None:
     """Titles above the columns of panels, and the quantity of their abscissa below."""
     for top, bottom, title in zip(axes[0], axes[-1], titles, strict=True):
@@ -56,15 +58,22 @@ def label_columns(axes: Any, titles: Iterable[str], abscissa: str) -> None:
 
 
 def legend_below(figure: Any, entries: Any, columns: int, **options: Any) -> None:
-    """A legend below all panels: of an axis, of several, each label once, or of handles."""
-    if isinstance(entries, list):
-        handles, labels = entries, [handle.get_label() for handle in entries]
+    """A legend below all panels: of an axis, of several, each label once, or of looks by label.
+
+    A look with a ``facecolor`` is that of an area, any other one that of a line.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    if isinstance(entries, Mapping):
+        shown: dict[str, Any] = {
+            label: Patch(**look) if "facecolor" in look else Line2D([], [], **look) for label, look in entries.items()
+        }
     else:
         found = [axis.get_legend_handles_labels() for axis in np.ravel(entries)]
         shown = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
-        handles, labels = list(shown.values()), list(shown)
-    look = {"loc": "outside lower center", "frameon": False, "fontsize": 9}
-    figure.legend(handles, labels, ncols=columns, **(look | options))
+    frame = {"loc": "outside lower center", "frameon": False, "fontsize": 9}
+    figure.legend(list(shown.values()), list(shown), ncols=columns, **(frame | options))
 
 
 def log_ticks(axis: Any, values: Sequence[float]) -> None:
@@ -74,11 +83,9 @@ def log_ticks(axis: Any, values: Sequence[float]) -> None:
     axis.set_xticks([], minor=True)
 
 
-def mark_scenario(axis: Any, value: float) -> Any:
-    """Vertical line at the scenario's value, labelled for a legend."""
-    return axis.axvline(
-        value, color=GREY, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, label="the scenario's budget"
-    )
+def mark_scenario(axis: Any, value: float) -> None:
+    """Vertical line at the scenario's value."""
+    axis.axvline(value, zorder=1, **SCENARIO["the scenario's budget"])
 
 
 def write_labels(

@@ -24,6 +24,7 @@ import numpy as np
 from baselines.output import BLACK, GREY, PURPLE, SKY
 from baselines.schemes import SCHEMES
 from coinfer_gym import InvalidInputError
+from studies import drawing
 from studies.drawing import label_columns, legend_below, log_ticks, mark_scenario, panels
 from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu import designs, schemes
@@ -368,11 +369,11 @@ def draw_budgets(data: Data) -> Pictures:
                 _plot(axis, part.value * shift, part, line, predicted=line in JOINT)
             schemes.note_infeasible(axis, [LINES[line][0] for line, p in parts.items() if np.isnan(p.f1).all()])
             log_ticks(axis, _TICKS[budget.name])
-            mark = mark_scenario(axis, getattr(base_problem(method), budget.field))
+            mark_scenario(axis, getattr(base_problem(method), budget.field))
     for top, bottom, (budget, split) in zip(axes[0], axes[-1], columns, strict=True):
         top.set_title(f"cut {FIXED_CUT}" if split == "fixed" else "cut free", fontsize=9)
         bottom.set_xlabel(f"{budget.name} budget ({budget.unit})", fontsize=9)
-    _finish(figure, axes, LINES, [mark])
+    _finish(figure, axes, LINES, drawing.SCENARIO)
     return {"": figure}
 
 
@@ -391,25 +392,22 @@ def draw_cuts(data: Data) -> Pictures:
             axis.set_xticks(part.value)
     titles = [f"{prompt} prompt, {pair.replace('T0', '$T_0$').replace('E0', '$E_0$')}" for prompt, pair in columns]
     label_columns(axes, titles, "cut, blocks on the device")
-    _finish(figure, axes, lines)
+    _finish(figure, axes, lines, {})
     return {"": figure}
 
 
-def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Sequence[Any] = ()) -> None:
+def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Mapping[str, Any]) -> None:
     """Axes and legend that both pictures share."""
-    from matplotlib.lines import Line2D
-
     for method, row in zip(METHODS, axes, strict=True):
         row[0].set_ylabel(f"{method} pruning\nF1 / F1 unpruned (1)", fontsize=9)
         for axis in row:
             axis.set_ylim(-0.03, 1.18)
-    thin: dict[str, Any] = {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o"}
-    bar: dict[str, Any] = {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9}
-    handles = [Line2D([], [], label=TITLES[line], markersize=4.5, **_LOOKS[line]) for line in lines]
-    handles.append(Line2D([], [], label="white: predicted only", color=BLACK, linestyle="", marker="o", mfc="white"))
-    handles.append(Line2D([], [], label="dotted: predicted", **thin, **_HOLLOW))
-    handles.append(Line2D([], [], label="bar: one standard error, unpaired", **bar))
-    legend_below(figure, [*handles, *marks], 4)
+    looks: dict[str, Any] = {TITLES[line]: _LOOKS[line] | {"markersize": 4.5} for line in lines} | {
+        "white: predicted only": {"color": BLACK, "linestyle": "", "marker": "o", "mfc": "white"},
+        "dotted: predicted": {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o", **_HOLLOW},
+        "bar: one standard error, unpaired": {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9},
+    }
+    legend_below(figure, {**looks, **marks}, 4)
 
 
 def _plot(axis: Any, x: Floats, curve: Curve, line: str, *, predicted: bool) -> None:

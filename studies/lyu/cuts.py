@@ -181,8 +181,6 @@ def table(cuts: Mapping[Key, Cuts]) -> list[list[Any]]:
 
 def draw(cuts: Mapping[Key, Cuts]) -> Pictures:
     """A row of panels per network and prompt, a column per quality; qualities that coincide share one."""
-    from matplotlib.lines import Line2D
-
     pairs = list(dict.fromkeys(key[3] for key in cuts))
     groups = problems.group_coinciding(cuts, list(dict.fromkeys(key[2] for key in cuts)), 2, "quality")
     rows = list(product(NETWORKS, PROMPTS))
@@ -200,12 +198,12 @@ def draw(cuts: Mapping[Key, Cuts]) -> Pictures:
             axis.set_ylim(0.0, 1.04)
         of_row[0].set_ylabel(f"{network}, {prompt} prompt\nquality (1)", fontsize=9)
     label_columns(axes, groups.values(), "cut, blocks on the device")
-    handles = [
-        Line2D([], [], linewidth=1.5, markersize=3.5, label=f"{delay:g} $T_0$, {energy:g} $E_0$", **look)
+    looks = {
+        f"{delay:g} $T_0$, {energy:g} $E_0$": {"linewidth": 1.5, "markersize": 3.5, **look}
         for (delay, energy), look in zip(pairs, _LOOKS, strict=False)
-    ]
-    handles.append(Line2D([], [], marker="o", linestyle="", color="black", label="ring: SCA", **_RING))
-    legend_below(figure, handles, 6)
+    }
+    looks["ring: SCA"] = {"marker": "o", "linestyle": "", "color": "black", **_RING}
+    legend_below(figure, looks, 6)
     return {"": figure}
 
 

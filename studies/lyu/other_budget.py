@@ -14,6 +14,7 @@ import numpy as np
 
 from baselines.schemes import SCHEMES
 from coinfer_gym import Problem, solve_exact_batch
+from studies import drawing
 from studies.drawing import legend_below, log_ticks, mark_scenario, panels
 from studies.figure import Floats, Pictures, Study
 from studies.lyu import problems
@@ -138,8 +139,6 @@ def table(found: Mapping[Key, Panel]) -> list[dict[str, Any]]:
 
 def draw(found: Mapping[Key, Panel]) -> Pictures:
     """A column per network and budget: least budgets above, leads below."""
-    from matplotlib.lines import Line2D
-
     title = "Where schemes begin to be feasible and how far the joint design leads, against the other budget"
     figure, axes = panels(title, (1.0 + 3.5 * len(found), 6.6), 2, len(found), {"hspace": 0.03}, sharex="col")
     for ((network, name), panel), (above, below) in zip(found.items(), axes.T, strict=True):
@@ -153,7 +152,7 @@ def draw(found: Mapping[Key, Panel]) -> Pictures:
         above.set_ylabel(f"least {name} budget ({budget.unit})", fontsize=8.5)
         rest = next(each for each in BUDGETS if each is not budget)
         for axis in (above, below):
-            mark = mark_scenario(axis, getattr(base_problem(network, QUALITY), budget.other_field))
+            mark_scenario(axis, getattr(base_problem(network, QUALITY), budget.other_field))
             log_ticks(axis, _TICKS[rest.name])
             axis.set_xlim(panel.other[0], panel.other[-1])
         below.set_xlabel(f"{rest.name} budget ({rest.unit})", fontsize=9)
@@ -161,8 +160,8 @@ def draw(found: Mapping[Key, Panel]) -> Pictures:
     axes[1, 0].set_ylabel("largest lead of the joint\ndesign in quality (1)", fontsize=8.5)
     for (network, name), axis in zip(found, axes[0], strict=True):
         axis.set_title(f"{network}, cut {FIXED_CUTS[network]}, along the {name}", fontsize=9.5)
-    handles = [Line2D([], [], label=SCHEMES[name].title, **LOOKS[name] | {"marker": ""}) for name in ("joint", *RIVALS)]
-    legend_below(figure, [*handles, mark], 6)
+    looks = {SCHEMES[name].title: LOOKS[name] | {"marker": ""} for name in ("joint", *RIVALS)}
+    legend_below(figure, {**looks, **drawing.SCENARIO}, 6)
     return {"": figure}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from baselines.output import BLACK, ORANGE
 from coinfer_gym import solve_exact_batch
 from coinfer_gym.physics import from_db
-from studies.drawing import ON_DEVICE, hatch, label_columns, legend_below, panels
+from studies.drawing import INFEASIBLE, ON_DEVICE, label_columns, legend_below, panels
 from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu import problems
 from studies.lyu.problems import KINDS, PROMPTS, QUALITY_TITLES, TOLERANCE, base_problem
@@ -24,7 +24,7 @@ SHAPE = (61, 49)
 """Gains and delay budgets of a map."""
 
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-_STAR = {"marker": "*", "color": "white", "markeredgecolor": BLACK, "markersize": 11, "linestyle": ""}
+_STAR: dict[str, Any] = {"marker": "*", "color": "white", "markeredgecolor": BLACK, "markersize": 11, "linestyle": ""}
 
 
 class Regimes(NamedTuple):
@@ -143,7 +143,6 @@ def draw(maps: Mapping[Key, Regimes]) -> Pictures:
     """A row of maps per prompt, a column per quality."""
     from matplotlib import colormaps
     from matplotlib.colors import BoundaryNorm, ListedColormap
-    from matplotlib.patches import Patch
 
     names = list(dict.fromkeys(name for _, name in maps))
     problem = base_problem(NETWORK, names[0])
@@ -165,20 +164,19 @@ def draw(maps: Mapping[Key, Regimes]) -> Pictures:
     labels = ["0, on the server", *(str(cut) for cut in range(1, last)), f"{last}, on the device"]
     bar.ax.set_yticklabels(labels, fontsize=8.5)
     bar.set_label("best cut, blocks on the device")
-    unpruned = "above: unpruned (several cuts tie, fastest shown)"
-    handles = [
-        hatch(Patch(label="infeasible")),
-        *axes[0, 0].plot([], [], color=BLACK, linewidth=1.3, label=unpruned),
-        *axes[0, 0].plot([], [], label="the scenario", **_STAR),
-    ]
-    legend_below(figure, handles, 3)
+    looks = {
+        "infeasible": INFEASIBLE,
+        "above: unpruned (several cuts tie, fastest shown)": {"color": BLACK, "linewidth": 1.3},
+        "the scenario": _STAR,
+    }
+    legend_below(figure, looks, 3)
     return {"": figure}
 
 
 def _panel(axis: Any, regimes: Regimes, colours: Any, scale: Any) -> Any:
     """One map; the colours of its cuts are returned as an image for the colour bar."""
     x, y = regimes.gain_db, regimes.delay_budget
-    hatch(axis.patch)  # seen where no cut covers it
+    axis.patch.set(**INFEASIBLE)  # seen where no cut covers it
     cut = np.ma.masked_less(regimes.cut, 0)
     image = axis.pcolormesh(x, y, cut, cmap=colours, norm=scale, shading="nearest", rasterized=True)
     unpruned = (kinds(regimes) == KINDS.index("unpruned")).astype(float)

@@ -19,6 +19,7 @@ from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from baselines.schemes import SCHEMES
 from coinfer_gym import Problem, solve_exact_batch
 from coinfer_gym.laim.distortion import BOUNDS
+from studies import drawing
 from studies.drawing import label_columns, legend_below, log_ticks, mark_scenario, panels
 from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu import problems
@@ -338,8 +339,6 @@ def draw(designs: Designs) -> Pictures:
 
 def _figure(designs: Designs, field: str) -> Any:
     """A row of panels per network and split, a column per quality; qualities that coincide share one."""
-    from matplotlib.lines import Line2D
-
     budget, curves, _ = designs
     groups = problems.group_coinciding(curves, list(dict.fromkeys(key[1] for key in curves)), 1, field)
     rows = [(network, split) for network in NETWORKS for split in SPLITS]
@@ -350,7 +349,7 @@ def _figure(designs: Designs, field: str) -> Any:
     for (network, split), of_row in zip(rows, axes, strict=True):
         for axis, name in zip(of_row, groups, strict=True):
             _panel(budget, axis, {scheme: curves[network, name, split, scheme] for scheme in SCHEMES}, field)
-            mark = mark_scenario(axis, getattr(base_problem(network, name), budget.field))
+            mark_scenario(axis, getattr(base_problem(network, name), budget.field))
             if field == "distortion":
                 axis.set_yscale("log")
             axis.set_ylim((_LOWEST[name in BOUNDS], 2.0) if field == "distortion" else (0.0, 1.04))
@@ -358,11 +357,11 @@ def _figure(designs: Designs, field: str) -> Any:
         unit = "quality (1)" if field == "quality" else "relative distortion (1)"
         of_row[0].set_ylabel(f"{where}\n{unit}", fontsize=8.5)
     label_columns(axes, groups.values(), f"{budget.name} budget ({budget.unit})")
-    handles = [Line2D([], [], label=SCHEMES[name].title, **_line(name)) for name in SCHEMES]
-    hollow: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white", "color": BLACK, "markersize": 4}
-    handles.append(Line2D([], [], label="open markers: SCA", marker="o", **hollow))
-    handles.append(Line2D([], [], label="stem: begins to be feasible", marker=".", color=BLACK, linewidth=0.8))
-    legend_below(figure, [*handles, mark], 4)
+    hollow = {"marker": "o", "linestyle": "", "markerfacecolor": "white", "color": BLACK, "markersize": 4}
+    stem = {"marker": ".", "color": BLACK, "linewidth": 0.8}
+    looks = {scheme.title: _line(name) for name, scheme in SCHEMES.items()}
+    looks |= {"open markers: SCA": hollow, "stem: begins to be feasible": stem, **drawing.SCENARIO}
+    legend_below(figure, looks, 4)
     return figure
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from baselines.output import ORANGE
 from coinfer_gym import Decision, Problem, load_scenario, solve_exact_batch
 from coinfer_gym.records import Records
-from studies.drawing import ON_DEVICE, hatch, legend_below, panels
+from studies.drawing import INFEASIBLE, ON_DEVICE, legend_below, panels
 from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu.problems import ALIKE, KINDS, judge_map
 
@@ -174,7 +174,6 @@ def table(maps: Mapping[Key, Map]) -> list[list[Any]]:
 def draw(maps: Mapping[Key, Map]) -> Pictures:
     """A row per network; columns by round trip and delay budget."""
     from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
 
     networks = list(dict.fromkeys(key[0] for key in maps))
     columns = list(dict.fromkeys(key[1:] for key in maps))
@@ -185,7 +184,7 @@ def draw(maps: Mapping[Key, Map]) -> Pictures:
     for row, network in zip(axes, networks, strict=True):
         for axis, column in zip(row, columns, strict=True):
             each = maps[network, *column]
-            hatch(axis.patch)  # seen where nothing is feasible
+            axis.patch.set(**INFEASIBLE)  # seen where nothing is feasible
             ends = {KINDS.index(name): k for k, name in enumerate(("on_server", "on_device", "unpruned"))}
             colour = np.vectorize(lambda kind, ends=ends: ends.get(kind, -1))(each.kind)
             mesh = {"shading": "nearest", "rasterized": True}
@@ -201,13 +200,9 @@ def draw(maps: Mapping[Key, Map]) -> Pictures:
         axis.set_xlabel(f"uplink rate (Mbit/s)\nround trip {1e3 * trip:g} ms, budget x {budget:g}", fontsize=7.5)
     bar = figure.colorbar(image, ax=axes, pad=0.01, extend="max", shrink=0.6)
     bar.set_label("inner cut: lead over the better end", fontsize=8)
-    handles = [
-        Patch(facecolor=ORANGE, label="server"),
-        Patch(facecolor=ON_DEVICE, label="device"),
-        Patch(facecolor="#dddddd", label="an end runs it unpruned"),
-        hatch(Patch(label="infeasible")),
-    ]
-    legend_below(figure, handles, 4)
+    colours = {"server": ORANGE, "device": ON_DEVICE, "an end runs it unpruned": "#dddddd"}
+    looks = {label: {"facecolor": colour} for label, colour in colours.items()}
+    legend_below(figure, {**looks, "infeasible": INFEASIBLE}, 4)
     return {"": figure}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -175,8 +174,6 @@ def table(data: Data) -> list[list[Any]]:
 
 def draw(data: Data) -> Pictures:
     """The gap of every search, a panel per network; what ends within a ten-thousandth lies on the lower edge."""
-    from matplotlib.lines import Line2D
-
     networks = sorted({key[0] for key in data})
     title = "How far searches end above the proven optimum (nothing accurate found: upper edge)"
     figure, axes = panels(title, (12.4, 3.4 * len(networks) + 0.8), len(networks), 1)
@@ -197,10 +194,10 @@ def draw(data: Data) -> Pictures:
         axis.set_title(NETWORKS[network], fontsize=10)
         axis.set_ylabel("delay / proven optimum - 1", fontsize=9)
         axis.set_xticks(range(len(parts)), [f"{DEVICES[key[1]]}\n{LINK_TITLES[key[2]]}" for key in parts], fontsize=7)
-    mark = partial(Line2D, [], [], linestyle="", markersize=6)
-    handles = [mark(color=_LOOKS[name][0], marker=_LOOKS[name][1], label=name) for name in names]
-    handles.append(Line2D([], [], color=BLACK, linewidth=0.9, linestyle="--", label=f"{TOLERANCE:.0%}"))
-    legend_below(figure, handles, 5, fontsize=8.5)
+    marks = {name: dict(zip(("color", "marker"), _LOOKS[name], strict=True)) for name in names}
+    looks: dict[str, Any] = {name: {"linestyle": "", "markersize": 6, **look} for name, look in marks.items()}
+    looks[f"{TOLERANCE:.0%}"] = {"color": BLACK, "linewidth": 0.9, "linestyle": "--"}
+    legend_below(figure, looks, 5, fontsize=8.5)
     return {"": figure}
 
 

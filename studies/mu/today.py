@@ -116,8 +116,6 @@ def table(found: Mapping[Key, Ends]) -> list[list[Any]]:
 
 def draw(found: Mapping[Key, Ends]) -> Pictures:
     """How much longer the better end takes, a panel per network; the worlds of today stand on the right."""
-    from matplotlib.lines import Line2D
-
     networks = list(dict.fromkeys(key[0] for key in found))
     title = "How many times as long the better of device and server alone takes as the best cut between them"
     figure, axes = panels(title, (12.4, 3.2 * len(networks) + 0.8), len(networks), 1)
@@ -133,11 +131,8 @@ def draw(found: Mapping[Key, Ends]) -> Pictures:
         axis.set_ylabel("better end / between", fontsize=9)
         labels = ["\n".join((*TITLES[device].rsplit(" ", 1), TITLES[link])) for _, device, link in parts]
         axis.set_xticks(range(len(parts)), labels, fontsize=6.5)
-    handles = [
-        Line2D([], [], color=colour, marker="o", label=label)
-        for label, colour in zip(WORLDS, (BLUE, VERMILION), strict=True)
-    ]
-    legend_below(figure, handles, 2)
+    colours = zip(WORLDS, (BLUE, VERMILION), strict=True)
+    legend_below(figure, {label: {"color": colour, "marker": "o"} for label, colour in colours}, 2)
     return {"": figure}
 
 
