@@ -37,14 +37,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rliable.metrics import aggregate_iqm  # type: ignore[import-untyped]
 
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT
 from baselines.family import digest_scenario, scenario_of
-from baselines.output import git_revision
+from baselines.output import git_revision, open_console
 from coinfer_gym.command import command
 from coinfer_gym.files import csv_text, lock_folder, versions, write_text
 from studies.agents.evidence_data import UPPER, Evidence, bootstrap, improvement, read_sweep
@@ -209,11 +208,8 @@ def _show(evidence: Evidence, summary: Sequence[Mapping[str, Any]], differences:
         rows = [found[label, reference] for reference in evidence.references]
         cells = (f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" for row in rows)
         against.add_row(label, *cells)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # a file has no edge to wrap at
     about = f"Target: {evidence.config.target}. 95 % intervals: of IQM over runs, of differences over runs and worlds."
-    console.print(scores, against, about, sep="\n", highlight=False)
+    open_console().print(scores, against, about, sep="\n", highlight=False)
 
 
 @command("studies.agents.evidence")

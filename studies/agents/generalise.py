@@ -40,7 +40,6 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
@@ -50,7 +49,7 @@ from baselines import compare
 from baselines.bootstrap import Estimate, paired_bootstrap
 from baselines.checks import Checked, check_model
 from baselines.family import digest_scenario, scenario_of
-from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, git_revision, render, style
+from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, git_revision, open_console, render, style
 from baselines.rules import LAIM
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
@@ -213,7 +212,7 @@ def _show(config: GeneraliseConfig, points: Sequence[Point]) -> None:
             cells += [f"{mean} \\[{low}, {high}]", f"{100.0 * point.means[i, 1]:.1f}"]
         last = point.name == list(config.axes[point.axis].points)[-1]
         table.add_row(point.axis, _text(point.name), *cells, end_section=last)
-    console = Console(width=None if sys.stdout.isatty() else 200)  # a file has no edge to wrap at
+    console = open_console()
     console.print(table)
     console.print("95 % intervals: paired bootstrap over worlds", style="dim")
 
