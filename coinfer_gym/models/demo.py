@@ -42,6 +42,7 @@ TINY = "tiny-bert"
 _SLOWEST, _FASTEST = 1e3, 1e12  # bit/s
 _CHUNK_SECONDS = 0.001
 _TIMEOUT = 120.0  # s: a large network takes this long to load on a slow machine
+_LARGEST = 2**30  # bytes of a message
 
 # A message begins with its kind. Activations are announced by their length and follow in pieces, at the link's rate.
 _READY, _CUT, _ACTIVATIONS, _ANSWER, _ERROR = b"r", b"c", b"a", b"w", b"e"
@@ -253,11 +254,9 @@ def _serve(link: Connection, model_name: str) -> None:
                 back = split(model, int(content)).server
                 _send(link, _READY)
             elif kind == _ACTIVATIONS:
-                message = bytearray()
-                while len(message) < int(content):
-                    message += _next_bytes(link)
+                message = _gather(link, int(content))
                 _send(link, _READY)
-                _send(link, _ANSWER, _answer(back, bytes(message)))
+                _send(link, _ANSWER, _answer(back, message))
             else:
                 raise LinkError(f"a message of the unknown kind {kind!r}")
     except EOFError:
@@ -265,6 +264,16 @@ def _serve(link: Connection, model_name: str) -> None:
     except Exception as error:  # whatever it is, the device's process tells the user
         with suppress(OSError):
             _send(link, _ERROR, f"{type(error).__name__}: {error}".encode())
+
+
+def _gather(link: Connection, length: int) -> bytes:
+    """So many bytes, which come in pieces."""
+    if not 0 <= length <= _LARGEST:
+        raise LinkError(f"a message of {length} bytes, where at most {_LARGEST} are taken")
+    message = bytearray()
+    while len(message) < length:
+        message += _next_bytes(link)
+    return bytes(message)
 
 
 def _answer(back: nn.Module, message: bytes) -> bytes:
@@ -297,7 +306,7 @@ def _next_message(link: Connection) -> tuple[bytes, bytes]:
 def _next_bytes(link: Connection) -> bytes:
     if not link.poll(_TIMEOUT):
         raise LinkError(f"nothing came for {_TIMEOUT:g} s")
-    return link.recv_bytes()
+    return link.recv_bytes(_LARGEST)
 
 
 def _load(model_name: str) -> PreTrainedModel:

@@ -63,6 +63,7 @@ def test_two_processes_answer_as_one(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("sent", "told"),
     [
+        ([b"a4294967296"], "4294967296 bytes, where at most"),
         ([b"c-4000000000000000000"], "cut: got -4000000000000000000"),
         ([b"a3", b"xyz"], "message: got '3 bytes'"),
         ([b"?"], "unknown kind"),
