@@ -1,7 +1,5 @@
 """Perplexity of a decoder, whole, cut and pruned, against formulas written here; and decoders from GGUF files."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from pathlib import Path
@@ -9,18 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from coinfer_gym.errors import InvalidInputError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-pytest.importorskip("sklearn")
-
-from coinfer_gym.models.load import load_model, load_tokenizer  # noqa: E402
-from coinfer_gym.models.measure import Configuration, grid_design, main, measure, random_design  # noqa: E402
-from coinfer_gym.models.prune import prunable, prune_split  # noqa: E402
-from coinfer_gym.models.tasks import ARTICLE_TOKENS, load_task  # noqa: E402
-from tests.coinfer_gym.models.tiny import fit_few, word_tokenizer  # noqa: E402
+from coinfer_gym.models.load import load_model, load_tokenizer
+from coinfer_gym.models.measure import Configuration, grid_design, main, measure, random_design
+from coinfer_gym.models.prune import prunable, prune_split
+from coinfer_gym.models.tasks import ARTICLE_TOKENS, load_task
+from tests.coinfer_gym.models.tiny import fit_few, word_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", *(f"w{number}" for number in range(30))]
 LENGTHS = (9, 5, ARTICLE_TOKENS + 7, 2)
