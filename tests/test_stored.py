@@ -44,8 +44,9 @@ def test_tables_and_tuned_rules(path):
     assert stored["scenario_digest"] == digest_of(stored["config"]), f"run {stored['command']}"
 
 
-def test_learners():
-    stored = read(RESULTS / "agents" / "queueing" / "summary.json")
+@pytest.mark.parametrize("name", ["queueing", "queueing-td3"])
+def test_learners(name):
+    stored = read(RESULTS / "agents" / name / "summary.json")
     scenario = scenario_of(gym.make(stored["sweep"]["env"], **stored["sweep"]["env_kwargs"]))
     assert stored["scenario_digest"] == digest_scenario(scenario, learned=True), f"run {stored['command']}"
 
