@@ -184,15 +184,15 @@ def _measure_group(
             task.model, each.cut, each.retained_device, each.retained_server, method=each.method, seed=each.seed
         )
         # Where nothing is left to the server, the device sends its answer, not an activation: it is not rounded.
-        link = Link(halves, each.precision if on_server.total else "fp32", computed)
+        link = Link(halves, each.precision if on_server.weights_total else "fp32", computed)
         with torch.inference_mode():
             metrics = task.measure(link)
         row: dict[str, Any] = {**asdict(each), "samples": len(task.groups)}
         for name, values in metrics.items():
             row[name] = round(float(values.mean()), 6)
             row[f"{name}_error"] = round(clustered_error(values, task.groups), 6)
-        row["kept_device"] = _share(on_device.kept, on_device.total)
-        row["kept_server"] = _share(on_server.kept, on_server.total)
+        row["kept_device"] = _share(on_device.weights_kept, on_device.weights_total)
+        row["kept_server"] = _share(on_server.weights_kept, on_server.weights_total)
         row["distortion"] = round(on_device.distortion + on_server.distortion, 1)
         row["payload_bits"] = round(float(np.mean(link.bits))) if link.bits else ""
         row["seconds"] = round(time.perf_counter() - start, 2)

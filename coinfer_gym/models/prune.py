@@ -8,13 +8,13 @@ shift and scale their weights at every call, so that a zero does not stay one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.prune import is_pruned
 from transformers import PreTrainedModel
@@ -28,18 +28,30 @@ from coinfer_gym.models.inputs import check_choice, check_seed
 from coinfer_gym.models.split import LENT, Halves, check_cut, split
 
 METHODS = ("magnitude", "random")
+SCOPES = ("global", "layerwise")
+STRUCTURES = ("rows", "heads")
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_HEAD_COUNTS = ("num_attention_heads", "num_heads", "n_heads")
+_PROJECTIONS = (
+    ("query", "key", "value"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("q", "k", "v"),
+    ("c_attn",),
+)
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was done: weights kept of how many, and how far they moved."""
+    """What was done: units (weights, rows or heads) kept of how many, the same in weights, and ``||w - w_hat||_1``."""
 
     kept: int
     total: int
-    distortion: float  # ``||w - w_hat||_1``: Lyu et al., eq. 20
+    weights_kept: int
+    weights_total: int
+    distortion: float  # how far the weights moved: Lyu et al., eq. 20
 
 
 class PrunedHalves(NamedTuple):
@@ -97,6 +109,8 @@ def prune(
     retained: float,
     *,
     method: str = "magnitude",
+    scope: str = "global",
+    structured: str | None = None,
     seed: int = 0,
 ) -> Pruned:
     """Set weights to zero, in place and for good.
@@ -106,9 +120,14 @@ def prune(
     modules : nn.Module or iterable of nn.Module
         A network, one of its halves (which share their weights with it), or some of its blocks.
     retained : float
-        Share to keep, `rho` in [0, 1]: of all `n` weights together exactly ``round(retained * n)``.
+        Share to keep, `rho` in [0, 1]: of `n` units exactly ``round(retained * n)``.
     method : {"magnitude", "random"}
-        Keep the largest, or keep at random.
+        Keep the largest (of rows and heads, those of the largest mean ``|w|``), or keep at random.
+    scope : {"global", "layerwise"}
+        Whether the share holds over all weights together, or in each layer.
+    structured : {"rows", "heads"}, optional
+        Units that are kept or dropped as a whole: single weights when left out; rows, the weights of one output of a
+        layer; or attention heads, their queries, keys, values and their columns of the output projection.
     seed : int
         Seed of random pruning.
 
@@ -123,7 +142,7 @@ def prune(
         spectral norm, ``torch.nn.utils.prune``) or quantised.
     """
     roots = _roots(modules)
-    return _prune(prunable(roots), retained, method, seed)
+    return _prune(roots, prunable(roots), retained, method, scope, structured, seed)
 
 
 def prune_split(
@@ -170,11 +189,11 @@ def prune_split(
     reports: list[Pruned] = []
     for side, retained in ((owned[:cut], retained_device), (owned[cut:], retained_server)):
         ids = {id(weight) for weights in side for weight in weights}
-        weights = [weight for weight in everything if id(weight) in ids]
+        weights = {weight: layer for weight, layer in everything.items() if id(weight) in ids}
         if weights:
-            reports.append(_prune(weights, retained, method, seed + len(reports)))
+            reports.append(_prune([network], weights, retained, method, seed=seed + len(reports)))
         else:
-            reports.append(Pruned(0, 0, 0.0))
+            reports.append(Pruned(0, 0, 0, 0, 0.0))
     return PrunedHalves(split(network, cut), *reports)
 
 
@@ -188,27 +207,114 @@ def weights_of_blocks(network: PreTrainedModel | nn.Sequential) -> list[list[nn.
     return weights_by_block(network, len(names), trace.first_turn)
 
 
+def _prune(
+    roots: Iterable[nn.Module],
+    weights: dict[nn.Parameter, nn.Module],
+    retained: float,
+    method: str,
+    scope: str = "global",
+    structured: str | None = None,
+    seed: int = 0,
+) -> Pruned:
+    _check(retained, method, scope, structured, seed)
+    layers = list(_layers_of_units(roots, weights, structured))
+    if not layers:
+        found = "heads of equal queries, keys and values" if structured == "heads" else "Linear or convolution layers"
+        raise InvalidInputError("modules", structured or "weights", f"There is nothing to prune: give {found}.")
+    # Not torch's generator: weights drawn with the same seed would be correlated with what is dropped.
+    generator = np.random.default_rng(seed)
+    groups = [layers] if scope == "global" else [[layer] for layer in layers]
+    reports = [astuple(_prune_group(group, retained, method, generator)) for group in groups]
+    return Pruned(*map(sum, zip(*reports, strict=True)))
+
+
 @torch.no_grad()
-def _prune(weights: Collection[nn.Parameter], retained: float, method: str, seed: int) -> Pruned:
-    if not is_number(retained) or not 0.0 <= retained <= 1.0:
-        raise InvalidInputError("retained", retained, "Give a share from 0 to 1.")
-    check_choice("method", method, METHODS)
-    check_seed(seed)
-    if not weights:
-        remedy = "There is nothing to prune: give Linear or convolution layers."
-        raise InvalidInputError("modules", "no prunable weights", remedy)
-    counts = [weight.numel() for weight in weights]
+def _prune_group(group: list[list[Tensor]], retained: float, method: str, generator: np.random.Generator) -> Pruned:
+    """Prune layers together, each given by its views of shape (units, ...)."""
+    counts = [len(views[0]) for views in group]
+    sizes = [sum(view[0].numel() for view in views) for views in group]
     total, kept = sum(counts), round(retained * sum(counts))
     if method == "random":
-        # Not torch's generator: weights drawn with the same seed would be correlated with what is dropped.
-        scores = torch.from_numpy(np.random.default_rng(seed).random(total, dtype=np.float32))
+        scores = torch.from_numpy(generator.random(total, dtype=np.float32))
     else:
-        scores = torch.cat([weight.abs().flatten().float().cpu() for weight in weights])
+        # The mean, so that a long row or head is not large by its length alone.
+        sums = [sum(view.abs().flatten(1).sum(1, dtype=torch.float32).cpu() for view in views) for views in group]
+        scores = torch.cat([torch.as_tensor(units / size) for units, size in zip(sums, sizes, strict=True)])
     keep = torch.ones(total, dtype=torch.bool)
     keep[torch.topk(scores, total - kept, largest=False, sorted=False).indices] = False
-    distortion = 0.0
-    for weight, mask in zip(weights, torch.split(keep, counts), strict=True):
-        dropped = ~mask.to(weight.device).view(weight.shape)
-        distortion += float((weight.abs() * dropped).sum(dtype=torch.float64))
-        weight.masked_fill_(dropped, 0.0)
-    return Pruned(kept, total, distortion)
+    distortion, weights_kept = 0.0, 0
+    for views, size, mask in zip(group, sizes, torch.split(keep, counts), strict=True):
+        weights_kept += size * int(mask.sum())
+        for view in views:
+            dropped = ~mask.to(view.device).view(-1, *[1] * (view.dim() - 1))
+            distortion += float((view.abs() * dropped).sum(dtype=torch.float64))
+            view.masked_fill_(dropped, 0.0)
+    weights_total = sum(count * size for count, size in zip(counts, sizes, strict=True))
+    return Pruned(kept, total, weights_kept, weights_total, distortion)
+
+
+def _layers_of_units(
+    roots: Iterable[nn.Module], weights: dict[nn.Parameter, nn.Module], structured: str | None
+) -> Iterator[list[Tensor]]:
+    """Every layer (of heads: every attention) as views that share its memory, of shape (units, ...)."""
+    if structured == "heads":
+        yield from _heads(roots, weights)
+    for weight, layer in weights.items():
+        if structured == "rows":
+            yield [_by_output(layer)]
+        elif structured is None:
+            yield [weight.detach().view(-1, 1)]
+
+
+def _heads(roots: Iterable[nn.Module], weights: dict[nn.Parameter, nn.Module]) -> Iterator[list[Tensor]]:
+    for root in roots:
+        for parent in root.modules():
+            for attention in parent.children():
+                layers = _projections(attention, parent)
+                if layers and all(layer.weight in weights for layer in layers):
+                    heads = _head_count(attention)
+                    *incoming, outgoing = (_by_output(layer) for layer in layers)
+                    # Outputs of a fused projection count parts, heads, width of a head: the heads come to the front.
+                    parts = 3 if len(incoming) == 1 else 1
+                    views = [view.view(parts, heads, -1, view.shape[1]).transpose(0, 1) for view in incoming]
+                    yield [*views, outgoing.view(len(outgoing), heads, -1).transpose(0, 1)]
+
+
+def _projections(attention: nn.Module, parent: nn.Module) -> list[Any]:
+    """Layers of queries, keys and values, and the one that takes all heads together; none if this is no attention."""
+    children, heads = dict(attention.named_children()), _head_count(attention)
+    names = next((names for names in _PROJECTIONS if all(name in children for name in names)), None)
+    if names is None or heads is None:
+        return []
+    incoming = [children[name] for name in names]
+    if not all(isinstance(layer, (nn.Linear, Conv1D)) for layer in incoming):
+        return []
+    widths = {len(_by_output(layer)) for layer in incoming}
+    # Keys shared by several heads cannot be dropped with one of them.
+    if len(widths) != 1:
+        return []
+    width = widths.pop() // (3 if len(incoming) == 1 else 1)
+    for part in (*attention.modules(), *parent.modules()):
+        if isinstance(part, (nn.Linear, Conv1D)) and part not in incoming and _by_output(part).shape[1] == width:
+            return [*incoming, part]
+    return []
+
+
+def _head_count(attention: nn.Module) -> Any:
+    return next((getattr(attention, name) for name in _HEAD_COUNTS if hasattr(attention, name)), None)
+
+
+def _by_output(layer: Any) -> Tensor:
+    """View of a layer's weight of shape (outputs, ...)."""
+    weight: Tensor = layer.weight.detach()
+    return weight.t() if isinstance(layer, Conv1D) else weight
+
+
+def _check(retained: object, method: str, scope: str, structured: str | None, seed: int) -> None:
+    if not is_number(retained) or not 0.0 <= float(retained) <= 1.0:  # type: ignore[arg-type]
+        raise InvalidInputError("retained", retained, "Give a share from 0 to 1.")
+    check_choice("method", method, METHODS)
+    check_choice("scope", scope, SCOPES)
+    if structured is not None:
+        check_choice("structured", structured, STRUCTURES)
+    check_seed(seed)

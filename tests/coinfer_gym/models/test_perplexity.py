@@ -113,7 +113,9 @@ def test_a_pruned_decoder(
     tokens = torch.arange(2, 20)[None]
     with torch.no_grad():
         assert torch.equal(halves.server(halves.device(input_ids=tokens)).logits, other(input_ids=tokens).logits)
-    assert on_device.kept + on_server.kept == sum(int(weight.count_nonzero()) for weight in prunable(other))
+    assert on_device.weights_kept + on_server.weights_kept == sum(
+        int(weight.count_nonzero()) for weight in prunable(other)
+    )
     design = [Configuration(cut, device, server, "magnitude", "fp32")]
     (row,) = measure("perplexity", network, data, design, tmp_path / "m.csv", samples=0)
     # The error of the rise is that of the articles' own differences.
@@ -249,4 +251,4 @@ def test_smollm2() -> None:
         for cut in (1, 15, 29):
             halves, on_device, on_server = prune_split(model, cut, 1.0, 1.0)
             assert torch.equal(halves.server(halves.device(**inputs)).logits, whole)
-            assert on_device.total * (30 - cut) == on_server.total * cut
+            assert on_device.weights_total * (30 - cut) == on_server.weights_total * cut

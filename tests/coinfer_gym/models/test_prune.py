@@ -46,9 +46,17 @@ def test_the_share_kept_is_exact(method: str, retained: float) -> None:
     before, model = bert(), bert()
     total = sum(weight.numel() for weight in prunable(model))
     done = prune(model, retained, method=method)
-    assert done.kept == nonzero(prunable(model)) == round(retained * total)
-    assert done.total == total
+    assert done.kept == done.weights_kept == nonzero(prunable(model)) == round(retained * total)
+    assert done.total == done.weights_total == total
     assert done.distortion == pytest.approx(moved(before, model), rel=1e-6)
+
+
+def test_in_each_layer_when_asked() -> None:
+    model = bert()
+    done = prune(model, 0.3, scope="layerwise")
+    for weight in prunable(model):
+        assert nonzero([weight]) == round(0.3 * weight.numel())
+    assert done.kept == nonzero(prunable(model))
 
 
 def test_equal_weights_are_counted_exactly_too() -> None:
@@ -104,6 +112,47 @@ def test_one_block_alone() -> None:
     assert nonzero(matrices) == round(0.25 * sum(weight.numel() for weight in matrices))
 
 
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_rows_go_as_a_whole(scope: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(20, 10), transformers.pytorch_utils.Conv1D(6, 5))
+    done = prune(model, 0.5, scope=scope, structured="rows")
+    rows = [*model[0].weight.flatten(1), *model[2].weight, *model[3].weight.t()]
+    kept = [row for row in rows if row.count_nonzero()]
+    assert (done.kept, done.total) == (len(kept), 24)
+    assert len(kept) == 12
+    assert all(row.count_nonzero() == row.numel() for row in kept)
+    assert done.weights_kept == sum(row.numel() for row in kept)
+    assert done.weights_total == sum(row.numel() for row in rows)
+
+
+@pytest.mark.parametrize("make", [bert, gpt2])
+@torch.no_grad()
+def test_a_dropped_head_says_nothing_any_more(make: Any) -> None:
+    before, model = make(), make()
+    done = prune(model, 1 / 3, scope="layerwise", structured="heads")
+    assert (done.kept, done.total) == (2, 6)
+    assert done.weights_total == 2 * 4 * 24 * 24
+    assert done.weights_kept == done.weights_total // 3
+    assert done.distortion == pytest.approx(moved(before, model), rel=1e-6)
+    inputs = torch.arange(9)[None] + 5
+    outputs = model(inputs)[0]
+    assert not torch.equal(outputs, before(inputs)[0])
+    # Whatever a dropped head computes, its columns of the output projection are 0.
+    if make is bert:
+        for layer in model.encoder.layer:
+            columns = layer.attention.output.dense.weight.unflatten(1, (3, 8)).abs().sum((0, 2))
+            values = layer.attention.self.value.weight.unflatten(0, (3, 8)).abs().sum((1, 2))
+            assert (columns == 0).sum() == 2
+            assert torch.equal(columns == 0, values == 0)
+    else:
+        for layer in model.transformer.h:
+            rows = layer.attn.c_proj.weight.unflatten(0, (3, 8)).abs().sum((1, 2))
+            values = layer.attn.c_attn.weight.unflatten(1, (3, 3, 8)).abs().sum((0, 3))
+            assert (rows == 0).sum() == 2
+            assert torch.equal((rows == 0).expand(3, 3), values == 0)
+
+
 def test_each_side_is_pruned_by_its_own_share() -> None:
     model = bert()
     before = copy.deepcopy(model)
@@ -141,6 +190,8 @@ def test_a_plain_sequence() -> None:
         ({"retained": math.nan}, "retained"),
         ({"retained": "half"}, "retained"),
         ({"method": "magnitud"}, "method"),
+        ({"scope": "local"}, "scope"),
+        ({"structured": "columns"}, "structured"),
         ({"seed": -1}, "seed"),
     ],
 )
@@ -232,3 +283,8 @@ def test_pruning_a_half_of_a_sequence_leaves_the_embedding_of_the_other() -> Non
 def test_nothing_to_prune_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="nothing to prune: give Linear"):
         prune(nn.LayerNorm(3), 0.5)
+    with pytest.raises(InvalidInputError, match="heads of equal queries, keys and values"):
+        prune(nn.Linear(2, 2), 0.5, structured="heads")
+    config = transformers.LlamaConfig(**SMALL | {"num_attention_heads": 4, "num_key_value_heads": 2}, vocab_size=100)
+    with pytest.raises(InvalidInputError, match="heads of equal queries, keys and values"):
+        prune(transformers.LlamaModel(config), 0.5, structured="heads")
