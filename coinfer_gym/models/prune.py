@@ -152,9 +152,11 @@ def prune_split(
     retained_server: float,
     *,
     method: str = "magnitude",
+    scope: str = "global",
+    structured: str | None = None,
     seed: int = 0,
 ) -> PrunedHalves:
-    """Prune a copy of a network, each side by its own share over all its weights together, and cut it.
+    """Prune a copy of a network, each side by its own share, and cut it.
 
     A matrix belongs to the side whose blocks the forward pass meets first with it, as the parameters of a workload do,
     so that one that both sides use is the same on both. A side without weights is left as it is.
@@ -167,7 +169,7 @@ def prune_split(
         As in `split`.
     retained_device, retained_server : float
         Share of each side to keep, in [0, 1].
-    method, seed
+    method, scope, structured, seed
         As in `prune`; the server's seed is one more.
 
     Returns
@@ -191,7 +193,7 @@ def prune_split(
         ids = {id(weight) for weights in side for weight in weights}
         weights = {weight: layer for weight, layer in everything.items() if id(weight) in ids}
         if weights:
-            reports.append(_prune([network], weights, retained, method, seed=seed + len(reports)))
+            reports.append(_prune([network], weights, retained, method, scope, structured, seed + len(reports)))
         else:
             reports.append(Pruned(0, 0, 0, 0, 0.0))
     return PrunedHalves(split(network, cut), *reports)
@@ -212,9 +214,9 @@ def _prune(
     weights: dict[nn.Parameter, nn.Module],
     retained: float,
     method: str,
-    scope: str = "global",
-    structured: str | None = None,
-    seed: int = 0,
+    scope: str,
+    structured: str | None,
+    seed: int,
 ) -> Pruned:
     _check(retained, method, scope, structured, seed)
     layers = list(_layers_of_units(roots, weights, structured))
