@@ -195,13 +195,19 @@ class MyopicSCA(MyopicExact):
     ----------
     env, scheme, cut, quality
         As for `MyopicExact`.
+    starts : int
+        Starting points per cut: the one of `baselines.solve_sca`, then random ones.
     """
 
+    def __init__(self, env: gym.Env[Any, Any] | None = None, starts: int = 1, **options: Any) -> None:
+        self._starts = check_count("starts", starts, 1, 1000)
+        super().__init__(env, **options)
+
     def solve(self, problem: Problem) -> Decision:
-        """The point at which the approximation stops."""
+        """The best point at which the approximation stops."""
         from baselines.sca import solve_sca  # brings the convex solvers along, which no other rule needs
 
-        return solve_sca(self._designed(problem), cut=self._cut_of(problem))
+        return solve_sca(self._designed(problem), cut=self._cut_of(problem), starts=self._starts)
 
 
 def best_constant_action(

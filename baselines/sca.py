@@ -16,6 +16,7 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.checks import check_count
 from baselines.conic import CompiledForm, number, solve_compiled
 from baselines.fixed_cut import FixedCut, Run, Side, Structure, best, closest, fix_cut, least_load, repair
 from baselines.objective import own_scale_quality
@@ -43,6 +44,7 @@ def solve_sca(
     start: Decision | None = None,
     *,
     method: str = "lyu",
+    starts: int = 1,
     threshold: float = 1e-4,
     max_iterations: int = 50,
 ) -> Solution:
@@ -58,6 +60,8 @@ def solve_sca(
     method : {"lyu", "products"}
         ``"lyu"`` is the method of the paper. ``"products"`` bounds the products in another way and takes fewer
         iterations to the same optimum.
+    starts : int
+        Number of starts per cut; those after the first are random feasible decisions. The best end counts.
     threshold : float
         Stop when an iteration raises the quality by less. Qualities that are bounds are measured on their logarithmic
         scale here, since the linear one is flat.
@@ -74,15 +78,17 @@ def solve_sca(
     Raises
     ------
     InvalidInputError
-        If the workload does not have the cut, there is no such method, or the start is of another cut, out of
-        bounds or not feasible.
+        If the workload does not have the cut, there is no such method, `starts` is not a positive whole number, or the
+        start is of another cut, out of bounds or not feasible.
     """
     check_problem(problem)
     if method not in METHODS:
         raise InvalidInputError("method", method, nearest(method, METHODS))
+    check_count("starts", starts, 1)
     if cut is None and start is None:
         cuts = range(problem.workload.cuts)
-        options: dict[str, Any] = {"method": method, "threshold": threshold, "max_iterations": max_iterations}
+        options: dict[str, Any] = {"method": method, "starts": starts, "threshold": threshold}
+        options["max_iterations"] = max_iterations
         return best(problem, [solve_sca(problem, s, **options) for s in cuts])
     if start is None:
         assert cut is not None
@@ -95,7 +101,35 @@ def solve_sca(
         _check_start(fixed, start)
         clocks = (start.frequency_device, start.frequency_server)
         start = fixed.decide((start.retained_device, start.retained_server), start.power, clocks)
-    return _iterate(fixed, method, problem.evaluate(start), threshold, max_iterations)
+    generator = np.random.default_rng([0, fixed.cut])
+    begins = [start, *(_random_start(fixed, generator) for _ in range(starts - 1))]
+    ends = [_iterate(fixed, method, problem.evaluate(begin), threshold, max_iterations) for begin in begins]
+    return best(problem, ends)
+
+
+def _random_start(fixed: FixedCut, generator: np.random.Generator) -> Decision:
+    """A decision uniform in the logarithms of its controls, moved towards the least load until it is feasible."""
+    safe, share = least_load(fixed), 1.0
+    low, high = _corners(fixed)
+    drawn = low * (high / low) ** generator.random(low.size)
+    anchor = np.array([getattr(safe, name) for name in CONTROLS])
+    used = anchor > 0.0
+    while True:
+        moved = anchor.copy()
+        moved[used] *= (drawn[used] / anchor[used]) ** share
+        device, server, power, *clocks = (float(value) for value in moved)
+        start = fixed.decide((device, server), power, clocks)
+        if fixed.problem.evaluate(start).feasible:
+            return start
+        share = 0.5 * share if share > _TOLERANCE else 0.0
+
+
+def _corners(fixed: FixedCut) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bounds of `CONTROLS`; the open ends at 0 are taken at `_TOLERANCE` of the upper bound."""
+    device, server = fixed.sides
+    low = [device.retained_min, server.retained_min, fixed.link.power_min, device.frequency_min, server.frequency_min]
+    high = [device.retained_max, server.retained_max, fixed.link.power_max, device.frequency_max, server.frequency_max]
+    return np.maximum(low, _TOLERANCE * np.array(high)), np.array(high)
 
 
 def _check_start(fixed: FixedCut, start: Decision) -> None:

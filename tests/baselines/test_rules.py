@@ -174,6 +174,8 @@ def test_solver_wants_one_plain_environment():
     [
         (lambda: RandomPolicy(seed="x"), "seed"),
         (lambda: RandomPolicy(seed=-1), "seed"),
+        (lambda: MyopicSCA(starts="a"), "starts"),
+        (lambda: MyopicSCA(starts=0), "starts"),
         (lambda: MyopicExact(scheme=["joint"]), "scheme"),
         (lambda: MyopicExact(quality="beauty"), "quality"),
     ],

@@ -86,6 +86,16 @@ def test_every_start_leads_to_one_value():
         assert solution.quality == pytest.approx(optimum, abs=1e-6)
 
 
+def test_the_best_of_several_starts_counts():
+    problem = small_problem()
+    alone = solve_sca(problem, 2, max_iterations=1)  # so few that the start matters
+    several = solve_sca(problem, 2, starts=4, max_iterations=1)
+    assert several.quality > alone.quality
+    assert several.history[0] != alone.history[0]
+    assert all(point.feasible for point in several.history)
+    assert solve_sca(problem, 2, starts=4, max_iterations=1) == several
+
+
 def test_start_may_be_faster_than_memory_and_link():
     """What has no effect is taken away: the clock that waits for the memory, the power beyond the highest rate."""
     problem = small_problem(**PHYSICS)
