@@ -77,6 +77,7 @@ def train(config: RunConfig, command: Sequence[str] = (), resume: bool = False, 
         folder = config.folder if resume else open_folder(config, command, overwrite)
         elapsed = _restore(model, folder) if resume else 0.0
         write_config(config)  # it may have become longer
+        print(f"{config.algo} in {config.env} for {hyperparameters.n_timesteps} decisions, into {folder}", flush=True)
         model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
 
         def keep(steps: int) -> None:

@@ -162,6 +162,8 @@ def _check_labels(config: CompareConfig, own: Mapping[str, Any]) -> list[str]:
     for label, policy in own.items():
         if label in config.policies:
             raise InvalidInputError("policies", label, "The configuration has a policy of this label: give another.")
+        if isinstance(policy, type):
+            raise InvalidInputError(f"policies: {label}", policy, f"Give an instance, such as {policy.__name__}().")
         if not callable(getattr(policy, "predict", None)):
             raise InvalidInputError(f"policies: {label}", policy, "A policy has predict(), as in stable-baselines3.")
     if not labels:

@@ -20,7 +20,9 @@ with TemporaryDirectory() as folder:
     # A new workload brings its own raw sample, here token ids. Set input_bits for a photo that comes with the prompt.
     env = gym.make("coinfer_gym:coinfer_gym/LAIM-v0", workload=str(path), input_bits=3e5, energy_budget=0.4)
 
-for seed in range(3):
-    env.reset(seed=seed)
-    best = solve_exact(env.unwrapped.problem())
-    print(f"world {seed}: cut {best.cut}, quality {best.quality:.3f}, {best.delay:.3f} s")
+env.reset(seed=0)
+problem = env.unwrapped.problem()
+for cut in range(len(workload.blocks) + 1):
+    best = solve_exact(problem, cut=cut)
+    print(f"cut {cut}: quality {best.quality:.3f}" if best.feasible else f"cut {cut}: too little {best.reason}")
+print(f"the best cut is {solve_exact(problem).cut}")

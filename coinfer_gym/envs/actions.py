@@ -86,7 +86,7 @@ def _blank(array: NDArray[Any], ignored: NDArray[np.bool_] | None) -> NDArray[An
 
 
 def _numbers(shape: tuple[int, ...]) -> str:
-    return f"Give {_count(shape)} real numbers in [-1, 1]."
+    return f"Give {_count(shape)} real number{'s' if shape != (1,) else ''} in [-1, 1]."
 
 
 def _count(shape: tuple[int, ...]) -> str:

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from coinfer_gym.envs.vector import last_infos
-from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.errors import InvalidInputError, nearest
 
 
 class CustomReward(gym.Wrapper[Any, Any, Any, Any]):
@@ -80,7 +80,13 @@ class CustomVectorReward(VectorWrapper):
 
 
 def _pay(function: Callable[[Any], Any], info: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    paid = function(info)
+    try:
+        paid = function(info)
+    except KeyError as error:
+        key = error.args[0]
+        if not isinstance(key, str) or key in info:
+            raise  # not a key of the info
+        raise InvalidInputError("reward of your function: info", key, nearest(key, info)) from error
     try:
         return np.broadcast_to(np.add(paid, 0.0), shape)  # None is no number to add, but an array makes it NaN
     except (TypeError, ValueError) as error:

@@ -337,6 +337,11 @@ def test_a_model_that_was_trained_in_wrappers():
         compare(CONFIG, policies={"mine": model})
 
 
+def test_a_class_in_place_of_a_policy_is_told():
+    with pytest.raises(InvalidInputError, match=r"policies: mine: .*Give an instance, such as Mine\(\)"):
+        compare(CONFIG, policies={"mine": Mine})
+
+
 def test_own_policies_from_a_configuration_need_trust(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine_here.py").write_text(

@@ -61,3 +61,11 @@ def test_stable_baselines3_trains_on_it():
     env.reset()
     assert env.step(np.zeros((2, 6), np.float32))[1].tolist() == [-1.0, -1.0]
     assert env.get_attr("scenario")[0].tasks == 5
+
+
+def test_a_misspelt_key_of_the_info_is_named_and_another_key_is_not():
+    for key, kind in (("deliverd", InvalidInputError), (7, KeyError)):
+        env = CustomReward(gym.make(LAIM, **WORLD), lambda info, key=key: info[key])
+        env.reset(seed=0)
+        with pytest.raises(kind, match="'delivered'" if kind is InvalidInputError else "7"):
+            env.step(env.action_space.sample())
