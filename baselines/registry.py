@@ -106,11 +106,15 @@ def bind(policy: Any, env: Any) -> Predictor:
 def check_options(name: str, factory: Callable[..., Predictor], options: Mapping[str, Any]) -> None:
     """Raise `InvalidInputError` unless `factory` takes these keyword arguments and needs no more."""
     parameters: dict[str, inspect.Parameter] = {}
-    for kind in inspect.getmro(factory)[:-1] if inspect.isclass(factory) else (factory,):
+    classes = inspect.getmro(factory)[:-1] if inspect.isclass(factory) else ()
+    makers: list[Callable[..., Any]] = [each for each in classes if "__init__" in vars(each)]
+    for kind in makers or [factory]:
         own = inspect.signature(kind).parameters.values()
         parameters = {entry.name: entry for entry in own} | parameters
         if all(entry.kind is not inspect.Parameter.VAR_KEYWORD for entry in own):
-            break  # else others are passed on to the base
+            break
+        if kind.__module__.partition(".")[0] not in PROJECT:
+            return  # it may read them itself; ours pass on to their base what they do not know
     else:
         return
     loose = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
@@ -119,6 +123,6 @@ def check_options(name: str, factory: Callable[..., Predictor], options: Mapping
         if key not in known:
             hint = nearest(key, known) if known else "It has no options."
             raise InvalidInputError(f"policy {name!r}: key", key, hint)
-    for key in known:
-        if parameters[key].default is inspect.Parameter.empty and key not in options:
+    for key, entry in inspect.signature(factory).parameters.items():
+        if key in known and entry.default is inspect.Parameter.empty and key not in options:
             raise InvalidInputError(f"policy {name!r}: {key}", None, "It must be given.")

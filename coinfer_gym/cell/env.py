@@ -168,8 +168,9 @@ class CellEnv(TaskEnv):
     The episode is truncated when all tasks of all devices were served or lost. There is no termination.
 
     ## Arguments
-    ``scenario`` is the name of a shipped cell, of a world of LAIM-v0, or the path of your own YAML file. Every field of
-    `coinfer_gym.cell.scenario.CellScenario` is also a keyword, for example ``devices=8`` or ``bandwidth=2e7``.
+    ``scenario`` is the name of a shipped cell (default ``cell-4``), of a world of LAIM-v0, or the path of your own YAML
+    file. Every field of `coinfer_gym.cell.scenario.CellScenario` is also a keyword, for example ``devices=8`` or
+    ``bandwidth=2e7``.
 
     ## Vectorized environment
     ``gym.make_vec("coinfer_gym/Cell-v0", num_envs=1024, vectorization_mode="vector_entry_point")``. Lane `i` of a batch

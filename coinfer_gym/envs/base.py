@@ -60,8 +60,8 @@ class TaskEnv(gym.Env[Any, Any]):
     lanes: Lanes
     """The one lane that this environment is."""
 
-    def __init__(self, /, scenario: str | None = None, render_mode: str | None = None, **overrides: Any) -> None:
-        self.scenario = self.setup.load(self.setup.default if scenario is None else scenario, **overrides)
+    def __init__(self, /, scenario: str = "", render_mode: str | None = None, **overrides: Any) -> None:
+        self.scenario = self.setup.load(self.setup.default if scenario == "" else scenario, **overrides)
         self.lanes = self.setup.lanes(self.scenario, None)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InvalidInputError("render_mode", render_mode, f"Give one of {self.metadata['render_modes']} or None.")

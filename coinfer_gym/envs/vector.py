@@ -56,14 +56,14 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         self,
         /,
         num_envs: int = 1,
-        scenario: str | None = None,
+        scenario: str = "",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         parallel: bool = False,
         **overrides: Any,
     ) -> None:
         setup = self.single.setup
-        self.scenario = setup.load(setup.default if scenario is None else scenario, **overrides)
+        self.scenario = setup.load(setup.default if scenario == "" else scenario, **overrides)
         self.lanes = lanes = setup.lanes(self.scenario, num_envs, parallel)
         if render_mode is not None:
             raise InvalidInputError("render_mode", render_mode, "Render the single environment with the same seed.")

@@ -106,9 +106,9 @@ class LAIMEnv(TaskEnv):
     the process itself would go on. There is no termination.
 
     ## Arguments
-    ``scenario`` is the name of a shipped scenario or the path of your own YAML file. Every field of
-    `coinfer_gym.laim.scenario.Scenario` is also a keyword, for example ``quality="magnitude_pruning"``,
-    ``arrivals="one_at_a_time"`` or ``delay_budget=0.3``.
+    ``scenario`` is the name of a shipped scenario (default ``bert-multimodal``) or the path of your own YAML file.
+    Every field of `coinfer_gym.laim.scenario.Scenario` is also a keyword, for example
+    ``quality="magnitude_pruning"``, ``arrivals="one_at_a_time"`` or ``delay_budget=0.3``.
 
     ## Vectorized environment
     ``gym.make_vec("coinfer_gym/LAIM-v0", num_envs=1024, vectorization_mode="vector_entry_point")``. Lane `i` of a batch

@@ -68,9 +68,9 @@ class LayerwiseEnv(TaskEnv):
     The episode is truncated when all its tasks were served or lost. There is no termination.
 
     ## Arguments
-    ``scenario`` names a shipped world, ``network-device-link`` (`coinfer_gym.layerwise.scenario`), or your own YAML
-    file. Every field of `coinfer_gym.layerwise.scenario.LayerwiseScenario` is a keyword, for example
-    ``channel="trace", channel_trace="my/trace.csv"``.
+    ``scenario`` names a shipped world, ``network-device-link`` (`coinfer_gym.layerwise.scenario`; default
+    ``alexnet-rpi4b-4g``), or your own YAML file. Every field of `coinfer_gym.layerwise.scenario.LayerwiseScenario` is a
+    keyword, for example ``channel="trace", channel_trace="my/trace.csv"``.
 
     ## Vectorized environment
     ``gym.make_vec("coinfer_gym/Layerwise-v0", num_envs=1024, vectorization_mode="vector_entry_point")``. Lane `i` of a

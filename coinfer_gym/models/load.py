@@ -160,7 +160,7 @@ def _source(name: str) -> tuple[str, dict[str, str]]:
     if not source.endswith(".gguf"):
         return source, {}
     if not Path(source).is_file():
-        raise InvalidInputError("model", name, "There is no such file.")
+        raise InvalidInputError("model", name, "There is no such file: give the path of a GGUF file.")
     for package in ("accelerate", "gguf"):
         if importlib.util.find_spec(package) is None:
             raise InvalidInputError("model", name, f"A GGUF file is read with this package: pip install {package}")

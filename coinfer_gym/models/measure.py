@@ -300,9 +300,9 @@ def _measure_and_fit(options: argparse.Namespace, command_line: str, task: Task)
     }
     made_by["commands"] = list(dict.fromkeys([*_commands_before(description, table, made_by), command_line]))
     before = _read_rows(table, METRICS[options.task])
-    write_text(description, json.dumps(made_by, indent=1) + "\n")
     for cut in options.cuts:
         check_cut(cut, workload.cuts - 1)
+    write_text(description, json.dumps(made_by, indent=1) + "\n")
     # The unpruned network is the unit of all others, and at an inner cut tells what the link's rounding costs.
     unpruned = [
         Configuration(cut, 1.0, 1.0, options.methods[0], options.precision) for cut in sorted({0, *options.cuts})

@@ -120,6 +120,7 @@ def test_bound_in_enumerated_worlds():
 SMALL = {"tasks": 30, "arrivals": "poisson", "arrival_rate": 3.0, "channel": "constant"}
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 def test_bound_in_many_enumerated_worlds():
     check_enumerated(range(100, 200))

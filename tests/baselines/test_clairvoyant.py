@@ -64,6 +64,7 @@ def test_no_policy_exceeds_the_upper_bound_and_the_lower_one_is_earned(kind):
     assert_bounds_hold(kind, range(1 if kind == "battery" else 6), steps=60)
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", WORLDS)
 def test_bounds_hold_in_many_worlds(kind):
@@ -76,6 +77,14 @@ def test_the_bounds_are_close(kind):
     scenario = load_scenario("bert-multimodal", **CHANNEL | WORLDS[kind])
     results = [clairvoyant_optimum(scenario, draw(scenario, seed)) for seed in range(4)]
     assert sum(result.upper - result.lower for result in results) < 0.005 * sum(result.upper for result in results)
+
+
+def test_a_schedule_is_that_of_the_environment_that_the_policy_is_bound_to():
+    policy = ClairvoyantPolicy(steps=40)
+    for delay_budget in (0.5, 0.7):  # the same seed of the world
+        env = gym.make("coinfer_gym/LAIM-v0", tasks=15, delay_budget=delay_budget)
+        [episode], [fresh] = (rollout.play(env, each.bind(env), [5]) for each in (policy, ClairvoyantPolicy(steps=40)))
+        assert episode["delivered"] == pytest.approx(fresh["delivered"], abs=0.0)
 
 
 POISSON = {"tasks": 3, "arrivals": "poisson", "arrival_rate": 6.0, "block_duration": 0.2, "doppler": 1.0}

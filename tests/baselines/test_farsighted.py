@@ -122,7 +122,7 @@ class _Recorder(Slowdown):
 
     def choose(self, view, problem, memory):
         self.views.append(view)
-        lane, scenario = self._env._lanes.state[0], self._env.scenario
+        lane, scenario = self._env.lanes.state[0], self._env.scenario
         decay = math.exp((lane["intensity_clock"] - lane["clock"]) / scenario.intensity_time)
         self.intensities.append(min(lane["intensity"] * decay, self._intensity_high))
         return super().choose(view, problem, memory)

@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from baselines.registry import POLICIES, find_policy, make_policy
+from baselines.policy import Policy
+from baselines.registry import POLICIES, check_options, find_policy, make_policy
 from baselines.rules import MyopicExact
 from coinfer_gym import InvalidInputError
 
@@ -49,6 +51,33 @@ def test_policy_by_import_path():
 def test_options_are_checked(name, options, message):
     with pytest.raises(InvalidInputError, match=message):
         make_policy(name, options)
+
+
+class Needs(Policy):
+    def __init__(self, threshold):
+        self.threshold = threshold
+
+    def act(self, observation):
+        return np.zeros(6, np.float32)
+
+
+class Gives(Needs):
+    def __init__(self, gain=1.0, **more):
+        super().__init__(threshold=3.0)
+        self.more = more
+
+
+class Mixed(type("Mixin", (), {}), Needs):
+    pass
+
+
+def test_a_policy_of_the_user_may_read_its_options_itself():
+    check_options("gives", Gives, {"gain": 2.0, "anything": 1})
+    check_options("mixed", Mixed, {"threshold": 1.0})
+    with pytest.raises(InvalidInputError, match="threshold: got None"):
+        check_options("mixed", Mixed, {})
+    with pytest.raises(InvalidInputError, match="It has no options"):
+        check_options("plain", type("Plain", (Policy,), {}), {"a": 1})
 
 
 def test_names_are_those_of_the_documentation():

@@ -83,6 +83,7 @@ def test_no_service_is_worth_more_than_its_bound(seed):
     assert_no_service_is_worth_more(seed)
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(100, 400))
 def test_no_service_of_many_problems_is_worth_more(seed):
@@ -228,6 +229,7 @@ def test_no_policy_exceeds_the_ceiling():
     assert max(reached) > 0.6  # the ceiling is not far
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(100, 150))
 def test_no_policy_exceeds_the_ceiling_of_many_cells(seed):

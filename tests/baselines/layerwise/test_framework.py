@@ -156,6 +156,7 @@ def test_select_best_prefers_accuracy_to_speed():
     assert (best[0], best[1], best[-2], best[-1]) == (2.0, 64.0, PROBLEM.power_max, PROBLEM.frequency_device_max)
 
 
+@pytest.mark.slow
 @pytest.mark.thorough
 @pytest.mark.parametrize("optimizer", ["cma_es", "genetic_algorithm"])
 def test_none_beats_it_by_a_hundredth_with_ten_times_its_evaluations(optimizer):

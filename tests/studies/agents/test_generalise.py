@@ -109,7 +109,7 @@ def test_sees_gain_rate_and_queue_on_its_own_scale(monkeypatch):
     assert np.array_equal(seen(agent, home, monkeypatch), home.reset(seed=5)[0])
     away = gym.make(LAIM, scenario="bert-multimodal", distance=300, burst_rate=8.0, queue_capacity=20)
     observation, info = away.reset(seed=5)
-    scale = home.unwrapped._lanes.rules[0]
+    scale = home.unwrapped.lanes.rules[0]
     gain, _, _, rate, *_ = seen(agent, away, monkeypatch)
     low, high = scale["gain_db_low"], scale["gain_db_high"]
     assert gain == pytest.approx(2.0 * (info["gain_db"] - low) / (high - low) - 1.0, abs=1e-5)
