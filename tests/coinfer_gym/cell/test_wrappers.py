@@ -99,12 +99,27 @@ def test_one_device_that_takes_all_keeps_budgets_as_laim_does():
     alone = KeepBudgets(gym.make("coinfer_gym/LAIM-v0", tasks=30))
     cell.reset(seed=9)
     alone.reset(seed=9)
-    rng, ended = np.random.default_rng(6), False
+    rng, ended, kept = np.random.default_rng(6), False, 0.0
     while not ended:
         action = np.append(rng.uniform(-1.0, 1.0, 6), [1.0, 1.0]).astype(np.float32)
         _, reward, _, ended, info = cell.step(action)
         _, expected, _, also_ended, other = alone.step(action[:6])
         assert (reward, ended, info["kept"]) == (expected, also_ended, other["kept"])
+        kept += info["kept"]
+    assert kept > 5.0
+
+
+def test_a_cell_that_is_reset_keeps_nothing_and_goes_on():
+    lanes = vector_wrappers.KeepCellBudgets(gym.make_vec(CELL, 3, "vector_entry_point", scenario="cell-4", tasks=3))
+    lanes.reset(seed=1)
+    rng, ended, resets = np.random.default_rng(2), np.zeros(3, np.bool_), 0
+    for _ in range(60):
+        _, rewards, _, truncated, infos = lanes.step(rng.uniform(-1.0, 1.0, (3, 8)).astype(np.float32))
+        assert np.isfinite(rewards).all()
+        assert (infos["kept"][ended] == 0.0).all()
+        resets += np.count_nonzero(ended)
+        ended = truncated
+    assert resets > 5
 
 
 def test_another_environment_is_an_error():
