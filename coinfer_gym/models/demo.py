@@ -3,7 +3,8 @@
 ``python -m coinfer_gym.models.demo``: the device process sends the activation to the server process at a given rate;
 its measured delays stand beside those of Lyu et al., eqs. 4, 6 and 8, with the workload of the same network.
 
-The link is a pipe that the server process inherits, so that no other process can connect to it.
+The link is a pair of connected sockets that the server process inherits. It has no address, so that no other process
+can connect to it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import signal
+import socket
 import struct
 import sys
 import threading
@@ -18,7 +20,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ _CHUNK_SECONDS = 0.001
 _TIMEOUT = 120.0  # s: a large network takes this long to load on a slow machine
 _LARGEST = 2**30  # bytes of a message
 
-# A message begins with its kind. Activations are announced by their length and follow in pieces, at the link's rate.
+_HEADER = struct.Struct("<cq")  # kind of the message, length of its body
 _READY, _CUT, _ACTIVATIONS, _ANSWER, _ERROR = b"r", b"c", b"a", b"w", b"e"
 _SECONDS = struct.Struct("<d")
 
@@ -75,7 +76,7 @@ class Comparison:
     deviation: float  # largest difference of the answer to that of the uncut network; 0 in fp32
 
 
-def send_shaped(link: Connection, data: bytes, rate: float) -> None:
+def send_shaped(link: socket.socket, data: bytes, rate: float) -> None:
     """Send data at `rate` bit/s: no byte leaves sooner than the rate allows."""
     start = time.perf_counter()
     chunk = max(1, int(rate * _CHUNK_SECONDS / 8))
@@ -83,7 +84,7 @@ def send_shaped(link: Connection, data: bytes, rate: float) -> None:
         piece = data[first : first + chunk]
         due = start + 8 * (first + len(piece)) / rate
         time.sleep(max(0.0, due - time.perf_counter()))
-        link.send_bytes(piece)
+        link.sendall(piece)
 
 
 def compare(
@@ -145,7 +146,7 @@ def compare(
 class _DeviceEnd:
     """The device's end of the link."""
 
-    link: Connection
+    link: socket.socket
     inputs: Mapping[str, Tensor]
     answer: Mapping[str, Tensor]
     rate: float
@@ -174,7 +175,7 @@ class _DeviceEnd:
         if last:
             return Delays(computed - start, 0.0, 0.0, computed - start), b"", activations
         message = pack(activations, self.precision)
-        _send(self.link, _ACTIVATIONS, str(len(message)).encode())
+        self.link.sendall(_HEADER.pack(_ACTIVATIONS, len(message)))
         sending = time.perf_counter()
         send_shaped(self.link, message, self.rate)
         _receive(self.link, _READY)
@@ -208,25 +209,27 @@ def _calibrate(
 
 
 @contextmanager
-def _server(model_name: str) -> Iterator[Connection]:
+def _server(model_name: str) -> Iterator[socket.socket]:
     """Link to a server process of its own, which ends with it."""
-    context = multiprocessing.get_context("spawn")
-    link, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, model_name), daemon=True)
-    with _interrupts_ignored():
-        process.start()
-    theirs.close()
-    try:
-        _receive(link, _READY)
-        yield link
-    except (EOFError, OSError) as error:
-        raise LinkError(f"The link to the server process failed: {str(error) or 'it ended'}.") from error
-    finally:
-        link.close()
-        process.join(timeout=5.0)
-        if process.is_alive():
-            process.terminate()
-            process.join()
+    link, theirs = socket.socketpair()
+    with link:
+        with theirs:
+            _prepare(link)
+            context = multiprocessing.get_context("spawn")
+            process = context.Process(target=_serve, args=(theirs, model_name), daemon=True)
+            with _interrupts_ignored():
+                process.start()
+        try:
+            _receive(link, _READY)
+            yield link
+        except OSError as error:
+            raise LinkError(f"The link to the server process failed: {error}.") from error
+        finally:
+            link.close()
+            process.join(timeout=5.0)
+            if process.is_alive():
+                process.terminate()
+                process.join()
 
 
 @contextmanager
@@ -242,38 +245,33 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-def _serve(link: Connection, model_name: str) -> None:
+def _serve(link: socket.socket, model_name: str) -> None:
     """Server process: cuts as it is told, answers every message, ends when the device hangs up."""
     torch.set_num_threads(1)
-    try:
-        model, back = _load(model_name), nn.Module()
-        _send(link, _READY)
-        while True:
-            kind, content = _next_message(link)
-            if kind == _CUT:
-                back = split(model, int(content)).server
-                _send(link, _READY)
-            elif kind == _ACTIVATIONS:
-                message = _gather(link, int(content))
-                _send(link, _READY)
-                _send(link, _ANSWER, _answer(back, message))
-            else:
-                raise LinkError(f"a message of the unknown kind {kind!r}")
-    except EOFError:
-        pass
-    except Exception as error:  # whatever it is, the device's process tells the user
-        with suppress(OSError):
-            _send(link, _ERROR, f"{type(error).__name__}: {error}".encode())
+    with link:
+        _prepare(link)
+        try:
+            model, back = _load(model_name), nn.Module()
+            _send(link, _READY)
+            while message := _next_message(link):
+                kind, content = message
+                if kind == _CUT:
+                    back = split(model, int(content)).server
+                    _send(link, _READY)
+                elif kind == _ACTIVATIONS:
+                    _send(link, _READY)
+                    _send(link, _ANSWER, _answer(back, content))
+                else:
+                    raise LinkError(f"a message of the unknown kind {kind!r}")
+        except Exception as error:  # whatever it is, the device's process tells the user
+            with suppress(OSError):
+                _send(link, _ERROR, f"{type(error).__name__}: {error}".encode())
 
 
-def _gather(link: Connection, length: int) -> bytes:
-    """So many bytes, which come in pieces."""
-    if not 0 <= length <= _LARGEST:
-        raise LinkError(f"a message of {length} bytes, where at most {_LARGEST} are taken")
-    message = bytearray()
-    while len(message) < length:
-        message += _next_bytes(link)
-    return bytes(message)
+def _prepare(link: socket.socket) -> None:
+    link.settimeout(_TIMEOUT)
+    if link.family == socket.AF_INET:  # Windows knows no other pairs
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _answer(back: nn.Module, message: bytes) -> bytes:
@@ -285,28 +283,38 @@ def _answer(back: nn.Module, message: bytes) -> bytes:
     return _SECONDS.pack(served) + pack({name: value for name, value in output.items() if isinstance(value, Tensor)})
 
 
-def _send(link: Connection, kind: bytes, content: bytes = b"") -> None:
-    link.send_bytes(kind + content)
+def _send(link: socket.socket, kind: bytes, content: bytes = b"") -> None:
+    link.sendall(_HEADER.pack(kind, len(content)) + content)
 
 
-def _receive(link: Connection, kind: bytes) -> bytes:
+def _receive(link: socket.socket, kind: bytes) -> bytes:
     """Content of the next message, which must be of this kind."""
-    found, content = _next_message(link)
+    found, content = _next_message(link) or (_ERROR, b"it ended")
     if found != kind:
         raise LinkError(content.decode(errors="replace") if found == _ERROR else f"a message of the kind {found!r}")
     return content
 
 
-def _next_message(link: Connection) -> tuple[bytes, bytes]:
-    """Kind and content."""
-    message = _next_bytes(link)
-    return message[:1], message[1:]
+def _next_message(link: socket.socket) -> tuple[bytes, bytes] | None:
+    """Kind and content of a message, or None where the other process has hung up."""
+    first = link.recv(1)
+    if not first:
+        return None
+    kind, length = _HEADER.unpack(first + _read(link, _HEADER.size - 1))
+    if not 0 <= length <= _LARGEST:
+        raise LinkError(f"a message of {length} bytes, where at most {_LARGEST} are taken")
+    return kind, _read(link, length)
 
 
-def _next_bytes(link: Connection) -> bytes:
-    if not link.poll(_TIMEOUT):
-        raise LinkError(f"nothing came for {_TIMEOUT:g} s")
-    return link.recv_bytes(_LARGEST)
+def _read(link: socket.socket, length: int) -> bytes:
+    """So many bytes; memory is taken as they come, not as they are announced."""
+    data = bytearray()
+    while len(data) < length:
+        piece = link.recv(min(length - len(data), 1 << 20))
+        if not piece:
+            raise LinkError("the other process hung up in the middle of a message")
+        data += piece
+    return bytes(data)
 
 
 def _load(model_name: str) -> PreTrainedModel:

@@ -2,6 +2,8 @@
 
 import math
 import multiprocessing
+import re
+import socket
 import threading
 import time
 from typing import Any
@@ -16,7 +18,7 @@ from coinfer_gym.models import demo
 
 @pytest.fixture
 def ends() -> Any:
-    first, second = multiprocessing.Pipe()
+    first, second = socket.socketpair()
     with first, second:
         yield first, second
 
@@ -24,13 +26,14 @@ def ends() -> Any:
 def test_the_sender_keeps_to_the_rate(ends: Any) -> None:
     sender, receiver = ends
     data = bytes(range(256)) * 40
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(demo._read(receiver, len(data))))
+    reader.start()
     start = time.perf_counter()
     demo.send_shaped(sender, data, rate=8e5)
     elapsed = time.perf_counter() - start
-    got = b""
-    while receiver.poll():
-        got += receiver.recv_bytes()
-    assert got == data
+    reader.join()
+    assert got == [data]
     # It may be late on a busy machine, never early.
     assert elapsed >= 8 * len(data) / 8e5
 
@@ -63,28 +66,27 @@ def test_two_processes_answer_as_one(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("sent", "told"),
     [
-        ([b"a4294967296"], "4294967296 bytes, where at most"),
-        ([b"c-4000000000000000000"], "cut: got -4000000000000000000"),
-        ([b"a3", b"xyz"], "message: got '3 bytes'"),
-        ([b"?"], "unknown kind"),
-        ([b"a9", b"half"], "nothing came for 0.2 s"),
+        (demo._HEADER.pack(b"c", 4 << 30), "4294967296 bytes, where at most"),
+        (demo._HEADER.pack(b"a", -1), "-1 bytes"),
+        (demo._HEADER.pack(b"c", 20) + b"-4000000000000000000", "cut: got -4000000000000000000"),
+        (demo._HEADER.pack(b"a", 3) + b"xyz", "message: got '3 bytes'"),
+        (demo._HEADER.pack(b"?", 0), "unknown kind"),
+        (b"half", "timed out"),
+        (demo._HEADER.pack(b"a", 1 << 30) + b"half", "timed out"),
     ],
 )
 def test_the_server_refuses_what_it_does_not_understand(
-    ends: Any, sent: list[bytes], told: str, monkeypatch: pytest.MonkeyPatch
+    ends: Any, sent: bytes, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device, server = ends
+    monkeypatch.setattr(demo, "_TIMEOUT", 0.2)
     serving = threading.Thread(target=demo._serve, args=(server, demo.TINY))
     serving.start()
-    assert device.recv_bytes() == demo._READY
-    monkeypatch.setattr(demo, "_TIMEOUT", 0.2)
-    for message in sent:
-        device.send_bytes(message)
-    reply = demo._READY
-    while reply == demo._READY:  # what came whole is acknowledged first
-        reply = device.recv_bytes()
-    assert reply.startswith(demo._ERROR)
-    assert told in reply.decode()
+    demo._receive(device, demo._READY)
+    device.sendall(sent)
+    with pytest.raises(demo.LinkError, match=re.escape(told)):  # noqa: PT012
+        while True:  # what came whole is acknowledged first
+            demo._receive(device, demo._READY)
     serving.join()
 
 
