@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorActionWrapper, VectorWrapper
+from gymnasium.vector import VectorActionWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
@@ -34,9 +34,8 @@ class CellShareAction(VectorActionWrapper):
 class KeepCellBudgets(laim.KeepBudgets):
     """`coinfer_gym.cell.wrappers.KeepCellBudgets` in every lane."""
 
-    def __init__(self, env: Any) -> None:
-        self._inner = unwrap_plain(env, CellVectorEnv, type(self).__name__, WORKS_WITH)
-        VectorWrapper.__init__(self, env)
+    def _find(self, env: Any) -> Any:
+        return unwrap_plain(env, CellVectorEnv, type(self).__name__, WORKS_WITH)
 
     def _nearest(self, given: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         return keep_within(self._inner.lanes, given, self._inner.ended)

@@ -21,7 +21,7 @@ from coinfer_gym.envs.interval import between
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import wrappers as laim
 from coinfer_gym.laim.optimum import SOLUTION, solve_exact_batch, solve_row_within
-from coinfer_gym.laim.outcome import choice_of
+from coinfer_gym.laim.outcome import Tables, choice_of
 from coinfer_gym.laim.safety import keep_row
 from coinfer_gym.laim.spaces import write_action
 from coinfer_gym.physics import from_db
@@ -89,10 +89,8 @@ class KeepCellBudgets(laim.KeepBudgets):
         If the environment is not Cell-v0, or a wrapper has given its actions another meaning.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        self._inner = unwrap_plain(env, CellEnv, type(self).__name__, WORKS_WITH)
-        gym.utils.RecordConstructorArgs.__init__(self)
-        gym.Wrapper.__init__(self, env)
+    def _find(self, env: gym.Env[Any, Any]) -> Any:
+        return unwrap_plain(env, CellEnv, type(self).__name__, WORKS_WITH)
 
     def _nearest(self, actions: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         self._inner.tasks()  # there is one
@@ -176,14 +174,11 @@ def _write_optima(
     actions: NDArray[np.float32],
 ) -> None:
     """Fill the six components of LAIM-v0 in the rows of `actions`; `row` is room for one solution."""
-    least, last = model.share_min[0], parts.shape[1] - 1
+    last = parts.shape[1] - 1
     for i in range(parts.shape[0]):
         if skipped[i]:
             continue
-        cell = model.cells[i]
-        band = spaces.share_of(parts[i, last - 1], max(cell.band_free, least), least)  # less after the end
-        server = spaces.share_of(parts[i, last], max(cell.server_free, least), least)
-        tables = tables_at(model, i, band, server)
+        tables = _tables_taken(model, i, parts[i, last - 1], parts[i, last])
         seconds, joules = between(parts[i, 0], 0.0, delay_budget[i]), energy_budget[i]
         if last == 3:
             joules = between(parts[i, 1], 0.0, energy_budget[i])
@@ -215,8 +210,13 @@ def _keep_rows(
     for i in range(wanted.shape[0]):
         if skipped[i]:
             continue
-        cell, least = model.cells[i], model.share_min[0]
-        band = spaces.share_of(wanted[i, spaces.BAND], cell.band_free, least)
-        server = spaces.share_of(wanted[i, spaces.SERVER], cell.server_free, least)
-        tables = tables_at(model, i, band, server)
+        tables = _tables_taken(model, i, wanted[i, spaces.BAND], wanted[i, spaces.SERVER])
         changed[i] = keep_row(tables, gain[i], delay_budget[i], energy_budget[i], wanted, kept, i)
+
+
+@kernel
+def _tables_taken(model: CellModel, i: int, band: float, server: float) -> Tables:
+    """Constants of P1 of the task at hand in cell `i` at the shares that these two components take."""
+    cell, least = model.cells[i], model.share_min[0]
+    band_free, server_free = max(cell.band_free, least), max(cell.server_free, least)  # less after the end
+    return tables_at(model, i, spaces.share_of(band, band_free, least), spaces.share_of(server, server_free, least))

@@ -91,8 +91,11 @@ class KeepBudgets(VectorWrapper):
     """`coinfer_gym.laim.wrappers.KeepBudgets` in every lane."""
 
     def __init__(self, env: Any) -> None:
-        self._inner: Any = unwrap_plain(env, LAIMVectorEnv, type(self).__name__, _WORKS_WITH)
+        self._inner = self._find(env)
         super().__init__(env)
+
+    def _find(self, env: Any) -> Any:
+        return unwrap_plain(env, LAIMVectorEnv, type(self).__name__, _WORKS_WITH)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Draw new worlds; ``infos["kept"]`` is 0.0."""

@@ -154,9 +154,12 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
     """
 
     def __init__(self, env: Environment) -> None:
-        self._inner: Any = unwrap_plain(env, LAIMEnv, type(self).__name__, _WORKS_WITH)
+        self._inner = self._find(env)
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
+
+    def _find(self, env: Environment) -> Any:
+        return unwrap_plain(env, LAIMEnv, type(self).__name__, _WORKS_WITH)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
