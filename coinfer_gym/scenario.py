@@ -10,7 +10,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, cast, get_args
 
+import numpy as np
 import pydantic
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from coinfer_gym.checks import is_number
@@ -161,6 +163,11 @@ class WorldScenario(pydantic.BaseModel, ABC):
     @abstractmethod
     def cuts(self) -> int:
         """Number of cuts to choose from."""
+
+    @property
+    @abstractmethod
+    def cut_components(self) -> NDArray[np.float64]:
+        """Component of an action that stands for each cut, shape (cuts,)."""
 
     def __eq__(self, other: object) -> bool:
         """Whether both are of one class and set the same values."""

@@ -31,7 +31,7 @@ def unpruned_actions(env: LayerwiseVectorEnv) -> NDArray[np.float32]:
     for gain, delay, energy in zip(*(values.tolist() for values in env.lanes.tasks()), strict=True):
         problem = scenario.problem(gain, delay, energy)
         best = problem.decision(select_best(problem, ParametersGenerator(problem).unpruned()))
-        actions.append(spaces.encode(problem.hardware, scenario.network.cuts, best))
+        actions.append(spaces.encode(problem.hardware, scenario.action_scale, best))
     return np.array(actions)
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from coinfer_gym.envs.actions import check_actions, check_choices
 from coinfer_gym.envs.base import TaskEnv
-from coinfer_gym.envs.interval import component_of_cut
 from coinfer_gym.errors import InvalidInputError
 
 Observation = NDArray[np.float32]
@@ -48,10 +47,10 @@ class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.Recor
             raise InvalidInputError("kind", kind, "Give 'dict' or 'tuple'.")
         self._kind = kind
         inner = unwrap_plain(env, TaskEnv, type(self).__name__, "Wrap an environment of coinfer_gym.")
-        self._cuts = inner.scenario.cuts
+        self._cuts = inner.scenario.cut_components
         super().__init__(env)
         self._controls = ((env.unwrapped.action_space.shape or ())[0] - 1,)
-        cut = gym_spaces.Discrete(self._cuts)
+        cut = gym_spaces.Discrete(len(self._cuts))
         controls = gym_spaces.Box(-1.0, 1.0, self._controls, np.float32)
         self.action_space = (
             gym_spaces.Dict(cut=cut, controls=controls) if kind == "dict" else gym_spaces.Tuple((cut, controls))
@@ -70,9 +69,9 @@ class HybridActions(gym.ActionWrapper[Observation, Any, Action], gym.utils.Recor
         except (TypeError, ValueError, LookupError) as error:
             form = "{'cut': ..., 'controls': ...}" if self._kind == "dict" else "(cut, controls)"
             raise InvalidInputError("action", action, f"Give {form}.") from error
-        chosen = int(check_choices(cut, (), self._cuts, field="action: cut"))
+        chosen = int(check_choices(cut, (), len(self._cuts), field="action: cut"))
         numbers = check_actions(controls, self._controls, field="action: controls")
-        return np.concatenate(([component_of_cut(chosen, self._cuts)], numbers), dtype=np.float32)
+        return np.concatenate(([self._cuts[chosen]], numbers), dtype=np.float32)
 
 
 def unwrap(env: Any, kind: type[Inner], wrapper: str, remedy: str) -> Inner:

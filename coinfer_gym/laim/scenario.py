@@ -10,8 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from coinfer_gym.envs.interval import component_of_cut
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import shipped_names
 from coinfer_gym.laim.outcome import Tables
@@ -119,6 +122,11 @@ class Scenario(WorldScenario):
     def cuts(self) -> int:
         """Number of cuts to choose from."""
         return self.workload.cuts
+
+    @property
+    def cut_components(self) -> NDArray[np.float64]:
+        """Component of an action that stands for each cut, shape (cuts,)."""
+        return np.array([component_of_cut(cut, self.cuts) for cut in range(self.cuts)])
 
     @cached_property
     def predictor(self) -> AccuracyPredictor | None:

@@ -44,10 +44,12 @@ class Scratch(NamedTuple):
 class Model(NamedTuple):
     """Constants of a scenario as a step reads them, and its scratch arrays.
 
-    `hardware` and `aims` are records of `coinfer_gym.layerwise.problem.HARDWARE` and `AIMS`, of shape (1,).
+    `scale` has a record of `coinfer_gym.layerwise.spaces.SCALE` for each cut. `hardware` and `aims` are records of
+    `coinfer_gym.layerwise.problem.HARDWARE` and `AIMS`, of shape (1,).
     """
 
     network: NetworkTables
+    scale: Records
     hardware: Records
     aims: Records
     trees: TreeTables
@@ -85,7 +87,8 @@ def build_model(scenario: LayerwiseScenario) -> Model:
         np.zeros((rows, features)),
         np.zeros((rows, features), np.uint64),
     )
-    return Model(network.tables, scenario.problem(1.0).hardware, aims, predictor.tables, predictor.leaf_masks, scratch)
+    hardware = scenario.problem(1.0).hardware
+    return Model(network.tables, scenario.action_scale, hardware, aims, predictor.tables, predictor.leaf_masks, scratch)
 
 
 @inlined_kernel
@@ -122,7 +125,7 @@ def _step_lane(rules: Records, model: Model, lanes: LaneArrays, i: int, w: int) 
     r, info = rules[0], lanes.info[i]
     info.clipped = process.clip(lanes.actions, i)
     process.inform(lanes.state[i], info)
-    spaces.decode(model.network, model.hardware, lanes.actions, i, model.scratch.designs, w)
+    spaces.decode(model.network, model.scale, model.hardware, lanes.actions, i, model.scratch.designs, w)
     duration = _serve(rules, model, lanes, i, w)
     process.advance(lanes, i, r, duration)
     lanes.rewards[i] = reward(info, r, model.aims[0].weight_accuracy, info.cost_accuracy)
@@ -153,6 +156,7 @@ def step_lanes_parallel(rules: Records, model: Model, lanes: LaneArrays) -> int:
 def _step_in_parallel(
     rules: Records,
     network: NetworkTables,  # the parts of the model, since numba's parallel loops take no nested tuples
+    scale: Records,
     hardware: Records,
     aims: Records,
     trees: TreeTables,
@@ -165,6 +169,6 @@ def _step_in_parallel(
         for i in prange(lanes.actions.shape[0]):
             if not lanes.skipped[i]:
                 w = SCRATCH_STRIDE * get_thread_id()  # type: ignore[no-untyped-call]
-                model = Model(network, hardware, aims, trees, masks, scratch)
+                model = Model(network, scale, hardware, aims, trees, masks, scratch)
                 _call_step_lane(rules, model, lanes, i, w)
     return bad

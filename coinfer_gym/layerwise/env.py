@@ -45,11 +45,15 @@ class LayerwiseEnv(TaskEnv):
 
     | index | name | -1 | 1 | scale |
     |---|---|---|---|---|
-    | 0 | cut | 0, on the server | N, on the device | a quarter for each end, equal bins between them |
+    | 0 | cut | the fastest | the slowest | bins by rank, as wide as 1, 1/2, 1/3, ... |
     | 1..G | retained_<group> | retained_min | 1 | one minus the cube of the distance to the upper end |
-    | G + 1 | compression | one channel | all channels, without a codec, from 0.75 on | linear up to 0.75 |
+    | G + 1 | compression | one channel | all channels, without a codec, from 0.75 on | two cubics that meet at -0.25 |
     | G + 2 | power | power_min | power_max | linear in W |
     | G + 3 | frequency_device | frequency_device_min | frequency_device_max | linear in the square |
+
+    Cuts are ranked by the delay of a task at the mean gain whose other components are 0; ``info["cut"]`` is the number
+    of the cut in the order of the network. At -0.25 the encoder sends as little as the accuracy allows while nothing is
+    pruned. ``action`` finds the components of a decision, and ``decision`` the decision of an action.
 
     ## Observation Space
     ``Box(-1, 1, (7,), float32)``, the same as in LAIM-v0: gain, queue, age of the task, arrival rate, both budgets,
@@ -90,14 +94,14 @@ class LayerwiseEnv(TaskEnv):
     def action(self, decision: LayerwiseDecision) -> NDArray[np.float32]:
         """Action of a decision or solution: the same network, and power and clock up to the rounding of float32."""
         problem = self.scenario.problem(1.0)
-        return spaces.encode(problem.hardware, self.scenario.cuts, problem.decision(problem.row(decision)))
+        return spaces.encode(problem.hardware, self.scenario.action_scale, problem.decision(problem.row(decision)))
 
     def decision(self, action: NDArray[np.float32]) -> LayerwiseDecision:
         """Decision of an action, in SI units, with the shares of channels that it keeps and sends."""
         row = clip_action(action, len(self.lanes.action_names))[None]
         problem = self.scenario.problem(1.0)
         design = np.empty_like(row)
-        spaces.decode(self.scenario.network.tables, problem.hardware, row, 0, design, 0)
+        spaces.decode(self.scenario.network.tables, self.scenario.action_scale, problem.hardware, row, 0, design, 0)
         return problem.decision(design[0])
 
     def _build_viewer(self) -> Any:

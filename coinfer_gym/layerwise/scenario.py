@@ -9,12 +9,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from coinfer_gym.files import read_yaml
 from coinfer_gym.layerwise.network import Network, load_network
 from coinfer_gym.layerwise.predictor import RegressionPredictor, load_regression_predictor
 from coinfer_gym.layerwise.problem import HARDWARE_NAMES, LayerwiseProblem
+from coinfer_gym.layerwise.spaces import build_scale
+from coinfer_gym.records import Records
 from coinfer_gym.scenario import Shipped, WorldScenario, number, read_model
 
 NETWORKS = ("alexnet", "regnet")
@@ -62,6 +66,17 @@ class LayerwiseScenario(WorldScenario):
     def cuts(self) -> int:
         """Number of cuts to choose from."""
         return self.network.cuts
+
+    @cached_property
+    def action_scale(self) -> Records:
+        """Cuts on the scale of actions, see `coinfer_gym.layerwise.spaces.build_scale`."""
+        return build_scale(self.problem(10.0 ** (0.1 * self.mean_gain_db)))
+
+    @property
+    def cut_components(self) -> NDArray[np.float64]:
+        """Component of an action that stands for each cut, shape (cuts,)."""
+        middles: NDArray[np.float64] = self.action_scale["middle"][np.argsort(self.action_scale["cut"])]
+        return middles
 
     @cached_property
     def predictor(self) -> RegressionPredictor:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from coinfer_gym._compile import kernel
 from coinfer_gym.envs.actions import check_actions
 from coinfer_gym.envs.base import SharesEnv, unit_box
-from coinfer_gym.envs.interval import component, component_of_clock, component_of_cut
+from coinfer_gym.envs.interval import component, component_of_clock
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.layerwise import spaces
 from coinfer_gym.layerwise.controls import fastest_load
@@ -92,7 +92,7 @@ class _Planner:
     def __init__(self, scenario: LayerwiseScenario) -> None:
         self.names = spaces.action_names(scenario.network)[1:-2]  # without cut, power and clock
         self._problem = scenario.problem(1.0)
-        self._cuts = scenario.cuts
+        self._scale = scenario.action_scale
 
     def act(self, wishes: NDArray[Any], gain: Any, energy: Any) -> NDArray[np.float32]:
         """Actions, shape (n, G + 4), of wishes, shape (n, G + 1), for tasks of some gains and energy budgets in J."""
@@ -101,7 +101,7 @@ class _Planner:
         p, components = self._problem, len(self.names) + 3
         actions = np.ones((len(wishes), components), np.float32)
         _plan(
-            (p.network.tables, p.predictor.tables, p.hardware),
+            (p.network.tables, self._scale, p.hardware, p.predictor.tables),
             p.accuracy_min,
             np.clip(wishes.astype(np.float64), -1.0, 1.0),
             np.asarray(gain),
@@ -126,7 +126,7 @@ class Scratch(NamedTuple):
 
 @kernel
 def _plan(
-    model: tuple[NetworkTables, TreeTables, Records],
+    model: tuple[NetworkTables, Records, Records, TreeTables],
     accuracy_min: float,
     wishes: NDArray[np.float64],
     gains: NDArray[np.float64],
@@ -138,17 +138,17 @@ def _plan(
 
     Where none is within the energy budget, it is the one of least energy.
     """
-    network, predictor, hardware = model
-    h, cuts = hardware[0], network.cuts.shape[0]
+    network, scale, hardware, predictor = model
+    h = hardware[0]
     action, design, features = scratch
     for i in range(wishes.shape[0]):
         least_delay, least_energy = math.inf, math.inf
-        for cut in range(cuts):
-            action[0, 0] = component_of_cut(cut, cuts)
+        for rank in range(scale.shape[0]):
+            action[0, 0] = scale[rank].middle
             for step in range(STEPS, -1, -1):
                 for k in range(wishes.shape[1]):  # rounded first, so that what is judged here is what will run
                     action[0, k + 1] = np.float32(1.0 - step / STEPS * (1.0 - wishes[i, k]))
-                spaces.decode(network, hardware, action, 0, design, 0)
+                spaces.decode(network, scale, hardware, action, 0, design, 0)
                 delay, power, clock = fastest_load(network, hardware, gains[i], energies[i], design, 0)
                 if delay >= least_delay and least_delay < math.inf:
                     break  # what is pruned less takes longer still

@@ -1,5 +1,6 @@
 """Layerwise-v0 as its users meet it: scenarios, files of one's own, pictures, and every number reckoned by hand."""
 
+import functools
 import math
 from itertools import product
 
@@ -143,16 +144,50 @@ def rounded(s, decision):
 def decision_of(s, action):
     """The table of the action space, in plain Python."""
     a = [min(1.0, max(-1.0, float(x))) for x in action]
+    whole = sum(1.0 / k for k in range(1, s.cuts + 1))
+    rank, end = 0, 2.0 / whole - 1.0
+    while a[0] >= end and rank < s.cuts - 1:
+        rank, end = rank + 1, end + 2.0 / whole / (rank + 2)
+    return decision_at(s, fastest_first(s)[rank], a[1:])
+
+
+@functools.cache
+def fastest_first(s):
+    """Cuts by the delay of a middle action at the mean gain."""
+    gain, middle = 10.0 ** (s.mean_gain_db / 10.0), [0.0] * (len(s.network.groups) + 3)
+    return sorted(range(s.cuts), key=lambda cut: sum(phases_of(s, decision_at(s, cut, middle), gain)[0]))
+
+
+def decision_at(s, cut, a):
+    """The decision at a cut of the other components of an action."""
 
     def linear(x, low, high):
         return low + 0.5 * (x + 1.0) * (high - low)
 
-    cut = int(np.searchsorted(np.linspace(-0.5, 0.5, s.network.cuts - 1), a[0], side="right"))
-    compression = 1.0 if a[-3] >= 0.75 else (a[-3] + 1.0) / 1.75
+    least = least_share(s, cut)
+    if a[-3] >= 0.75:
+        compression = 1.0
+    elif a[-3] >= -0.25:
+        compression = least + (1.0 - least) * (a[-3] + 0.25) ** 3
+    else:
+        compression = least * (1.0 - ((-0.25 - a[-3]) / 0.75) ** 3)
     power = linear(a[-2], s.power_min, s.power_max)
-    retained = [1.0 - (1.0 - s.retained_min) * ((1.0 - x) / 2.0) ** 3 for x in a[1:-3]]
+    retained = [1.0 - (1.0 - s.retained_min) * ((1.0 - x) / 2.0) ** 3 for x in a[:-3]]
     frequency = math.sqrt(linear(a[-1], s.frequency_device_min**2, s.frequency_device_max**2))
     return rounded(s, (cut, retained, compression, power, frequency))
+
+
+@functools.cache
+def least_share(s, cut):
+    """The least share of the channels before a cut that the unpruned network can send at the least accuracy."""
+    outputs = s.network.blocks[cut - 1].outputs if 0 < cut < len(s.network.blocks) else None
+    before = {group.name: group.channels for group in s.network.groups}.get(outputs, 1)
+    unpruned = [1.0] * len(s.network.groups)
+    for sent in range(1, before + 1):
+        decision = cut, unpruned, sent / before, s.power_max, s.frequency_device_max
+        if predicted(s.predictor, decision, phases_of(s, decision, 1.0)[2]) >= s.accuracy_min:
+            return sent / before
+    return 1.0
 
 
 def layer_flops(layer, width):
@@ -237,10 +272,12 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
         action = rng.uniform(-1.0, 1.0, env.action_space.shape)
         kind = rng.random()
         if kind < 0.5:  # a design that may be fast and accurate enough
-            action[1:-3], action[0] = rng.uniform(0.5, 1.0, len(action) - 4), rng.choice([-1.0, 0.8])
+            action[1:-3], action[0] = rng.uniform(0.5, 1.0, len(action) - 4), rng.choice(s.cut_components[[0, -1]])
             action[[-2, -1]] = 1.0
         elif kind < 0.75:  # one that is pruned far
             action[1:-3] = rng.uniform(-1.0, -0.5, len(action) - 4)
+        else:  # one that is slow
+            action[[0, -3]], action[[-2, -1]] = 1.0, -1.0
         problem, decision = env.problem(), decision_of(s, action)
         _, reward, _, truncated, info = env.step(action)
         delays, energies, values = phases_of(s, decision, 10.0 ** (info["gain_db"] / 10.0))
@@ -424,14 +461,14 @@ def test_the_strip_shows_cut_widths_and_codec():
     env = LayerwiseEnv("alexnet-rpi4b-4g", render_mode="rgb_array", arrivals="one_at_a_time")
     areas = {}
     for name, (cut, retained, compression) in {
-        "server": (-1.0, 1.0, 1.0),
-        "middle": (0.0, 1.0, 1.0),
-        "encoded": (0.0, 1.0, -1.0),
-        "device": (1.0, 1.0, 1.0),
-        "pruned": (1.0, -1.0, 1.0),
+        "server": (0, 1.0, 1.0),
+        "middle": (6, 1.0, 1.0),
+        "encoded": (6, 1.0, -1.0),
+        "device": (11, 1.0, 1.0),
+        "pruned": (11, -1.0, 1.0),
     }.items():
         env.reset(seed=0)
-        env.step(np.array([cut, *[retained] * 7, compression, 1.0, 1.0], np.float32))
+        env.step(np.array([env.scenario.cut_components[cut], *[retained] * 7, compression, 1.0, 1.0], np.float32))
         strip = env.render()[360:430]
         areas[name] = count(strip, DEVICE), count(strip, SERVER)
     assert areas["server"][1] > areas["middle"][1] > areas["device"][1] == 0
@@ -447,7 +484,7 @@ def test_the_accuracy_stands_beside_its_least(predictors):
         kwargs = {"predictor": str(predictors["alexnet"]), "accuracy_loss": loss, "arrivals": "one_at_a_time"}
         env = LayerwiseEnv("alexnet-rpi4b-5g", render_mode="rgb_array", **kwargs)
         env.reset(seed=3)
-        info = env.step(np.r_[-1.0, -np.ones(7), np.ones(3)])[-1]
+        info = env.step(np.r_[env.scenario.cut_components[0], -np.ones(7), np.ones(3)])[-1]
         panel = env.render()[592:612, 712:]
         bars.append((info["cost_accuracy"] > 0.0, count(panel, BAD) > 500, count(panel, GOOD) > 500))
         env.render_mode = "ansi"
@@ -463,7 +500,7 @@ def test_the_text_tells_the_facts():
     env.reset(seed=0)
     assert "Layerwise-v0 regnet-rpi4b-4g" in env.render()
     assert "no decision yet" in env.render()
-    info = env.step(np.array([0.0, 1.0, -0.6442, -1.0, 1.0, 0.0, 1.0, 1.0], np.float32))[-1]
+    info = env.step(np.array([env.scenario.cut_components[13], 1.0, -0.6442, -1.0, 1.0, 0.0, 1.0, 1.0], np.float32))[-1]
     text = env.render()
     assert "cut     13 of 25" in text
     assert "stage1 100 %  stage2 50 %  stage3 10 %  stage4 100 %" in text
