@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from baselines.journal import digest
 from baselines.policy import Policy
-from coinfer_gym import load_scenario, shipped_scenarios
+from coinfer_gym import load_scenario, load_workload, shipped_scenarios
 from coinfer_gym.cell.scenario import load_cell_scenario, shipped_cell_scenarios
 from coinfer_gym.envs.reward import STEEPNESS, STEEPNESS_ACCURACY
-from coinfer_gym.layerwise.scenario import load_layerwise_scenario
+from coinfer_gym.layerwise.scenario import (
+    LayerwiseScenario,
+    load_layerwise_scenario,
+    shipped_layerwise_scenarios,
+)
 from coinfer_gym.scenario import WorldScenario
 from coinfer_gym.world import World
 
@@ -145,10 +149,10 @@ def family_of(scenario: Any) -> Family:
 
 
 def digest_scenario(scenario: Any, learned: bool = False) -> str:
-    """Digest of a world and its network; of what was `learned` there also by its prices and the form of the reward.
+    """Digest of a world with its network and predictor; of what was `learned` there also with prices and scales.
 
-    Prices and reward count in no result of a policy that does not learn from them, but for the return. Fields at their
-    defaults are left out, so that a new field leaves the digest as it was.
+    Prices, the form of the reward and the scale of actions count in no result of a policy that does not learn from
+    them, but for the return. Fields at their defaults are left out, so that a new field leaves the digest as it was.
     """
     left_out = {"description", *WorldScenario.file_fields}
     fields = scenario.model_dump(mode="json", by_alias=True, exclude=left_out, exclude_defaults=True)
@@ -156,12 +160,19 @@ def digest_scenario(scenario: Any, learned: bool = False) -> str:
     if "kinds" in kept:  # each has a network of its own
         kept["kinds"] = [digest_scenario(kind, learned) for kind in scenario.members]
     network = (scenario.workload if hasattr(scenario, "workload") else scenario.network).to_dict()
+    predictor = [] if scenario.predictor is None else [scenario.predictor.to_dict() | {"description": ""}]
     form = [STEEPNESS, STEEPNESS_ACCURACY] if learned else []
-    return digest([kept, network | {"description": ""}, *form])
+    if learned and isinstance(scenario, LayerwiseScenario):
+        form += [scenario.action_scale.tolist()]
+    return digest([kept, network | {"description": ""}, *predictor, *form])
 
 
 def digest_shipped(names: Iterable[str]) -> dict[str, str]:
-    """Digests of shipped scenarios, by name."""
-    load: dict[str, Any] = dict.fromkeys(shipped_scenarios(), load_scenario)
+    """Digests of shipped scenarios, and of workloads that are no scenario's name, by name."""
+    load: dict[str, Any] = dict.fromkeys(shipped_layerwise_scenarios(), load_layerwise_scenario)
+    load |= dict.fromkeys(shipped_scenarios(), load_scenario)
     load |= dict.fromkeys(shipped_cell_scenarios(), load_cell_scenario)
-    return {name: digest_scenario(load.get(name, load_layerwise_scenario)(name)) for name in names}
+    return {
+        name: digest_scenario(load[name](name)) if name in load else digest(load_workload(name).to_dict())
+        for name in names
+    }

@@ -14,26 +14,28 @@ class Entry(NamedTuple):
     paper: str  # what it redoes; empty if the papers have no such figure
     claims: tuple[str, ...]  # rows of ``docs/claims.md`` that it judges
     time: str  # rough duration on two cores
-    scenarios: tuple[str, ...] = ()  # shipped scenarios that it rests on, their variants included
+    scenarios: tuple[str, ...] = ()  # shipped scenarios and workloads that it rests on, their variants included
     needs_data: bool = False  # whether it needs the extra ``models`` and networks or images that may be missing
 
 
 LYU, MU = "Lyu et al.", "Mu et al."
-PAPER, DEFAULT = ("paper-lyu",), ("bert-multimodal",)
+PAPER, DEFAULT, MEASURED = ("paper-lyu",), ("bert-multimodal",), ("paper-lyu", "minilm-squad")
+BOTH = ("paper-lyu", "bart-base")
+GENERATION = ("phone-llama-2026", "mpnet-base", "vit-large-336", "llama-1b", "llama-3b", "llama-8b")
 TODAY = tuple(name for name in shipped_layerwise_scenarios() if name.split("-")[1] in DEVICES_TODAY)
 LAYERWISE = tuple(name for name in shipped_layerwise_scenarios() if name not in TODAY)
 CATALOGUE = {
     "sca_convergence": Entry("studies.lyu.sca_convergence", "", ("L5",), "30 s", PAPER),
     "sca_methods": Entry("studies.lyu.sca_methods", "", ("L5",), "20 s", PAPER),
-    "schemes_delay": Entry("studies.lyu.schemes", f"{LYU}, Fig. 4", ("L6", "L7"), "1 min", PAPER),
-    "schemes_energy": Entry("studies.lyu.schemes", f"{LYU}, Fig. 5", ("L8", "L9"), "1 min", PAPER),
-    "other_budget": Entry("studies.lyu.other_budget", "", ("L7", "L9"), "10 s", PAPER),
-    "cuts": Entry("studies.lyu.cuts", f"{LYU}, Fig. 6", ("L10",), "1 min", PAPER),
+    "schemes_delay": Entry("studies.lyu.schemes", f"{LYU}, Fig. 4", ("L6", "L7"), "1 min", BOTH),
+    "schemes_energy": Entry("studies.lyu.schemes", f"{LYU}, Fig. 5", ("L8", "L9"), "1 min", BOTH),
+    "other_budget": Entry("studies.lyu.other_budget", "", ("L7", "L9"), "10 s", BOTH),
+    "cuts": Entry("studies.lyu.cuts", f"{LYU}, Fig. 6", ("L10",), "1 min", BOTH),
     "regimes": Entry("studies.lyu.regimes", "", ("L10",), "10 s", PAPER),
-    "where": Entry("studies.lyu.where", "", (), "1 min", ("phone-llama-2026",)),
-    "accuracy_budgets": Entry("studies.lyu.accuracy", f"{LYU}, Figs. 4 and 5 in F1", ("L11",), "20 s", PAPER),
-    "accuracy_cuts": Entry("studies.lyu.accuracy", f"{LYU}, Fig. 6 in F1", ("L11",), "20 s", PAPER),
-    "criteria": Entry("studies.lyu.criteria", "", ("L11",), "10 s", PAPER),
+    "where": Entry("studies.lyu.where", "", (), "1 min", GENERATION),
+    "accuracy_budgets": Entry("studies.lyu.accuracy", f"{LYU}, Figs. 4 and 5 in F1", ("L11",), "20 s", MEASURED),
+    "accuracy_cuts": Entry("studies.lyu.accuracy", f"{LYU}, Fig. 6 in F1", ("L11",), "20 s", MEASURED),
+    "criteria": Entry("studies.lyu.criteria", "", ("L11",), "10 s", MEASURED),
     "search": Entry("studies.mu.search", "", ("M8",), "2 min", PAPER),
     "load": Entry("studies.agents.load", "", (), "10 min", DEFAULT),
     "cell_load": Entry("studies.agents.cell_load", "", (), "5 min", ("cell-16",)),
