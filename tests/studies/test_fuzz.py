@@ -19,8 +19,9 @@ def test_optimum_over_all_cuts_is_the_best_of_each_and_no_design_beats_it(tmp_pa
     assert {outcome for outcome, _ in outcomes("optimum", tmp_path, range(300))} == {"accepted"}
 
 
-def test_exact_optimum_is_that_of_the_conic_program(tmp_path):
-    assert {outcome for outcome, _ in outcomes("certificate", tmp_path, range(100))} == {"accepted"}
+@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.thorough)])
+def test_exact_optimum_is_that_of_the_conic_program(tmp_path, count):
+    assert {outcome for outcome, _ in outcomes("certificate", tmp_path, range(count))} == {"accepted"}
 
 
 @pytest.mark.parametrize(("change", "said"), [({"quality": 0.1}, "quality: exact"), ({"feasible": False}, "exact ")])
