@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import nn
 
 from agents.actors import find_actor
-from baselines.checks import check_count, check_flag, check_number, check_positive
+from baselines.checks import check_count, check_flag, check_number, check_positive, naming
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import read_yaml
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers
@@ -157,10 +157,8 @@ def parse_hyperparameters(entry: Mapping[str, Any], algo: str, origin: str) -> H
         raise InvalidInputError(f"{origin}: policy", policy, remedy)
     if rest.pop("normalize", False):
         raise InvalidInputError(f"{origin}: normalize", True, "Observations are in [-1, 1] already: leave it out.")
-    try:
+    with naming(f"{origin}: env_wrapper"):
         wrappers = check_wrappers(rest.pop("env_wrapper", None))
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{origin}: env_wrapper: {error.field}", error.value, error.remedy) from error
     warmup = check_count(f"{origin}: warmup", rest.pop("warmup", 0), 0, 10**12)
     if warmup and algo == "dqn":
         raise InvalidInputError(f"{origin}: warmup", warmup, "DQN has no actor beside its values: leave it out.")

@@ -27,7 +27,7 @@ import numpy as np
 from minari.data_collector import EpisodeBuffer
 from tqdm import tqdm
 
-from baselines.checks import check_count
+from baselines.checks import check_count, naming
 from baselines.config import CompareConfig, PolicyConfig, load_config
 from baselines.policy import Predictor
 from baselines.registry import bind, make_policy
@@ -69,7 +69,8 @@ def record(config: CompareConfig, name: str, decisions: int = 100_000) -> list[s
             raise InvalidInputError("name", label, f"Two policies would be {dataset}: rename one.")
     for label, policy in config.policies.items():
         if ids[label] not in minari.list_local_datasets():
-            _record(config, policy, ids[label], decisions)
+            with naming(f"policies: {label}"):
+                _record(config, policy, ids[label], decisions)
     return list(ids.values())
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,6 +54,15 @@ def check_model(kind: type[_Model], source: str | Path | Mapping[str, Any], orig
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise InvalidInputError(f"{origin}: {name}", first["input"], f"{first['msg']}.") from error
+
+
+@contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Have the field of an error begin with the part of a configuration that it is about."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{part}: {error.field}", error.value, error.remedy) from error
 
 
 def check_flag(name: str, value: Any) -> bool:

@@ -70,7 +70,7 @@ class ConstantAction(Policy):
     Parameters
     ----------
     action : array_like, shape (n_act,)
-        Components in [-1, 1].
+        Components in [-1, 1]. In a configuration it may be left out: `tune` then finds the best.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class ConstantAction(Policy):
         If it is not one row of numbers in [-1, 1].
     """
 
-    def __init__(self, action: ArrayLike) -> None:
+    def __init__(self, action: ArrayLike = "best") -> None:
         try:
             self.action = np.asarray(action, np.float32)
         except (OverflowError, TypeError, ValueError) as error:

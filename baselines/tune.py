@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from baselines.checks import Checked, check_model
+from baselines.checks import Checked, check_model, naming
 from baselines.compare import ROOT, compare
 from baselines.family import digest_scenario, family_of, scenario_of
 from baselines.registry import check_environment, check_options, find_policy
@@ -87,7 +87,8 @@ def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
         for name, values in rule.search.items():
             if not values:
                 raise InvalidInputError(f"config: rules.{label}.search.{name}", values, "Give a value to try.")
-        check_options(rule.policy, find_policy(rule.policy), {**rule.options, **_middle(rule.search)})
+        with naming(f"rules: {label}"):
+            check_options(rule.policy, find_policy(rule.policy), {**rule.options, **_middle(rule.search)})
     return config
 
 

@@ -47,7 +47,7 @@ from agents.evaluate import find_agent
 from agents.rescaled import RescaledAgent
 from baselines import compare
 from baselines.bootstrap import Estimate, paired_bootstrap
-from baselines.checks import Checked, check_model
+from baselines.checks import Checked, check_model, naming
 from baselines.family import digest_scenario, scenario_of
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, git_revision, open_console, render, style
 from baselines.rules import LAIM
@@ -146,14 +146,11 @@ def load_config(source: str | Path | Mapping[str, Any]) -> GeneraliseConfig:
 
 def _rehearse(config: GeneraliseConfig, axis: str, point: float | str) -> None:
     """Raise `InvalidInputError` unless the agents can act at a point: mistakes show before anything is played."""
-    try:
+    with naming(f"axis {axis!r}, point {_text(point)}"):
         comparison = config.comparison(axis, point)
         env = gym.make(comparison.environment, **comparison.env)
         for label in config.agents:
             RescaledAgent(**comparison.policies[label].options).bind(env)
-    except InvalidInputError as error:
-        field = f"axis {axis!r}, point {_text(point)}: {error.field}"
-        raise InvalidInputError(field, error.value, error.remedy) from error
 
 
 def generalise(config: GeneraliseConfig, work: Path, jobs: int = 1) -> list[Point]:
