@@ -113,9 +113,12 @@ class ProblemPolicy(Policy):
     ----------
     solves : type
         Kind of problem.
+    home : str
+        Environment that offers it.
     """
 
     solves: ClassVar[type] = Problem
+    home: ClassVar[str] = "LAIM-v0"
 
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
         self._env: Any = None
@@ -150,7 +153,8 @@ class ProblemPolicy(Policy):
         if not (hasattr(core, "problem") and hasattr(core, "action")):
             raise InvalidInputError("env", core, "This policy needs an environment with problem() and action().")
         if env.action_space != core.action_space:
-            raise InvalidInputError("env", env, "A wrapper changes the action space; bind the environment inside it.")
+            remedy = "A wrapper changes the action space: bind the environment inside it, or an id without 'Shares'."
+            raise InvalidInputError("env", str(env), remedy)
         self._env = core
         return self
 
@@ -158,7 +162,7 @@ class ProblemPolicy(Policy):
         """Raise `InvalidInputError` if the problem of an environment is of another kind than this policy solves."""
         scenario = getattr(env, "scenario", None)
         if scenario is not None and not isinstance(scenario.problem(1.0), self.solves):
-            remedy = f"{type(self).__name__} solves a {self.solves.__name__}, which this environment does not offer."
+            remedy = f"{type(self).__name__} solves a {self.solves.__name__}: play it in {self.home}."
             raise InvalidInputError("env", str(env), remedy)
 
     def act(self, observation: Observation) -> NDArray[Any]:

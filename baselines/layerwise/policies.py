@@ -78,10 +78,16 @@ def _check_design(field: str, design: ArrayLike, env: gym.Env[Any, Any]) -> Floa
     return rows
 
 
-class _Prepared(ProblemPolicy):
-    """A policy whose designs are found once for a channel, and never during an episode."""
+class _LayerwisePolicy(ProblemPolicy):
+    """A policy of Layerwise-v0."""
 
     solves: ClassVar[type] = LayerwiseProblem
+    home: ClassVar[str] = "Layerwise-v0"
+
+
+class _Prepared(_LayerwisePolicy):
+    """A policy whose designs are found once for a channel, and never during an episode."""
+
     option: ClassVar[str]
     """Name of the option that holds what was prepared."""
 
@@ -175,7 +181,7 @@ class LayerwiseStatic(LayerwiseRival):
         super().__init__("Proposed", seed, design, env)
 
 
-class LayerwiseReoptimize(ProblemPolicy):
+class LayerwiseReoptimize(_LayerwisePolicy):
     """The search of Mu et al. (``quantum_mqhoa_5``) at every task, with its gain and what is left of its budgets.
 
     Parameters
@@ -186,8 +192,6 @@ class LayerwiseReoptimize(ProblemPolicy):
     seed : int
         Of the search, the same for every task.
     """
-
-    solves: ClassVar[type] = LayerwiseProblem
 
     def __init__(self, evaluations: int = 5000, seed: int = 0, env: gym.Env[Any, Any] | None = None) -> None:
         self._framework = Framework(
@@ -203,15 +207,13 @@ class LayerwiseReoptimize(ProblemPolicy):
         return self._framework.optimize(problem, self._seed).solution
 
 
-class LayerwiseExact(ProblemPolicy):
+class LayerwiseExact(_LayerwisePolicy):
     """The proven optimum of every task, to a thousandth of its delay, by branch and bound.
 
     Parameters
     ----------
     env : gymnasium.Env, optional
     """
-
-    solves: ClassVar[type] = LayerwiseProblem
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
         """The optimum of the task."""

@@ -107,14 +107,14 @@ def test_every_policy_plays(env, name):
 
 def test_the_other_environment_is_refused():
     policy = make_policy("layerwise_menu", options("layerwise_menu"))
-    with pytest.raises(InvalidInputError, match="LayerwiseProblem"):
+    with pytest.raises(InvalidInputError, match="LayerwiseProblem: play it in Layerwise-v0"):
         policy.bind(gym.make("coinfer_gym/LAIM-v0"))
 
 
 @pytest.mark.parametrize("name", ["myopic_exact", "myopic_sca", "quantum", "slowdown", "stochastic_dp", "clairvoyant"])
 def test_policies_of_laim_refuse_this_environment(env, name):
     given = {"slowdown": {"fraction": 0.5}}.get(name, {})
-    with pytest.raises(InvalidInputError, match="solves a Problem"):
+    with pytest.raises(InvalidInputError, match="solves a Problem: play it in LAIM-v0"):
         make_policy(name, given).bind(env)
 
 
