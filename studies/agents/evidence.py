@@ -26,6 +26,8 @@ taken to pass evenly over its decisions.
 
 from __future__ import annotations
 
+import agents  # noqa: F401  # isort: skip  # first: it names the extra
+
 import argparse
 import json
 import math

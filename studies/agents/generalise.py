@@ -25,6 +25,8 @@ Played worlds are kept in ``runs/generalise/NAME``, as by `baselines.compare`: t
 
 from __future__ import annotations
 
+from agents.evaluate import find_agent  # isort: skip  # first: it names the extra
+
 import argparse
 import json
 import math
@@ -43,7 +45,6 @@ from pydantic import Field
 from rich.table import Table
 from tqdm import tqdm
 
-from agents.evaluate import find_agent
 from agents.rescaled import RescaledAgent
 from baselines import compare
 from baselines.bootstrap import Estimate, paired_bootstrap
