@@ -117,7 +117,7 @@ def test_end_to_end_by_the_command_line(tmp_path, monkeypatch, capsys):
     assert main(arguments) == 0
     captured = capsys.readouterr()
     assert captured.err == ""  # no progress bar where there is no terminal
-    assert "myopic exact" in captured.out
+    assert "share: of the quality of myopic exact" in captured.out
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert names == {
