@@ -24,6 +24,11 @@ def batch_shape(observation: Observation) -> tuple[int, ...]:
     return np.shape(array)[:-1]
 
 
+def unbound(policy: object) -> InvalidInputError:
+    """Error of a policy that is used before `bind`."""
+    return InvalidInputError("policy", type(policy).__name__, "Call bind(env) first.")
+
+
 @runtime_checkable
 class Predictor(Protocol):
     """Anything that chooses actions: an agent of stable-baselines3, or a policy of this package."""
@@ -121,9 +126,15 @@ class ProblemPolicy(Policy):
     home: ClassVar[str] = "LAIM-v0"
 
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
-        self._env: Any = None
+        self._bound: Any = None
         if env is not None:
             self.bind(env)
+
+    @property
+    def _env(self) -> Any:
+        if self._bound is None:
+            raise unbound(self)
+        return self._bound
 
     @abc.abstractmethod
     def solve(self, problem: Any) -> Any:
@@ -155,7 +166,7 @@ class ProblemPolicy(Policy):
         if env.action_space != core.action_space:
             remedy = "A wrapper changes the action space: bind the environment inside it, or an id without 'Shares'."
             raise InvalidInputError("env", str(env), remedy)
-        self._env = core
+        self._bound = core
         return self
 
     def check(self, env: Any) -> None:
@@ -175,8 +186,6 @@ class ProblemPolicy(Policy):
         InvalidInputError
             If the policy is not bound, or the batch holds more than one observation.
         """
-        if self._env is None:
-            raise InvalidInputError("policy", type(self).__name__, "Call bind(env) first.")
         batch = batch_shape(observation)
         if batch not in ((), (1,)):
             raise InvalidInputError("observation", f"a batch {batch}", "This policy plays one environment at a time.")
@@ -242,7 +251,7 @@ class Wrapped:
             If the policy is not bound, or a batch of observations is given.
         """
         if self._env is None:
-            raise InvalidInputError("policy", type(self).__name__, "Call bind(env) first.")
+            raise unbound(self)
         if batch_shape(observation) != ():
             raise InvalidInputError("observation", "a batch", "In its wrappers the model plays one task at a time.")
         action, state = self._model.predict(observation, state, episode_start, deterministic)

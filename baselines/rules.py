@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from baselines.checks import check_count
-from baselines.policy import Observation, Policy, ProblemPolicy, batch_shape
+from baselines.policy import Observation, Policy, ProblemPolicy, batch_shape, unbound
 from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, GainBelief, InvalidInputError, Problem, solve_exact, solve_robust
 from coinfer_gym.envs.base import unit_box
@@ -177,6 +177,8 @@ class RobustExact(MyopicExact):
         As for `MyopicExact`.
     """
 
+    _belief: GainBelief | None = None
+
     def bind(self, env: gym.Env[Any, Any]) -> Self:
         """Act in this environment from now on, see `MyopicExact.bind`; the channel must not be a trace seen late."""
         super().bind(env)
@@ -185,6 +187,8 @@ class RobustExact(MyopicExact):
 
     def solve(self, problem: Problem) -> Decision:
         """Global optimum of P1 in expectation, restricted."""
+        if self._belief is None:
+            raise unbound(self)
         return solve_robust(self._designed(problem), self._belief.given(problem.gain), self._cut_of(problem))
 
 

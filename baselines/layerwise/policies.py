@@ -232,7 +232,8 @@ class LayerwiseMenu(_Prepared):
         Rates to find the optimum of, on a logarithmic grid over those of the channel at full power.
     slack : float
         What is added to every retained ratio, if it is not 0; the compression then moves amid those that are accurate
-        enough. An optimum lies on the edge of these, and an agent that imitates it needs room for its errors.
+        enough. An optimum lies on the edge of these, and an agent that imitates it needs room for its errors. It must
+        be less than the range of the ratios, 1 minus the scenario's ``retained_min``.
     designs : sequence of float, shape (n, G + 4), optional
         Ratios of the menu, if it is known already, see `coinfer_gym.layerwise.designs.make_designs`; power and clock
         are without effect.
@@ -253,6 +254,9 @@ class LayerwiseMenu(_Prepared):
 
     def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[list[float]]:
         """Optimal designs for a grid of rates, each once."""
+        if self._slack >= 1.0 - scenario.retained_min:
+            remedy = f"Give less than {1.0 - scenario.retained_min:g}: it leaves nothing pruned."
+            raise InvalidInputError("slack", self._slack, remedy)
         found = []
         low, high = np.quantile(rates, _SPAN).tolist()
         for rate in np.geomspace(low, high, self._count):

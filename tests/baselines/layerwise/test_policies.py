@@ -133,6 +133,12 @@ def test_options_are_checked(name, given, message):
         make_policy(name, given)
 
 
+def test_a_slack_that_leaves_nothing_pruned_is_refused(env):
+    make_policy("layerwise_menu", {"rates": 1, "slack": 0.89}).bind(env)
+    with pytest.raises(InvalidInputError, match=r"slack: got 1\.0\. Give less than 0\.9"):
+        make_policy("layerwise_menu", {"rates": 1, "slack": 1.0}).bind(env)
+
+
 def test_a_design_of_another_network_is_refused(env):
     with pytest.raises(InvalidInputError):
         make_policy("layerwise_static", {"design": [0.0, 1.0, 1.0, 0.2, 1e9]}).bind(env)
