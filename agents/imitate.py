@@ -44,8 +44,8 @@ from agents.demonstrations import ImitationConfig, Samples, load_config, prepare
 from agents.held_out import TEST_SEED, play
 from agents.policy import load_agent
 from agents.runs import build_env, read_config
-from baselines.checks import check_count
 from baselines.output import git_revision
+from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
 from coinfer_gym.files import lock_folder, versions, write_text
 
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     folder = options.out or Path("runs", "imitation", Path(options.config).stem)
-    check_count("jobs", options.jobs, 1, 10_000)
+    check_whole("jobs", options.jobs, 1, 10_000)
     config = load_config(options.config)
     result = imitate(config, folder, shlex.join(["python", "-m", "agents.imitate", *given]), options.jobs)
     best = result["scores"]["teacher"]["delivered"]

@@ -72,22 +72,6 @@ def check_flag(name: str, value: Any) -> bool:
     return value
 
 
-def check_count(name: str, value: Any, least: int, most: int = 2**53) -> int:
-    """The value, if it is a whole number of at least `least` and at most `most`."""
-    if not is_number(value) or not least <= value <= most or int(value) != value:
-        span = f"of at least {least}" if most == 2**53 else f"from {least} to {most:,}"
-        raise InvalidInputError(name, value, f"Give a whole number {span}.")
-    return int(value)
-
-
-def check_number(name: str, value: Any, low: float, high: float = sys.float_info.max) -> float:
-    """The value, if it is a finite number of at least `low` and at most `high`."""
-    if not is_number(value) or not low <= value <= high:
-        span = f"of at least {low:g}" if high == sys.float_info.max else f"from {low:g} to {high:g}"
-        raise InvalidInputError(name, value, f"Give a number {span}.")
-    return float(value)
-
-
 def check_positive(name: str, value: Any) -> float:
     """The value, if it is a finite number above 0."""
     if not is_number(value) or not 0.0 < value <= sys.float_info.max:

@@ -51,7 +51,7 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
-from baselines.checks import check_count, naming
+from baselines.checks import naming
 from baselines.config import (
     DATA,
     TUNING_OFFSET,
@@ -68,6 +68,7 @@ from baselines.registry import bind, check_options, find_policy, is_trusted, mak
 from baselines.report import Comparison
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
+from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
 from coinfer_gym.errors import nearest
 from coinfer_gym.files import lock_folder
@@ -130,7 +131,7 @@ def compare(
     RuntimeError
         If two policies met different worlds under one seed.
     """
-    jobs = check_count("jobs", jobs, 1, 10_000)
+    jobs = check_whole("jobs", jobs, 1, 10_000)
     config = config if isinstance(config, CompareConfig) else load_config(config, trust)
     if not isinstance(policies, Mapping | None):
         raise InvalidInputError("policies", policies, "Give a mapping from a label to a policy.")

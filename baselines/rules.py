@@ -11,10 +11,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from baselines.checks import check_count
 from baselines.policy import Observation, Policy, ProblemPolicy, batch_shape, unbound
 from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, GainBelief, InvalidInputError, Problem, solve_exact, solve_robust
+from coinfer_gym.checks import check_whole
 from coinfer_gym.envs.base import unit_box
 from coinfer_gym.errors import nearest
 from coinfer_gym.laim.decision import check_cut
@@ -43,7 +43,7 @@ class RandomPolicy(Policy):
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._seed = check_count("seed", seed, 0)
+        self._seed = check_whole("seed", seed, 0)
         self._space: gym.Space[Any] = unit_box(ACTION_NAMES)
         self.seed(0)
 
@@ -204,7 +204,7 @@ class MyopicSCA(MyopicExact):
     """
 
     def __init__(self, env: gym.Env[Any, Any] | None = None, starts: int = 1, **options: Any) -> None:
-        self._starts = check_count("starts", starts, 1, 1000)
+        self._starts = check_whole("starts", starts, 1, 1000)
         super().__init__(env, **options)
 
     def solve(self, problem: Problem) -> Decision:

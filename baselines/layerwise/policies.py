@@ -11,12 +11,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from baselines.checks import check_count, check_number
 from baselines.layerwise.designs import ParametersGenerator, select_best
 from baselines.layerwise.framework import Framework
 from baselines.layerwise.rivals import RIVALS
 from baselines.optimizers import OPTIMIZERS
 from baselines.policy import ProblemPolicy
+from coinfer_gym.checks import check_number, check_whole
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.layerwise.designs import COMPRESSION, POWER, check_designs, make_designs, ratios_of
 from coinfer_gym.layerwise.optimum import solve_exact
@@ -152,7 +152,7 @@ class LayerwiseRival(_Prepared):
     ) -> None:
         if str(name) not in RIVALS:
             raise InvalidInputError("name", name, nearest(str(name), RIVALS))
-        self._name, self._seed = str(name), check_count("seed", seed, 0)
+        self._name, self._seed = str(name), check_whole("seed", seed, 0)
         super().__init__(env, design)
 
     def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[float]:
@@ -196,10 +196,10 @@ class LayerwiseReoptimize(_LayerwisePolicy):
     def __init__(self, evaluations: int = 5000, seed: int = 0, env: gym.Env[Any, Any] | None = None) -> None:
         self._framework = Framework(
             optimizer=OPTIMIZERS["quantum_mqhoa_5"],
-            evaluations=check_count("evaluations", evaluations, 1, 10**9),
+            evaluations=check_whole("evaluations", evaluations, 1, 10**9),
             name="layerwise_reoptimize",
         )
-        self._seed = check_count("seed", seed, 0)
+        self._seed = check_whole("seed", seed, 0)
         super().__init__(env)
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
@@ -248,7 +248,7 @@ class LayerwiseMenu(_Prepared):
         designs: Sequence[Sequence[float]] | None = None,
         env: gym.Env[Any, Any] | None = None,
     ) -> None:
-        self._count = check_count("rates", rates, 1, 1000)
+        self._count = check_whole("rates", rates, 1, 1000)
         self._slack = check_number("slack", slack, 0.0, 1.0)
         super().__init__(env, designs)
 

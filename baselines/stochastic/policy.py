@@ -9,13 +9,14 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_count, check_flag
+from baselines.checks import check_flag
 from baselines.farsighted import Choice, FarsightedPolicy, Memory, View
 from baselines.policy import unbound
 from baselines.quality_grid import locate
 from baselines.stochastic.arrivals import note_arrival, update_belief
 from baselines.stochastic.model import Fineness, Model, solve_process
 from coinfer_gym import InvalidInputError, Problem
+from coinfer_gym.checks import check_whole
 from coinfer_gym.laim.scenario import Scenario
 
 Floats = NDArray[np.float64]
@@ -67,8 +68,8 @@ class StochasticDP(FarsightedPolicy):
         self.robust = check_flag("robust", robust)
         given = {"gains": gains, "waits": waits, "queue": queue, "beliefs": beliefs, "times": times, "levels": levels}
         least = {"waits": 2, "times": 2, "levels": 2}
-        counts = {name: check_count(name, value, least.get(name, 1), _FINEST) for name, value in given.items()}
-        self._fineness = Fineness(**counts, samples=check_count("samples", samples, 1, 10**6))
+        counts = {name: check_whole(name, value, least.get(name, 1), _FINEST) for name, value in given.items()}
+        self._fineness = Fineness(**counts, samples=check_whole("samples", samples, 1, 10**6))
         self.compared: tuple[Floats, Floats] | None = None
         self._model: Model | None = None
         super().__init__(env)

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from baselines.checks import check_count
 from baselines.rollout import join, play
 from baselines.rules import LAIM, MyopicExact
 from coinfer_gym import solve_exact_batch
+from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.physics import from_db
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worlds", type=int, default=200, help="number of worlds (default: 200)")
     options = parser.parse_args(arguments)
     env = gym.make(LAIM, scenario=options.scenario)
-    found = survey(env.unwrapped.scenario, check_count("worlds", options.worlds, 1))  # type: ignore[attr-defined]
+    found = survey(env.unwrapped.scenario, check_whole("worlds", options.worlds, 1))  # type: ignore[attr-defined]
     print(f"budgets that can be met: {found.feasible:.1%} of the tasks; of these:")
     print("cut   best in   alone, relative to the optimum")
     for cut, (share, alone) in enumerate(zip(found.cuts, found.fixed, strict=True)):
