@@ -41,7 +41,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ from baselines.report import Comparison
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
 from coinfer_gym.checks import check_whole
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import nearest
 from coinfer_gym.files import lock_folder
 from coinfer_gym.parallel import run_parallel
@@ -333,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = (options.out or Path("runs", "compare", Path(options.config).stem)) / name
         with lock_folder(folder):
             comparison = compare(config, folder, options.jobs, options.fresh, trust=options.trust)
-            comparison.write(folder, shlex.join(["python", "-m", "baselines.compare", *given]))
+            comparison.write(folder, command_line("baselines.compare", given))
         comparison.show()
         print(f"written to {folder}")
     return 0

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ from baselines.registry import check_options, find_policy
 from baselines.report import Comparison
 from baselines.rollout import TAILS
 from coinfer_gym import InvalidInputError
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import nearest
 from coinfer_gym.files import lock_folder, read_json, read_text, versions, write_text
 from coinfer_gym.parallel import run_parallel
@@ -250,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     if options.references == (options.policy is not None):
         raise InvalidInputError("policy", options.policy, "Name a policy, or give --references.")
-    made_by = {"command": shlex.join(["python", "-m", "baselines.suite", *given]), "git": git_revision()}
+    made_by = {"command": command_line("baselines.suite", given), "git": git_revision()}
     with lock_folder(options.out):
         if options.references:
             made = make_references(options.tasks, options.out, options.jobs)

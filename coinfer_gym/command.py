@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,6 +11,11 @@ from functools import wraps
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.extras import explain
+
+
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """The command that runs a module with some arguments, as a shell takes it."""
+    return shlex.join(["python", "-m", module, *arguments])
 
 
 def command(

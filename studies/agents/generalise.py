@@ -31,7 +31,6 @@ import argparse
 import json
 import math
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ from baselines.checks import Checked, check_model, naming
 from baselines.family import digest_scenario, scenario_of
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, git_revision, open_console, render, style
 from baselines.rules import LAIM
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import csv_text, lock_folder, versions, write_bytes, write_text
 from studies.agents.bounds import clairvoyant_bounds
@@ -290,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = load_config(options.config)  # before a folder is made
     with lock_folder(work):
         points = generalise(config, work, options.jobs)
-        write(config, points, folder, shlex.join(["python", "-m", "studies.agents.generalise", *given]))
+        write(config, points, folder, command_line("studies.agents.generalise", given))
     _show(config, points)
     print(f"written to {folder}")
     return 0
