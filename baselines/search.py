@@ -140,8 +140,7 @@ class MyopicQuantum(MyopicExact):
 
 def ends(problem: Problem) -> tuple[Floats, Floats]:
     """Ends of the five controls in a search."""
-    high = np.array([1.0, 1.0, *(getattr(problem, f"{name}_max") for name in CONTROLS[2:])])
-    low = np.array([getattr(problem, f"{name}_min") for name in CONTROLS])
+    low, high = problem.bounds()
     low[_FIRST_LOGARITHMIC:] = np.maximum(low, OPEN_END * high)[_FIRST_LOGARITHMIC:]
     return low, high
 
