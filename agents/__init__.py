@@ -6,7 +6,7 @@ stable-baselines3; `agents.train` does, `agents.policy` only to read a weight fi
 
 from importlib.util import find_spec
 
-import coinfer_gym  # noqa: F401  # Ctrl-C during further imports is one line
+from coinfer_gym.extras import install
 
 if find_spec("stable_baselines3") is None:
-    raise ImportError("The agents need the extra 'agents': pip install '.[agents]' in the checkout.")
+    raise ImportError(f"The agents need Stable-Baselines3: {install('agents')}")

@@ -25,11 +25,11 @@ from agents.agent_file import AGENT_FILE
 from agents.policy import Agent, load_agent
 from baselines.arguments import key_and_value
 from baselines.bootstrap import shares
-from baselines.checks import check_count
 from baselines.compare import compare, load_config
 from baselines.family import family_of, scenario_of
 from baselines.output import git_revision
 from baselines.report import Comparison
+from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import versions, write_text
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bound", action="store_true", help="also compute the proven share of the causal bound; slow")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write everything to this file")
     options = parser.parse_args(arguments)
-    check_count("jobs", options.jobs, 1, 10_000)
+    check_whole("jobs", options.jobs, 1, 10_000)
     found = evaluate(options.path, dict(options.env_kwargs), options.worlds, options.seed, options.jobs)
     proven = {"proven_share": proven_shares(found, options.jobs)} if options.bound else {}
     if options.out is not None:

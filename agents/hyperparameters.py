@@ -22,7 +22,8 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import nn
 
 from agents.actors import find_actor
-from baselines.checks import check_count, check_flag, check_number, check_positive
+from baselines.checks import check_flag, check_positive, naming
+from coinfer_gym.checks import check_number, check_whole
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import read_yaml
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers
@@ -157,16 +158,14 @@ def parse_hyperparameters(entry: Mapping[str, Any], algo: str, origin: str) -> H
         raise InvalidInputError(f"{origin}: policy", policy, remedy)
     if rest.pop("normalize", False):
         raise InvalidInputError(f"{origin}: normalize", True, "Observations are in [-1, 1] already: leave it out.")
-    try:
+    with naming(f"{origin}: env_wrapper"):
         wrappers = check_wrappers(rest.pop("env_wrapper", None))
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{origin}: env_wrapper: {error.field}", error.value, error.remedy) from error
-    warmup = check_count(f"{origin}: warmup", rest.pop("warmup", 0), 0, 10**12)
+    warmup = check_whole(f"{origin}: warmup", rest.pop("warmup", 0), 0, 10**12)
     if warmup and algo == "dqn":
         raise InvalidInputError(f"{origin}: warmup", warmup, "DQN has no actor beside its values: leave it out.")
     return Hyperparameters(
-        n_timesteps=check_count(f"{origin}: n_timesteps", rest.pop("n_timesteps", None), 1, 10**12),
-        n_envs=check_count(f"{origin}: n_envs", rest.pop("n_envs", 1), 1, 100_000),
+        n_timesteps=check_whole(f"{origin}: n_timesteps", rest.pop("n_timesteps", None), 1, 10**12),
+        n_envs=check_whole(f"{origin}: n_envs", rest.pop("n_envs", 1), 1, 100_000),
         policy=policy,
         env_wrapper=wrappers,
         vec_env_wrapper=_penalties(rest.pop("vec_env_wrapper", None), origin),
@@ -301,7 +300,7 @@ def _check_value(where: str, name: str, value: Any, parameter: inspect.Parameter
         if "float" in kinds:
             check_number(where, value, low, high)
         else:
-            check_count(where, value, int(low), int(high))
+            check_whole(where, value, int(low), int(high))
 
 
 def _check_layers(where: str, value: Any, nested: bool) -> None:
@@ -310,7 +309,7 @@ def _check_layers(where: str, value: Any, nested: bool) -> None:
         if not isinstance(layers, (list, tuple)):
             raise InvalidInputError(where, value, "Give a list of widths such as [64, 64], or {pi: [64], vf: [64]}.")
         for width in layers:
-            check_count(where, width, 1, 100_000)
+            check_whole(where, width, 1, 100_000)
 
 
 def _is_float(text: str) -> bool:

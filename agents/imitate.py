@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -44,9 +43,9 @@ from agents.demonstrations import ImitationConfig, Samples, load_config, prepare
 from agents.held_out import TEST_SEED, play
 from agents.policy import load_agent
 from agents.runs import build_env, read_config
-from baselines.checks import check_count
 from baselines.output import git_revision
-from coinfer_gym.command import command
+from coinfer_gym.checks import check_whole
+from coinfer_gym.command import command, command_line
 from coinfer_gym.files import lock_folder, versions, write_text
 
 __all__ = ["imitate", "main"]
@@ -120,9 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     folder = options.out or Path("runs", "imitation", Path(options.config).stem)
-    check_count("jobs", options.jobs, 1, 10_000)
+    check_whole("jobs", options.jobs, 1, 10_000)
     config = load_config(options.config)
-    result = imitate(config, folder, shlex.join(["python", "-m", "agents.imitate", *given]), options.jobs)
+    result = imitate(config, folder, command_line("agents.imitate", given), options.jobs)
     best = result["scores"]["teacher"]["delivered"]
     for name, score in result["scores"].items():
         share = score["delivered"] / best if best > 0.0 else float("nan")

@@ -22,9 +22,9 @@ import coinfer_gym  # noqa: F401  registers the ids
 from agents.evaluate import find_agent
 from agents.policy import load_agent
 from baselines import rollout
-from baselines.checks import check_count
 from baselines.family import family_of, scenario_of
 from coinfer_gym.budgets import BUDGET_TOLERANCE
+from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
 from coinfer_gym.files import write_bytes
 
@@ -60,8 +60,8 @@ def play(
     say : callable
         Called with a line of text per decision.
     """
-    check_count("tasks", tasks, 1)
-    check_count("seed", seed, 0)
+    check_whole("tasks", tasks, 1)
+    check_whole("seed", seed, 0)
     agent = load_agent(find_agent(path))
     env_id, keywords = agent.trained_for
     env = _Shown(gym.make(env_id, render_mode=mode, **keywords), tasks, say)

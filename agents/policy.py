@@ -146,8 +146,8 @@ class Agent:
         here = f"observations of shape {wrapped.observation_space.shape}, actions {_describe(wrapped.action_space)}"
         there = f"observations of shape {(self._inputs,)}, actions {actions}"
         if here != there:
-            world = self.config.get("env_kwargs", "another environment")
-            raise InvalidInputError("env", here, f"The agent was trained with {there}, in {world}.")
+            world = f"{self.config.get('env', 'another environment')} {self.config.get('env_kwargs', '')}"
+            raise InvalidInputError("env", here, f"The agent was trained with {there}, in {world.strip()}.")
         self._env, self._wrapped = env, wrapped
         self._masks = wrapped.get_wrapper_attr("action_masks") if self.algo == "maskable_ppo" else None
         return self

@@ -27,10 +27,11 @@ import numpy as np
 from minari.data_collector import EpisodeBuffer
 from tqdm import tqdm
 
-from baselines.checks import check_count
+from baselines.checks import naming
 from baselines.config import CompareConfig, PolicyConfig, load_config
 from baselines.policy import Predictor
 from baselines.registry import bind, make_policy
+from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 
@@ -59,7 +60,7 @@ def record(config: CompareConfig, name: str, decisions: int = 100_000) -> list[s
     InvalidInputError
         If a name cannot be part of an id, or a policy cannot act in the environment.
     """
-    check_count("decisions", decisions, 1)
+    check_whole("decisions", decisions, 1)
     ids = {label: f"coinfer_gym/{name}/{label.replace(' ', '_')}-v0" for label in config.policies}
     for part in (name, *(label.replace(" ", "_") for label in config.policies)):
         if not re.fullmatch(r"\w+", part):
@@ -69,7 +70,8 @@ def record(config: CompareConfig, name: str, decisions: int = 100_000) -> list[s
             raise InvalidInputError("name", label, f"Two policies would be {dataset}: rename one.")
     for label, policy in config.policies.items():
         if ids[label] not in minari.list_local_datasets():
-            _record(config, policy, ids[label], decisions)
+            with naming(f"policies: {label}"):
+                _record(config, policy, ids[label], decisions)
     return list(ids.values())
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch and stable-baselines3 take seconds to import: a wrong
     from agents.hyperparameters import Hyperparameters
     from coinfer_gym.sb3 import NativeVecEnv
 
-__all__ = ["RunConfig", "build_env", "build_model", "open_folder", "read_config", "read_config_file"]
+__all__ = ["RunConfig", "build_env", "build_model", "check_folder", "open_folder", "read_config", "read_config_file"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -145,14 +145,24 @@ def read_config_file(path: str | Path) -> RunConfig:
     return read_config(path, str(path))
 
 
+def _holds_run(folder: Path) -> bool:
+    noted = folder / "config.yaml"
+    return noted.exists() and noted.stat().st_size > 0  # an empty one was left by a full disk
+
+
+def check_folder(config: RunConfig) -> None:
+    """Raise `InvalidInputError` if the folder of a new run holds another one."""
+    if _holds_run(config.folder):
+        remedy = "There is a run already: give another --out, or --resume or --overwrite this one."
+        raise InvalidInputError("out", str(config.folder), remedy)
+
+
 def open_folder(config: RunConfig, command: Sequence[str], overwrite: bool) -> Path:
     """Make the folder of a new run and write down what it is, and the command line that asked for it."""
     folder = config.folder
-    noted = folder / "config.yaml"
-    if noted.exists() and noted.stat().st_size:  # an empty one was left by a full disk
-        if not overwrite:
-            remedy = "There is a run already: give another --out, or --resume or --overwrite this one."
-            raise InvalidInputError("out", str(folder), remedy)
+    if not overwrite:
+        check_folder(config)
+    elif _holds_run(folder):
         for name in _OWN_FILES:
             (folder / name).unlink(missing_ok=True)
         for name in _OWN_FOLDERS:

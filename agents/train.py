@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from agents.runs import RunConfig, read_config, read_config_file
+from agents.runs import RunConfig, check_folder, read_config, read_config_file
 from baselines.arguments import key_and_value, yaml_value
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = read_config(asked, config_file or "command line")
     if resume:
         config = resumed_config(config, asked)
+    elif not overwrite:
+        check_folder(config)  # before torch is imported, which takes seconds
     gym.make(config.env, **config.env_kwargs).close()  # tells a wrong keyword before torch is imported
     from agents.training import train
 

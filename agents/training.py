@@ -185,3 +185,7 @@ def _compare(config: RunConfig, folder: Path, seconds: float) -> None:
             f"{label:14}{quality:9.4f}{share:9.2%}{violated:12.2%}{dropped:8.2%}"
             f"{score['service_s']:10.4f}{score['energy_j']:10.4f}"
         )
+    print(
+        f"share: of the quality of {name}; violations: of the decisions, these missed a limit; drops: of the tasks, "
+        "these were lost in the queue; delay_s: without the wait"
+    )

@@ -56,8 +56,9 @@ from agents.held_out import SELECTION_SEED
 from agents.hyperparameters import ACTIVATIONS, Hyperparameters, parse_hyperparameters
 from agents.runs import RunConfig, build_env, build_model, read_config
 from agents.search_spaces import Space, read_spaces
-from baselines.checks import NUMBER, Checked, check_count, check_model
+from baselines.checks import NUMBER, Checked, check_model
 from baselines.output import git_revision
+from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import csv_text, lock_folder, write_bytes, write_text
@@ -334,10 +335,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = options.out or Path("runs", "tune", Path(options.config).stem)
     if options.jobs != -1:
-        check_count("jobs", options.jobs, 1, 10_000)
+        check_whole("jobs", options.jobs, 1, 10_000)
     config = load_study(options.config)
     if options.trials is not None:
-        config = config.model_copy(update={"trials": check_count("trials", options.trials, 1, 100_000)})
+        config = config.model_copy(update={"trials": check_whole("trials", options.trials, 1, 100_000)})
     try:
         trials = tune(config, folder, options.jobs)
     except TerminatedWorkerError:

@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-import coinfer_gym  # noqa: F401  # Ctrl-C during further imports is one line
+from coinfer_gym.extras import install
 
 if TYPE_CHECKING:
     from baselines.conic import solve_conic
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from baselines.search import solve_quantum
 
 if find_spec("cvxpy") is None or find_spec("scipy") is None:
-    raise ImportError("The baselines need the extra 'baselines': pip install '.[baselines]' in the checkout.")
+    raise ImportError(f"The baselines need cvxpy and scipy: {install('baselines')}")
 
 __all__ = ["minimize_quantum", "solve_conic", "solve_quantum", "solve_sca"]
 

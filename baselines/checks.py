@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,27 +56,20 @@ def check_model(kind: type[_Model], source: str | Path | Mapping[str, Any], orig
         raise InvalidInputError(f"{origin}: {name}", first["input"], f"{first['msg']}.") from error
 
 
+@contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Have the field of an error begin with the part of a configuration that it is about."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{part}: {error.field}", error.value, error.remedy) from error
+
+
 def check_flag(name: str, value: Any) -> bool:
     """The value, if it is true or false."""
     if not isinstance(value, bool):
         raise InvalidInputError(name, value, "Give true or false.")
     return value
-
-
-def check_count(name: str, value: Any, least: int, most: int = 2**53) -> int:
-    """The value, if it is a whole number of at least `least` and at most `most`."""
-    if not is_number(value) or not least <= value <= most or int(value) != value:
-        span = f"of at least {least}" if most == 2**53 else f"from {least} to {most:,}"
-        raise InvalidInputError(name, value, f"Give a whole number {span}.")
-    return int(value)
-
-
-def check_number(name: str, value: Any, low: float, high: float = sys.float_info.max) -> float:
-    """The value, if it is a finite number of at least `low` and at most `high`."""
-    if not is_number(value) or not low <= value <= high:
-        span = f"of at least {low:g}" if high == sys.float_info.max else f"from {low:g} to {high:g}"
-        raise InvalidInputError(name, value, f"Give a number {span}.")
-    return float(value)
 
 
 def check_positive(name: str, value: Any) -> float:

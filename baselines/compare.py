@@ -41,7 +41,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,7 +50,7 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
-from baselines.checks import check_count
+from baselines.checks import naming
 from baselines.config import (
     DATA,
     TUNING_OFFSET,
@@ -64,11 +63,12 @@ from baselines.config import (
 from baselines.family import Column, digest_scenario, family_of, scenario_of
 from baselines.journal import ROOT, Journal, digest, digest_files, digest_module, digest_source
 from baselines.policy import Predictor
-from baselines.registry import bind, find_policy, is_trusted, make_policy
+from baselines.registry import bind, check_options, find_policy, is_trusted, make_policy
 from baselines.report import Comparison
 from baselines.rollout import measure
 from coinfer_gym import InvalidInputError
-from coinfer_gym.command import command
+from coinfer_gym.checks import check_whole
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import nearest
 from coinfer_gym.files import lock_folder
 from coinfer_gym.parallel import run_parallel
@@ -88,7 +88,7 @@ __all__ = [
 
 _TUNING_WORLDS = 256
 _CHUNK = 10  # worlds that a process plays at a time, at most
-_Chunk = tuple[str, PolicyConfig, Sequence[int]]  # digest of a policy, the policy, and worlds for it
+_Chunk = tuple[str, str, PolicyConfig, Sequence[int]]  # label and digest of a policy, the policy, and worlds for it
 
 
 def compare(
@@ -130,7 +130,7 @@ def compare(
     RuntimeError
         If two policies met different worlds under one seed.
     """
-    jobs = check_count("jobs", jobs, 1, 10_000)
+    jobs = check_whole("jobs", jobs, 1, 10_000)
     config = config if isinstance(config, CompareConfig) else load_config(config, trust)
     if not isinstance(policies, Mapping | None):
         raise InvalidInputError("policies", policies, "Give a mapping from a label to a policy.")
@@ -140,12 +140,14 @@ def compare(
     metrics = {**family_of(scenario_of(env)).metrics, **(more or {})}
     journal = Journal(None if folder is None else folder / "worlds.jsonl", metrics, fresh)
     for label, policy in own.items():
-        _rehearse(env, label, policy)
+        with naming(f"policies: {label}"):
+            _rehearse(env, policy)
     keys, tuned = _play_configured(config, env, journal, jobs, trust)
     records = {label: [journal.worlds[key, seed] for seed in config.seeds(label)] for label, key in keys.items()}
     for label, policy in own.items():
-        bound = bind(policy, env)
-        records[label] = [_play_world(env, bound, seed) for seed in tqdm(config.seeds(label), label, disable=None)]
+        with naming(f"policies: {label}"):
+            bound = bind(policy, env)
+            records[label] = [_play_world(env, bound, seed) for seed in tqdm(config.seeds(label), label, disable=None)]
     _check_worlds(records, config.seed)
     values = np.full((len(labels), config.worlds, len(metrics)), np.nan)
     for row, played in zip(values, records.values(), strict=True):
@@ -178,19 +180,30 @@ def _play_configured(
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """Have the policies of a configuration play what the journal lacks; returns their digests and tuned options."""
     keys = {label: policy_key(config, entry, env, trust) for label, entry in config.policies.items()}
+    left = {
+        label: [seed for seed in config.seeds(label) if (key, seed) not in journal.worlds]
+        for label, key in keys.items()
+    }
+    for label, entry in config.policies.items():  # a missing agent is told before the options of others are searched
+        with naming(f"policies: {label}"):
+            factory = find_policy(entry.policy, trust)
+            if hasattr(factory, "tune"):
+                check_options(entry.policy, factory, entry.options)
+            elif left[label]:
+                make_policy(entry.policy, entry.options, trust)
     tuned: dict[str, dict[str, Any]] = {}
     chunks: list[_Chunk] = []
     for label, entry in config.policies.items():
-        key = keys[label]
-        left = [seed for seed in config.seeds(label) if (key, seed) not in journal.worlds]
-        searched = _tune(config, entry, key, journal, bool(left), trust)
-        if searched:
-            tuned[label] = searched
-        if left:
-            player = PolicyConfig(policy=entry.policy, **(searched or entry.options))
-            _rehearse(env, label, make_policy(player.policy, player.options, trust))
-            size = min(_CHUNK, -(-len(left) // (4 * jobs)))
-            chunks += [(key, player, left[i : i + size]) for i in range(0, len(left), size)]
+        key, seeds = keys[label], left[label]
+        with naming(f"policies: {label}"):
+            searched = _tune(config, entry, key, journal, bool(seeds), trust)
+            if searched:
+                tuned[label] = searched
+            if seeds:
+                player = PolicyConfig(policy=entry.policy, **(searched or entry.options))
+                _rehearse(env, make_policy(player.policy, player.options, trust))
+                size = min(_CHUNK, -(-len(seeds) // (4 * jobs)))
+                chunks += [(label, key, player, seeds[i : i + size]) for i in range(0, len(seeds), size)]
     _play_chunks(config, chunks, jobs, journal, trust)
     return keys, tuned
 
@@ -234,20 +247,20 @@ def _tune(
     return journal.tuned.get(key)
 
 
-def _rehearse(env: gym.Env[Any, Any], label: str, policy: Predictor) -> None:
+def _rehearse(env: gym.Env[Any, Any], policy: Predictor) -> None:
     """One decision in this process: mistakes show before others start, and they find the compiled code on disk."""
     policy = bind(policy, env)
     observation, _ = env.reset(seed=0)
     answer: Any = policy.predict(observation, deterministic=True)
     if not isinstance(answer, tuple) or len(answer) != 2:
-        raise InvalidInputError(f"policies: {label}: predict()", answer, "Return a pair: action and state, or None.")
+        raise InvalidInputError("predict()", answer, "Return a pair: action and state, or None.")
     action = answer[0]
     if np.shape(action) != env.action_space.shape:
         remedy = (
             f"Give an action of shape {env.action_space.shape}. A model that was trained in wrappers plays as "
             "baselines.policy.Wrapped(model, ['BudgetShareAction']), with the names of its own wrappers."
         )
-        raise InvalidInputError(f"policies: {label}: shape of the action", np.shape(action), remedy)
+        raise InvalidInputError("shape of the action", np.shape(action), remedy)
     *_, info = env.step(action)
     scenario = scenario_of(env)
     family_of(scenario).measure(scenario, {name: np.array([value]) for name, value in info.items()})
@@ -258,21 +271,22 @@ def _play_chunks(
 ) -> None:
     """Play on several processes, noting each chunk as it comes back."""
     calls = [(config, *chunk, trust) for chunk in chunks]
-    with tqdm(total=sum(len(seeds) for _, _, seeds in chunks), unit="world", disable=None) as bar:
+    with tqdm(total=sum(len(seeds) for *_, seeds in chunks), unit="world", disable=None) as bar:
         for records in run_parallel(_play_chunk, calls, jobs):
             journal.note(records)
             bar.update(len(records))
 
 
 def _play_chunk(
-    config: CompareConfig, key: str, player: PolicyConfig, seeds: Sequence[int], trust: Sequence[str]
+    config: CompareConfig, label: str, key: str, player: PolicyConfig, seeds: Sequence[int], trust: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Records of some worlds of a policy."""
     env = gym.make(config.environment, **config.keywords)
-    policy = bind(make_policy(player.policy, player.options, trust), env)
-    observation, _ = env.reset(seed=seeds[0])
-    policy.predict(observation, deterministic=True)  # loading and compiling are not part of a decision's time
-    return [{"key": key, "seed": seed, **_play_world(env, policy, seed)} for seed in seeds]
+    with naming(f"policies: {label}"):
+        policy = bind(make_policy(player.policy, player.options, trust), env)
+        observation, _ = env.reset(seed=seeds[0])
+        policy.predict(observation, deterministic=True)  # loading and compiling are not part of a decision's time
+        return [{"key": key, "seed": seed, **_play_world(env, policy, seed)} for seed in seeds]
 
 
 def _play_world(env: gym.Env[Any, Any], policy: Predictor, seed: int) -> dict[str, Any]:
@@ -318,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = (options.out or Path("runs", "compare", Path(options.config).stem)) / name
         with lock_folder(folder):
             comparison = compare(config, folder, options.jobs, options.fresh, trust=options.trust)
-            comparison.write(folder, shlex.join(["python", "-m", "baselines.compare", *given]))
+            comparison.write(folder, command_line("baselines.compare", given))
         comparison.show()
         print(f"written to {folder}")
     return 0

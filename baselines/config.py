@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 from pydantic import Field
 
-from baselines.checks import Checked, check_model
+from baselines.checks import Checked, check_model, naming
 from baselines.registry import check_environment, find_policy
 from baselines.rules import LAIM
 from coinfer_gym.errors import InvalidInputError
@@ -105,9 +105,10 @@ def load_config(source: str | Path | Mapping[str, Any], trust: Sequence[str] = (
     """
     config = check_model(CompareConfig, source, "config")
     check_environment(config.environment, trust)
-    for entry in config.policies.values():
-        _check_path(entry)
-        find_policy(entry.policy, trust)
+    for label, entry in config.policies.items():
+        with naming(f"policies: {label}"):
+            _check_path(entry)
+            find_policy(entry.policy, trust)
     expand_data(config.env)
     return config
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, OptimizeResult, differential_evolution, dual_annealing
 
 from baselines.box import Box
-from baselines.checks import check_count
 from baselines.quantum import MESSAGES, minimize_quantum
+from coinfer_gym.checks import check_whole
 
 __all__ = ["OPTIMIZERS", "SearchProblem"]
 
@@ -190,7 +190,7 @@ class _Ledger:
     """Merit of a search for an optimizer, and a record of the best so far; raises `_Spent` after `evaluations`."""
 
     def __init__(self, search: SearchProblem, evaluations: int) -> None:
-        self._search, self._limit, self._used = search, check_count("evaluations", evaluations, 1, UNLIMITED), 0
+        self._search, self._limit, self._used = search, check_whole("evaluations", evaluations, 1, UNLIMITED), 0
         self._x = np.full(len(search.box.low), math.nan)
         self._merit = math.inf
         self._value, self._excess = math.inf, math.inf

@@ -24,6 +24,11 @@ def batch_shape(observation: Observation) -> tuple[int, ...]:
     return np.shape(array)[:-1]
 
 
+def unbound(policy: object) -> InvalidInputError:
+    """Error of a policy that is used before `bind`."""
+    return InvalidInputError("policy", type(policy).__name__, "Call bind(env) first.")
+
+
 @runtime_checkable
 class Predictor(Protocol):
     """Anything that chooses actions: an agent of stable-baselines3, or a policy of this package."""
@@ -113,14 +118,23 @@ class ProblemPolicy(Policy):
     ----------
     solves : type
         Kind of problem.
+    home : str
+        Environment that offers it.
     """
 
     solves: ClassVar[type] = Problem
+    home: ClassVar[str] = "LAIM-v0"
 
     def __init__(self, env: gym.Env[Any, Any] | None = None) -> None:
-        self._env: Any = None
+        self._bound: Any = None
         if env is not None:
             self.bind(env)
+
+    @property
+    def _env(self) -> Any:
+        if self._bound is None:
+            raise unbound(self)
+        return self._bound
 
     @abc.abstractmethod
     def solve(self, problem: Any) -> Any:
@@ -150,15 +164,16 @@ class ProblemPolicy(Policy):
         if not (hasattr(core, "problem") and hasattr(core, "action")):
             raise InvalidInputError("env", core, "This policy needs an environment with problem() and action().")
         if env.action_space != core.action_space:
-            raise InvalidInputError("env", env, "A wrapper changes the action space; bind the environment inside it.")
-        self._env = core
+            remedy = "A wrapper changes the action space: bind the environment inside it, or an id without 'Shares'."
+            raise InvalidInputError("env", str(env), remedy)
+        self._bound = core
         return self
 
     def check(self, env: Any) -> None:
         """Raise `InvalidInputError` if the problem of an environment is of another kind than this policy solves."""
         scenario = getattr(env, "scenario", None)
         if scenario is not None and not isinstance(scenario.problem(1.0), self.solves):
-            remedy = f"{type(self).__name__} solves a {self.solves.__name__}, which this environment does not offer."
+            remedy = f"{type(self).__name__} solves a {self.solves.__name__}: play it in {self.home}."
             raise InvalidInputError("env", str(env), remedy)
 
     def act(self, observation: Observation) -> NDArray[Any]:
@@ -171,8 +186,6 @@ class ProblemPolicy(Policy):
         InvalidInputError
             If the policy is not bound, or the batch holds more than one observation.
         """
-        if self._env is None:
-            raise InvalidInputError("policy", type(self).__name__, "Call bind(env) first.")
         batch = batch_shape(observation)
         if batch not in ((), (1,)):
             raise InvalidInputError("observation", f"a batch {batch}", "This policy plays one environment at a time.")
@@ -238,7 +251,7 @@ class Wrapped:
             If the policy is not bound, or a batch of observations is given.
         """
         if self._env is None:
-            raise InvalidInputError("policy", type(self).__name__, "Call bind(env) first.")
+            raise unbound(self)
         if batch_shape(observation) != ():
             raise InvalidInputError("observation", "a batch", "In its wrappers the model plays one task at a time.")
         action, state = self._model.predict(observation, state, episode_start, deterministic)

@@ -9,11 +9,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_count, check_number, check_positive
+from baselines.checks import check_positive
 from baselines.farsighted import Choice, FarsightedPolicy, Memory, View
 from baselines.quality_grid import QualityGrid, build_grid
 from coinfer_gym import InvalidInputError, Problem
 from coinfer_gym._compile import kernel
+from coinfer_gym.checks import check_number, check_whole
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.physics import from_db
 from coinfer_gym.world import draw, gain_db_range
@@ -59,7 +60,7 @@ class PredictiveControl(FarsightedPolicy):
     ) -> None:
         if forecast not in ("hold", "mean"):
             raise InvalidInputError("forecast", forecast, "Give 'hold' or 'mean'.")
-        self._horizon = check_count("horizon", horizon, 1, 1000)
+        self._horizon = check_whole("horizon", horizon, 1, 1000)
         self._trust, self._haste = check_number("trust", trust, 0.0, 1.0), check_positive("haste", haste)
         self._forecast = forecast
         self._grid: QualityGrid | None = None

@@ -46,9 +46,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
 from baselines.box import Box, Floats
-from baselines.checks import check_count
 from baselines.quantum_groups import SPENT, End, Groups
-from coinfer_gym.checks import is_number
+from coinfer_gym.checks import check_whole, is_number
 from coinfer_gym.errors import InvalidInputError, nearest
 
 __all__ = ["MESSAGES", "Box", "minimize_quantum"]
@@ -142,12 +141,12 @@ def minimize_quantum(
     if form not in FORMS:
         raise InvalidInputError("form", form, nearest(str(form), FORMS))
     printed = form == "printed"
-    k = check_count("k", _GROUPS[form] if k is None else k, 2)
+    k = check_whole("k", _GROUPS[form] if k is None else k, 2)
     endless = scales is None and not printed
-    scales = check_count("scales", _SCALES if scales is None else scales, 1)
-    max_redraws = check_count("max_redraws", max_redraws, 1)
+    scales = check_whole("scales", _SCALES if scales is None else scales, 1)
+    max_redraws = check_whole("max_redraws", max_redraws, 1)
     if max_evaluations is not None:
-        max_evaluations = check_count("max_evaluations", max_evaluations, 1)
+        max_evaluations = check_whole("max_evaluations", max_evaluations, 1)
     if not is_number(factor) or not 1.0 < factor < math.inf:
         raise InvalidInputError("factor", factor, "Give a number above 1.")
     if restarts and (endless or max_evaluations is None):

@@ -11,10 +11,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from baselines.checks import check_count
-from baselines.policy import Observation, Policy, ProblemPolicy, batch_shape
+from baselines.policy import Observation, Policy, ProblemPolicy, batch_shape, unbound
 from baselines.schemes import SCHEMES
 from coinfer_gym import Decision, GainBelief, InvalidInputError, Problem, solve_exact, solve_robust
+from coinfer_gym.checks import check_whole
 from coinfer_gym.envs.base import unit_box
 from coinfer_gym.errors import nearest
 from coinfer_gym.laim.decision import check_cut
@@ -43,7 +43,7 @@ class RandomPolicy(Policy):
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._seed = check_count("seed", seed, 0)
+        self._seed = check_whole("seed", seed, 0)
         self._space: gym.Space[Any] = unit_box(ACTION_NAMES)
         self.seed(0)
 
@@ -70,7 +70,7 @@ class ConstantAction(Policy):
     Parameters
     ----------
     action : array_like, shape (n_act,)
-        Components in [-1, 1].
+        Components in [-1, 1]. In a configuration it may be left out: `tune` then finds the best.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class ConstantAction(Policy):
         If it is not one row of numbers in [-1, 1].
     """
 
-    def __init__(self, action: ArrayLike) -> None:
+    def __init__(self, action: ArrayLike = "best") -> None:
         try:
             self.action = np.asarray(action, np.float32)
         except (OverflowError, TypeError, ValueError) as error:
@@ -177,6 +177,8 @@ class RobustExact(MyopicExact):
         As for `MyopicExact`.
     """
 
+    _belief: GainBelief | None = None
+
     def bind(self, env: gym.Env[Any, Any]) -> Self:
         """Act in this environment from now on, see `MyopicExact.bind`; the channel must not be a trace seen late."""
         super().bind(env)
@@ -185,6 +187,8 @@ class RobustExact(MyopicExact):
 
     def solve(self, problem: Problem) -> Decision:
         """Global optimum of P1 in expectation, restricted."""
+        if self._belief is None:
+            raise unbound(self)
         return solve_robust(self._designed(problem), self._belief.given(problem.gain), self._cut_of(problem))
 
 
@@ -200,7 +204,7 @@ class MyopicSCA(MyopicExact):
     """
 
     def __init__(self, env: gym.Env[Any, Any] | None = None, starts: int = 1, **options: Any) -> None:
-        self._starts = check_count("starts", starts, 1, 1000)
+        self._starts = check_whole("starts", starts, 1, 1000)
         super().__init__(env, **options)
 
     def solve(self, problem: Problem) -> Decision:

@@ -16,10 +16,10 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_count
 from baselines.conic import CompiledForm, number, solve_compiled
 from baselines.fixed_cut import FixedCut, Run, Side, Structure, best, closest, fix_cut, least_load, repair
 from baselines.objective import own_scale_quality
+from coinfer_gym.checks import check_whole
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.laim.decision import CONTROLS, Decision, Solution
 from coinfer_gym.laim.problem import Problem, check_problem
@@ -84,7 +84,7 @@ def solve_sca(
     check_problem(problem)
     if method not in METHODS:
         raise InvalidInputError("method", method, nearest(method, METHODS))
-    check_count("starts", starts, 1)
+    check_whole("starts", starts, 1)
     if cut is None and start is None:
         cuts = range(problem.workload.cuts)
         options: dict[str, Any] = {"method": method, "starts": starts, "threshold": threshold}

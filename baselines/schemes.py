@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from coinfer_gym import Problem
+from coinfer_gym.laim.decision import CONTROLS
 
 __all__ = ["SCHEMES", "Scheme"]
 
@@ -32,8 +32,8 @@ class Scheme:
         """P1 with the lower bounds of the fixed controls raised to the upper ones."""
         if not self.fixed:
             return problem
-        bounds: dict[str, Any] = {f"{name}_min": getattr(problem, f"{name}_max", 1.0) for name in self.fixed}
-        return replace(problem, **bounds)
+        upper = dict(zip(CONTROLS, problem.bounds()[1].tolist(), strict=True))
+        return replace(problem, **{f"{name}_min": upper[name] for name in self.fixed})
 
     def cut(self, problem: Problem) -> int | None:
         """The cut that the scheme prescribes; None where it is free."""

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.box import Box
-from baselines.checks import check_count
 from baselines.optimizers import OPTIMIZERS, UNLIMITED, SearchProblem
 from baselines.rules import MyopicExact
 from coinfer_gym import Decision, Problem, Solution
 from coinfer_gym._compile import kernel
+from coinfer_gym.checks import check_whole
 from coinfer_gym.laim.decision import CONTROLS, check_cut
 from coinfer_gym.laim.outcome import Choice, Tables, model_quality, spend
 from coinfer_gym.laim.problem import check_problem
@@ -128,8 +128,8 @@ class MyopicQuantum(MyopicExact):
         evaluations: int = 5000,
         seed: int = 0,
     ) -> None:
-        self._evaluations = check_count("evaluations", evaluations, 1, UNLIMITED)
-        self._seed = check_count("seed", seed, 0)
+        self._evaluations = check_whole("evaluations", evaluations, 1, UNLIMITED)
+        self._seed = check_whole("seed", seed, 0)
         super().__init__(env, scheme, cut)
 
     def solve(self, problem: Problem) -> Decision:
@@ -140,8 +140,7 @@ class MyopicQuantum(MyopicExact):
 
 def ends(problem: Problem) -> tuple[Floats, Floats]:
     """Ends of the five controls in a search."""
-    high = np.array([1.0, 1.0, *(getattr(problem, f"{name}_max") for name in CONTROLS[2:])])
-    low = np.array([getattr(problem, f"{name}_min") for name in CONTROLS])
+    low, high = problem.bounds()
     low[_FIRST_LOGARITHMIC:] = np.maximum(low, OPEN_END * high)[_FIRST_LOGARITHMIC:]
     return low, high
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,9 +36,9 @@ from baselines.registry import check_options, find_policy
 from baselines.report import Comparison
 from baselines.rollout import TAILS
 from coinfer_gym import InvalidInputError
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import nearest
-from coinfer_gym.files import lock_folder, read_text, versions, write_text
+from coinfer_gym.files import lock_folder, read_json, read_text, versions, write_text
 from coinfer_gym.parallel import run_parallel
 
 __all__ = ["TASKS", "TEST", "TRAIN", "VALIDATION", "Task", "interquartile_mean", "load_task", "score"]
@@ -189,6 +188,16 @@ def _bound(task: Task, seed: int) -> tuple[int, float]:
     return seed, family_of(scenario).quality_bounds(scenario, inner.world())[1]  # type: ignore[attr-defined]
 
 
+def _check_free(path: Path, scored: Mapping[str, Any]) -> None:
+    """Raise `InvalidInputError` if the file holds the score of another policy than is to be `scored`."""
+    if path.is_file():
+        stored = read_json(path, "score")
+        held = {name: stored.get(name) for name in scored} if isinstance(stored, dict) else {}
+        if held != scored:
+            remedy = f"It holds another score, of {held}: give another --out."
+            raise InvalidInputError("out", str(path), remedy)
+
+
 def show(result: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
     """Print a score beside the references."""
     table = Table(title="Suite, version 1", title_justify="left")
@@ -240,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     if options.references == (options.policy is not None):
         raise InvalidInputError("policy", options.policy, "Name a policy, or give --references.")
-    made_by = {"command": shlex.join(["python", "-m", "baselines.suite", *given]), "git": git_revision()}
+    made_by = {"command": command_line("baselines.suite", given), "git": git_revision()}
     with lock_folder(options.out):
         if options.references:
             made = make_references(options.tasks, options.out, options.jobs)
@@ -253,9 +262,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         policy = PolicyConfig(policy=options.policy, **dict(options.options))
         check_options(policy.policy, find_policy(policy.policy, options.trust), policy.options)
+        path, scored = options.out / "score.json", {"policy": policy.policy, "options": policy.options}
+        _check_free(path, scored)
         result = score(policy, options.tasks, options.out, options.jobs, options.trust)
-        path = options.out / "score.json"
-        write_text(path, json.dumps(result | made_by | {"versions": versions()}, indent=1) + "\n")
+        write_text(path, json.dumps(result | scored | made_by | {"versions": versions()}, indent=1) + "\n")
     show(result, read_references(options.tasks))
     print(f"written to {path}")
     return 0

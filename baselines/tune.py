@@ -27,7 +27,6 @@ import argparse
 import json
 import math
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -38,13 +37,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from baselines.checks import Checked, check_model
+from baselines.checks import Checked, check_model, naming
 from baselines.compare import ROOT, compare
 from baselines.family import digest_scenario, family_of, scenario_of
 from baselines.registry import check_environment, check_options, find_policy
 from baselines.rules import LAIM
 from coinfer_gym import InvalidInputError
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import nearest
 from coinfer_gym.files import lock_folder, write_text
 
@@ -87,7 +86,8 @@ def load_config(source: str | Path | Mapping[str, Any]) -> TuneConfig:
         for name, values in rule.search.items():
             if not values:
                 raise InvalidInputError(f"config: rules.{label}.search.{name}", values, "Give a value to try.")
-        check_options(rule.policy, find_policy(rule.policy), {**rule.options, **_middle(rule.search)})
+        with naming(f"rules: {label}"):
+            check_options(rule.policy, find_policy(rule.policy), {**rule.options, **_middle(rule.search)})
     return config
 
 
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rules = tune(config, options.jobs, folder=work)
         given = sys.argv[1:] if arguments is None else arguments
         result = {
-            "command": shlex.join(["python", "-m", "baselines.tune", *given]),
+            "command": command_line("baselines.tune", given),
             "config": config.model_dump(mode="json"),
             "scenario_digest": digest_scenario(scenario_of(gym.make(config.environment, **config.env))),
             "rules": rules,

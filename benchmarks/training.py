@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import agents  # noqa: F401  # isort: skip  # first: it names the extra
+
 import time
 from collections.abc import Callable
 from statistics import median

@@ -1,6 +1,6 @@
 """Gymnasium environments for wireless edge-device co-inference, with the exact optimum of every task."""
 
-import coinfer_gym.interrupt  # noqa: F401  # isort: skip  # first: what follows takes seconds
+import coinfer_gym.starting  # noqa: F401  # isort: skip  # first: what follows takes seconds
 
 from gymnasium.envs.registration import register, registry
 

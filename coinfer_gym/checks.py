@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,24 +21,32 @@ def is_number(value: object) -> bool:
 _LARGEST = 2**1023  # larger whole numbers have no float
 
 
-def check_number(field: str, value: Any, low: float, high: float, unit: str = "") -> None:
-    """Raise InvalidInputError unless `value` is a number from `low` to `high`."""
-    if not (is_number(value) and low <= value <= high):
-        raise InvalidInputError(field, value, f"Give a number from {low:g} to {high:g}{unit and f' {unit}'}.")
-
-
-def check_whole(field: str, value: Any, low: int, high: int | None = None) -> int:
-    """The whole number that `value` is, from `low` to `high`; True and False are none.
+def check_number(field: str, value: Any, low: float, high: float = sys.float_info.max, unit: str = "") -> float:
+    """The finite number that `value` is, from `low` to `high`.
 
     Raises
     ------
     InvalidInputError
         If it is none, or out of this range.
     """
-    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if is_whole and low <= value and (high is None or value <= high):
+    if is_number(value) and low <= value <= high:
+        return float(value)
+    span = f"of at least {low:g}" if high == sys.float_info.max else f"from {low:g} to {high:g}"
+    raise InvalidInputError(field, value, f"Give a number {span}{unit and f' {unit}'}.")
+
+
+def check_whole(field: str, value: Any, low: int, high: int = 2**53) -> int:
+    """The whole number that `value` is, from `low` to `high`: an int, or a float such as 1e6; True and False are none.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none, or out of this range.
+    """
+    if is_number(value) and low <= value <= high and int(value) == value:
         return int(value)
-    remedy = f"of at least {low}" if high is None else f"from {low} to {'2**64 - 1' if high == 2**64 - 1 else high}"
+    end = "2**64 - 1" if high == 2**64 - 1 else str(high)
+    remedy = f"of at least {low}" if high == 2**53 else f"from {low} to {end}"
     raise InvalidInputError(field, value, f"Give a whole number {remedy}.")
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.extras import explain
+
+
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """The command that runs a module with some arguments, as a shell takes it."""
+    return shlex.join(["python", "-m", module, *arguments])
 
 
 def command(
@@ -16,8 +23,9 @@ def command(
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Decorate the `main` of a command: errors that a user can mend end with one line that begins with its name.
 
-    The exit status is 2 for bad input and `errors`, 1 for a file that the system refuses or output that nobody reads
-    (which shows nothing), and 130 for Ctrl-C, which shows `interrupted` unless the exception has a text.
+    The exit status is 2 for bad input, a missing extra and `errors`, 1 for a file that the system refuses or output
+    that nobody reads (which shows nothing), and 130 for Ctrl-C, which shows `interrupted` unless the exception has a
+    text.
     """
     bad_input: tuple[type[Exception], ...] = (InvalidInputError, *errors)
 
@@ -30,6 +38,10 @@ def command(
                 return status
             except bad_input as error:
                 status, text = 2, str(error)
+            except ImportError as error:
+                status, text = 2, explain(error) or ""
+                if not text:
+                    raise
             except BrokenPipeError:
                 status, text = 1, ""
             except OSError as error:

@@ -21,12 +21,13 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from coinfer_gym.extras import install
+
 try:
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 except ImportError as error:
-    hint = "pip install 'coinfer-gym[agents]' (in a checkout: pip install '.[agents]')"
-    raise ImportError(f"coinfer_gym.sb3 needs Stable-Baselines3: {hint}") from error
+    raise ImportError(f"coinfer_gym.sb3 needs Stable-Baselines3: {install('agents')}") from error
 
 import coinfer_gym  # noqa: F401  registers the ids
 from coinfer_gym.envs.vector import info_names, last_infos

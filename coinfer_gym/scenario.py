@@ -8,10 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args
 
+import gymnasium as gym
 import numpy as np
 import pydantic
+from gymnasium.envs.registration import load_env_creator
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -159,6 +161,16 @@ class WorldScenario(pydantic.BaseModel, ABC):
             )
             raise InvalidInputError(name, getattr(self, name), remedy)
 
+    @classmethod
+    @abstractmethod
+    def shipped(cls) -> list[str]:
+        """Names of the shipped scenarios of this class, sorted."""
+
+    @classmethod
+    @abstractmethod
+    def read_shipped(cls, name: str) -> dict[str, Any]:
+        """Fields of a shipped scenario."""
+
     @property
     @abstractmethod
     def cuts(self) -> int:
@@ -191,16 +203,7 @@ def check_bounds(scenario: WorldScenario, name: str) -> None:
         raise InvalidInputError(f"{name}_min", low, f"It must not exceed {name}_max, {high}.")
 
 
-class Shipped(NamedTuple):
-    """The shipped scenarios of one class: what gives their names, sorted, and what gives the fields of one by name."""
-
-    names: Callable[[], list[str]]
-    read: Callable[[str], dict[str, Any]]
-
-
-def read_model(
-    model: type[_Model], shipped: Shipped, source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any]
-) -> _Model:
+def read_model(model: type[_Model], source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any]) -> _Model:
     """Scenario of any class from a shipped name, the path of a YAML file, or a mapping of fields, with overrides.
 
     Raises
@@ -208,8 +211,8 @@ def read_model(
     InvalidInputError
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
-    origin, data = _read(source, shipped, model)
-    fields = {info.alias or name: name for name, info in model.model_fields.items()}
+    origin, data = _read(source, model)
+    fields = _fields(model)
     for key in data:
         if key not in fields:
             raise InvalidInputError(f"{origin}: key", key, _hint(key, fields))
@@ -241,8 +244,29 @@ _KEYWORDS = {
 """What to give instead of keywords that other environments know."""
 
 
+def _fields(model: type[WorldScenario]) -> dict[str, str]:
+    """Names of the fields, by the keys that users give."""
+    return {info.alias or name: name for name, info in model.model_fields.items()}
+
+
 def _hint(key: object, fields: Mapping[str, str]) -> str:
-    return f"{nearest(str(key), fields)} All fields: {_PAGE}"
+    home = _home(lambda model: key in _fields(model))
+    return f"{f'It is a field of {home}.' if home else nearest(str(key), fields)} All fields: {_PAGE}"
+
+
+def _hint_name(name: str, model: type[WorldScenario]) -> str:
+    home = _home(lambda other: name in other.shipped())
+    return f"It is a scenario of {home}." if home else nearest(name, model.shipped())
+
+
+def _home(has: Callable[[type[WorldScenario]], bool]) -> str:
+    """Id of the first environment whose class of scenarios has something; empty where none has."""
+    for name, spec in gym.registry.items():
+        if name.startswith("coinfer_gym/") and isinstance(spec.entry_point, str):
+            setup = getattr(load_env_creator(spec.entry_point), "setup", None)
+            if setup is not None and has(setup.model):
+                return name
+    return ""
 
 
 def _is_numeric(model: type[WorldScenario], name: str) -> bool:
@@ -272,7 +296,7 @@ def _remedy(model: type[WorldScenario], name: str, value: object = None) -> str:
     return nearest(str(value), choices) if choices else "Give text."
 
 
-def _read(source: object, shipped: Shipped, model: type[WorldScenario]) -> tuple[str, dict[str, Any]]:
+def _read(source: object, model: type[WorldScenario]) -> tuple[str, dict[str, Any]]:
     """Name for errors and fields of a scenario."""
     if isinstance(source, Mapping):
         return "scenario", dict(source)
@@ -282,21 +306,19 @@ def _read(source: object, shipped: Shipped, model: type[WorldScenario]) -> tuple
     if not isinstance(source, (str, os.PathLike)):
         raise InvalidInputError("scenario", source, "Give a name, the path of a YAML file, or a mapping of fields.")
     origin = f"scenario {os.fspath(source)!r}"
-    if source in shipped.names():
-        return origin, shipped.read(str(source))
+    if source in model.shipped():
+        return origin, model.read_shipped(str(source))
     if not is_path(source):
-        raise InvalidInputError(
-            "scenario", source, f"{nearest(str(source), shipped.names())} A file of your own has a suffix, as my.yaml."
-        )
-    return origin, read_extended(Path(source), shipped, model)
+        remedy = f"{_hint_name(str(source), model)} A file of your own has a suffix, as my.yaml."
+        raise InvalidInputError("scenario", source, remedy)
+    return origin, read_extended(Path(source), model)
 
 
-def read_extended(
-    path: Traversable, shipped: Shipped, model: type[WorldScenario], within: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def read_extended(path: Traversable, model: type[WorldScenario], within: tuple[str, ...] = ()) -> dict[str, Any]:
     """Fields of a YAML file over those of the scenario that it extends; paths in a file count from its folder.
 
-    `model` knows the keys whose value can be a path, `within` has the files that extend this one.
+    `model` knows the shipped scenarios and the keys whose value can be a path, `within` has the files that extend this
+    one.
 
     Raises
     ------
@@ -312,14 +334,14 @@ def read_extended(
     if "extends" not in data:
         return data
     base, field = data.pop("extends"), f"scenario {str(path)!r}: extends"
-    if base in shipped.names():
-        return _merge(shipped.read(base), data, model)
+    if base in model.shipped():
+        return _merge(model.read_shipped(base), data, model)
     if not (isinstance(base, str) and is_path(base)):
-        raise InvalidInputError(field, base, f"{nearest(str(base), shipped.names())} Or give the path of a file.")
+        raise InvalidInputError(field, base, f"{_hint_name(str(base), model)} Or give the path of a file.")
     file, within = os.path.join(folder, base), (*within, os.path.realpath(str(path)))
     if os.path.realpath(file) in within or len(within) == _DEEPEST:
         raise InvalidInputError(field, base, f"The files extend one another in a circle, or more than {_DEEPEST} deep.")
-    return _merge(read_extended(Path(file), shipped, model, within), data, model)
+    return _merge(read_extended(Path(file), model, within), data, model)
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any], model: type[WorldScenario]) -> dict[str, Any]:

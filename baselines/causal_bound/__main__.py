@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from baselines.bootstrap import paired_bootstrap, shares
 from baselines.causal_bound.bound import causal_bounds
 from baselines.compare import compare, load_config
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.files import csv_text, lock_folder, write_text
 
 
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         means, _ = paired_bootstrap(rows[:, :, None])
         proven = shares(delivered, bounds)
         labels = [*played.labels, "causal bound"]
-        summary = played.summary(shlex.join(["python", "-m", "baselines.causal_bound", *given]))
+        summary = played.summary(command_line("baselines.causal_bound", given))
         del summary["policies"]
         summary["delivered"] = {label: means.at(i, 0) for i, label in enumerate(labels)}
         summary["proven_share"] = {label: proven.at(i) for i, label in enumerate(played.labels)}

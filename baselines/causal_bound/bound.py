@@ -15,12 +15,12 @@ from baselines.causal_bound.foresight import BLOCKS, build_foresight
 from baselines.causal_bound.history import build_history
 from baselines.causal_bound.recursion import Foresight, History, charge_decisions, solve_penalised
 from baselines.causal_bound.values import Values, solve_values
-from baselines.checks import check_number
 from baselines.clairvoyant.plan import Episode, build_episode, may_overflow, raise_worth, tabulate
 from baselines.clairvoyant.recursion import Times, Worth
 from baselines.family import Columns
 from coinfer_gym import InvalidInputError
 from coinfer_gym.budgets import BUDGET_TOLERANCE
+from coinfer_gym.checks import check_number
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.parallel import run_parallel
 from coinfer_gym.world import World

@@ -24,11 +24,10 @@ from baselines.arguments import yaml_value
 from baselines.cell.ceiling_plan import Grid, Worths, fill_whole, follow, solve
 from baselines.cell.ceiling_service import build_menu
 from baselines.cell.ceiling_worth import build_scratch, fill_worth
-from baselines.checks import check_count
 from coinfer_gym.budgets import BUDGET_TOLERANCE
 from coinfer_gym.cell.env import CellEnv
 from coinfer_gym.cell.scenario import CellScenario
-from coinfer_gym.checks import is_number
+from coinfer_gym.checks import check_whole, is_number
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.physics import from_db
@@ -104,7 +103,7 @@ class WorthTables:
             raise InvalidInputError("tolerance", tolerance, "Give a quality above 0.")
         if not (is_number(gain_step) and 0.0 < gain_step < math.inf):
             raise InvalidInputError("gain_step", gain_step, "Give a step in dB above 0.")
-        levels, self._nodes = check_count("levels", levels, 2, 1000), check_count("nodes", nodes, 2, 1000)
+        levels, self._nodes = check_whole("levels", levels, 2, 1000), check_whole("nodes", nodes, 2, 1000)
         self.scenario, self.gain_step, self._tolerance = scenario, float(gain_step), float(tolerance)
         highest = _HIGHEST * scenario.devices
         self.levels = np.concatenate([[0.0], highest * np.geomspace(1.0 / _SPAN, 1.0, levels)])
@@ -213,7 +212,7 @@ def cell_ceiling(
     for kind in kinds:
         if kind.arrivals == "one_at_a_time":
             raise InvalidInputError("arrivals", kind.arrivals, "Give arrivals that do not wait for the device.")
-    steps, rounds = check_count("steps", steps, 4, 100_000), check_count("rounds", rounds, 0, 100_000)
+    steps, rounds = check_whole("steps", steps, 4, 100_000), check_whole("rounds", rounds, 0, 100_000)
     if not (is_number(bins) and 0.0 < bins < math.inf):
         raise InvalidInputError("bins", bins, "Give a length above 0, in delay budgets.")
     tables = WorthTables(cell.scenario) if tables is None else tables
@@ -257,8 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first world (default: 0)")
     parser.add_argument("--mix", type=yaml_value, default=0.5, help="the server's share of the price (default: 0.5)")
     options = parser.parse_args(arguments)
-    check_count("worlds", options.worlds, 1, 1_000_000)
-    check_count("seed", options.seed, 0)
+    check_whole("worlds", options.worlds, 1, 1_000_000)
+    check_whole("seed", options.seed, 0)
     env = gym.make("coinfer_gym/Cell-v0", scenario=options.scenario)
     before = process_time()
     tables = WorthTables(cast(CellEnv, env.unwrapped).scenario, options.mix)

@@ -17,13 +17,13 @@ import numpy as np
 
 from baselines.box import Box
 from baselines.cell.rules import CellRule
-from baselines.checks import check_count, check_number
 from baselines.optimizers import OPTIMIZERS, UNLIMITED, SearchProblem
 from baselines.search import Floats, ends, excess_of, quality_of
 from coinfer_gym import Problem
 from coinfer_gym._compile import kernel
 from coinfer_gym.cell.optimum import solve_cell
 from coinfer_gym.cell.response import scale
+from coinfer_gym.checks import check_number, check_whole
 from coinfer_gym.envs.process import TINIEST
 from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.problem import with_tables
@@ -132,8 +132,8 @@ class JointQuantum(JointRule):
     def __init__(
         self, env: gym.Env[Any, Any] | None = None, evaluations: int = 5000, seed: int = 0, **options: Any
     ) -> None:
-        self._evaluations = check_count("evaluations", evaluations, 1, UNLIMITED)
-        self._seed = check_count("seed", seed, 0)
+        self._evaluations = check_whole("evaluations", evaluations, 1, UNLIMITED)
+        self._seed = check_whole("seed", seed, 0)
         super().__init__(env, **options)
 
     def share_out(self, problems: Sequence[Problem], band: float, server: float) -> tuple[float, float] | None:

@@ -14,12 +14,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_number
 from baselines.farsighted import QueueBudget
 from coinfer_gym import InvalidInputError
 from coinfer_gym.cell.env import CellEnv
 from coinfer_gym.cell.optimum import Member, check_concave
 from coinfer_gym.cell.spaces import CELL_NAMES
+from coinfer_gym.checks import check_number
 from coinfer_gym.laim.scenario import Scenario
 
 __all__ = ["CellRule", "ConstantPrices", "EqualShares", "ShareOfFree", "SharesByQueue"]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_count
 from baselines.clairvoyant.recursion import (
     NOTHING,
     STRIDE,
@@ -24,6 +23,7 @@ from baselines.clairvoyant.recursion import (
 from baselines.clairvoyant.table import OptimumTable, build_table, upper_quality
 from coinfer_gym import Problem, Solution, solve_exact
 from coinfer_gym.budgets import BUDGET_TOLERANCE, meets
+from coinfer_gym.checks import check_whole
 from coinfer_gym.envs.process import STATE, TINIEST, build_rules
 from coinfer_gym.envs.queue import charge, next_task
 from coinfer_gym.laim.decision import as_tuple
@@ -93,7 +93,7 @@ class Episode:
 def build_episode(scenario: Scenario, world: World, steps: int | None) -> Episode:
     """Lay the grid: its times meet the changes of the channel, or, where a task is always waiting, the delay budget."""
     if steps is not None:
-        steps = check_count("steps", steps, 4, 100_000)
+        steps = check_whole("steps", steps, 4, 100_000)
     deadline = world.delay_budget * (1.0 + BUDGET_TOLERANCE)
     patience = scenario.patience * world.delay_budget * (1.0 + BUDGET_TOLERANCE)
     alone = scenario.arrivals == "one_at_a_time"

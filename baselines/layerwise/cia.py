@@ -17,7 +17,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_count
 from baselines.layerwise.designs import (
     DELAY_CALCULATOR,
     LEAST_INACCURATE,
@@ -28,6 +27,7 @@ from baselines.layerwise.designs import (
     select_best,
 )
 from baselines.layerwise.framework import Chosen
+from coinfer_gym.checks import check_whole
 from coinfer_gym.layerwise.designs import POWER
 from coinfer_gym.layerwise.problem import LayerwiseProblem
 
@@ -237,7 +237,7 @@ def cia(
     exploring actions, and where that falls below the least of `DEVIATIONS`, it is done. The same for the same arguments
     on the same machine; `InvalidInputError` where no design is accurate enough.
     """
-    random = np.random.default_rng(check_count("seed", seed, 0))
+    random = np.random.default_rng(check_whole("seed", seed, 0))
     began = time.perf_counter()
     episodes = Episodes(problem, generator(problem))
     agent = _Agent(episodes.steps, random)

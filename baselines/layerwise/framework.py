@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
-from baselines.checks import check_count
 from baselines.layerwise.designs import (
     DELAY_CALCULATOR,
     Calculator,
@@ -29,6 +28,7 @@ from baselines.layerwise.designs import (
     check_accuracy,
 )
 from baselines.layerwise.edges import search_edges
+from coinfer_gym.checks import check_whole
 from coinfer_gym.layerwise.problem import LayerwiseProblem, LayerwiseSolution
 
 __all__ = ["Chosen", "Framework", "Optimizer"]
@@ -93,7 +93,7 @@ class Framework:
         InvalidInputError
             If no design found is accurate enough, or the seed is no whole number of at least 0.
         """
-        seed = check_count("seed", seed, 0)
+        seed = check_whole("seed", seed, 0)
         began = time.perf_counter()
         search = DesignSearch(problem, self.generator(problem), self.calculator)
         result = self.optimizer(search, self.evaluations, seed)

@@ -11,12 +11,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from baselines.checks import check_count, check_number
 from baselines.layerwise.designs import ParametersGenerator, select_best
 from baselines.layerwise.framework import Framework
 from baselines.layerwise.rivals import RIVALS
 from baselines.optimizers import OPTIMIZERS
 from baselines.policy import ProblemPolicy
+from coinfer_gym.checks import check_number, check_whole
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.layerwise.designs import COMPRESSION, POWER, check_designs, make_designs, ratios_of
 from coinfer_gym.layerwise.optimum import solve_exact
@@ -78,10 +78,16 @@ def _check_design(field: str, design: ArrayLike, env: gym.Env[Any, Any]) -> Floa
     return rows
 
 
-class _Prepared(ProblemPolicy):
-    """A policy whose designs are found once for a channel, and never during an episode."""
+class _LayerwisePolicy(ProblemPolicy):
+    """A policy of Layerwise-v0."""
 
     solves: ClassVar[type] = LayerwiseProblem
+    home: ClassVar[str] = "Layerwise-v0"
+
+
+class _Prepared(_LayerwisePolicy):
+    """A policy whose designs are found once for a channel, and never during an episode."""
+
     option: ClassVar[str]
     """Name of the option that holds what was prepared."""
 
@@ -146,7 +152,7 @@ class LayerwiseRival(_Prepared):
     ) -> None:
         if str(name) not in RIVALS:
             raise InvalidInputError("name", name, nearest(str(name), RIVALS))
-        self._name, self._seed = str(name), check_count("seed", seed, 0)
+        self._name, self._seed = str(name), check_whole("seed", seed, 0)
         super().__init__(env, design)
 
     def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[float]:
@@ -175,7 +181,7 @@ class LayerwiseStatic(LayerwiseRival):
         super().__init__("Proposed", seed, design, env)
 
 
-class LayerwiseReoptimize(ProblemPolicy):
+class LayerwiseReoptimize(_LayerwisePolicy):
     """The search of Mu et al. (``quantum_mqhoa_5``) at every task, with its gain and what is left of its budgets.
 
     Parameters
@@ -187,15 +193,13 @@ class LayerwiseReoptimize(ProblemPolicy):
         Of the search, the same for every task.
     """
 
-    solves: ClassVar[type] = LayerwiseProblem
-
     def __init__(self, evaluations: int = 5000, seed: int = 0, env: gym.Env[Any, Any] | None = None) -> None:
         self._framework = Framework(
             optimizer=OPTIMIZERS["quantum_mqhoa_5"],
-            evaluations=check_count("evaluations", evaluations, 1, 10**9),
+            evaluations=check_whole("evaluations", evaluations, 1, 10**9),
             name="layerwise_reoptimize",
         )
-        self._seed = check_count("seed", seed, 0)
+        self._seed = check_whole("seed", seed, 0)
         super().__init__(env)
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
@@ -203,15 +207,13 @@ class LayerwiseReoptimize(ProblemPolicy):
         return self._framework.optimize(problem, self._seed).solution
 
 
-class LayerwiseExact(ProblemPolicy):
+class LayerwiseExact(_LayerwisePolicy):
     """The proven optimum of every task, to a thousandth of its delay, by branch and bound.
 
     Parameters
     ----------
     env : gymnasium.Env, optional
     """
-
-    solves: ClassVar[type] = LayerwiseProblem
 
     def solve(self, problem: LayerwiseProblem) -> LayerwiseDecision:
         """The optimum of the task."""
@@ -230,7 +232,8 @@ class LayerwiseMenu(_Prepared):
         Rates to find the optimum of, on a logarithmic grid over those of the channel at full power.
     slack : float
         What is added to every retained ratio, if it is not 0; the compression then moves amid those that are accurate
-        enough. An optimum lies on the edge of these, and an agent that imitates it needs room for its errors.
+        enough. An optimum lies on the edge of these, and an agent that imitates it needs room for its errors. It must
+        be less than the range of the ratios, 1 minus the scenario's ``retained_min``.
     designs : sequence of float, shape (n, G + 4), optional
         Ratios of the menu, if it is known already, see `coinfer_gym.layerwise.designs.make_designs`; power and clock
         are without effect.
@@ -245,12 +248,15 @@ class LayerwiseMenu(_Prepared):
         designs: Sequence[Sequence[float]] | None = None,
         env: gym.Env[Any, Any] | None = None,
     ) -> None:
-        self._count = check_count("rates", rates, 1, 1000)
+        self._count = check_whole("rates", rates, 1, 1000)
         self._slack = check_number("slack", slack, 0.0, 1.0)
         super().__init__(env, designs)
 
     def prepare(self, scenario: LayerwiseScenario, rates: Floats) -> list[list[float]]:
         """Optimal designs for a grid of rates, each once."""
+        if self._slack >= 1.0 - scenario.retained_min:
+            remedy = f"Give less than {1.0 - scenario.retained_min:g}: it leaves nothing pruned."
+            raise InvalidInputError("slack", self._slack, remedy)
         found = []
         low, high = np.quantile(rates, _SPAN).tolist()
         for rate in np.geomspace(low, high, self._count):

@@ -9,12 +9,14 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_count, check_flag
+from baselines.checks import check_flag
 from baselines.farsighted import Choice, FarsightedPolicy, Memory, View
+from baselines.policy import unbound
 from baselines.quality_grid import locate
 from baselines.stochastic.arrivals import note_arrival, update_belief
 from baselines.stochastic.model import Fineness, Model, solve_process
 from coinfer_gym import InvalidInputError, Problem
+from coinfer_gym.checks import check_whole
 from coinfer_gym.laim.scenario import Scenario
 
 Floats = NDArray[np.float64]
@@ -44,9 +46,6 @@ class StochasticDP(FarsightedPolicy):
 
     Attributes
     ----------
-    model : Model
-        The solved process of the bound environment. Episodes begin with an empty queue, and so deliver more than its
-        ``mean_quality``.
     compared : tuple of ndarray or None
         Service times in s that the last decision compared, shape (times,), and the value of each with each energy
         budget, in quality and up to a constant, shape (times, energies).
@@ -69,9 +68,10 @@ class StochasticDP(FarsightedPolicy):
         self.robust = check_flag("robust", robust)
         given = {"gains": gains, "waits": waits, "queue": queue, "beliefs": beliefs, "times": times, "levels": levels}
         least = {"waits": 2, "times": 2, "levels": 2}
-        counts = {name: check_count(name, value, least.get(name, 1), _FINEST) for name, value in given.items()}
-        self._fineness = Fineness(**counts, samples=check_count("samples", samples, 1, 10**6))
+        counts = {name: check_whole(name, value, least.get(name, 1), _FINEST) for name, value in given.items()}
+        self._fineness = Fineness(**counts, samples=check_whole("samples", samples, 1, 10**6))
         self.compared: tuple[Floats, Floats] | None = None
+        self._model: Model | None = None
         super().__init__(env)
 
     def bind(self, env: gym.Env[Any, Any]) -> Self:
@@ -85,8 +85,18 @@ class StochasticDP(FarsightedPolicy):
             raise InvalidInputError("delay_budget_range", scenario.delay_budget_range, "The budgets must be fixed.")
         if scenario.arrivals == "one_at_a_time":
             raise InvalidInputError("arrivals", scenario.arrivals, "There is no queue to plan for.")
-        self.model = solve_process(scenario.model_dump_json(by_alias=True), self._fineness, self.robust)
+        self._model = solve_process(scenario.model_dump_json(by_alias=True), self._fineness, self.robust)
         return self
+
+    @property
+    def model(self) -> Model:
+        """The solved process of the bound environment; `InvalidInputError` before `bind`.
+
+        Episodes begin with an empty queue, and so deliver more than its ``mean_quality``.
+        """
+        if self._model is None:
+            raise unbound(self)
+        return self._model
 
     def choose(self, view: View, problem: Problem, memory: Memory) -> Choice:
         """Service time and energy with the best outlook."""

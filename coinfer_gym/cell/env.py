@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from coinfer_gym.cell import dynamics, spaces
 from coinfer_gym.cell.dynamics import CellModel
-from coinfer_gym.cell.scenario import CellScenario, load_cell_scenario
+from coinfer_gym.cell.scenario import CellScenario
 from coinfer_gym.checks import check_whole, is_number
 from coinfer_gym.envs.actions import clip_action
 from coinfer_gym.envs.base import Setup, TaskEnv
@@ -180,7 +180,7 @@ class CellEnv(TaskEnv):
     - v0: first version.
     """
 
-    setup = Setup("cell-4", load_cell_scenario, CellLanes)
+    setup = Setup("cell-4", CellScenario, CellLanes)
     scenario: CellScenario
     lanes: CellLanes
 

@@ -17,11 +17,12 @@ import numpy as np
 from gymnasium.spaces import Space
 from numpy.typing import NDArray
 
+from coinfer_gym.extras import install
+
 try:
     from pettingzoo import AECEnv
 except ImportError as error:
-    hint = "pip install 'coinfer-gym[multiagent]' (in a checkout: pip install '.[multiagent]')"
-    raise ImportError(f"coinfer_gym.cell.multiagent needs PettingZoo: {hint}") from error
+    raise ImportError(f"coinfer_gym.cell.multiagent needs PettingZoo: {install('multiagent')}") from error
 
 from coinfer_gym.cell.env import CellEnv
 

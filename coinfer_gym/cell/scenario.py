@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import shipped_names
-from coinfer_gym.laim.scenario import Scenario, load_scenario, read_shipped_scenario, shipped_scenarios
-from coinfer_gym.scenario import Range, Shipped, number, read_extended, read_model
+from coinfer_gym.laim.scenario import Scenario, load_scenario, shipped_scenarios
+from coinfer_gym.scenario import Range, number, read_extended, read_model
 
 SHARED = (
     "bandwidth",
@@ -68,6 +68,18 @@ class CellScenario(Scenario):
                 raise InvalidInputError(f"workload of {kind.name}", kind.workload_name, remedy)
         return self
 
+    @classmethod
+    def shipped(cls) -> list[str]:
+        """Names of the cells, and of the worlds of LAIM-v0 that they may extend, sorted."""
+        return sorted([*shipped_cell_scenarios(), *Scenario.shipped()])
+
+    @classmethod
+    def read_shipped(cls, name: str) -> dict[str, Any]:
+        """Fields of a shipped cell or world of LAIM-v0."""
+        if name in Scenario.shipped():
+            return Scenario.read_shipped(name)
+        return read_extended(_FOLDER / f"{name}.yaml", cls)
+
     @cached_property
     def members(self) -> tuple[Scenario, ...]:
         """The world of LAIM-v0 of each kind of device, with all of the band and the server; one without kinds.
@@ -119,19 +131,9 @@ def load_cell_scenario(source: str | Path | Mapping[str, Any], /, **overrides: A
     InvalidInputError
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
-    return read_model(CellScenario, _SHIPPED, source, overrides)
+    return read_model(CellScenario, source, overrides)
 
 
 def shipped_cell_scenarios() -> list[str]:
     """Names of the cells in the package, sorted."""
     return shipped_names(_FOLDER, ".yaml")
-
-
-def _read_shipped(name: str) -> dict[str, Any]:
-    if name in shipped_scenarios():
-        return read_shipped_scenario(name)
-    return read_extended(_FOLDER / f"{name}.yaml", _SHIPPED, CellScenario)
-
-
-_SHIPPED = Shipped(lambda: sorted([*shipped_cell_scenarios(), *shipped_scenarios()]), _read_shipped)
-"""The cells, and the worlds of LAIM-v0 that they may extend."""

@@ -34,7 +34,9 @@ class CellShareAction(VectorActionWrapper):
 class KeepCellBudgets(laim.KeepBudgets):
     """`coinfer_gym.cell.wrappers.KeepCellBudgets` in every lane."""
 
-    def _find(self, env: Any) -> Any:
+    _inner: CellVectorEnv
+
+    def _find(self, env: Any) -> CellVectorEnv:
         return unwrap_plain(env, CellVectorEnv, type(self).__name__, WORKS_WITH)
 
     def _nearest(self, given: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -89,7 +89,9 @@ class KeepCellBudgets(laim.KeepBudgets):
         If the environment is not Cell-v0, or a wrapper has given its actions another meaning.
     """
 
-    def _find(self, env: gym.Env[Any, Any]) -> Any:
+    _inner: CellEnv
+
+    def _find(self, env: gym.Env[Any, Any]) -> CellEnv:
         return unwrap_plain(env, CellEnv, type(self).__name__, WORKS_WITH)
 
     def _nearest(self, actions: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

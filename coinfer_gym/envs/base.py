@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coinfer_gym.checks import check_whole
 from coinfer_gym.envs.lanes import Lanes
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.scenario import WorldScenario
+from coinfer_gym.scenario import WorldScenario, read_model
 from coinfer_gym.world import World, draw
 
 _FIRST = np.zeros(1, np.int64)
@@ -27,11 +27,15 @@ def unit_box(names: tuple[str, ...]) -> gym_spaces.Box:
 
 
 class Setup(NamedTuple):
-    """What an environment is made of: the name of its default scenario, the loader of scenarios, and its lanes."""
+    """What an environment is made of: the name of its default scenario, the class of scenarios, and that of lanes."""
 
     default: str
-    load: Callable[..., Any]
-    lanes: Callable[..., Any]
+    model: type[WorldScenario]
+    lanes: Callable[..., Lanes]
+
+    def load(self, scenario: str, overrides: Mapping[str, Any]) -> WorldScenario:
+        """The scenario of a name or path, by default that of the environment, with fields changed."""
+        return read_model(self.model, self.default if scenario == "" else scenario, overrides)
 
 
 class TaskEnv(gym.Env[Any, Any]):
@@ -61,7 +65,7 @@ class TaskEnv(gym.Env[Any, Any]):
     """The one lane that this environment is."""
 
     def __init__(self, /, scenario: str = "", render_mode: str | None = None, **overrides: Any) -> None:
-        self.scenario = self.setup.load(self.setup.default if scenario == "" else scenario, **overrides)
+        self.scenario = self.setup.load(scenario, overrides)
         self.lanes = self.setup.lanes(self.scenario, None)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InvalidInputError("render_mode", render_mode, f"Give one of {self.metadata['render_modes']} or None.")

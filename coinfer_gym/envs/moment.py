@@ -21,11 +21,19 @@ _UNDECIDED = Depiction(kept=(), device="", server="", upload_bits=0.0)
 class Moment:
     """The last decision, what led to it, and how it reads in words; shared by picture and text."""
 
-    def __init__(self, subject: Subject, world: World, notes: list[Info], decisions: int, span: float) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        world: World,
+        gain_range: tuple[float, float],
+        notes: list[Info],
+        decisions: int,
+        span: float,
+    ) -> None:
         self.subject = subject
         self.scenario = scenario = subject.scenario
         self.world = world
-        self.gain_range = _gain_range_db(world)
+        self.gain_range = gain_range
         self.notes = notes
         self.decisions = decisions
         self.info = info = notes[-1]
@@ -106,7 +114,7 @@ class Moment:
         return scaled(self.depiction.upload_bits, "bit"), scaled(self.rate, "bit/s")
 
 
-def _gain_range_db(world: World) -> tuple[float, float]:
+def gain_range_db(world: World) -> tuple[float, float]:
     """Bounds in dB of the axis of gains: of the episode's path, outages aside, and not too narrow."""
     gains = 10.0 * np.log10(world.gains)
     low, high = float(np.quantile(gains, 0.005)), float(gains.max())

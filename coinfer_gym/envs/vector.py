@@ -63,7 +63,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         **overrides: Any,
     ) -> None:
         setup = self.single.setup
-        self.scenario = setup.load(setup.default if scenario == "" else scenario, **overrides)
+        self.scenario = setup.load(scenario, overrides)
         self.lanes = lanes = setup.lanes(self.scenario, num_envs, parallel)
         if render_mode is not None:
             raise InvalidInputError("render_mode", render_mode, "Render the single environment with the same seed.")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym.envs.canvas import HEIGHT, WIDTH, missing_extra
-from coinfer_gym.envs.moment import Moment, is_decided
+from coinfer_gym.envs.moment import Moment, gain_range_db, is_decided
 from coinfer_gym.envs.panels import paint
 from coinfer_gym.envs.subjects import Info, Subject
 from coinfer_gym.envs.text import write_text_block
@@ -105,6 +105,7 @@ class Viewer(EpisodeViewer):
         span = max(24.0 * scenario.delay_budget, 32.0 * scenario.block_duration)
         super().__init__(f"{subject.title}: {scenario.name}", fps, span)
         self._world: World | None = None
+        self._gain_range = (0.0, 0.0)
 
     def restart(self) -> None:
         """Forget the episode: a new one begins."""
@@ -115,11 +116,13 @@ class Viewer(EpisodeViewer):
         """Take in what a reset or a step told, and the world once an episode."""
         if self._world is None:
             self._world = world()
+            self._gain_range = gain_range_db(self._world)
         super().note(info, world)
 
     def _state(self) -> Moment:
         assert self._world is not None, "note() comes before draw()"
-        return Moment(self._subject, self._world, list(self._notes), self._decisions, self._memory)
+        notes = list(self._notes)
+        return Moment(self._subject, self._world, self._gain_range, notes, self._decisions, self._memory)
 
     def _text(self) -> str:
         return write_text_block(self._state())

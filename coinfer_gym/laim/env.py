@@ -18,7 +18,7 @@ from coinfer_gym.laim.decision import Decision, check_decision
 from coinfer_gym.laim.optimum import solve_exact
 from coinfer_gym.laim.outcome import Choice, fits, spend
 from coinfer_gym.laim.problem import Problem
-from coinfer_gym.laim.scenario import Scenario, load_scenario
+from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.physics import from_db
 from coinfer_gym.records import Records
 
@@ -118,7 +118,7 @@ class LAIMEnv(TaskEnv):
     - v0: first version.
     """
 
-    setup = Setup("bert-multimodal", load_scenario, LAIMLanes)
+    setup = Setup("bert-multimodal", Scenario, LAIMLanes)
     scenario: Scenario
 
     def problem(self) -> Problem:

@@ -204,7 +204,7 @@ class Problem:
         where even the least ratios do not fit.
         """
         lower = [getattr(self, f"{name}_min") for name in CONTROLS]
-        upper = [getattr(self, f"{name}_max", 1.0) for name in CONTROLS]
+        upper = [1.0, 1.0, *(getattr(self, f"{name}_max") for name in CONTROLS[2:])]
         if cut is not None:
             row = self.tables.cuts[check_cut(cut, self.workload)]
             upper[:2] = row["retained_device_max"], row["retained_server_max"]

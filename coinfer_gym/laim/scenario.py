@@ -21,7 +21,7 @@ from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.predictor import AccuracyPredictor, load_predictor
 from coinfer_gym.laim.problem import UNLIMITED, Problem, build_tables, check_quality, with_tables
 from coinfer_gym.laim.workload import Workload, load_workload
-from coinfer_gym.scenario import Shipped, WorldScenario, check_bounds, number, read_extended, read_model
+from coinfer_gym.scenario import WorldScenario, check_bounds, number, read_extended, read_model
 
 _FOLDER = resources.files("coinfer_gym.laim") / "scenarios"
 
@@ -109,6 +109,16 @@ class Scenario(WorldScenario):
         check_bounds(self, "frequency_server")
         _check_memory(self)
         return self
+
+    @classmethod
+    def shipped(cls) -> list[str]:
+        """Names of the shipped scenarios of this class, sorted."""
+        return shipped_names(_FOLDER, ".yaml")
+
+    @classmethod
+    def read_shipped(cls, name: str) -> dict[str, Any]:
+        """Fields of a shipped scenario, as its file and those that it extends give them."""
+        return read_extended(_FOLDER / f"{name}.yaml", cls)
 
     @cached_property
     def workload(self) -> Workload:
@@ -208,17 +218,9 @@ def load_scenario(source: str | Path | Mapping[str, Any], /, **overrides: Any) -
     InvalidInputError
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
-    return read_model(Scenario, _SHIPPED, source, overrides)
+    return read_model(Scenario, source, overrides)
 
 
 def shipped_scenarios() -> list[str]:
     """Names of the scenarios in the package, sorted."""
-    return shipped_names(_FOLDER, ".yaml")
-
-
-def read_shipped_scenario(name: str) -> dict[str, Any]:
-    """Fields of a scenario in the package, as its file and those that it extends give them."""
-    return read_extended(_FOLDER / f"{name}.yaml", _SHIPPED, Scenario)
-
-
-_SHIPPED = Shipped(shipped_scenarios, read_shipped_scenario)
+    return Scenario.shipped()

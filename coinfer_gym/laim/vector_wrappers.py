@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces as gym_spaces
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from coinfer_gym.envs.actions import check_actions, check_choices
 from coinfer_gym.envs.hybrid import unwrap_plain
+from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.env import LAIMVectorEnv
+from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.safety import decisions_that_meet, keep_budgets
 from coinfer_gym.laim.wrappers import (
     FREQUENCY_LEVELS,
@@ -90,11 +92,13 @@ class BudgetShareAction(VectorActionWrapper):
 class KeepBudgets(VectorWrapper):
     """`coinfer_gym.laim.wrappers.KeepBudgets` in every lane."""
 
+    _inner: TaskVectorEnv
+
     def __init__(self, env: Any) -> None:
         self._inner = self._find(env)
         super().__init__(env)
 
-    def _find(self, env: Any) -> Any:
+    def _find(self, env: Any) -> TaskVectorEnv:
         return unwrap_plain(env, LAIMVectorEnv, type(self).__name__, _WORKS_WITH)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -123,7 +127,7 @@ class KeepBudgets(VectorWrapper):
         return np.where(changed[:, None], kept, given), changed
 
     def _nearest(self, given: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        return keep_budgets(self._inner.lanes.model, self._inner.lanes.tasks(), given)
+        return keep_budgets(cast(Tables, self._inner.lanes.model), self._inner.lanes.tasks(), given)
 
 
 def _report(infos: dict[str, Any], replaced: NDArray[np.bool_], clipped: NDArray[np.float64]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, cast
 
 import gymnasium as gym
 import numpy as np
@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from coinfer_gym.checks import is_number
 from coinfer_gym.envs.actions import check_actions, check_choices
+from coinfer_gym.envs.base import TaskEnv
 from coinfer_gym.envs.hybrid import unwrap, unwrap_plain
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import spaces
 from coinfer_gym.laim.decision import Decision
 from coinfer_gym.laim.env import LAIMEnv
 from coinfer_gym.laim.optimum import solve_exact_batch, solve_within
+from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.problem import Problem
 from coinfer_gym.laim.safety import DECISION, Tasks, decisions_that_meet, keep_budgets
 from coinfer_gym.laim.scenario import Scenario
@@ -153,12 +155,14 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
         If the environment is not LAIM-v0.
     """
 
+    _inner: TaskEnv
+
     def __init__(self, env: Environment) -> None:
         self._inner = self._find(env)
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
 
-    def _find(self, env: Environment) -> Any:
+    def _find(self, env: Environment) -> TaskEnv:
         return unwrap_plain(env, LAIMEnv, type(self).__name__, _WORKS_WITH)
 
     def reset(
@@ -204,7 +208,7 @@ class KeepBudgets(gym.Wrapper[Observation, Action, Observation, Action], gym.uti
 
     def _nearest(self, actions: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Rows of actions that keep the budgets, and whether they are others."""
-        return keep_budgets(self._inner.lanes.model, self._inner.tasks(), actions)
+        return keep_budgets(cast(Tables, self._inner.lanes.model), self._inner.tasks(), actions)
 
 
 class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.utils.RecordConstructorArgs):

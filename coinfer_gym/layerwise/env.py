@@ -13,7 +13,7 @@ from coinfer_gym.envs.lanes import Lanes, Steps
 from coinfer_gym.envs.vector import TaskVectorEnv
 from coinfer_gym.layerwise import dynamics, spaces
 from coinfer_gym.layerwise.problem import LayerwiseDecision, LayerwiseProblem
-from coinfer_gym.layerwise.scenario import LayerwiseScenario, load_layerwise_scenario
+from coinfer_gym.layerwise.scenario import LayerwiseScenario
 
 
 class LayerwiseLanes(Lanes):
@@ -84,7 +84,7 @@ class LayerwiseEnv(TaskEnv):
     - v0: first version.
     """
 
-    setup = Setup("alexnet-rpi4b-4g", load_layerwise_scenario, LayerwiseLanes)
+    setup = Setup("alexnet-rpi4b-4g", LayerwiseScenario, LayerwiseLanes)
     scenario: LayerwiseScenario
 
     def problem(self) -> LayerwiseProblem:

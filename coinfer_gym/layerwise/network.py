@@ -54,8 +54,7 @@ class Group:
 
     def __post_init__(self) -> None:
         check_text("group: name", self.name)
-        for field in ("channels", "step"):
-            _check_count(f"group {self.name!r}: {field}", getattr(self, field))
+        _check_counts(self, f"group {self.name!r}", "channels", "step")
         if self.channels % self.step:
             field = f"group {self.name!r}: step"
             raise InvalidInputError(field, self.step, f"It must divide {self.channels} channels.")
@@ -94,12 +93,9 @@ class Layer:
         if self.type not in LAYER_TYPES:
             check_text("layer: type", self.type)
             raise InvalidInputError("layer: type", self.type, nearest(self.type, LAYER_TYPES))
-        for field in ("height", "width", "kernel", "area"):
-            _check_count(f"layer {self.type!r}: {field}", getattr(self, field))
-        if self.fan_in is not None:
-            _check_count(f"layer {self.type!r}: fan_in", self.fan_in)
-        for field in ("inputs", "outputs"):
-            _check_width(f"layer {self.type!r}: {field}", getattr(self, field))
+        where = f"layer {self.type!r}"
+        _check_counts(self, where, "height", "width", "kernel", "area", *([] if self.fan_in is None else ["fan_in"]))
+        _check_widths(self, where, "inputs", "outputs")
 
     @property
     def terms(self) -> list[tuple[float, str | int, str | int]]:
@@ -148,8 +144,8 @@ class Block:
             raise InvalidInputError(f"block {self.name!r}: layers", self.layers, "Give at least one layer.")
         if not isinstance(self.vector, bool):
             raise InvalidInputError(f"block {self.name!r}: vector", self.vector, "Give true or false.")
-        _check_count(f"block {self.name!r}: area", self.area)
-        _check_width(f"block {self.name!r}: outputs", self.outputs)
+        _check_counts(self, f"block {self.name!r}", "area")
+        _check_widths(self, f"block {self.name!r}", "outputs")
 
 
 class NetworkTables(NamedTuple):
@@ -203,7 +199,7 @@ class Network:
     def __post_init__(self) -> None:
         check_text("network: name", self.name)
         check_text(f"network {self.name!r}: description", self.description)
-        _check_count(f"network {self.name!r}: input_values", self.input_values)
+        _check_counts(self, f"network {self.name!r}", "input_values")
         if not self.blocks or not self.groups:
             raise InvalidInputError(f"network {self.name!r}: blocks", self.blocks, "Give at least one block and group.")
         names = [group.name for group in self.groups]
@@ -361,13 +357,15 @@ def _plain(record: Any) -> dict[str, Any]:
     return {name: value for name, (value, field) in values.items() if value != field.default}
 
 
-def _check_count(field: str, value: object) -> None:
-    check_whole(field, value, 1, _MOST)
+def _check_counts(record: Any, where: str, *names: str) -> None:
+    """Check positive whole numbers of a frozen record, and have it hold them as int."""
+    for name in names:
+        object.__setattr__(record, name, check_whole(f"{where}: {name}", getattr(record, name), 1, _MOST))
 
 
-def _check_width(field: str, value: object) -> None:
-    if not isinstance(value, str):
-        _check_count(field, value)
+def _check_widths(record: Any, where: str, *names: str) -> None:
+    """Check numbers that can also be the name of a group."""
+    _check_counts(record, where, *(name for name in names if not isinstance(getattr(record, name), str)))
 
 
 @merged_kernel

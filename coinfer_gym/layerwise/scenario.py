@@ -19,7 +19,7 @@ from coinfer_gym.layerwise.predictor import RegressionPredictor, load_regression
 from coinfer_gym.layerwise.problem import HARDWARE_NAMES, LayerwiseProblem
 from coinfer_gym.layerwise.spaces import build_scale
 from coinfer_gym.records import Records
-from coinfer_gym.scenario import Shipped, WorldScenario, number, read_model
+from coinfer_gym.scenario import WorldScenario, number, read_model
 
 NETWORKS = ("alexnet", "regnet")
 DEVICES = ("rpi3b", "rpi4b", "tk1")
@@ -56,6 +56,21 @@ class LayerwiseScenario(WorldScenario):
     def _check_model(self) -> Self:
         _ = self.predictor  # a network or a predictor that cannot be read fails here, not at the first use
         return self
+
+    @classmethod
+    def shipped(cls) -> list[str]:
+        """Names of the shipped scenarios, sorted."""
+        worlds = ((DEVICES, LINKS), (DEVICES_TODAY, LINKS_TODAY))
+        return sorted("-".join(parts) for world in worlds for parts in itertools.product(NETWORKS, *world))
+
+    @classmethod
+    def read_shipped(cls, name: str) -> dict[str, Any]:
+        """Fields of a scenario, composed of a base, a network, a device with its server, and a link."""
+        content: dict[str, Any] = {"name": name}
+        _, device, _ = parts = name.split("-")
+        for part in ("base", *([SERVER_TODAY] if device in DEVICES_TODAY else []), *parts):
+            content |= read_yaml(resources.files("coinfer_gym.layerwise").joinpath("parts", f"{part}.yaml"), "scenario")
+        return content
 
     @cached_property
     def network(self) -> Network:
@@ -119,19 +134,9 @@ def load_layerwise_scenario(source: str | Path | Mapping[str, Any], /, **overrid
     InvalidInputError
         If there is no such scenario, a key is unknown, or a value is out of range.
     """
-    return read_model(LayerwiseScenario, Shipped(shipped_layerwise_scenarios, _read_shipped), source, overrides)
+    return read_model(LayerwiseScenario, source, overrides)
 
 
 def shipped_layerwise_scenarios() -> list[str]:
     """Names of the shipped scenarios, sorted."""
-    worlds = ((DEVICES, LINKS), (DEVICES_TODAY, LINKS_TODAY))
-    return sorted("-".join(parts) for world in worlds for parts in itertools.product(NETWORKS, *world))
-
-
-def _read_shipped(name: str) -> dict[str, Any]:
-    """Fields of a scenario, composed of a base, a network, a device with its server, and a link."""
-    content: dict[str, Any] = {"name": name}
-    _, device, _ = parts = name.split("-")
-    for part in ("base", *([SERVER_TODAY] if device in DEVICES_TODAY else []), *parts):
-        content |= read_yaml(resources.files("coinfer_gym.layerwise").joinpath("parts", f"{part}.yaml"), "scenario")
-    return content
+    return LayerwiseScenario.shipped()

@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from coinfer_gym.extras import install
+
 if any(find_spec(package) is None for package in ("safetensors", "torch", "transformers")):
-    hint = "pip install 'coinfer-gym[models]' (in a checkout: pip install '.[models]')"
-    raise ImportError(f"Real models need torch, transformers and safetensors: {hint}")
+    raise ImportError(f"Real models need torch, transformers and safetensors: {install('models')}")

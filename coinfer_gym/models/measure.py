@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, lock_folder, machine, read_csv, read_json, versions, write_text
 from coinfer_gym.models.build import workload_from_model
@@ -263,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and random configurations (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
     given = list(sys.argv[1:] if arguments is None else arguments)
-    _run(parser.parse_args(given), shlex.join(["python", "-m", "coinfer_gym.models.measure", *given]))
+    _run(parser.parse_args(given), command_line("coinfer_gym.models.measure", given))
     return 0
 
 

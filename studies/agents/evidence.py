@@ -26,10 +26,11 @@ taken to pass evenly over its decisions.
 
 from __future__ import annotations
 
+import agents  # noqa: F401  # isort: skip  # first: it names the extra
+
 import argparse
 import json
 import math
-import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT
 from baselines.family import digest_scenario, scenario_of
 from baselines.output import git_revision, open_console
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.files import csv_text, lock_folder, versions, write_text
 from studies.agents.evidence_data import UPPER, Evidence, bootstrap, improvement, read_sweep
 from studies.agents.evidence_pictures import write_pictures
@@ -227,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.out or results / options.sweep.resolve().name
     evidence = read_sweep(options.sweep)
     with lock_folder(folder):
-        write_evidence(evidence, folder, shlex.join(["python", "-m", "studies.agents.evidence", *given]))
+        write_evidence(evidence, folder, command_line("studies.agents.evidence", given))
     if evidence.missing:
         left_out = f"{len(evidence.missing)} runs are not finished and left out: {'; '.join(evidence.missing)}"
         print(f"studies.agents.evidence: {left_out}", file=sys.stderr)

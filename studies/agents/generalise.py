@@ -25,11 +25,12 @@ Played worlds are kept in ``runs/generalise/NAME``, as by `baselines.compare`: t
 
 from __future__ import annotations
 
+from agents.evaluate import find_agent  # isort: skip  # first: it names the extra
+
 import argparse
 import json
 import math
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,15 +44,14 @@ from pydantic import Field
 from rich.table import Table
 from tqdm import tqdm
 
-from agents.evaluate import find_agent
 from agents.rescaled import RescaledAgent
 from baselines import compare
 from baselines.bootstrap import Estimate, paired_bootstrap
-from baselines.checks import Checked, check_model
+from baselines.checks import Checked, check_model, naming
 from baselines.family import digest_scenario, scenario_of
 from baselines.output import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, git_revision, open_console, render, style
 from baselines.rules import LAIM
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import csv_text, lock_folder, versions, write_bytes, write_text
 from studies.agents.bounds import clairvoyant_bounds
@@ -146,14 +146,11 @@ def load_config(source: str | Path | Mapping[str, Any]) -> GeneraliseConfig:
 
 def _rehearse(config: GeneraliseConfig, axis: str, point: float | str) -> None:
     """Raise `InvalidInputError` unless the agents can act at a point: mistakes show before anything is played."""
-    try:
+    with naming(f"axis {axis!r}, point {_text(point)}"):
         comparison = config.comparison(axis, point)
         env = gym.make(comparison.environment, **comparison.env)
         for label in config.agents:
             RescaledAgent(**comparison.policies[label].options).bind(env)
-    except InvalidInputError as error:
-        field = f"axis {axis!r}, point {_text(point)}: {error.field}"
-        raise InvalidInputError(field, error.value, error.remedy) from error
 
 
 def generalise(config: GeneraliseConfig, work: Path, jobs: int = 1) -> list[Point]:
@@ -292,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = load_config(options.config)  # before a folder is made
     with lock_folder(work):
         points = generalise(config, work, options.jobs)
-        write(config, points, folder, shlex.join(["python", "-m", "studies.agents.generalise", *given]))
+        write(config, points, folder, command_line("studies.agents.generalise", given))
     _show(config, points)
     print(f"written to {folder}")
     return 0

@@ -26,6 +26,8 @@ on a file system that all machines share. References are played on the machine t
 
 from __future__ import annotations
 
+import agents  # noqa: F401  # isort: skip  # first: it names the extra
+
 import argparse
 import importlib
 import json

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from baselines.checks import check_count
 from baselines.output import open_console
+from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
 from studies.fuzz.attempt import BAD, GOOD, attempt_all
 from studies.fuzz.inputs import KINDS
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="seconds until a try counts as a hang; compiling takes some (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
-    check_count("tries", options.tries, 1)
-    check_count("seed", options.seed, 0)
+    check_whole("tries", options.tries, 1)
+    check_whole("seed", options.seed, 0)
     table, faults = Table("kind", *(f"{outcome}s" for outcome in GOOD[:1]), *GOOD[1:], *BAD), 0
     for kind in options.kinds:
         counts: Counter[str] = Counter()

@@ -15,23 +15,18 @@ from typing import NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from baselines.checks import check_count
 from baselines.rollout import join, play
 from baselines.rules import LAIM, MyopicExact
 from coinfer_gym import solve_exact_batch
+from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
+from coinfer_gym.laim.decision import CONTROLS
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.physics import from_db
 from studies.figure import Floats
 
-CONTROLS = {
-    "frequency_device_hz": "frequency_device",
-    "frequency_server_hz": "frequency_server",
-    "power_w": "power",
-    "retained_device": "retained_device",
-    "retained_server": "retained_server",
-}
-"""Each control in ``info``, and the stem of the scenario's fields that bound it."""
+_KEYS = ("retained_device", "retained_server", "power_w", "frequency_device_hz", "frequency_server_hz")
+"""Keys of ``info``, in the order of `CONTROLS`."""
 
 _INSIDE = 1e-4  # relative distance from an end: an action has single precision
 
@@ -52,10 +47,9 @@ def survey(scenario: Scenario, worlds: int, seed: int = 0) -> Survey:
     kept = tasks["violated"] == 0.0
     counts = np.bincount(tasks["cut"][kept].astype(np.int64), minlength=scenario.cuts)
     inside = {}
-    for name, stem in CONTROLS.items():
-        low, high = getattr(scenario, f"{stem}_min"), getattr(scenario, f"{stem}_max", 1.0)
-        between = (tasks[name] > low * (1.0 + _INSIDE)) & (tasks[name] < high * (1.0 - _INSIDE))
-        inside[stem] = float(between[kept].mean())
+    for name, key, low, high in zip(CONTROLS, _KEYS, *scenario.problem(1.0).bounds(), strict=True):
+        between = (tasks[key] > low * (1.0 + _INSIDE)) & (tasks[key] < high * (1.0 - _INSIDE))
+        inside[name] = float(between[kept].mean())
     posed = from_db(tasks["gain_db"][kept]), tasks["delay_budget_s"][kept], tasks["energy_budget_j"][kept]
     rows = np.array([solve_exact_batch(scenario.problem(1.0), *posed, cut=cut) for cut in range(scenario.cuts)])
     quality = np.where(rows["reason"] == 0, rows["quality"], 0.0)
@@ -73,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worlds", type=int, default=200, help="number of worlds (default: 200)")
     options = parser.parse_args(arguments)
     env = gym.make(LAIM, scenario=options.scenario)
-    found = survey(env.unwrapped.scenario, check_count("worlds", options.worlds, 1))  # type: ignore[attr-defined]
+    found = survey(env.unwrapped.scenario, check_whole("worlds", options.worlds, 1))  # type: ignore[attr-defined]
     print(f"budgets that can be met: {found.feasible:.1%} of the tasks; of these:")
     print("cut   best in   alone, relative to the optimum")
     for cut, (share, alone) in enumerate(zip(found.cuts, found.fixed, strict=True)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ import numpy as np
 
 from baselines.schemes import SCHEMES
 from coinfer_gym import InvalidInputError, Problem, Solution, load_scenario, load_workload, solve_exact
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.files import machine, read_csv, versions, write_text
 from coinfer_gym.laim.predictor import load_predictor
 from coinfer_gym.physics import from_db
@@ -221,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = measure("squad", options.model, options.data, configurations, options.output, **given)
     words = ["--model", Path(options.model).name, "--data", options.data.name, "--samples", str(options.samples)]
     made_by = {
-        "command": shlex.join(["python", "-m", "studies.lyu.designs", *words]),
+        "command": command_line("studies.lyu.designs", words),
         "samples": int(rows[0]["samples"]),
         "rows": len(rows),
         "seconds": round(sum(float(row["seconds"]) for row in rows)),

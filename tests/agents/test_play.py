@@ -50,6 +50,7 @@ def test_records_a_gif(agent, tmp_path, capsys):
     assert out.stat().st_size < 100_000
     lines = capsys.readouterr().out.splitlines()
     assert "quality" in lines[0]
+    assert "kept device" in lines[0]
     assert [len(line.split()) >= 12 for line in lines[1:5]] == [True] * 4
     assert lines[-1].startswith("4 frames")
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_end_to_end_by_the_command_line(tmp_path, monkeypatch, capsys):
     assert main(arguments) == 0
     captured = capsys.readouterr()
     assert captured.err == ""  # no progress bar where there is no terminal
-    assert "myopic exact" in captured.out
+    assert "share: of the quality of myopic exact" in captured.out
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert names == {
@@ -469,6 +470,12 @@ def test_the_actor_rests_during_warmup(tmp_path, monkeypatch, algo):
     assert not equal(rest, resting[-1][2])
     learned, _ = parts(algo, model)
     assert all(not torch.equal(actor[name], learned[name]) for name in actor)
+
+
+def test_a_run_in_the_folder_is_told_before_torch_is_imported(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "agents.training", None)
+    assert main(["--algo", "sac", "--out", str(folder)]) == 2
+    assert "There is a run already" in capsys.readouterr().err
 
 
 def test_paths_count_from_the_file_that_names_them(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from baselines.journal import Journal
 from baselines.laim import FAMILY
 from baselines.policy import Wrapped
 from baselines.rollout import measure
-from baselines.rules import MyopicExact, RandomPolicy
+from baselines.rules import ConstantAction, MyopicExact, RandomPolicy
 from coinfer_gym import InvalidInputError, solve_exact
 from coinfer_gym.files import lock_folder
 from coinfer_gym.laim.wrappers import BudgetShareAction
@@ -418,6 +418,29 @@ def test_bootstrap_resamples_the_same_worlds_for_all():
 def test_mistakes_are_explained(change, message):
     with pytest.raises(InvalidInputError, match=message):
         compare(CONFIG | change)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"policy": "randon"}, "policies: mine: policy: got 'randon'"),
+        ({"policy": "agents.policy:load_agent", "path": "no/such"}, "policies: mine: .*path: got 'no/such'"),
+        ({"policy": "myopic_exact", "cuts": 1}, "policies: mine: .*key: got 'cuts'"),
+        ({"policy": "constant", "actions": [0.0]}, "policies: mine: .*Did you mean 'action'"),
+        ({"policy": "myopic_exact", "cut": 99}, "policies: mine: cut: got 99"),
+        ({"policy": "layerwise_exact"}, "policies: mine: env"),
+    ],
+)
+def test_mistakes_about_a_policy_name_its_label(entry, message):
+    with pytest.raises(InvalidInputError, match=message):
+        compare(CONFIG | {"policies": {"mine": entry}, "reference": None})
+
+
+def test_a_run_without_an_agent_is_told_before_options_are_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr(ConstantAction, "tune", lambda *_: pytest.fail("searched"))
+    agent = {"policy": "agents.policy:load_agent", "path": str(tmp_path)}  # a folder of a training that was stopped
+    with pytest.raises(InvalidInputError, match=r"policies: agent: .*Train the agent again"):
+        compare(CONFIG | {"policies": {"constant": {"policy": "constant"}, "agent": agent}, "reference": None})
 
 
 def test_paths_count_from_the_folder_of_the_configuration(tmp_path, monkeypatch):

@@ -50,6 +50,21 @@ def test_policy_plays_an_episode(name):
     assert not any(info["clipped"] for *_, info in steps)
 
 
+@pytest.mark.parametrize("name", FAMILY.policies)
+def test_before_it_is_bound_a_policy_says_so(name):
+    policy = make_policy(name, OPTIONS.get(name))
+    with pytest.raises(InvalidInputError, match=r"Call bind\(env\) first"):
+        policy.predict(np.zeros(7))
+    if name not in ("myopic_exact", "myopic_sca", "quantum"):  # these solve any problem
+        with pytest.raises(InvalidInputError, match=r"Call bind\(env\) first"):
+            policy.solve(load_scenario("bert-multimodal").problem(1e-9))
+
+
+def test_the_model_of_dynamic_programming_needs_an_environment():
+    with pytest.raises(InvalidInputError, match=r"Call bind\(env\) first"):
+        _ = make_policy("stochastic_dp").model
+
+
 def test_robust_exact_is_myopic_exact_where_the_gain_is_known():
     env = gym.make(LAIM, tasks=30)
     exact, robust = (episode(env, make_policy(name).bind(env), seed=3) for name in ("myopic_exact", "robust_exact"))

@@ -79,6 +79,13 @@ def test_command_writes_a_score(tmp_path, monkeypatch, capsys):
     assert suite.main(["myopic_exact", "scheme=on_device", "--tasks", "late", "--out", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "score.json").read_text())["policy"] == "myopic_exact"
     assert "0.500" in capsys.readouterr().out
+    assert suite.main(["myopic_exact", "scheme=on_device", "--tasks", "bursts", "--out", str(tmp_path)]) == 0
+    before = (tmp_path / "score.json").read_bytes()
+    capsys.readouterr()
+    for other in (["random"], ["myopic_exact"]):
+        assert suite.main([*other, "--tasks", "late", "--out", str(tmp_path)]) == 2
+        assert "give another --out" in capsys.readouterr().err
+    assert (tmp_path / "score.json").read_bytes() == before
 
 
 def test_bad_input_is_named(tmp_path, monkeypatch, capsys):

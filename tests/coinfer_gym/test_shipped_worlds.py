@@ -4,6 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from coinfer_gym import InvalidInputError
+
 STORED = [  # environment, scenario, last arrival in s, sum of gains, time in s and energy in J of 40 random steps
     ("LAIM-v0", "bart-multimodal", 82.35992133797757, 3.2267560672546265e-08, 16.8268748842297, 39.71577696224297),
     ("LAIM-v0", "bert-battery", 47.160797772122216, 2.1307656360832076e-08, 13.337454015591865, 28.4898401707067),
@@ -41,3 +43,30 @@ def test_shipped_worlds_stay_what_they_are(env_id, scenario, last_arrival, gains
     infos = [env.step(rng.uniform(-1.0, 1.0, env.action_space.shape))[4] for _ in range(40)]
     found = world.arrivals[-1], world.gains.sum(), infos[-1]["time_s"], sum(info["energy_j"] for info in infos)
     assert found == pytest.approx((last_arrival, gains, time_s, energy), rel=1e-9, abs=0.0)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "keyword", "value", "home"),
+    [
+        ("Layerwise-v0", "scenario", "bert-multimodal", "LAIM-v0"),
+        ("LAIM-v0", "scenario", "cell-4", "Cell-v0"),
+        ("Cell-v0", "scenario", "alexnet-rpi4b-4g", "Layerwise-v0"),
+        ("Layerwise-v0", "workload", "bert-base", "LAIM-v0"),
+        ("LAIMShares-v0", "devices", 3, "Cell-v0"),
+        ("Cell-v0", "accuracy_loss", 0.1, "Layerwise-v0"),
+    ],
+)
+def test_what_belongs_to_another_environment_says_to_which(env_id, keyword, value, home):
+    kind = "scenario" if keyword == "scenario" else "field"
+    with pytest.raises(InvalidInputError, match=f"It is a {kind} of coinfer_gym/{home}"):
+        gym.make(f"coinfer_gym/{env_id}", **{keyword: value})
+
+
+def test_a_file_that_extends_a_scenario_of_another_environment_says_of_which(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("{extends: cell-4}", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"extends: got 'cell-4'\. It is a scenario of coinfer_gym/Cell-v0"):
+        gym.make("coinfer_gym/LAIM-v0", scenario=str(file))
+    file.write_text("{extends: bert-multimodal, devices: 3}", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"key: got 'devices'\. It is a field of coinfer_gym/Cell-v0"):
+        gym.make("coinfer_gym/LAIM-v0", scenario=str(file))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -30,7 +29,7 @@ from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from coinfer_gym.checks import is_number
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, read_csv, read_text, write_text
 from coinfer_gym.layerwise.designs import SENT, make_designs
@@ -264,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InvalidInputError("output", str(options.output), "Give a name that ends in .json.")
     if options.seed < 0:
         raise InvalidInputError("seed", options.seed, "Give a whole number of at least 0.")
-    command = shlex.join(["python", "-m", "studies.mu.cifar.fit", *given])
+    command = command_line("studies.mu.cifar.fit", given)
     measured = read_measurements(options.measurements)
     predictor, scores = make_predictor(measured, options.output.stem, options.seed, command)
     table = options.measurements.with_name(f"{options.measurements.stem}-regressors.csv")

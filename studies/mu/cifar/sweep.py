@@ -12,7 +12,6 @@ import csv
 import functools
 import hashlib
 import json
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from coinfer_gym.command import command
+from coinfer_gym.command import command, command_line
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, machine, read_csv, versions, write_text
 from coinfer_gym.layerwise.network import Network
@@ -307,7 +306,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     before = _description_before(description, settings)
     if not before and options.output.is_file():
         raise InvalidInputError("output", str(options.output), f"There is no {description.name} of it: give another.")
-    command = shlex.join(["python", "-m", "studies.mu.cifar.sweep", *arguments])
+    command = command_line("studies.mu.cifar.sweep", arguments)
     made_by = {
         **settings,
         "accuracy": before["accuracy"] if before else accuracy(network, _images(source.data / TEST)),

@@ -107,14 +107,14 @@ def test_every_policy_plays(env, name):
 
 def test_the_other_environment_is_refused():
     policy = make_policy("layerwise_menu", options("layerwise_menu"))
-    with pytest.raises(InvalidInputError, match="LayerwiseProblem"):
+    with pytest.raises(InvalidInputError, match="LayerwiseProblem: play it in Layerwise-v0"):
         policy.bind(gym.make("coinfer_gym/LAIM-v0"))
 
 
 @pytest.mark.parametrize("name", ["myopic_exact", "myopic_sca", "quantum", "slowdown", "stochastic_dp", "clairvoyant"])
 def test_policies_of_laim_refuse_this_environment(env, name):
     given = {"slowdown": {"fraction": 0.5}}.get(name, {})
-    with pytest.raises(InvalidInputError, match="solves a Problem"):
+    with pytest.raises(InvalidInputError, match="solves a Problem: play it in LAIM-v0"):
         make_policy(name, given).bind(env)
 
 
@@ -131,6 +131,12 @@ def test_policies_of_laim_refuse_this_environment(env, name):
 def test_options_are_checked(name, given, message):
     with pytest.raises(InvalidInputError, match=message):
         make_policy(name, given)
+
+
+def test_a_slack_that_leaves_nothing_pruned_is_refused(env):
+    make_policy("layerwise_menu", {"rates": 1, "slack": 0.89}).bind(env)
+    with pytest.raises(InvalidInputError, match=r"slack: got 1\.0\. Give less than 0\.9"):
+        make_policy("layerwise_menu", {"rates": 1, "slack": 1.0}).bind(env)
 
 
 def test_a_design_of_another_network_is_refused(env):

@@ -11,6 +11,8 @@ import pytest
 from gymnasium.error import DependencyNotInstalled, ResetNeeded
 
 from coinfer_gym import InvalidInputError, solve_exact
+from coinfer_gym.envs import viewer
+from coinfer_gym.envs.moment import gain_range_db
 from coinfer_gym.laim.env import LAIMEnv
 
 pytest.importorskip("PIL")
@@ -185,6 +187,17 @@ def test_render_needs_an_episode_and_a_mode():
         assert env.render() is None
     with pytest.raises(InvalidInputError, match="render_mode"):
         make("jpeg")
+
+
+def test_the_axis_of_gains_is_found_once_an_episode(monkeypatch):
+    found = []
+    monkeypatch.setattr(viewer, "gain_range_db", lambda world: found.append(world.seed) or gain_range_db(world))
+    env = make()
+    for episode in (1, 2):
+        run(env, 2, seed=episode)
+        for _ in range(3):
+            env.render()
+        assert len(found) == episode
 
 
 def test_a_new_episode_forgets_the_old_one():

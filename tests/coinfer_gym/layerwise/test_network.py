@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import json
 import math
 from pathlib import Path
 
@@ -226,3 +227,9 @@ def test_tables_cannot_be_changed(tmp_path):
     layers = (Layer("relu", 1, 1),)
     assert Block("a", layers, "b") == Block("a", layers, "b", 1, False)
     assert Group("a", 4).step == 1
+
+
+def test_whole_numbers_may_be_written_as_floats(tmp_path):
+    content = changed(("blocks", 0, "layers", 0), "kernel", 3.0) | {"input_values": 48.0}
+    found = load_network(written(tmp_path, content)).to_dict()
+    assert json.dumps(found) == json.dumps(load_network(written(tmp_path, PLAIN)).to_dict())
