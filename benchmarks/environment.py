@@ -1,4 +1,4 @@
-"""Steps per second of both environments, single and batched, against Gymnasium's own in the same run."""
+"""Steps per second of the environments, single and batched, against Gymnasium's own in the same run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from coinfer_gym.layerwise.predictor import RegressionPredictor, feature_names
 from coinfer_gym.layerwise.trees import LEAF
 
 LANES = 4096
+CELLS, DEVICES = 1024, (4, 16, 64)
+"""Lanes of Cell-v0, and devices that share the band and the server of `cell-16` in each."""
 TREES, DEPTH = 100, 3
 """Size of the predictor of Layerwise-v0, that of gradient boosting as scikit-learn sets it."""
 _STEPS = 20_000
 _BATCHES = 200  # at least one whole episode of every lane, its reset included
+_TASKS = 25  # of each device of a cell, so that whole episodes are short there too
 _TURNS = 2  # of the lanes, for each repetition of the rest
 
 
@@ -51,26 +54,29 @@ def measure(repetitions: int = 7) -> dict[str, float]:
         for network in ("alexnet", "regnet"):
             file = Path(folder) / f"{network}.json"
             file.write_text(_predictor(network).to_json(), encoding="utf-8")
-            world = {"scenario": f"{network}-rpi4b-4g", "predictor": str(file)}
-            for arrivals, options in (("queueing", {}), ("one_at_a_time", {"arrivals": "one_at_a_time"})):
-                batches[f"Layerwise-v0 {network} {arrivals}"] = _vector("coinfer_gym/Layerwise-v0", **world, **options)
-    turns = {name: (run, LANES * _BATCHES) for name, run in batches.items()}
-    vector = interleave(turns, _TURNS * repetitions, time.thread_time)
+            world: dict[str, Any] = {"scenario": f"{network}-rpi4b-4g", "predictor": str(file)}
+            batches[f"Layerwise-v0 {network} queueing"] = _vector("coinfer_gym/Layerwise-v0", **world)
+            batches[f"Layerwise-v0 {network} one_at_a_time"] = _vector(
+                "coinfer_gym/Layerwise-v0", arrivals="one_at_a_time", **world
+            )
+    cells = {}
+    for devices in DEVICES:
+        world = {"scenario": "cell-16", "devices": devices, "tasks": _TASKS}
+        cells[f"Cell-v0 of {devices} devices"] = _vector("coinfer_gym/Cell-v0", CELLS, devices * _TASKS, **world)
+    vector = interleave({**batches, **cells}, _TURNS * repetitions, time.thread_time)
     cart = min(vector["CartPole-v1"])
-    turns = {
-        "one core": turns["CartPole-v1"],
-        "all cores": (_vector("coinfer_gym/LAIM-v0", parallel=True), LANES * _BATCHES),
-    }
-    cores = interleave(turns, _TURNS * repetitions)
+    on_cores = {"one core": batches["CartPole-v1"], "all cores": _vector("coinfer_gym/LAIM-v0", parallel=True)}
+    cores = interleave(on_cores, _TURNS * repetitions)
     figures = {
         "single: LAIM-v0, us/step": median(single["LAIM-v0"]) * 1e6,
         "single: Pendulum-v1, us/step": median(single["Pendulum-v1"]) * 1e6,
         "single: rate of LAIM-v0 to Pendulum-v1": median(single["Pendulum-v1"]) / median(single["LAIM-v0"]),
         "vector 4096: CartPole-v1 native, M steps/s": 1e-6 / cart,
     }
-    for name in list(batches)[1:]:
-        figures[f"vector 4096: {name}, M steps/s"] = 1e-6 / min(vector[name])
-        figures[f"vector 4096: rate of {name} to CartPole-v1"] = cart / min(vector[name])
+    for name in [*list(batches)[1:], *cells]:
+        lanes = CELLS if name in cells else LANES
+        figures[f"vector {lanes}: {name}, M steps/s"] = 1e-6 / min(vector[name])
+        figures[f"vector {lanes}: rate of {name} to CartPole-v1"] = cart / min(vector[name])
     figures["vector 4096: LAIM-v0 queueing, all cores, M steps/s"] = 1e-6 / min(cores["all cores"])
     figures["vector 4096: rate of LAIM-v0 queueing, all cores to CartPole-v1"] = min(cores["one core"]) / min(
         cores["all cores"]
@@ -108,16 +114,17 @@ def _single(name: str) -> Callable[[], None]:
     return run
 
 
-def _vector(name: str, **options: Any) -> Callable[[], None]:
-    envs = gym.make_vec(name, num_envs=LANES, vectorization_mode="vector_entry_point", **options)
-    actions = _actions(envs.single_action_space, LANES)
+def _vector(name: str, lanes: int = LANES, batches: int = _BATCHES, **options: Any) -> tuple[Callable[[], None], int]:
+    """Some batches of steps of a native vector environment, and how many steps of lanes they are."""
+    envs = gym.make_vec(name, num_envs=lanes, vectorization_mode="vector_entry_point", **options)
+    actions = _actions(envs.single_action_space, lanes)
     envs.reset(seed=0)
 
     def run() -> None:
-        for _ in range(_BATCHES):
+        for _ in range(batches):
             envs.step(actions)
 
-    return run
+    return run, lanes * batches
 
 
 def _actions(space: gym.Space[Any], count: int) -> Any:
@@ -130,7 +137,7 @@ def _actions(space: gym.Space[Any], count: int) -> Any:
 
 def _peak_memory() -> float:
     """Peak resident memory in MB of a process of its own that steps the 4096 lanes."""
-    program = "import resource, benchmarks.environment as e; e._vector('coinfer_gym/LAIM-v0')(); "
+    program = "import resource, benchmarks.environment as e; e._vector('coinfer_gym/LAIM-v0')[0](); "
     program += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return float(done.stdout) / 1024.0

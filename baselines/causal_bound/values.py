@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from baselines.quality_grid import fastest_delay
 from baselines.stochastic.arrivals import Process, arrival_process
-from baselines.stochastic.model import gain_chain
+from baselines.stochastic.model import gain_chain, gain_paths
 from coinfer_gym import solve_exact_batch
 from coinfer_gym.laim.scenario import Scenario
 
@@ -58,7 +58,7 @@ def arrive_within(process: Process, seconds: float) -> Floats:
 def solve_values(scenario: Scenario) -> Values:
     """Relative value iteration; services take whole cells, and ages that are not looked at are uniform."""
     process = arrival_process(scenario)
-    log_gains, chain = gain_chain(scenario, _GAINS)
+    log_gains, chain = gain_chain(gain_paths(scenario), _GAINS)
     gains, cells, counts = len(log_gains), _CELLS, _COUNTS
     step = scenario.delay_budget / cells
     problem, levels = scenario.problem(1.0), np.exp(log_gains)

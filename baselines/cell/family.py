@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.cell.joint import JointMyopic, JointQuantum
+from baselines.cell.one_device import OneDeviceDP
 from baselines.cell.rules import ConstantPrices, EqualShares, ShareOfFree, SharesByQueue
 from baselines.family import COLUMNS, DECISION, Column, Columns, Family, columns
 from coinfer_gym.cell import spaces
@@ -41,6 +42,7 @@ FAMILY = Family(
         "cell_equal": EqualShares,
         "cell_queue": SharesByQueue,
         "cell_prices": ConstantPrices,
+        "cell_dp": OneDeviceDP,
         "cell_joint": JointMyopic,
         "cell_quantum": JointQuantum,
     },

@@ -8,6 +8,7 @@ that the tasks behind do not starve; ``share=None`` lets every task take all the
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, Self
 
 import gymnasium as gym
@@ -15,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.farsighted import QueueBudget
-from coinfer_gym import InvalidInputError
+from coinfer_gym import InvalidInputError, Problem
 from coinfer_gym.cell.env import CellEnv
 from coinfer_gym.cell.optimum import Member, check_concave
+from coinfer_gym.cell.response import Response
 from coinfer_gym.cell.spaces import CELL_NAMES
 from coinfer_gym.checks import check_number
 from coinfer_gym.laim.scenario import Scenario
 
-__all__ = ["CellRule", "ConstantPrices", "EqualShares", "ShareOfFree", "SharesByQueue"]
+__all__ = ["CellRule", "ConstantPrices", "EqualShares", "ShareOfFree", "SharesByQueue", "respond"]
 
 _NO_CAP = 1e9  # s
 _TOLERANCE = 3e-3  # in quality, within which a choice at prices is the best
@@ -171,11 +173,22 @@ class ConstantPrices(CellRule):
     def shares(self) -> tuple[float, float]:
         """The best choice within the pace; where none is worth its price there, within all the time that is left."""
         whole, free = self._env.problem(1.0, 1.0), np.array(self._env.free)
-        pace = self.choose(self._view(whole), whole, None).seconds
+        pace = self.choose(self._view(whole), whole, self._memory).seconds
         for seconds in (pace, whole.delay_budget):
-            member = Member(whole, whole.bandwidth * free[0], free[1], seconds)
-            response = member.respond(member.region(None), self._prices * free, _TOLERANCE)
+            response = respond(whole, free, self._bill(seconds), seconds)
             if response.quality > 0.0:
                 break
         band, server = free * (response.band, response.server)
         return float(band), float(server)
+
+    def _bill(self, seconds: float) -> NDArray[np.float64]:
+        """What all of the band and all of the server cost a task that may take so long."""
+        return self._prices
+
+
+def respond(
+    whole: Problem, free: NDArray[np.float64], bill: NDArray[np.float64], seconds: float = math.inf
+) -> Response:
+    """Best choice within what is `free`, at a `bill` for all of the band and the server; `whole` is P1 with both."""
+    member = Member(whole, whole.bandwidth * free[0], free[1], seconds)
+    return member.respond(member.region(None), bill * free, _TOLERANCE)

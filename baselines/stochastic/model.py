@@ -21,8 +21,10 @@ from coinfer_gym.world import draw, gain_db_range
 
 Floats = NDArray[np.float64]
 
+PATHS = range(2**63, 2**63 + 40)
+"""World seeds of the paths on which transitions of the gain are counted."""
+
 _LAST_LAG = 9  # coherence blocks that the last lag stands for
-_PATHS = 40
 _SWEEPS, _SPAN = 400, 2e-5
 _LEAP, _FAST, _SLOW = 24, 0.5, 0.995  # sweeps between leaps, and the changes that one is made for
 _FINE_GAINS, _FINE_DELAYS = 64, 65
@@ -32,13 +34,13 @@ _FINE_GAINS, _FINE_DELAYS = 64, 65
 class Fineness:
     """How finely the process is resolved: levels of each quantity."""
 
-    gains: int
-    waits: int  # ages
-    queue: int  # numbers of waiting tasks
-    beliefs: int
-    times: int  # service times
-    levels: int  # of the battery
-    samples: int  # futures that an expectation is the mean of
+    gains: int = 10
+    waits: int = 15  # ages
+    queue: int = 9  # numbers of waiting tasks
+    beliefs: int = 9
+    times: int = 20  # service times
+    levels: int = 9  # of the battery
+    samples: int = 256  # futures that an expectation is the mean of
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,43 +68,61 @@ def solve_process(scenario_json: str, fineness: Fineness, robust: bool = False) 
     The gain is the observed one where the rule is to be `robust`, and else taken for the gain itself.
     """
     scenario = Scenario.model_validate_json(scenario_json)
-    process = arrival_process(scenario, fineness.beliefs > 1)
-    log_gains, chances = gain_chain(scenario, fineness.gains, robust)
-    waits = scenario.delay_budget * np.linspace(0.0, 1.0, fineness.waits)
-    bursty = process.calm != process.burst
-    # dense at the ends: what is all but certain must not be taken for a chance now and then
-    beliefs = 0.5 - 0.5 * np.cos(np.linspace(0.0, math.pi, fineness.beliefs)) if bursty else np.zeros(1)
-    has_battery = scenario.battery_capacity is not None
-    levels = np.linspace(0.0, scenario.battery_capacity or 1.0, fineness.levels) if has_battery else np.zeros(1)
-    fractions = np.linspace(0.0, 1.0, fineness.times + 1)[1:] ** 1.5
-    energies = scenario.energy_budget * np.array([0.3, 0.45, 0.6, 0.8, 1.0] if has_battery else [1.0])
-    low, high = gain_db_range(scenario)
-    problem, gains = scenario.problem(1.0), from_db(np.linspace(low, high, _FINE_GAINS))
-    delays = scenario.delay_budget * np.linspace(0.0, 1.0, _FINE_DELAYS)[1:] ** 1.5
+    shares = [0.3, 0.45, 0.6, 0.8, 1.0] if scenario.battery_capacity is not None else [1.0]
+    energies = scenario.energy_budget * np.array(shares)
+    problem, (gains, delays) = scenario.problem(1.0), fine_axes(scenario, *gain_db_range(scenario))
     if robust:
         grid = build_robust_grid(problem, GainBelief(scenario), gains, delays, energies)
     else:
         grid = build_grid(problem, gains, delays, energies)
+    return solve_worth(scenario, fineness, gain_chain(gain_paths(scenario, robust), fineness.gains), grid)
+
+
+def fine_axes(scenario: Scenario, low: float, high: float) -> tuple[Floats, Floats]:
+    """Gains between two ends in dB, and service times in s, at which a service's worth is tabulated."""
+    gains = np.asarray(from_db(np.linspace(low, high, _FINE_GAINS)))
+    return gains, scenario.delay_budget * np.linspace(0.0, 1.0, _FINE_DELAYS)[1:] ** 1.5
+
+
+def solve_worth(scenario: Scenario, fineness: Fineness, chain: tuple[Floats, Floats], grid: QualityGrid) -> Model:
+    """Solve the process in which a service earns what a grid says, over the `gain_chain` of what is observed.
+
+    A battery counts if the grid has several energy budgets.
+    """
+    process = arrival_process(scenario, fineness.beliefs > 1)
+    log_gains, chances = chain
+    waits = scenario.delay_budget * np.linspace(0.0, 1.0, fineness.waits)
+    bursty = process.calm != process.burst
+    # dense at the ends: what is all but certain must not be taken for a chance now and then
+    beliefs = 0.5 - 0.5 * np.cos(np.linspace(0.0, math.pi, fineness.beliefs)) if bursty else np.zeros(1)
+    has_battery = len(grid.energies) > 1
+    levels = np.linspace(0.0, scenario.battery_capacity or 1.0, fineness.levels) if has_battery else np.zeros(1)
+    fractions = np.linspace(0.0, 1.0, fineness.times + 1)[1:] ** 1.5
     queue, fastest = min(fineness.queue, scenario.queue_capacity + 1), float(np.min(grid.fastest))
     limits = (scenario.delay_budget, fastest, scenario.block_duration, scenario.queue_capacity)
     axes = Axes(waits, beliefs, queue, fractions, process, *limits)
     operator, lost, elapsed = sample_transitions(axes, fineness.samples)
     elapsed = elapsed.reshape(len(waits), queue, len(beliefs), len(fractions))
     rewards, spent = _rewards(grid, axes, log_gains)
-    costs = (spent, levels, energies, scenario.harvest_power)
+    costs = (spent, levels, grid.energies, scenario.harvest_power)
     ahead, rho = _iterate(operator, lost, elapsed, chances, rewards, costs)
-    return Model(log_gains, waits, beliefs, levels, fractions, energies, ahead, elapsed, grid, process, rho)
+    return Model(log_gains, waits, beliefs, levels, fractions, grid.energies, ahead, elapsed, grid, process, rho)
 
 
-def gain_chain(scenario: Scenario, count: int, observed: bool = False) -> tuple[Floats, Floats]:
-    """Levels of the gain's logarithm, `count` at most, and the chances to pass between them in 0, 1, ... blocks.
+def gain_paths(scenario: Scenario, observed: bool = False) -> Floats:
+    """Logarithms of the gain in some worlds, shape (worlds, blocks), or of the `observed` gain.
 
-    Of the `observed` gain they have its noise; its delay is the same at both ends of a transition.
+    Of the latter they have its noise; its delay is the same at both ends of a transition.
     """
-    paths = np.log([draw(scenario, 2**63 + k).gains for k in range(_PATHS)])
+    paths: Floats = np.log([draw(scenario, seed).gains for seed in PATHS])
     if observed:
         noise = np.random.default_rng(0).standard_normal(paths.shape)
         paths += scenario.csi_noise_db * math.log(10.0) / 10.0 * noise
+    return paths
+
+
+def gain_chain(paths: Floats, count: int) -> tuple[Floats, Floats]:
+    """Levels of the gain's logarithm, `count` at most, and the chances to pass between them in 0, 1, ... blocks."""
     if paths.max() - paths.min() < 1e-9:
         return paths[:1, 0], np.ones((LAGS, 1, 1))
     edges = np.quantile(paths, np.linspace(0.0, 1.0, count + 1)[1:-1])

@@ -56,13 +56,13 @@ class StochasticDP(FarsightedPolicy):
     def __init__(
         self,
         env: gym.Env[Any, Any] | None = None,
-        gains: int = 10,
-        waits: int = 15,
-        queue: int = 9,
-        beliefs: int = 9,
-        times: int = 20,
-        levels: int = 9,
-        samples: int = 256,
+        gains: int = Fineness.gains,
+        waits: int = Fineness.waits,
+        queue: int = Fineness.queue,
+        beliefs: int = Fineness.beliefs,
+        times: int = Fineness.times,
+        levels: int = Fineness.levels,
+        samples: int = Fineness.samples,
         robust: bool = False,
     ) -> None:
         self.robust = check_flag("robust", robust)
@@ -81,10 +81,7 @@ class StochasticDP(FarsightedPolicy):
         """
         super().bind(env)
         scenario: Scenario = self._env.scenario
-        if scenario.delay_budget_range or scenario.energy_budget_range:
-            raise InvalidInputError("delay_budget_range", scenario.delay_budget_range, "The budgets must be fixed.")
-        if scenario.arrivals == "one_at_a_time":
-            raise InvalidInputError("arrivals", scenario.arrivals, "There is no queue to plan for.")
+        check_plannable(scenario)
         self._model = solve_process(scenario.model_dump_json(by_alias=True), self._fineness, self.robust)
         return self
 
@@ -100,53 +97,69 @@ class StochasticDP(FarsightedPolicy):
 
     def choose(self, view: View, problem: Problem, memory: Memory) -> Choice:
         """Service time and energy with the best outlook."""
-        model = self.model
-        belief = self._believe(view, memory)
-        seconds, worth = self._weigh(view, belief)
-        self.compared = seconds, worth
-        i, e = divmod(int(np.argmax(worth)), worth.shape[1])
-        best = _peak(seconds, worth[:, e], i)
-        energy = math.inf if len(model.energies) == 1 else float(model.energies[e])
-        return Choice(min(best, view.left), energy, (belief, view.intensity))
+        choice, self.compared = plan(self.model, self.world, view, memory)
+        return choice
 
-    def _weigh(self, view: View, belief: float) -> tuple[Floats, Floats]:
-        """Service times, and what each is worth with each energy, shape (times, energies)."""
-        model = self.model
-        ahead, elapsed = _outlook(model, view, belief)
-        quality, spent = model.quality.at(view.gain)
-        fastest = float(np.min(model.quality.fastest))
-        seconds = np.maximum(model.fractions * view.left, fastest)
-        worth = np.empty((len(seconds), len(model.energies)))
-        for j, joules in enumerate(model.energies):
-            within = (seconds <= view.left) & (joules <= view.battery)
-            worth[:, j] = np.where(within, np.interp(seconds, model.quality.delays, quality[:, j]), 0.0)
-            if len(model.levels) == 1:
-                worth[:, j] += ahead[:, 0]
-                continue
-            used = np.interp(seconds, model.quality.delays, spent[:, j])
-            level = view.battery - np.minimum(used, view.battery) + self._env.scenario.harvest_power * elapsed
-            worth[:, j] += [np.interp(level[i], model.levels, ahead[i]) for i in range(len(ahead))]
-        return seconds, worth
 
-    def _believe(self, view: View, memory: Memory) -> float:
-        """Probability of a burst, from what has come since the last decision."""
-        process = self.model.process
-        if len(self.model.beliefs) == 1:
-            return 0.0
-        if memory is None:
-            stationary = process.leave_calm / (process.leave_calm + process.leave_burst)
-            return note_arrival(stationary, process)
-        belief, intensity, seconds = (float(value) for value in memory)
-        memory_time = self._env.scenario.intensity_time
-        if view.wait == 0.0 and view.waiting == 0 and view.intensity > 1.0 / memory_time and intensity > 0.0:
-            # One task came to an empty queue: the decay of the estimate tells how long that took.
-            decay = (view.intensity - 1.0 / memory_time) / intensity
-            if 0.0 < decay < 1.0:
-                elapsed = max(seconds, -memory_time * math.log(decay))
-                return note_arrival(update_belief(belief, process, 0, elapsed), process)
-        came = (view.intensity - intensity * math.exp(-seconds / memory_time)) * memory_time
-        arrivals = max(0, round(came * math.exp(0.5 * seconds / memory_time)))
-        return update_belief(belief, process, arrivals, seconds)
+def check_plannable(scenario: Scenario) -> None:
+    """Raise `InvalidInputError` unless the budgets are fixed and tasks queue."""
+    if scenario.delay_budget_range or scenario.energy_budget_range:
+        raise InvalidInputError("delay_budget_range", scenario.delay_budget_range, "The budgets must be fixed.")
+    if scenario.arrivals == "one_at_a_time":
+        raise InvalidInputError("arrivals", scenario.arrivals, "There is no queue to plan for.")
+
+
+def plan(model: Model, world: Scenario, view: View, memory: Memory) -> tuple[Choice, tuple[Floats, Floats]]:
+    """Service time and energy with the best outlook, and what was compared, see `StochasticDP.compared`.
+
+    The choice is to be remembered, and the delay of the service with it.
+    """
+    belief = _believe(model, world, view, memory)
+    seconds, worth = compared = _weigh(model, world, view, belief)
+    i, e = divmod(int(np.argmax(worth)), worth.shape[1])
+    best = _peak(seconds, worth[:, e], i)
+    energy = math.inf if len(model.energies) == 1 else float(model.energies[e])
+    return Choice(min(best, view.left), energy, (belief, view.intensity)), compared
+
+
+def _weigh(model: Model, world: Scenario, view: View, belief: float) -> tuple[Floats, Floats]:
+    """Service times, and what each is worth with each energy, shape (times, energies)."""
+    ahead, elapsed = _outlook(model, view, belief)
+    quality, spent = model.quality.at(view.gain)
+    fastest = float(np.min(model.quality.fastest))
+    seconds = np.maximum(model.fractions * view.left, fastest)
+    worth = np.empty((len(seconds), len(model.energies)))
+    for j, joules in enumerate(model.energies):
+        within = (seconds <= view.left) & (joules <= view.battery)
+        worth[:, j] = np.where(within, np.interp(seconds, model.quality.delays, quality[:, j]), 0.0)
+        if len(model.levels) == 1:
+            worth[:, j] += ahead[:, 0]
+            continue
+        used = np.interp(seconds, model.quality.delays, spent[:, j])
+        level = view.battery - np.minimum(used, view.battery) + world.harvest_power * elapsed
+        worth[:, j] += [np.interp(level[i], model.levels, ahead[i]) for i in range(len(ahead))]
+    return seconds, worth
+
+
+def _believe(model: Model, world: Scenario, view: View, memory: Memory) -> float:
+    """Probability of a burst, from what has come since the last decision."""
+    process = model.process
+    if len(model.beliefs) == 1:
+        return 0.0
+    if memory is None:
+        stationary = process.leave_calm / (process.leave_calm + process.leave_burst)
+        return note_arrival(stationary, process)
+    belief, intensity, seconds = (float(value) for value in memory)
+    memory_time = world.intensity_time
+    if view.wait == 0.0 and view.waiting == 0 and view.intensity > 1.0 / memory_time and intensity > 0.0:
+        # One task came to an empty queue: the decay of the estimate tells how long that took.
+        decay = (view.intensity - 1.0 / memory_time) / intensity
+        if 0.0 < decay < 1.0:
+            elapsed = max(seconds, -memory_time * math.log(decay))
+            return note_arrival(update_belief(belief, process, 0, elapsed), process)
+    came = (view.intensity - intensity * math.exp(-seconds / memory_time)) * memory_time
+    arrivals = max(0, round(came * math.exp(0.5 * seconds / memory_time)))
+    return update_belief(belief, process, arrivals, seconds)
 
 
 def _outlook(model: Model, view: View, belief: float) -> tuple[Floats, Floats]:

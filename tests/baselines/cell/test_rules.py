@@ -1,5 +1,6 @@
 """Rules of Cell-v0: with one device those of LAIM-v0, their shares against what the cell holds, and their mistakes."""
 
+import itertools
 from functools import partial
 
 import gymnasium as gym
@@ -8,12 +9,15 @@ import pytest
 
 from baselines.cell.family import FAMILY, half_actions
 from baselines.cell.joint import JointMyopic, JointQuantum
+from baselines.cell.one_device import OneDeviceDP
 from baselines.cell.rules import ConstantPrices, EqualShares, ShareOfFree, SharesByQueue
 from baselines.farsighted import QueueBudget, serve_within
 from baselines.registry import bind, make_policy
 from baselines.rollout import play
 from baselines.rules import MyopicExact
-from coinfer_gym import InvalidInputError
+from baselines.stochastic import StochasticDP
+from coinfer_gym import InvalidInputError, solve_exact
+from coinfer_gym.cell.env import share_problem
 
 CELL, LAIM = "coinfer_gym/Cell-v0", "coinfer_gym/LAIM-v0"
 PACE = {"share": 0.15, "least": 0.08, "fraction": 1.5}
@@ -100,6 +104,48 @@ def test_no_shares_on_a_grid_earn_more_than_those_at_a_price():
     assert shared > 3
 
 
+def test_with_one_device_and_without_prices_dynamic_programming_is_that_of_laim():
+    cell = gym.make(CELL, scenario="bert-multimodal", devices=1, tasks=60)
+    found = columns(cell, OneDeviceDP(band=0.0, server=0.0), 3)
+    laim = columns(gym.make(LAIM, scenario="bert-multimodal", tasks=60), StochasticDP(), 3)
+    assert len(laim["quality"]) > 30
+    for name, column in laim.items():
+        assert np.array_equal(found[name], column), name
+
+
+def test_dynamic_programming_takes_less_where_it_is_dearer_and_remembers_each_device():
+    env = gym.make(CELL, scenario="cell-4", tasks=15)
+    rules = [OneDeviceDP(env, band, 0.8) for band in (0.3, 3.0)]
+    observation, _ = env.reset(seed=3)
+    ended, states, taken = False, [None, None], []
+    while not ended:
+        device, played = env.unwrapped.device, [rule.predict(observation, states[k]) for k, rule in enumerate(rules)]
+        for before, (_, after) in zip(states, played, strict=True):
+            others = np.delete(after[0], device, axis=0)
+            assert np.isfinite(after[0][device]).all()
+            assert before is None or np.array_equal(others, np.delete(before[0], device, axis=0), equal_nan=True)
+        states = [state for _, state in played]
+        taken.append([env.unwrapped.shares(action)[0] for action, _ in played])
+        observation, _, _, ended, _ = env.step(played[0][0])
+    cheap, dear = np.mean(taken, axis=0)
+    assert 0.1 < dear < 0.7 * cheap
+    assert rules[1].models[0].mean_quality < rules[0].models[0].mean_quality - 0.01
+
+
+def test_a_service_is_worth_what_the_best_shares_on_a_grid_leave():
+    prices, shares = np.array([0.3, 0.8]), np.linspace(0.02, 1.0, 12)
+    env = gym.make(CELL, scenario="cell-4", tasks=15)
+    [model], whole = OneDeviceDP(env, *prices).models, env.unwrapped.scenario.members[0]
+    for i, j in [(10, 30), (30, 20), (40, 40), (50, 63), (60, 10)]:
+        gain, seconds = np.exp(model.quality.log_gains[i]), model.quality.delays[j]
+        problem, best = whole.problem(float(gain), float(seconds)), 0.0
+        for held in itertools.product(shares, shares):
+            found = solve_exact(share_problem(problem, *held))
+            paid = seconds * prices @ held if found.cut < whole.cuts - 1 else 0.0
+            best = max(best, found.quality - paid if found.feasible else 0.0)
+        assert best - 0.004 <= model.quality.quality[i, j, 0] <= best + 0.02
+
+
 @pytest.mark.parametrize("scenario", ["cell-4", "cell-mixed"])
 def test_a_batch_of_cells_decides_as_one_cell(scenario):
     env = gym.make(CELL, scenario=scenario, tasks=4)
@@ -127,7 +173,7 @@ def test_foresight_of_others_pays():
 def test_rules_play_kinds_of_devices_and_take_a_batch_of_one(name):
     kinds = [{}, {"scenario": "vit-image", "tasks": 4}, {"scenario": "bert-battery"}]
     env = gym.make(CELL, scenario="cell-4", devices=6, tasks=2, kinds=kinds)
-    policy = bind(make_policy(name, PACE), env)
+    policy = bind(make_policy(name, {} if name == "cell_dp" else PACE), env)
     observation, _ = env.reset(seed=0)
     ended = False
     while not ended:
@@ -147,6 +193,8 @@ def test_rules_play_kinds_of_devices_and_take_a_batch_of_one(name):
         (lambda: ConstantPrices(band=-0.1), "band"),
         (lambda: ConstantPrices(server="dear"), "server"),
         (lambda: ConstantPrices().bind(gym.make(CELL, scenario="cell-mixed")), "need not be concave"),
+        (lambda: OneDeviceDP(gym.make(CELL, delay_budget_range=(0.3, 0.6))), "budgets must be fixed"),
+        (lambda: OneDeviceDP(gym.make(CELL, arrivals="one_at_a_time")), "no queue to plan for"),
         (lambda: EqualShares().bind(gym.make(LAIM)), "play it in Cell-v0"),
         (lambda: QueueBudget().bind(gym.make(CELL)), "another observation"),
         (lambda: EqualShares().bind(gym.make("coinfer_gym/CellShares-v0")), "wrapper changes the action space"),

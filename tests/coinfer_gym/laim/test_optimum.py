@@ -815,6 +815,26 @@ def test_infeasible_cut_is_explained_by_itself():
         assert not brute_force(problem, cut) >= 0
 
 
+def test_what_would_do_is_the_least_that_any_cut_needs():
+    rng, infeasible = np.random.default_rng(59), 0
+    for _ in range(samples(150)):
+        problem = random_problem(rng, idle=0.1)
+        scale = 10 ** rng.uniform(-2, 0, 2)
+        problem = replace(
+            problem,
+            delay_budget=problem.delay_budget * scale[0],
+            energy_budget=problem.energy_budget * scale[1],
+        )
+        found = solve_exact(problem)
+        if found.feasible:
+            continue
+        infeasible += 1
+        alone = [solve_exact(problem, cut) for cut in range(problem.workload.cuts)]
+        for name in ("delay_needed", "energy_needed"):
+            assert getattr(found, name) == pytest.approx(min(getattr(each, name) for each in alone), rel=1e-12)
+    assert infeasible > samples(20)
+
+
 def test_infeasible_decision_of_a_network_with_idle_blocks_is_evaluated_as_it_stands():
     rng = np.random.default_rng(53)
     for _ in range(samples(150)):
