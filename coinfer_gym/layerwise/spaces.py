@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ def ratio_of(action: float, least: float) -> float:
 
 def component_of_ratio(ratio: float, least: float) -> float:
     """The component that `ratio_of` turns into a ratio."""
-    return 1.0 if least >= 1.0 else 1.0 - 2.0 * min(1.0, (1.0 - ratio) / (1.0 - least)) ** (1.0 / 3.0)
+    return 1.0 if least >= 1.0 else 1.0 - 2.0 * math.cbrt(min(1.0, (1.0 - ratio) / (1.0 - least)))
 
 
 @inlined_kernel
@@ -59,8 +61,8 @@ def component_of_compression(compression: float, least: float) -> float:
     if compression >= 1.0:
         return 1.0
     if compression < least:
-        return ACCURATE - (ACCURATE + 1.0) * (1.0 - compression / least) ** (1.0 / 3.0)
-    return ACCURATE + (UNCOMPRESSED - ACCURATE) * ((compression - least) / (1.0 - least)) ** (1.0 / 3.0)
+        return ACCURATE - (ACCURATE + 1.0) * math.cbrt(1.0 - compression / least)
+    return ACCURATE + (UNCOMPRESSED - ACCURATE) * math.cbrt((compression - least) / (1.0 - least))
 
 
 @merged_kernel
