@@ -161,9 +161,9 @@ def digest_scenario(scenario: Any, learned: bool = False) -> str:
         kept["kinds"] = [digest_scenario(kind, learned) for kind in scenario.members]
     network = (scenario.workload if hasattr(scenario, "workload") else scenario.network).to_dict()
     predictor = [] if scenario.predictor is None else [scenario.predictor.to_dict() | {"description": ""}]
-    form = [STEEPNESS, STEEPNESS_ACCURACY] if learned else []
+    form: list[Any] = [STEEPNESS] if learned else []
     if learned and isinstance(scenario, LayerwiseScenario):
-        form += [scenario.action_scale.tolist()]
+        form += [STEEPNESS_ACCURACY, scenario.action_scale.tolist()]
     return digest([kept, network | {"description": ""}, *predictor, *form])
 
 

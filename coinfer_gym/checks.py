@@ -38,12 +38,15 @@ def check_number(field: str, value: Any, low: float, high: float = sys.float_inf
 def check_whole(field: str, value: Any, low: int, high: int = 2**53) -> int:
     """The whole number that `value` is, from `low` to `high`: an int, or a float such as 1e6; True and False are none.
 
+    Where numbers above 2**53 are allowed, as for seeds, a float is refused: there floats skip some.
+
     Raises
     ------
     InvalidInputError
         If it is none, or out of this range.
     """
-    if is_number(value) and low <= value <= high and int(value) == value:
+    exact = high <= 2**53 or not isinstance(value, (float, np.floating))
+    if exact and is_number(value) and low <= value <= high and int(value) == value:
         return int(value)
     end = "2**64 - 1" if high == 2**64 - 1 else str(high)
     remedy = f"of at least {low}" if high == 2**53 else f"from {low} to {end}"

@@ -62,7 +62,7 @@ class LayerwiseEnv(TaskEnv):
     ## Rewards
     ``quality (1 - m_T) (1 - m_E) (1 - m_A) - w_T m_T - w_E m_E - w_A m_A - w_drop drops``, as in LAIM-v0. Quality is
     ``[1 - age/T0]+``, where ``age`` is the time from the task's arrival to its end. A is the predicted accuracy:
-    ``m_A = 20x/(1 + 20x)`` for a shortfall ``x = 1 - A/A_min``, so four points cost about half. A shortfall of up to
+    ``m_A = 120x/(1 + 120x)`` for a shortfall ``x = 1 - A/A_min``, so 0.7 points cost about half. A shortfall of up to
     1e-5 does not count. ``info`` has the same parts as in LAIM-v0, and ``cost_accuracy``.
 
     ## Starting State

@@ -305,7 +305,7 @@ def test_every_number_of_a_step_is_reckoned_by_hand(network, arrivals, predictor
         assert {name: info[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=2e-6)
         lost = info["dropped"] + info["abandoned"]
         prices = ((s.weight_delay, late), (s.weight_energy, costly), (s.weight_accuracy, shortfall))
-        kept = [1.0 / (1.0 + steepness * x) for steepness, (_, x) in zip((3.0, 3.0, 20.0), prices, strict=True)]
+        kept = [1.0 / (1.0 + steepness * x) for steepness, (_, x) in zip((3.0, 3.0, 120.0), prices, strict=True)]
         paid = expected["quality"] * math.prod(kept)
         paid -= sum(weight * (1.0 - share) for (weight, _), share in zip(prices, kept, strict=True))
         assert reward == pytest.approx(paid - s.weight_drop * lost, abs=1e-5)
