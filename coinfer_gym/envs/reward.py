@@ -9,8 +9,8 @@ STEEPNESS = 3.0
 """How fast pay fades beyond a budget: at an excess of ``1 / STEEPNESS``, a third, half of it is gone."""
 
 STEEPNESS_ACCURACY = 120.0
-"""The same of the accuracy: half is gone at some 0.7 points. A task that misses its accuracy by a hair delivers nothing,
-and SAC stopped there when the pay faded six times as slowly."""
+"""The same of the accuracy: half is gone at some 0.7 points. A task that misses its accuracy by a hair delivers
+nothing, and SAC stopped there when the pay faded six times as slowly."""
 
 
 @inlined_kernel

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from baselines.bootstrap import paired_bootstrap
 from baselines.compare import ROOT, compare, load_config
-from baselines.output import BLACK, BLUE, GREEN, ORANGE, VERMILION
+from baselines.output import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from coinfer_gym.cell.scenario import load_cell_scenario
 from coinfer_gym.files import lock_folder
 from studies.agents.load import tuned_policies
@@ -37,6 +37,7 @@ RULES = {
     "part of what is free": (ORANGE, "s", "-"),
     "shares by queue": (GREEN, "^", "-"),
     "constant prices": (VERMILION, "D", "-"),
+    "one-device dynamic programming": (PURPLE, "P", "-"),
 }
 """Colour, marker and line by rule."""
 
