@@ -742,17 +742,15 @@ def extremes(problem, cut):
     return float(spend(problem, cut, *low, *fast)[0]), float(spend(problem, cut, *low, *slow)[1])
 
 
+def with_budgets_times(problem, delay, energy):
+    return replace(problem, delay_budget=problem.delay_budget * delay, energy_budget=problem.energy_budget * energy)
+
+
 def test_infeasible_problem_says_why_and_what_would_do():
     rng = np.random.default_rng(47)
     seen = dict.fromkeys(("time", "energy", "time and energy"), 0)
     for _ in range(250):
-        problem = random_problem(rng)
-        scale = 10 ** rng.uniform((-2, -5), (1, 0))
-        problem = replace(
-            problem,
-            delay_budget=problem.delay_budget * scale[0],
-            energy_budget=problem.energy_budget * scale[1],
-        )
+        problem = with_budgets_times(random_problem(rng), *10 ** rng.uniform((-2, -5), (1, 0)))
         found = solve_exact(problem)
         if found.feasible:
             assert math.isnan(found.delay_needed)
@@ -818,13 +816,7 @@ def test_infeasible_cut_is_explained_by_itself():
 def test_what_would_do_is_the_least_that_any_cut_needs():
     rng, infeasible = np.random.default_rng(59), 0
     for _ in range(samples(150)):
-        problem = random_problem(rng, idle=0.1)
-        scale = 10 ** rng.uniform(-2, 0, 2)
-        problem = replace(
-            problem,
-            delay_budget=problem.delay_budget * scale[0],
-            energy_budget=problem.energy_budget * scale[1],
-        )
+        problem = with_budgets_times(random_problem(rng, idle=0.1), *10 ** rng.uniform(-2, 0, 2))
         found = solve_exact(problem)
         if found.feasible:
             continue
