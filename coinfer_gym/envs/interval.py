@@ -37,24 +37,3 @@ def clock_of(action: float, low: float, high: float) -> float:
 def component_of_clock(clock: float, low: float, high: float) -> float:
     """The component that `clock_of` turns into a clock."""
     return component(clock * clock, low * low, high * high)
-
-
-@inlined_kernel
-def cut_of(action: float, cuts: int) -> int:
-    """Cut of a component of an action: a quarter of the scale for either end, equal bins for the cuts between them.
-
-    Agents find out first which side is the better place for a task, and only then where between them to cut.
-    """
-    if action < -0.5 or (cuts < 3 and action < 0.0):
-        return 0
-    if action >= 0.5 or cuts < 3:
-        return cuts - 1
-    return 1 + int((action + 0.5) * (cuts - 2))
-
-
-@inlined_kernel
-def component_of_cut(cut: int, cuts: int) -> float:
-    """The middle of a cut's bin."""
-    if cut == 0 or cut == cuts - 1:
-        return -0.75 if cut == 0 else 0.75
-    return (cut - 0.5) / (cuts - 2) - 0.5

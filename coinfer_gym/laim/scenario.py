@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from coinfer_gym.envs.interval import component_of_cut
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import shipped_names
 from coinfer_gym.laim.outcome import Tables
 from coinfer_gym.laim.predictor import AccuracyPredictor, load_predictor
 from coinfer_gym.laim.problem import UNLIMITED, Problem, build_tables, check_quality, with_tables
+from coinfer_gym.laim.spaces import component_of_cut
 from coinfer_gym.laim.workload import Workload, load_workload
 from coinfer_gym.scenario import WorldScenario, check_bounds, number, read_extended, read_model
 

@@ -9,13 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym._compile import inlined_kernel, kernel
-from coinfer_gym.envs.interval import between, clock_of, component, component_of_clock, component_of_cut, cut_of
+from coinfer_gym.envs.interval import between, clock_of, component, component_of_clock
 from coinfer_gym.laim.decision import Decision, as_tuple
 from coinfer_gym.laim.outcome import Choice, Tables, choice_of
 from coinfer_gym.records import Records
 
 ACTION_NAMES = ("cut", "retained_device", "retained_server", "power", "frequency_device", "frequency_server")
 """Components of an action, each in [-1, 1]."""
+
+
+@inlined_kernel
+def cut_of(action: float, cuts: int) -> int:
+    """Cut of a component of an action: a quarter of the scale for either end, equal bins for the cuts between them.
+
+    Agents find out first which side is the better place for a task, and only then where between them to cut.
+    """
+    if action < -0.5 or (cuts < 3 and action < 0.0):
+        return 0
+    if action >= 0.5 or cuts < 3:
+        return cuts - 1
+    return 1 + int((action + 0.5) * (cuts - 2))
+
+
+@inlined_kernel
+def component_of_cut(cut: int, cuts: int) -> float:
+    """The middle of a cut's bin."""
+    if cut == 0 or cut == cuts - 1:
+        return -0.75 if cut == 0 else 0.75
+    return (cut - 0.5) / (cuts - 2) - 0.5
 
 
 @inlined_kernel
