@@ -136,6 +136,19 @@ def criteria() -> list[str]:
     return lines
 
 
+def measured_designs() -> list[str]:
+    """How far designs are from the best one, as measured, by what they were chosen for."""
+    head = ("pruning", "designed by", "near", "near, cut free", "largest loss of F1", "cut free")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, found in read_json(PUBLISHED / "accuracy_budgets.json", "file")["measured"].items():
+        method, _, told = name.partition(": ")
+        for criterion, parts in found.items() if told.startswith("F1 below the best") else ():
+            near = [f"{part['near']} of {part['budgets']}" for part in parts.values()]
+            losses = [f"{part['largest']:.3f}" for part in parts.values()]
+            lines.append("| " + " | ".join([method, criterion, *near, *losses]) + " |")
+    return lines
+
+
 def cuts() -> list[str]:
     """What the published comparison in the default world found of single cuts, a constant action and foresight."""
     table = read_json(RESULTS / "full" / "summary.json", "file")
@@ -212,6 +225,7 @@ TABLES = {
     "layerwise-scenarios": layerwise_scenarios,
     "sca-methods": sca_methods,
     "criteria": criteria,
+    "measured-designs": measured_designs,
     "cell": cell,
     "cuts": cuts,
     "suite": suite,

@@ -28,6 +28,7 @@ from studies import drawing
 from studies.drawing import label_columns, legend_below, log_ticks, mark_scenario, panels
 from studies.figure import Floats, Ints, Pictures, Study
 from studies.lyu import designs, schemes
+from studies.lyu.criteria import NEAR
 from studies.lyu.designs import (
     ACCURACY,
     BOUND,
@@ -214,7 +215,22 @@ def verdict_budgets(data: Data) -> dict[str, Any]:
             }
             for criterion, gap in gaps.items()
         }
+        judged.measured[f"{method}: F1 below the best of the designs at a budget"] = _below_best(method, curves)
     return judged._asdict() | _about(data)
+
+
+def _below_best(method: str, curves: Mapping[Key, Curve]) -> dict[str, Any]:
+    """By what the joint design is chosen: at how many budgets it is within `NEAR` of the best F1, what it loses."""
+    found: dict[str, Any] = {}
+    for split in SPLITS:
+        parts = {line: [curves[(budget.name, split), method, line] for budget in BUDGETS] for line in JOINT}
+        f1 = {line: np.nan_to_num(np.concatenate([part.f1 for part in both])) for line, both in parts.items()}
+        best = np.max(list(f1.values()), axis=0)
+        for line, reached in f1.items():
+            loss = best - reached
+            part = {"budgets": loss.size, "near": int((loss <= NEAR).sum()), "mean": float(loss.mean())}
+            found.setdefault(DESIGNED_BY[line], {})[split] = {**part, "largest": float(loss.max())}
+    return found
 
 
 def _amount(value: float, budget: Budget) -> str:
@@ -373,7 +389,7 @@ def draw_budgets(data: Data) -> Pictures:
     for top, bottom, (budget, split) in zip(axes[0], axes[-1], columns, strict=True):
         top.set_title(f"cut {FIXED_CUT}" if split == "fixed" else "cut free", fontsize=9)
         bottom.set_xlabel(f"{budget.name} budget ({budget.unit})", fontsize=9)
-    _finish(figure, axes, LINES, drawing.SCENARIO)
+    _finish(figure, axes, LINES, data, drawing.SCENARIO)
     return {"": figure}
 
 
@@ -392,18 +408,20 @@ def draw_cuts(data: Data) -> Pictures:
             axis.set_xticks(part.value)
     titles = [f"{prompt} prompt, {pair.replace('T0', '$T_0$').replace('E0', '$E_0$')}" for prompt, pair in columns]
     label_columns(axes, titles, "cut, blocks on the device")
-    _finish(figure, axes, lines, {})
+    _finish(figure, axes, lines, data, {})
     return {"": figure}
 
 
-def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Mapping[str, Any]) -> None:
+def _finish(figure: Any, axes: Any, lines: Iterable[str], data: Data, marks: Mapping[str, Any]) -> None:
     """Axes and legend that both pictures share."""
     for method, row in zip(METHODS, axes, strict=True):
         row[0].set_ylabel(f"{method} pruning\nF1 / F1 unpruned (1)", fontsize=9)
         for axis in row:
             axis.set_ylim(-0.03, 1.18)
-    looks: dict[str, Any] = {TITLES[line]: _LOOKS[line] | {"markersize": 4.5} for line in lines} | {
-        "white: predicted only": {"color": BLACK, "linestyle": "", "marker": "o", "mfc": "white"},
+    looks: dict[str, Any] = {TITLES[line]: _LOOKS[line] | {"markersize": 4.5} for line in lines}
+    if any((part.measured == 0.0).any() for part in data.curves.values()):
+        looks["white: predicted only"] = {"color": BLACK, "linestyle": "", "marker": "o", "mfc": "white"}
+    looks |= {
         "dotted: predicted": {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o", **_HOLLOW},
         "bar: one standard error, unpaired": {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9},
     }
