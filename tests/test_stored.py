@@ -12,6 +12,7 @@ from baselines.family import digest_scenario, digest_shipped, scenario_of
 from coinfer_gym import InvalidInputError
 from coinfer_gym.files import read_csv
 from studies.catalogue import CATALOGUE
+from studies.lyu import designs
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -73,3 +74,10 @@ def test_plain_use():
         assert row["scenario"] == digest_scenario(
             scenario_of(gym.make(f"coinfer_gym/{row['environment']}-v0")), learned=True
         )
+
+
+def test_measured_designs():
+    stored = designs.read_measurements(designs.MEASUREMENTS)
+    needed = designs.settings(designs.designs())
+    assert len(stored.f1) == len(needed)
+    assert all(stored.find(setting) is not None for setting in needed), designs.REMEDY

@@ -116,11 +116,11 @@ class CellEnv(TaskEnv):
     own queue, and are served one after another over its own fading channel. The devices share the band that they send
     in and the server that runs the rest of their networks.
 
-    A step decides one task of one device. Among the idle devices with a task at their head, the device that has been
-    ready longest decides; in a tie, the lowest number. It takes the decision of LAIM-v0, a share of the free band and a
+    A step decides one task of one device. Among the idle devices that have a task waiting, the one that has been ready
+    longest decides; in a tie, the lowest number. It takes the decision of LAIM-v0, a share of the free band and a
     share of the free server. It holds the band until the upload ends, and the server until the task ends. A task that
-    stays on the device holds nothing. If less than ``share_min`` of band or server is free, the device waits for the
-    next release.
+    stays on the device holds nothing. If less than ``share_min`` of band or server is free, the device waits and is
+    ready again at the next release, when the lowest number decides, however long the others have waited.
 
     A share of the band is a share of its hertz. A share of the server is a share of its cores: FLOPs per cycle, power
     coefficient, static power and memory bandwidth scale with it. The clock is chosen for each task. With one device
@@ -230,19 +230,22 @@ class CellEnv(TaskEnv):
         ----------
         decision : Decision
         band, server : float, optional
-            Shares in (0, 1]; by default all that is free. The component of a share above what is free lies above 1: the
-            step clips and counts it.
+            Shares of at least ``share_min``; by default all that is free. The component of a share above what is free
+            lies above 1: the step clips and counts it.
 
         Raises
         ------
         InvalidInputError
             If the decision or a share is out of range.
         """
-        kind, shares = self.kind, self._shares(band, server)
+        kind, shares, least = self.kind, self._shares(band, server), self.scenario.share_min
+        for name, share in zip(("band", "server"), shares, strict=True):
+            if share < least:
+                raise InvalidInputError(name, share, f"A device takes at least share_min, {least:g}.")
         check_decision(decision, kind.workload)
         components = encode(kind.tables, decision).tolist()
         for share, free in zip(shares, self.free, strict=True):
-            components.append(spaces.component_of_share(share, max(free, self.scenario.share_min)))
+            components.append(spaces.component_of_share(share, max(free, least)))
         return np.array(components, np.float32)
 
     def decision(self, action: NDArray[np.float32]) -> Decision:

@@ -30,9 +30,10 @@ from coinfer_gym.cell.env import CellEnv
 class CellAEC(AECEnv):  # type: ignore[misc]  # PettingZoo has no types where it is not installed
     """A cell in which every device decides for itself: an environment of agents in turn (AEC) of PettingZoo.
 
-    The agents are called ``device_0``, ``device_1`` and so on; the cell says who decides next. An agent is paid for its
-    own decisions, sees the cell as it was when it last had to decide, and has the info of its last decision. All
-    agents are truncated together, at the end of the episode.
+    The agents are called ``device_0``, ``device_1`` and so on; the cell says who decides next. An agent gets the
+    reward of its own decisions, with the penalty for tasks that others lost while they waited for shares. It sees the
+    cell as it was when it last had to decide, and has the info of its last decision. All agents are truncated together,
+    at the end of the episode.
 
     Parameters
     ----------

@@ -45,6 +45,7 @@ class CellScenario(Scenario):
     """
 
     family: ClassVar[str] = "cell"
+    belonging: ClassVar[Mapping[str, tuple[str, ...]]] = {**Scenario.belonging, "distance": ("distance_range",)}
 
     devices: Annotated[int, number("K", "1", "devices of the cell", 1, 64)] = 4
     distance_range: Range | None = Field(
@@ -59,6 +60,10 @@ class CellScenario(Scenario):
     def _check_cell(self) -> Self:
         if len(self.kinds) > self.devices:
             raise InvalidInputError("devices", self.devices, f"Give one device per kind at least: {len(self.kinds)}.")
+        for place, given in enumerate(self.kinds):
+            if "distance" in given and self.distance_range is not None:
+                remedy = "The cell draws all distances from distance_range: change that, or give distance_range=None."
+                raise InvalidInputError(f"kinds[{place}]: distance", given["distance"], remedy)
         for kind in self.members:  # a kind that cannot be read fails here, not at the first use
             if kind.channel == "trace" and self.distance_range is not None:
                 remedy = "A recorded channel has its own distance: leave distance_range out, or give channel='fading'."
@@ -108,9 +113,12 @@ def _load_kind(place: int, given: dict[str, Any], own: dict[str, Any], shared: d
             )
             raise InvalidInputError(f"kinds[{place}]: key", key, remedy)
     source = given.pop("scenario", own)
+    if source is own:
+        given.setdefault("name", f"{own['name']}, kinds[{place}]")
     if source is not own and source not in shipped_scenarios() and not str(source).endswith((".yaml", ".yml")):
         remedy = (
-            f"Give a world of LAIM-v0; others have actions of another size. {nearest(str(source), shipped_scenarios())}"
+            "Give a world of LAIM-v0: a cell is no device, and other worlds have actions of another size. "
+            f"{nearest(str(source), shipped_scenarios())}"
         )
         raise InvalidInputError(f"kinds[{place}]: scenario", source, remedy)
     return load_scenario(source, **given, **shared)

@@ -45,10 +45,10 @@ from studies.lyu.problems import PROMPTS, SCENARIO
 from studies.lyu.schemes import BUDGETS, RIVALS, SPLITS, Budget, find_onset
 
 CRITERIA = {
-    BOUND: "the bound",
+    BOUND: "the joint bound",
     SIDES: "the bound of each side",
     ACCURACY: "predicted F1",
-    CLOSED_FORM: "the closed form",
+    CLOSED_FORM: "the closed form of pruning",
 }
 """Names of the criteria by which designs are chosen."""
 
@@ -226,10 +226,12 @@ def _below_best(method: str, curves: Mapping[Key, Curve]) -> dict[str, Any]:
         parts = {line: [curves[(budget.name, split), method, line] for budget in BUDGETS] for line in JOINT}
         f1 = {line: np.nan_to_num(np.concatenate([part.f1 for part in both])) for line, both in parts.items()}
         best = np.max(list(f1.values()), axis=0)
+        differ = best - np.min(list(f1.values()), axis=0) > NEAR
         for line, reached in f1.items():
-            loss = best - reached
-            part = {"budgets": loss.size, "near": int((loss <= NEAR).sum()), "mean": float(loss.mean())}
-            found.setdefault(DESIGNED_BY[line], {})[split] = {**part, "largest": float(loss.max())}
+            near = best - reached <= NEAR
+            part = {"budgets": near.size, "near": int(near.sum()), "near_where_designs_differ": int(near[differ].sum())}
+            part |= {"where_designs_differ": int(differ.sum()), "largest_loss": float((best - reached).max())}
+            found.setdefault(DESIGNED_BY[line], {})[split] = part
     return found
 
 

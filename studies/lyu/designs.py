@@ -51,9 +51,8 @@ POINTS = 6
 SPANS = {"delay": (0.2, 1.6), "energy": (0.1, 4.0)}
 """Ends of the budgets, relative to the scenario's: from next to nothing kept to nearly all of it."""
 
-BOUND, SIDES, ACCURACY, CLOSED_FORM = "rate_distortion", "parallel_laplacian", "accuracy", "magnitude_pruning"
-"""What a design maximises. The closed form of magnitude pruning stands for both kinds of pruning: that of random
-pruning is linear in the retained share, like the logarithm of the bound, and leads to nearly its designs."""
+BOUND, SIDES, ACCURACY, CLOSED_FORM = "rate_distortion", "parallel_laplacian", "accuracy", "pruning"
+"""What a design maximises; the closed form is that of its own kind of pruning."""
 
 LINES = {
     **{scheme: (scheme, BOUND) for scheme in ("joint", *RIVALS)},
@@ -168,6 +167,8 @@ def designs() -> list[Design]:
 def _solve(panel: Panel, method: str, line: str, value: float, problem: Problem, cut: int | None) -> Design:
     """The exact optimum of a line."""
     scheme, quality = LINES[line]
+    if quality == CLOSED_FORM:
+        quality = f"{method}_pruning"
     restricted = SCHEMES[scheme].restrict(replace(problem, quality=quality))
     return Design(panel, method, line, float(value), restricted, solve_exact(restricted, cut))
 

@@ -103,6 +103,9 @@ def test_shares_of_more_than_is_free_are_clipped_and_counted():
         ({"share_min": 1.5}, "share_min: got 1.5"),
         ({"kinds": [{"scenario": "alexnet-rpi4b-4g"}]}, r"kinds\[0\]: scenario.*LAIM-v0.*another size"),
         ({"kinds": [{}, {"network": "alexnet"}]}, r"kinds\[1\]: key: got 'network'.*six components"),
+        ({"kinds": [{"scenario": "cell-16"}]}, r"kinds\[0\]: scenario: got 'cell-16'.*a cell is no device"),
+        ({"kinds": [{}, {"distance": 9.0}]}, r"kinds\[1\]: distance: got 9.0.*distance_range"),
+        ({"kinds": [{}, {"energy_budget": 1e-9}]}, r"energy_budget of cell-4, kinds\[1\]"),
         ({"kinds": [{"bandwidth": 1e6}]}, r"kinds\[0\]: bandwidth.*All devices share it"),
         ({"kinds": [{"energy_budget": 1e-9, "name": "poor"}]}, "energy_budget of poor.*No decision meets both budgets"),
         ({"kinds": 3}, "kinds"),
@@ -132,6 +135,17 @@ def test_a_recorded_channel_has_its_own_distance(tmp_path):
         gym.make(CELL, distance_range=(10.0, 20.0), kinds=kinds)
 
 
+def test_a_distance_takes_the_place_of_the_range():
+    near, far = (gym.make(CELL, distance=distance, channel="constant", tasks=3).unwrapped for distance in (20.0, 200.0))
+    gains = [[] for _ in range(2)]
+    for env, found in zip((near, far), gains, strict=True):
+        assert env.scenario.distance_range is None
+        env.reset(seed=0)
+        found += [float(env.world(device).gains[0]) for device in range(env.devices)]
+    fall = 10.0**near.scenario.path_loss_exponent
+    np.testing.assert_allclose(np.divide(*gains), fall, rtol=1e-9)
+
+
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, np.nan, "half", True])
 def test_a_share_that_is_none_is_an_error(share):
     env = gym.make(CELL, tasks=3).unwrapped
@@ -140,6 +154,15 @@ def test_a_share_that_is_none_is_an_error(share):
         env.problem(band=share)
     with pytest.raises(InvalidInputError, match=r"server: got .*\(0, 1\]"):
         env.action(env.decision(np.zeros(8, np.float32)), server=share)
+
+
+def test_an_action_takes_no_share_below_the_least():
+    env = gym.make(CELL, tasks=3).unwrapped
+    env.reset(seed=0)
+    decision = env.decision(np.zeros(8, np.float32))
+    with pytest.raises(InvalidInputError, match=r"band: got 0\.01.*share_min, 0\.02"):
+        env.action(decision, band=0.01)
+    env.problem(band=0.01)  # what it would be worth may be asked
 
 
 def test_nan_and_another_size_are_errors_by_name():

@@ -178,11 +178,11 @@ def test_falls_add_up_over_several_budgets(f1, falls):
 RISE = "L11 (L6), magnitude pruning"
 BOUND, SIDES = (
     f"L11 (bound), magnitude pruning: minimising {name} maximises F1"
-    for name in ("the bound", "the bound of each side")
+    for name in ("the joint bound", "the bound of each side")
 )
 BY_BOUND, BY_F1 = (
     f"{RISE}: the joint design by {name} is at least as good as each restriction, cut 3"
-    for name in ("the bound", "predicted F1")
+    for name in ("the joint bound", "predicted F1")
 )
 
 
