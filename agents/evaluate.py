@@ -29,10 +29,11 @@ from baselines.compare import compare, load_config
 from baselines.family import family_of, scenario_of
 from baselines.output import git_revision
 from baselines.report import Comparison
+from baselines.tune import PUBLISHED
 from coinfer_gym.checks import check_whole
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError, nearest
-from coinfer_gym.files import versions, write_text
+from coinfer_gym.files import read_json, versions, write_text
 
 __all__ = ["AGENT", "METRICS", "TRAINED", "evaluate", "find_agent", "main", "plain", "proven_shares"]
 
@@ -78,11 +79,13 @@ def evaluate(
     env, keywords = agent.trained_for
     keywords |= env_kwargs or {}
     common = {"title": "", "environment": env, "env": keywords, "worlds": worlds, "seed": seed}
-    family = family_of(scenario_of(gym.make(env, **keywords)))
+    scenario = scenario_of(gym.make(env, **keywords))
+    family = family_of(scenario)
     players: dict[str, Any] = {AGENT: {"policy": "agents.rescaled:RescaledAgent", "path": os.path.relpath(file)}}
+    players |= dict(family.references) | _tuned(scenario.name, family.references)
     played, notes = {}, _overlap(agent, range(seed, seed + worlds))
     physical = common | {"environment": env.replace("Shares-", "-")}  # rules act by physical decisions
-    for label, player in (players | dict(family.references)).items():
+    for label, player in players.items():
         place = common if label == AGENT else physical
         try:
             played[label] = compare(load_config(place | {"policies": {label: player}}), _KEPT, jobs)
@@ -97,6 +100,15 @@ def evaluate(
     }
     values = np.concatenate([found.values for found in played.values()])
     return Comparison(config, list(played), family.metrics, values, {}, AGENT, tuple(notes)).only(METRICS)
+
+
+def _tuned(name: str, references: Mapping[str, Any]) -> dict[str, Any]:
+    """Those references whose options were tuned in the scenario itself, with these options."""
+    path = PUBLISHED / f"{name}.json"
+    rules = read_json(path, "file")["rules"] if path.is_file() else {}
+    return {
+        label: {"policy": rule["policy"], **rule["options"]} for label, rule in rules.items() if label in references
+    }
 
 
 def _overlap(agent: Agent, worlds: range) -> list[str]:

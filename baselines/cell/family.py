@@ -48,8 +48,10 @@ FAMILY = Family(
     },
     references={
         "half of what is free": {"policy": "cell_free", "part": HALF},
-        "shares by queue": {"policy": "cell_queue", "reserve": 0.6, "share": 0.06},  # as tuned in cell-4
-        "constant prices": {"policy": "cell_prices", "band": 0.05, "server": 0.1, "share": 0.1},  # the same
+        # as tuned in cell-4; a world with tuned rules of its own has those
+        "shares by queue": {"policy": "cell_queue", "reserve": 0.6, "share": 0.06, "least": 0.1},
+        "constant prices": {"policy": "cell_prices", "band": 0.05, "server": 0.1, "share": 0.1, "least": 0.07},
+        "one-device dynamic programming": {"policy": "cell_dp", "band": 0.3, "server": 0.8},
     },
     measure=_measure,
     reference="half of what is free",
