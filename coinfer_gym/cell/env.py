@@ -239,12 +239,11 @@ class CellEnv(TaskEnv):
             If the decision or a share is out of range.
         """
         kind, shares, least = self.kind, self._shares(band, server), self.scenario.share_min
-        for name, share in zip(("band", "server"), shares, strict=True):
-            if share < least:
-                raise InvalidInputError(name, share, f"A device takes at least share_min, {least:g}.")
         check_decision(decision, kind.workload)
         components = encode(kind.tables, decision).tolist()
-        for share, free in zip(shares, self.free, strict=True):
+        for name, share, free in zip(("band", "server"), shares, self.free, strict=True):
+            if share < least:
+                raise InvalidInputError(name, share, f"A device takes at least share_min, {least:g}.")
             components.append(spaces.component_of_share(share, max(free, least)))
         return np.array(components, np.float32)
 

@@ -115,7 +115,7 @@ def _load_kind(place: int, given: dict[str, Any], own: dict[str, Any], shared: d
     source = given.pop("scenario", own)
     if source is own:
         given.setdefault("name", f"{own['name']}, kinds[{place}]")
-    if source is not own and source not in shipped_scenarios() and not str(source).endswith((".yaml", ".yml")):
+    elif source not in shipped_scenarios() and not str(source).endswith((".yaml", ".yml")):
         remedy = (
             "Give a world of LAIM-v0: a cell is no device, and other worlds have actions of another size. "
             f"{nearest(str(source), shipped_scenarios())}"

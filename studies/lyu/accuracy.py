@@ -228,9 +228,10 @@ def _below_best(method: str, curves: Mapping[Key, Curve]) -> dict[str, Any]:
         best = np.max(list(f1.values()), axis=0)
         differ = best - np.min(list(f1.values()), axis=0) > NEAR
         for line, reached in f1.items():
-            near = best - reached <= NEAR
+            loss = best - reached
+            near = loss <= NEAR
             part = {"budgets": near.size, "near": int(near.sum()), "near_where_designs_differ": int(near[differ].sum())}
-            part |= {"where_designs_differ": int(differ.sum()), "largest_loss": float((best - reached).max())}
+            part |= {"where_designs_differ": int(differ.sum()), "largest_loss": float(loss.max())}
             found.setdefault(DESIGNED_BY[line], {})[split] = part
     return found
 
