@@ -39,6 +39,7 @@ CATALOGUE = {
     "search": Entry("studies.mu.search", "", ("M8",), "2 min", PAPER),
     "load": Entry("studies.agents.load", "", (), "10 min", DEFAULT),
     "cell_load": Entry("studies.agents.cell_load", "", (), "5 min", ("cell-16",)),
+    "cell_headroom": Entry("studies.agents.cell_headroom", "", (), "5 min", ("cell-4", "cell-16")),
     "decision_time": Entry("studies.agents.decision_time", "", (), "1 min", DEFAULT),
     "layerwise_partition": Entry("studies.mu.partition", f"{MU}, Fig. 6", ("M3",), "10 s", LAYERWISE),
     "layerwise_rates": Entry("studies.mu.rates", f"{MU}, Figs. 7 and 8", ("M4", "M5"), "15 min", LAYERWISE),
