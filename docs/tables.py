@@ -186,16 +186,19 @@ def cell() -> list[str]:
     """What the stored comparison of rules and agents found in the cells."""
     config = yaml.safe_load((CONFIGS / "compare" / "cell.yaml").read_text("utf-8"))
     head = ["world", "policy", "worlds", "delivered quality", f"beside {config['reference']}"]
-    head += ["lost tasks", "missed a budget", "had to wait for shares", "95 % of tasks are done within", "decision"]
+    head += ["of the ceiling", "lost tasks", "missed a budget", "had to wait for shares", "95 % of tasks are done within", "decision"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name in config["comparisons"]:
         policies = read_json(RESULTS / "cell" / name / "summary.json", "file")["policies"]
+        ceilings = [float(row["ceiling"]) for row in read_csv(RESULTS / "cell" / name / "ceilings.csv")]
         for label, policy in policies.items():
             mean = {key: value["mean"] for key, value in policy["metrics"].items()}
             quality = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**policy["metrics"]["delivered"])
             cells = [f"`{name}`" if label == next(iter(policies)) else "", label, str(policy["worlds"]), quality]
             lead = "{mean:+.4f} [{low:+.4f}, {high:+.4f}]".format(**policy["difference"]["delivered"])
             cells.append(lead if label != config["reference"] else "")
+            played = ceilings[: policy["worlds"]]
+            cells.append(f"{mean['delivered'] * len(played) / sum(played):.1%}")
             cells += [f"{mean[key]:.1%}" for key in ("dropped", "violated", "blocked")]
             cells += [f"{mean['delay_p95_s']:.2f} s", f"{1e-3 * mean['decision_us']:.1f} ms"]
             lines.append("| " + " | ".join(cells) + " |")

@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import process_time
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ from coinfer_gym.cell.scenario import CellScenario
 from coinfer_gym.checks import check_whole, is_number
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.files import csv_text, write_text
 from coinfer_gym.physics import from_db
 from coinfer_gym.world import World
 
@@ -255,18 +257,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worlds", type=int, default=1, help="number of worlds (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first world (default: 0)")
     parser.add_argument("--mix", type=yaml_value, default=0.5, help="the server's share of the price (default: 0.5)")
+    parser.add_argument("--out", type=Path, help="CSV file that keeps the ceilings, such as ceilings.csv")
     options = parser.parse_args(arguments)
     check_whole("worlds", options.worlds, 1, 1_000_000)
     check_whole("seed", options.seed, 0)
     env = gym.make("coinfer_gym/Cell-v0", scenario=options.scenario)
-    before = process_time()
+    before, rows = process_time(), [("world", "ceiling", "without_prices", "seconds")]
     tables = WorthTables(cast(CellEnv, env.unwrapped).scenario, options.mix)
     for seed in range(options.seed, options.seed + options.worlds):
         env.reset(seed=seed)
         result = cell_ceiling(env, tables)
-        line = f"world {seed}: ceiling {result.bound:.4f}, without prices {result.alone:.4f}"
-        print(f"{line}, {process_time() - before:.1f} s of one core", flush=True)
+        rows.append((str(seed), f"{result.bound:.6f}", f"{result.alone:.6f}", f"{process_time() - before:.1f}"))
+        print("world {}: ceiling {}, without prices {}, {} s of one core".format(*rows[-1]), flush=True)
         before = process_time()
+        if options.out is not None:
+            write_text(options.out, csv_text(rows))
     return 0
 
 
