@@ -186,7 +186,14 @@ def cell() -> list[str]:
     """What the stored comparison of rules and agents found in the cells."""
     config = yaml.safe_load((CONFIGS / "compare" / "cell.yaml").read_text("utf-8"))
     head = ["world", "policy", "worlds", "delivered quality", f"beside {config['reference']}"]
-    head += ["of the ceiling", "lost tasks", "missed a budget", "had to wait for shares", "95 % of tasks are done within", "decision"]
+    head += [
+        "of the ceiling",
+        "lost tasks",
+        "missed a budget",
+        "had to wait for shares",
+        "95 % of tasks are done within",
+        "decision",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name in config["comparisons"]:
         policies = read_json(RESULTS / "cell" / name / "summary.json", "file")["policies"]

@@ -16,6 +16,7 @@ from baselines.clairvoyant import clairvoyant_optimum
 from coinfer_gym import InvalidInputError, solve_exact
 from coinfer_gym.cell.env import share_problem
 from coinfer_gym.cell.optimum import solve_cell
+from coinfer_gym.files import read_csv
 from coinfer_gym.laim.decision import as_tuple
 from coinfer_gym.laim.outcome import evaluate
 from studies.fuzz.certificate import random_problem
@@ -316,3 +317,17 @@ def test_bad_options_are_named(options, capsys):
     waiting.reset(seed=0)
     with pytest.raises(InvalidInputError, match="arrivals"):
         cell_ceiling(waiting)
+
+
+def test_the_command_keeps_its_ceilings(tmp_path, capsys):
+    file, scenario = tmp_path / "ceilings.csv", tmp_path / "tiny.yaml"
+    scenario.write_text("extends: cell-4\ndevices: 2\ntasks: 3\n", encoding="utf-8")
+    assert main([str(scenario), "--worlds", "2", "--out", str(file)]) == 0
+    rows = read_csv(file)
+    assert [row["world"] for row in rows] == ["0", "1"]
+    env = gym.make(CELL, scenario=str(scenario))
+    env.reset(seed=1)
+    result = cell_ceiling(env)
+    assert float(rows[1]["ceiling"]) == pytest.approx(result.bound, abs=1e-6)
+    assert float(rows[1]["without_prices"]) == pytest.approx(result.alone, abs=1e-6)
+    assert "world 1" in capsys.readouterr().out
