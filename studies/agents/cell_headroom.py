@@ -1,7 +1,7 @@
 """What is left to win over the best rule of a cell: nearby rules, the agent, and a device that has all for itself.
 
 The rule is one-device dynamic programming at tuned prices. Each nearby rule changes one thing about it. If one of them
-were ahead, a better rule would be easy to find. All meet the same worlds, which are not those of tuning.
+were far ahead, a better rule would be easy to find. All meet the same worlds, which are not those of tuning.
 
 *Alone* is what one device delivers with all of the band and the server, at no price. No cell can give a device more. So
 if dynamic programming is near the best policy of a single device, no policy of a cell that does not know the future
@@ -151,13 +151,14 @@ def compute(
 
 
 def verdict(found: Headroom) -> dict[str, Any]:
-    """Which nearby rules are surely ahead, and how much one device alone delivers."""
+    """Which nearby rules are ahead, none by a percent; and how much one device alone delivers."""
     holds, cells = {}, {}
     for cell, rows in _leads(found).items():
-        ahead = [row["policy"] for row in rows if row["policy"] in NEARBY and row["lead_low"] > 0.0]
-        holds[f"{cell}: no nearby rule is surely ahead"] = not ahead
+        rule, nearby = rows[0]["delivered"], [row for row in rows if row["policy"] in NEARBY]
+        holds[f"{cell}: no nearby rule is a percent ahead"] = all(row["lead_high"] < 0.01 * rule for row in nearby)
         alone, _ = paired_bootstrap(found.alone[cell][None, :, None])
-        cells[cell] = {"ahead": ahead, "rule": found.played[cell][0].mean()}
+        ahead = [row["policy"] for row in nearby if row["lead_low"] > 0.0]
+        cells[cell] = {"surely ahead": ahead, "rule": rule}
         cells[cell]["alone"] = {name: value[0, 0] for name, value in alone._asdict().items()}
     return {"holds": holds, "cells": cells}
 
@@ -190,6 +191,7 @@ def draw(found: Headroom) -> Pictures:
             axis.plot(row["lead"], k, "o", color=colour, markersize=5)
         axis.axvline(0.0, color=GREY, linewidth=1)
         axis.set_title(f"{cell}, {found.played[cell].shape[1]} worlds", fontsize=10)
+        axis.locator_params(axis="x", nbins=5)
         axis.set_xlabel("lead in delivered quality per task (1)")
     axes[0, 0].set_yticks(range(len(found.labels) - 1), found.labels[1:])
     axes[0, 0].invert_yaxis()

@@ -36,10 +36,10 @@ def test_every_change_changes_what_is_delivered(change):
     assert played(cell_headroom.NearbyDP(**TUNED, **change), tasks=9) != played(OneDeviceDP(**TUNED), tasks=9)
 
 
-def test_a_rule_that_is_surely_ahead_is_told():
+def test_a_rule_that_is_far_ahead_is_told():
     values = 0.4 + 0.01 * np.random.default_rng(0).normal(size=(3, 12))
     values[2] = values[0] + 0.02
     labels = cell_headroom.BEST, cell_headroom.AGENT, "10 % less time"
     judged = cell_headroom.verdict(cell_headroom.Headroom(labels, {"cell-4": values}, {"cell-4": values[0]}))
-    assert failures(judged) == ["cell-4: no nearby rule is surely ahead"]
-    assert judged["cells"]["cell-4"]["ahead"] == ["10 % less time"]
+    assert failures(judged) == ["cell-4: no nearby rule is a percent ahead"]
+    assert judged["cells"]["cell-4"]["surely ahead"] == ["10 % less time"]
