@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +22,6 @@ from coinfer_gym.layerwise.scenario import (
     shipped_layerwise_scenarios,
 )
 from coinfer_gym.scenario import WorldScenario
-from coinfer_gym.world import World
 
 __all__ = [
     "COLUMNS",
@@ -114,7 +114,7 @@ class Family:
     act : callable
         Actions of that reference for the tasks at hand in a native vector environment.
     bounds : callable, optional
-        See `quality_bounds`; None where no solver finds them.
+        See `quality_bounds`; None where no solver finds them, and the bounds are 0 and 1.
     keeps_budgets : bool
         Whether the wrappers ``BudgetShareAction`` and ``KeepBudgets`` work in it.
     decision : mapping of str to Column
@@ -127,13 +127,13 @@ class Family:
     measure: Callable[[Any, Columns], dict[str, float]]
     reference: str
     act: Callable[[Any], NDArray[np.float32]]
-    bounds: Callable[[Any, World], tuple[float, float]] | None
+    bounds: Callable[[gym.Env[Any, Any]], tuple[float, float]] | None
     keeps_budgets: bool
     decision: Mapping[str, Column]
 
-    def quality_bounds(self, scenario: Any, world: World) -> tuple[float, float]:
-        """Bounds of what knowing a world's future could deliver per task, the lower one attainable; else 0 and 1."""
-        return (0.0, 1.0) if self.bounds is None else self.bounds(scenario, world)
+    def quality_bounds(self, env: gym.Env[Any, Any]) -> tuple[float, float]:
+        """Bounds of what knowing the future could deliver per task in the running episode; the lower is attainable."""
+        return (0.0, 1.0) if self.bounds is None else self.bounds(env)
 
 
 def scenario_of(env: Any) -> Any:

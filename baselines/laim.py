@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +20,6 @@ from coinfer_gym.laim.env import LAIMVectorEnv
 from coinfer_gym.laim.scenario import Scenario
 from coinfer_gym.laim.spaces import encode_rows
 from coinfer_gym.physics import from_db
-from coinfer_gym.world import World
 
 __all__ = ["FAMILY", "exact_actions", "regrets"]
 
@@ -59,8 +61,9 @@ def _measure(scenario: Scenario, decisions: Columns) -> dict[str, float]:
     return {"regret": float(regrets(scenario, decisions).mean())}
 
 
-def _bounds(scenario: Scenario, world: World) -> tuple[float, float]:
-    result = clairvoyant_optimum(scenario, world)
+def _bounds(env: gym.Env[Any, Any]) -> tuple[float, float]:
+    inner: Any = env.unwrapped
+    result = clairvoyant_optimum(inner.scenario, inner.world())
     return result.lower, result.upper
 
 

@@ -184,8 +184,7 @@ def make_references(tasks: Sequence[str], folder: Path, jobs: int) -> dict[str, 
 def _bound(task: Task, seed: int) -> tuple[int, float]:
     env = gym.make(task.environment, **task.keywords)
     env.reset(seed=seed)
-    scenario, inner = scenario_of(env), env.unwrapped
-    return seed, family_of(scenario).quality_bounds(scenario, inner.world())[1]  # type: ignore[attr-defined]
+    return seed, family_of(scenario_of(env)).quality_bounds(env)[1]
 
 
 def _check_free(path: Path, scored: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """What share of the causal bound policies are proven to have: ``python -m baselines.causal_bound CONFIG``.
 
-The configuration is one of `baselines.compare`, whose policies play all worlds. Written are ``summary.json`` and
-``worlds.csv`` beside what the comparison notes. The mean of the bound over worlds is what holds for every policy.
+The configuration is one of `baselines.compare`. Written are ``summary.json`` and ``worlds.csv`` beside what the
+comparison notes. The mean of the bound over worlds is what holds for every policy that does not know the future. A
+policy that plays fewer worlds has no share.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         played = compare(config, folder, options.jobs)
         seeds = range(config.seed, config.seed + config.worlds)
         bounds = causal_bounds(config.environment, config.keywords, seeds, options.jobs)
-        delivered = played.values[:, :, list(played.metrics).index("delivered")]
+        whole = [i for i, worlds in enumerate(played.worlds) if worlds == config.worlds]
+        delivered = played.values[whole, :, list(played.metrics).index("delivered")]
         rows = np.vstack([delivered, bounds])
         means, _ = paired_bootstrap(rows[:, :, None])
         proven = shares(delivered, bounds)
-        labels = [*played.labels, "causal bound"]
+        labels = [*(played.labels[i] for i in whole), "causal bound"]
         summary = played.summary(command_line("baselines.causal_bound", given))
-        del summary["policies"]
         summary["delivered"] = {label: means.at(i, 0) for i, label in enumerate(labels)}
-        summary["proven_share"] = {label: proven.at(i) for i, label in enumerate(played.labels)}
+        summary["proven_share"] = {label: proven.at(i) for i, label in enumerate(labels[:-1])}
         write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
         table = [[seed, *map(repr, rows[:, k].tolist())] for k, seed in enumerate(seeds)]
         write_text(folder / "worlds.csv", csv_text([["seed", *labels], *table]))

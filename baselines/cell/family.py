@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.cell.ceiling import WorthTables, cell_ceiling
 from baselines.cell.joint import JointMyopic, JointQuantum
 from baselines.cell.one_device import OneDeviceDP
 from baselines.cell.rules import ConstantPrices, EqualShares, ShareOfFree, SharesByQueue
-from baselines.family import COLUMNS, DECISION, Column, Columns, Family, columns
+from baselines.family import COLUMNS, DECISION, Column, Columns, Family, columns, scenario_of
 from coinfer_gym.cell import spaces
 from coinfer_gym.cell.env import CellVectorEnv
 from coinfer_gym.cell.scenario import CellScenario
@@ -27,6 +32,19 @@ def half_actions(env: CellVectorEnv) -> NDArray[np.float32]:
 
 def _measure(scenario: CellScenario, decisions: Columns) -> dict[str, float]:
     return {"blocked": float((decisions["blocked_s"] > 0.0).mean())}
+
+
+def _bounds(env: gym.Env[Any, Any]) -> tuple[float, float]:
+    """The ceiling; nothing is known to be attainable."""
+    scenario = scenario_of(env)
+    if any(kind.arrivals == "one_at_a_time" for kind in scenario.members):
+        return 0.0, 1.0
+    return 0.0, cell_ceiling(env, _tables(scenario.model_dump_json(by_alias=True))).bound
+
+
+@lru_cache(maxsize=1)
+def _tables(scenario_json: str) -> WorthTables:
+    return WorthTables(CellScenario.model_validate_json(scenario_json))
 
 
 FAMILY = Family(
@@ -56,7 +74,7 @@ FAMILY = Family(
     measure=_measure,
     reference="half of what is free",
     act=half_actions,
-    bounds=None,
+    bounds=_bounds,
     keeps_budgets=False,
     decision=columns(
         DECISION,

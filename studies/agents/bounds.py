@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from baselines.compare import CompareConfig, PolicyConfig, policy_key
-from baselines.family import family_of
+from baselines.family import family_of, scenario_of
 from baselines.journal import Journal
 from coinfer_gym.parallel import run_parallel
 
@@ -41,11 +41,10 @@ def clairvoyant_bounds(config: CompareConfig, folder: Path | None, jobs: int = 1
 
 
 def _bound(config: CompareConfig, key: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    env: Any = gym.make(config.environment, **config.keywords)
-    scenario, records = env.unwrapped.scenario, []
+    env = gym.make(config.environment, **config.keywords)
+    family, records = family_of(scenario_of(env)), []
     for seed in seeds:
         env.reset(seed=seed)
-        bounds = family_of(scenario).quality_bounds(scenario, env.unwrapped.world())
-        metrics = dict(zip(_PARTS, map(float, bounds), strict=True))
+        metrics = dict(zip(_PARTS, map(float, family.quality_bounds(env)), strict=True))
         records.append({"key": key, "seed": seed, "world": "", "metrics": metrics})
     return records

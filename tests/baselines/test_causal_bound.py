@@ -170,7 +170,8 @@ def test_weights_of_the_channel_are_means_over_its_next_blocks():
 
 
 def test_command(tmp_path, capsys):
-    config = {"env": SMALL | {"tasks": 10}, "worlds": 3, "policies": {"myopic": {"policy": "myopic_exact"}}}
+    policies = {"myopic": {"policy": "myopic_exact"}, "fewer": {"policy": "random", "worlds": 2}}
+    config = {"env": SMALL | {"tasks": 10}, "worlds": 3, "policies": policies}
     path = tmp_path / "small.yaml"
     path.write_text(json.dumps(config), encoding="utf-8")
     assert main([str(path), "--out", str(tmp_path / "found"), "--jobs", "1"]) == 0
@@ -178,6 +179,8 @@ def test_command(tmp_path, capsys):
     delivered = summary["delivered"]
     share = delivered["myopic"]["mean"] / delivered["causal bound"]["mean"]
     assert summary["proven_share"]["myopic"]["mean"] == pytest.approx(share)
+    assert list(summary["proven_share"]) == ["myopic"]  # the other plays fewer worlds
+    assert summary["policies"]["myopic"]["metrics"]["delivered"]["mean"] == delivered["myopic"]["mean"]
     assert "proven share" in capsys.readouterr().out
 
 

@@ -12,6 +12,7 @@ import pytest
 from baselines.cell.ceiling import WorthTables, cell_ceiling, main
 from baselines.cell.ceiling_service import build_menu
 from baselines.cell.ceiling_worth import build_scratch, fill_worth
+from baselines.cell.family import FAMILY
 from baselines.clairvoyant import clairvoyant_optimum
 from coinfer_gym import InvalidInputError, solve_exact
 from coinfer_gym.cell.env import share_problem
@@ -331,3 +332,12 @@ def test_the_command_keeps_its_ceilings(tmp_path, capsys):
     assert float(rows[1]["ceiling"]) == pytest.approx(result.bound, abs=1e-6)
     assert float(rows[1]["without_prices"]) == pytest.approx(result.alone, abs=1e-6)
     assert "world 1" in capsys.readouterr().out
+
+
+def test_the_ceiling_is_the_bound_of_the_family():
+    env = gym.make(CELL, devices=2, tasks=3)
+    env.reset(seed=4)
+    assert FAMILY.quality_bounds(env) == (0.0, cell_ceiling(env).bound)
+    env = gym.make(CELL, devices=2, tasks=3, arrivals="one_at_a_time")
+    env.reset(seed=4)
+    assert FAMILY.quality_bounds(env) == (0.0, 1.0)
