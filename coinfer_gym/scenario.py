@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args, get_origin
 
 import gymnasium as gym
 import numpy as np
@@ -293,7 +293,9 @@ def _remedy(model: type[WorldScenario], name: str, value: object = None) -> str:
         return f"Give a {'whole ' if int in (info.annotation, *get_args(info.annotation)) else ''}number {span}."
     literals = [choice for part in (info.annotation, *get_args(info.annotation)) for choice in get_args(part)]
     choices = [choice for choice in literals if isinstance(choice, str)]
-    return nearest(str(value), choices) if choices else "Give text."
+    if choices:
+        return nearest(str(value), choices)
+    return f"Give a list of {info.description}." if get_origin(info.annotation) is tuple else "Give text."
 
 
 def _read(source: object, model: type[WorldScenario]) -> tuple[str, dict[str, Any]]:

@@ -65,14 +65,17 @@ class CellLanes(Lanes):
         self.ring = scenario.distance_range or (0.0, 0.0)
         self._paths = [(kind.distance, kind.path_loss_exponent) for kind in kinds]
         for rules, kind in zip(np.split(self.rules, len(kinds)), kinds, strict=True):
+            near, far, place = 0.0, 0.0, ""
             if scenario.distance_range is not None:
                 near, far = (_relative_db(kind, distance) for distance in scenario.distance_range)
-                rules["gain_db_low"] += far
-                rules["gain_db_high"] += near
+                place = f" at {scenario.distance_range[1]:g} m"
+            rules["gain_db_low"] += far
+            rules["gain_db_high"] += far
             try:
-                check_budgets(kind, rules)
+                check_budgets(kind, rules)  # also the farthest device must be able to serve a task
             except InvalidInputError as error:
-                raise InvalidInputError(f"{error.field} of {kind.name}", error.value, error.remedy) from error
+                raise InvalidInputError(f"{error.field} of {kind.name}{place}", error.value, error.remedy) from error
+            rules["gain_db_high"] += near - far
         for name in ("gain_db", "log_delay", "log_energy"):  # one scale for what is seen of all kinds
             self.rules[f"{name}_low"] = self.rules[f"{name}_low"].min()
             self.rules[f"{name}_high"] = self.rules[f"{name}_high"].max()
@@ -154,7 +157,8 @@ class CellEnv(TaskEnv):
     | 11 | band_release | nothing is held, or it is released now | the next release of band is T0 away or more |
     | 12 | server_release | nothing is held, or it is released now | the next release of server is T0 away or more |
 
-    A device reports its queue when it decides or finds too little free; ``waiting_elsewhere`` counts the last reports.
+    A device reports its queue when it decides or finds too little free; ``waiting_elsewhere`` sums the last reports
+    of the devices that serve a task or wait for shares.
     With several kinds of device, the scales of 0 to 6 span all kinds, so the budgets tell the kinds apart.
 
     ## Rewards
@@ -254,7 +258,7 @@ class CellEnv(TaskEnv):
         return Decision(*decode(kind.tables, clipped, 0))
 
     def shares(self, action: NDArray[np.float32]) -> tuple[float, float]:
-        """Shares of band and server that an action takes now."""
+        """Shares of band and server that an action asks for now; a task that stays on the device takes none."""
         clipped = clip_action(action, len(spaces.ACTION_NAMES))
         band, server = self.free
         least = self.scenario.share_min

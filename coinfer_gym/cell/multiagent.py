@@ -32,7 +32,7 @@ class CellAEC(AECEnv):  # type: ignore[misc]  # PettingZoo has no types where it
 
     The agents are called ``device_0``, ``device_1`` and so on; the cell says who decides next. An agent gets the
     reward of its own decisions, with the penalty for tasks that others lost while they waited for shares. It sees the
-    cell as it was when it last had to decide, and has the info of its last decision. All agents are truncated together,
+    cell as it was when it last had its turn, and has the info of its last decision. All agents are truncated together,
     at the end of the episode.
 
     Parameters
@@ -55,6 +55,8 @@ class CellAEC(AECEnv):  # type: ignore[misc]  # PettingZoo has no types where it
         self.possible_agents = [f"device_{k}" for k in range(self._cell.devices)]
         self.observation_spaces = dict.fromkeys(self.possible_agents, self._cell.observation_space)
         self.action_spaces = dict.fromkeys(self.possible_agents, self._cell.action_space)
+        self.agents, self.agent_selection = [], self.possible_agents[0]  # until the reset
+        self.truncations = dict.fromkeys(self.possible_agents, False)
 
     @property
     def unwrapped(self) -> CellEnv:
@@ -100,7 +102,7 @@ class CellAEC(AECEnv):  # type: ignore[misc]  # PettingZoo has no types where it
             self.truncations = dict.fromkeys(self.agents, True)
 
     def observe(self, agent: str) -> NDArray[np.float32]:
-        """What an agent saw when it last had to decide; zeros before."""
+        """What an agent saw when it last had its turn, also the one that the end of the episode takes; zeros before."""
         return self._seen[agent].copy()
 
     def render(self) -> Any:

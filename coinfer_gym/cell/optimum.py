@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coinfer_gym.cell.response import PIECE, Region, Response, Task, attain, begin, respond, scale
-from coinfer_gym.checks import is_number
+from coinfer_gym.checks import check_whole, is_number
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.laim import distortion as dst
 from coinfer_gym.laim.costs import NO_LIMIT
@@ -105,7 +105,8 @@ def solve_cell(
         If there is no task, something is not P1, a quality is a measured accuracy (which need not be concave), or a
         value is out of its range.
     """
-    _check(problems, band, server, cuts, tolerance, branchings)
+    _check(problems, band, server, cuts, tolerance)
+    branchings = check_whole("branchings", branchings, 0)
     members = [Member(problem, float(band), float(server)) for problem in problems]
     search = _Search(members, tolerance, branchings)
     chosen = [None] * len(members) if cuts is None else [int(cut) for cut in cuts]
@@ -326,7 +327,7 @@ def check_concave(quality: str) -> None:
         raise InvalidInputError("quality", quality, remedy)
 
 
-def _check(problems: Any, band: Any, server: Any, cuts: Any, tolerance: Any, branchings: Any) -> None:
+def _check(problems: Any, band: Any, server: Any, cuts: Any, tolerance: Any) -> None:
     if isinstance(problems, Problem) or not isinstance(problems, Sequence) or not len(problems):
         raise InvalidInputError("problems", problems, "Give a list of one Problem or more.")
     for problem in problems:
@@ -338,10 +339,8 @@ def _check(problems: Any, band: Any, server: Any, cuts: Any, tolerance: Any, bra
         raise InvalidInputError("server", server, "Give the share of the server that is there to be shared, in (0, 1].")
     if not (is_number(tolerance) and 0.0 < tolerance < math.inf):
         raise InvalidInputError("tolerance", tolerance, "Give a relative gap above 0.")
-    if not (is_number(branchings) and branchings >= 0 and branchings == int(branchings)):
-        raise InvalidInputError("branchings", branchings, "Give a whole number of at least 0.")
     if cuts is not None:
         if not isinstance(cuts, Sequence) or isinstance(cuts, str) or len(cuts) != len(problems):
-            raise InvalidInputError("cuts", cuts, f"Give one cut per problem, {len(problems)} in all.")
+            raise InvalidInputError("cuts", cuts, f"Give a list of one cut per problem, {len(problems)} in all.")
         for cut, problem in zip(cuts, problems, strict=True):
             check_cut(cut, problem.workload)

@@ -105,7 +105,7 @@ _KIND_KEYS = {info.alias or name for name, info in Scenario.model_fields.items()
 def _load_kind(place: int, given: dict[str, Any], own: dict[str, Any], shared: dict[str, Any]) -> Scenario:
     """One kind of device: a world of its own, or that of the cell, with what it changes."""
     for key in given:
-        if key in SHARED:
+        if key in SHARED or key in _CELL_FIELDS:
             raise InvalidInputError(f"kinds[{place}]: {key}", given[key], "All devices share it: give it to the cell.")
         if key not in _KIND_KEYS:
             remedy = (
@@ -121,7 +121,11 @@ def _load_kind(place: int, given: dict[str, Any], own: dict[str, Any], shared: d
             f"{nearest(str(source), shipped_scenarios())}"
         )
         raise InvalidInputError(f"kinds[{place}]: scenario", source, remedy)
-    return load_scenario(source, **given, **shared)
+    try:
+        return load_scenario(source, **given, **shared)
+    except InvalidInputError as error:
+        field = error.field.removeprefix("scenario: ")
+        raise InvalidInputError(f"kinds[{place}]: {field}", error.value, error.remedy) from error
 
 
 def load_cell_scenario(source: str | Path | Mapping[str, Any], /, **overrides: Any) -> CellScenario:
@@ -130,7 +134,8 @@ def load_cell_scenario(source: str | Path | Mapping[str, Any], /, **overrides: A
     Parameters
     ----------
     source : str, Path or mapping
-        For example ``"cell-4"``. A world of LAIM-v0, as ``"bert-battery"``, is a cell of `devices` of its devices.
+        For example ``"cell-4"``. A world of LAIM-v0, as ``"bert-battery"``, is a cell of `devices` of its devices,
+        unless its network keeps values at the server, as ``llama-8b`` does.
     **overrides
         Fields to change, by name.
 

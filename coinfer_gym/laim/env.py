@@ -162,7 +162,8 @@ def check_budgets(scenario: Scenario, rules: Records) -> None:
     needs = {"delay_budget": (delay_budget, best.delay_needed), "energy_budget": (energy_budget, best.energy_needed)}
     name = min(needs, key=lambda key: needs[key][1] / needs[key][0])
     given, needed = needs[name]
-    remedy = "Raise both budgets." if math.isinf(needed) else f"In the best channel a task needs {needed:.4g}."
+    unit = "s" if name == "delay_budget" else "J"
+    remedy = "Raise both budgets." if math.isinf(needed) else f"In the best channel a task needs {needed:.4g} {unit}."
     raise InvalidInputError(name, given, f"No decision meets both budgets. {remedy}")
 
 

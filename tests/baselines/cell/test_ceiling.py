@@ -155,6 +155,7 @@ def random_cell(rng):
         "delay_budget": rng.uniform(0.2, 0.8),
         "energy_budget": rng.uniform(0.3, 1.5),
         "delay_budget_range": (0.2, 0.8) if rng.random() < 0.2 else None,
+        "kinds": [{}, {"scenario": "minilm-squad", "tasks": 4}] if rng.random() < 0.2 else [],  # a measured accuracy
     }
 
 
@@ -190,6 +191,8 @@ def jointly(cell, rng):
     others = rng.permutation(cell.devices)[: rng.integers(0, cell.devices)]
     problems = [cell.kind.problem(now.gain, now.delay_budget, now.energy_budget)]
     problems += [kinds[k % len(kinds)].problem(cell.world(int(k)).gains[0]) for k in others]
+    if any(problem.predictor is not None for problem in problems):
+        return free_part(cell, 0.7)  # no joint optimum pays a measured accuracy
     band_free, server_free = cell.free
     best = solve_cell(problems, band_free * cell.scenario.bandwidth, server_free, tolerance=0.05)
     least = cell.scenario.share_min
@@ -233,9 +236,10 @@ def test_no_policy_exceeds_the_ceiling():
 
 @pytest.mark.slow
 @pytest.mark.thorough
-@pytest.mark.parametrize("seed", range(100, 150))
+@pytest.mark.parametrize("seed", range(100, 600, 20))
 def test_no_policy_exceeds_the_ceiling_of_many_cells(seed):
-    assert_nothing_exceeds_the_ceiling(seed, worlds=40)
+    for cell in range(seed, seed + 20):
+        assert_nothing_exceeds_the_ceiling(cell, worlds=4)
 
 
 def search_exhaustively(env, seed, choices):

@@ -323,6 +323,7 @@ def test_response_bounds_every_share_at_every_price():
         ({"tolerance": 0.0}, "tolerance"),
         ({"branchings": -1}, "branchings"),
         ({"branchings": 0.5}, "branchings"),
+        ({"branchings": float("inf")}, "branchings"),
     ],
 )
 def test_bad_input(changes, field):
