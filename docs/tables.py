@@ -212,6 +212,28 @@ def cell() -> list[str]:
     return lines
 
 
+def cell_agents() -> list[str]:
+    """What ten seeds of each way to learn deliver in the cells, beside the rules."""
+    head = ("world", "", "runs", "interquartile mean", "mean", "relative to one-device DP", "of the ceiling")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name in ("cell-4", "cell-16"):
+        folder = RESULTS / "agents" / name
+        leads = {
+            row["algorithm"]: "{difference} [{low}, {high}]".format(
+                **{key: f"{float(row[key]):+.4f}" for key in ("difference", "low", "high")}
+            )
+            for row in read_csv(folder / "differences.csv")
+            if row["reference"] == "one-device DP"
+        }
+        for k, row in enumerate(read_csv(folder / "summary.csv")):
+            iqm = [f"{float(row[key]):.4f}" for key in ("iqm", "iqm_low", "iqm_high")]
+            middle = f"{iqm[0]} [{iqm[1]}, {iqm[2]}]" if row["runs"] != "0" else iqm[0]
+            cells = ["" if k else f"`{name}`", row["algorithm"], row["runs"].replace("0", "", row["runs"] == "0"), middle]
+            cells += [f"{float(row['mean']):.4f}", leads.get(row["algorithm"], "")]
+            lines.append("| " + " | ".join([*cells, f"{float(row['share_of_clairvoyant']):.1%}"]) + " |")
+    return lines
+
+
 def _values(values: dict[str, Any]) -> list[str]:
     rows = [f"| `{key}` | {'' if value is None else value} |" for key, value in values.items()]
     return ["| field | value |", "|---|---|", *rows, ""]
@@ -239,6 +261,7 @@ TABLES = {
     "criteria": criteria,
     "measured-designs": measured_designs,
     "cell": cell,
+    "cell-agents": cell_agents,
     "cuts": cuts,
     "suite": suite,
 }
