@@ -228,7 +228,12 @@ def cell_agents() -> list[str]:
         for k, row in enumerate(read_csv(folder / "summary.csv")):
             iqm = [f"{float(row[key]):.4f}" for key in ("iqm", "iqm_low", "iqm_high")]
             middle = f"{iqm[0]} [{iqm[1]}, {iqm[2]}]" if row["runs"] != "0" else iqm[0]
-            cells = ["" if k else f"`{name}`", row["algorithm"], row["runs"].replace("0", "", row["runs"] == "0"), middle]
+            cells = [
+                "" if k else f"`{name}`",
+                row["algorithm"],
+                row["runs"].replace("0", "", row["runs"] == "0"),
+                middle,
+            ]
             cells += [f"{float(row['mean']):.4f}", leads.get(row["algorithm"], "")]
             lines.append("| " + " | ".join([*cells, f"{float(row['share_of_clairvoyant']):.1%}"]) + " |")
     return lines

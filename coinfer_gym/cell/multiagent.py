@@ -55,7 +55,8 @@ class CellAEC(AECEnv):  # type: ignore[misc]  # PettingZoo has no types where it
         self.possible_agents = [f"device_{k}" for k in range(self._cell.devices)]
         self.observation_spaces = dict.fromkeys(self.possible_agents, self._cell.observation_space)
         self.action_spaces = dict.fromkeys(self.possible_agents, self._cell.action_space)
-        self.agents, self.agent_selection = [], self.possible_agents[0]  # until the reset
+        self.agents: list[str] = []  # until the reset
+        self.agent_selection = self.possible_agents[0]
         self.truncations = dict.fromkeys(self.possible_agents, False)
 
     @property

@@ -1,5 +1,6 @@
 """The cell as an environment of agents: PettingZoo's own tests, and the same episode as the single environment."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -48,3 +49,8 @@ def test_agents_play_the_episode_of_the_single_environment():
     assert not agents.agents
     assert returns == pytest.approx(paid)
     assert told["time_s"] <= info["time_s"]
+
+
+def test_a_step_before_the_reset_is_named():
+    with pytest.raises(gym.error.ResetNeeded):
+        CellAEC(scenario="cell-4").step(np.zeros(8, np.float32))
