@@ -598,7 +598,7 @@ def test_budget_that_no_decision_can_meet_is_refused_with_what_would_do(field):
     with pytest.raises(InvalidInputError, match="No decision meets both") as caught:
         gym.make("coinfer_gym/LAIM-v0", **{field: 1e-6})
     assert caught.value.field == field
-    needed = float(caught.value.remedy.split()[-1].rstrip("."))
+    needed = float(caught.value.remedy.split()[-2])  # before the unit
     gym.make("coinfer_gym/LAIM-v0", **{field: 1.01 * needed})
 
 
