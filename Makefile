@@ -38,7 +38,7 @@ format: $(STAMP)  ## rewrite the files in the house style
 test: lint  ## lint, types and all tests, on JOBS processes
 	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
-test-thorough: $(STAMP)  ## the proofs by random draws with thousands of worlds (five minutes on two cores)
+test-thorough: $(STAMP)  ## the proofs by random draws with thousands of worlds (ten minutes on two cores)
 	$(PY) -m pytest -n $(JOBS) -m thorough
 
 test-interpreted: $(STAMP)  ## the tests of physics, step and optimum without compilation, as a debugger runs them

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from coinfer_gym.cell.dynamics import INFO_NAMES
+from coinfer_gym.files import read_json
 from coinfer_gym.layerwise.dynamics import info_names
 from coinfer_gym.layerwise.network import load_network
 
@@ -134,3 +135,19 @@ def test_the_site_builds_without_a_warning(tmp_path):
     shown = "".join(path.read_text(encoding="utf-8") for path in PAGES)
     for example in (ROOT / "examples").glob("*.py"):
         assert f'--8<-- "examples/{example.name}"' in shown
+
+
+def test_the_table_of_the_readme_is_the_stored_one():
+    stored = read_json(ROOT / "docs" / "results" / "quick" / "summary.json", "file")
+    rows = re.findall(r"^\| (?!policy|-|who)(.*) \|$", README.split("| who shares")[0], re.MULTILINE)
+    assert len(rows) == len(stored["policies"])
+    written = {tuple(row.split(" | ")[1:5]) for row in rows}
+    for label, policy in stored["policies"].items():
+        delivered = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**policy["metrics"]["delivered"])
+        lead = "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**policy["difference"]["delivered"])
+        share = stored["proven_share"].get(label)
+        causal = share is not None and label != "clairvoyant"
+        proven = f"{100.0 * share['mean']:.1f} %" if causal else ""
+        missed = f"{100.0 * policy['metrics']['violated']['mean']:.1f} %"
+        lead = "" if label == stored["config"]["reference"] else lead
+        assert (delivered, proven, lead, missed) in written, label
