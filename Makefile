@@ -46,7 +46,7 @@ test-interpreted: $(STAMP)  ## the tests of physics, step and optimum without co
 	    $(addprefix tests/coinfer_gym/laim/test_,distortion.py dynamics.py optimum.py predictor.py problem.py) \
 	    $(addprefix tests/coinfer_gym/layerwise/test_,network.py predictor.py problem.py)
 
-bench: $(STAMP)  ## train an agent and compare it with every baseline (five minutes on two cores)
+bench: $(STAMP)  ## train an agent and compare it with every baseline (four minutes on two cores)
 	$(PY) -m agents.train --config configs/agents/bench.yml --overwrite
 	$(PY) -m baselines.compare configs/compare/quick.yaml
 
