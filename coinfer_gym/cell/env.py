@@ -69,13 +69,14 @@ class CellLanes(Lanes):
             if scenario.distance_range is not None:
                 near, far = (_relative_db(kind, distance) for distance in scenario.distance_range)
                 place = f" at {scenario.distance_range[1]:g} m"
-            rules["gain_db_low"] += far
-            rules["gain_db_high"] += far
+            farthest = rules.copy()  # it must be able to serve a task, too
+            farthest["gain_db_high"] += far
             try:
-                check_budgets(kind, rules)  # also the farthest device must be able to serve a task
+                check_budgets(kind, farthest)
             except InvalidInputError as error:
                 raise InvalidInputError(f"{error.field} of {kind.name}{place}", error.value, error.remedy) from error
-            rules["gain_db_high"] += near - far
+            rules["gain_db_low"] += far
+            rules["gain_db_high"] += near
         for name in ("gain_db", "log_delay", "log_energy"):  # one scale for what is seen of all kinds
             self.rules[f"{name}_low"] = self.rules[f"{name}_low"].min()
             self.rules[f"{name}_high"] = self.rules[f"{name}_high"].max()
