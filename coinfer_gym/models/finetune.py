@@ -17,17 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
-from coinfer_gym.files import csv_text, lock_folder, machine, read_csv, read_json, versions, write_bytes, write_text
+from coinfer_gym.files import csv_text, lock_folder, machine, read_csv, read_json, versions, write_text
 from coinfer_gym.models.inputs import check_positive, check_recipe
 from coinfer_gym.models.load import load_model, load_tokenizer, source_digests
+from coinfer_gym.models.progress import resume, save_progress
 from coinfer_gym.models.squad import Question, Window, answer_spans, collate, make_windows, read_squad
+
+KEEP = 200
+"""Updates after which a training is written to its file, a quarter of an hour of a network of BERT-base's size."""
 
 _HELP = {
     "epochs": "number of passes over the data",
@@ -93,7 +95,7 @@ def finetune(
     recipe : Recipe
         How.
     progress : Path, optional
-        File written after every epoch; where it is there, the training goes on from it.
+        File written every `KEEP` updates; where it is there, the training goes on from it.
 
     Yields
     ------
@@ -106,17 +108,22 @@ def finetune(
         raise InvalidInputError("data", f"{len(windows)} windows", "None holds an answer: there is nothing to learn.")
     model.float()  # AdamW's steps vanish in weights of 16 bits
     optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay))
-    first = _resume(model, optimizer, progress) if progress is not None and progress.is_file() else 0
-    for epoch in range(first, recipe.epochs):
+    random = torch.get_rng_state()  # of dropout, kept with the weights
+    tensors = {**_tensors(model, optimizer), "random": random}
+    first = resume(progress, tensors) if progress is not None and progress.is_file() else 0
+    turns = len(_shuffled(windows, usable, recipe.batch, np.random.default_rng(recipe.seed)))
+    updates = recipe.epochs * turns
+    for epoch in range(first // turns, recipe.epochs):
         # Seeded anew, so that a training that goes on draws what an unbroken one would have drawn.
         generator = np.random.default_rng([recipe.seed, epoch])
         batches = _shuffled(windows, usable, recipe.batch, generator)
-        updates = recipe.epochs * len(batches)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator.integers(2**63)))
+            if first > epoch * turns:
+                torch.set_rng_state(random)
             model.train()
-            for turn, batch in enumerate(batches):
-                update = epoch * len(batches) + turn
+            for update in range(max(first, epoch * turns), (epoch + 1) * turns):
+                batch = batches[update - epoch * turns]
                 rate = recipe.learning_rate * min(
                     10 * (update + 1) / updates, (updates - update) / updates * 10 / 9, 1.0
                 )
@@ -132,9 +139,10 @@ def finetune(
                 optimizer.step()
                 done = {"epoch": epoch, "update": update, "loss": float(loss.detach()), "learning_rate": rate}
                 yield {**done, "updates": updates}
+                if progress is not None and (update + 1) % KEEP == 0:
+                    random.copy_(torch.get_rng_state())
+                    save_progress(progress, tensors, update + 1)
         model.eval()
-        if progress is not None:
-            _save_progress(model, optimizer, epoch + 1, progress)
 
 
 def mask_padding(output: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -146,34 +154,14 @@ def mask_padding(output: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor
     )
 
 
-def _save_progress(model: Any, optimizer: torch.optim.Optimizer, epoch: int, progress: Path) -> None:
-    state = optimizer.state_dict()["state"]
-    tensors = {f"model.{name}": weight.detach().contiguous() for name, weight in model.named_parameters()}
-    for number, entries in state.items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in entries.items()}
-    write_bytes(progress, save(tensors, metadata={"epoch": str(epoch)}))
-
-
-def _resume(model: Any, optimizer: torch.optim.Optimizer, progress: Path) -> int:
-    """Take weights and the optimizer's state from a file of `_save_progress`; returns the next epoch."""
-    try:
-        with safe_open(progress, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-            epoch = int(file.metadata()["epoch"])
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                weight.copy_(tensors[f"model.{name}"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, entry = name.split(".")
-                state.setdefault(int(number), {})[entry] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise InvalidInputError(
-            "progress", str(progress), f"The file is damaged or of another network, remove it: {error}"
-        ) from error
-    return epoch
+def _tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights, and the optimizer's state as AdamW itself begins it, here before the first step."""
+    tensors: dict[str, Tensor] = {}
+    for name, weight in model.named_parameters():
+        state = {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
+        optimizer.state[weight] = state
+        tensors |= {f"model.{name}": weight, **{f"optimizer.{name}.{entry}": each for entry, each in state.items()}}
+    return tensors
 
 
 def _groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
@@ -237,8 +225,8 @@ def train(
             bar.total = int(row.pop("updates"))
             rows = [old for old in rows if int(old["update"]) < row["update"]]
             rows.append({**row, "seconds": round(time.perf_counter() - start, 1)})
-            # Before an epoch's weights are kept, so that a training that goes on from there misses no line.
-            if row["update"] % 20 == 0 or (row["update"] + 1) % (bar.total // recipe.epochs) == 0:
+            # Before the weights are kept, so that a training that goes on from there misses no line.
+            if (row["update"] + 1) % KEEP == 0 or (row["update"] + 1) % 20 == 0 or row["update"] + 1 == bar.total:
                 write_text(log, csv_text(rows))
         try:
             model.save_pretrained(output)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -27,6 +27,7 @@ from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, machine, read_csv, versions, write_bytes, write_text
 from coinfer_gym.models.inputs import check_positive, check_recipe
+from coinfer_gym.models.progress import resume, save_progress
 from studies.mu.cifar.data import TEST, TRAIN, Images, augmented, data_folder, read_cifar10, scaled
 from studies.mu.cifar.networks import NAMES, Chain, make_network
 
@@ -147,7 +148,8 @@ def train(name: str, data: Path, output: Path, recipe: Recipe, threads: int) -> 
     network = make_network(name, recipe.seed)
     images, test = read_cifar10(data / TRAIN), read_cifar10(data / TEST)
     momentum = [torch.zeros_like(weight) for weight in network.parameters()]
-    first = _resume(network, momentum, progress) if progress.is_file() else 0
+    tensors = {**network.state_dict(), **{f"momentum.{number}": buffer for number, buffer in enumerate(momentum)}}
+    first = resume(progress, tensors) if progress.is_file() else 0
     rows = [row for row in read_csv(log) if int(row["update"]) < first] if first else []
     write_text(description, json.dumps(made_by, indent=1) + "\n")
     start, period = time.perf_counter(), len(images.labels) // recipe.batch
@@ -155,10 +157,11 @@ def train(name: str, data: Path, output: Path, recipe: Recipe, threads: int) -> 
     for update, loss in enumerate(tqdm(losses, name, recipe.updates, unit="update", initial=first), start=first):
         rows.append({"update": update, "loss": round(loss, 5), "seconds": round(time.perf_counter() - start, 1)})
         if (update + 1) % period == 0:
-            _save_progress(network, momentum, update + 1, progress)
+            save_progress(progress, tensors, update + 1)
             write_text(log, csv_text(rows))
     made_by["accuracy"] = accuracy(network, test)
-    write_bytes(output / WEIGHTS, save(_state(network)))
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    write_bytes(output / WEIGHTS, save(weights))
     write_text(log, csv_text(rows))
     write_text(description, json.dumps(made_by, indent=1) + "\n")
     progress.unlink(missing_ok=True)
@@ -173,32 +176,6 @@ def _description(path: Path) -> dict[str, Any]:
         return dict(content)
     except (ValueError, TypeError) as error:
         raise InvalidInputError("output", str(path), f"The file is damaged, remove it: {error!r}") from error
-
-
-def _state(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.contiguous() for name, value in network.state_dict().items()}
-
-
-def _save_progress(network: nn.Module, momentum: Sequence[Tensor], update: int, path: Path) -> None:
-    tensors = {f"network.{name}": value for name, value in _state(network).items()}
-    tensors |= {f"momentum.{number}": buffer.contiguous() for number, buffer in enumerate(momentum)}
-    write_bytes(path, save(tensors, metadata={"update": str(update)}))
-
-
-def _resume(network: nn.Module, momentum: Sequence[Tensor], path: Path) -> int:
-    """Take weights and momentum from a file of `_save_progress`; returns the next update."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-            update = int(file.metadata()["update"])
-        network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
-        for number, buffer in enumerate(momentum):
-            buffer.copy_(tensors[f"momentum.{number}"])
-    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise InvalidInputError(
-            "progress", str(path), f"The file is damaged or of another network, remove it: {error}"
-        ) from error
-    return update
 
 
 @command("studies.mu.cifar.training", "interrupted; the same command goes on where it stopped")
