@@ -33,9 +33,9 @@ from coinfer_gym.models.link import VALUE_BITS
 from coinfer_gym.models.load import source_digests
 from coinfer_gym.models.prune import METHODS, prune_split
 from coinfer_gym.models.regress import FOLDS
-from coinfer_gym.models.split import Activations, check_cut
+from coinfer_gym.models.split import Activations, Halves, check_cut
 from coinfer_gym.models.tables import design_groups
-from coinfer_gym.models.tasks import METRICS, TASKS, Link, Task, load_task
+from coinfer_gym.models.tasks import ARITHMETIC, METRICS, TASKS, Link, Task, compute_in, load_task
 from coinfer_gym.parallel import run_parallel
 
 GRID = {"magnitude": (0.4, 0.6, 0.8, 1.0), "random": (0.7, 0.85, 0.95, 1.0)}
@@ -76,18 +76,23 @@ def grid_design(
 
 
 def random_design(
-    cuts: int, methods: Sequence[str], count: int, seed: int = 0, only: Sequence[int] = ()
+    cuts: int,
+    methods: Sequence[str],
+    count: int,
+    seed: int = 0,
+    only: Sequence[int] = (),
+    ratios: Sequence[float] = (),
 ) -> list[Configuration]:
     """Different configurations drawn at random, up to `SHARED` of them on each draw of cut, method, seed and device.
 
-    Cuts are any, or of those given. Ratios are uniform, four in five of them where the grid of the method lies, as
-    below it little is left to measure.
+    Cuts are any, or of those given. Ratios are uniform between the two given, such as the ends of a cliff. Without
+    these, four in five lie where the grid of the method lies, as below it little is left to measure.
     """
     generator = np.random.default_rng(seed)
 
     def ratio(method: str) -> float:
         least = GRID[method][0]
-        low, high = (least, 1.0) if generator.random() < 0.8 else (0.05, least)
+        low, high = ratios or ((least, 1.0) if generator.random() < 0.8 else (0.05, least))
         return round(float(generator.uniform(low, high)), 4)
 
     found: list[Configuration] = []
@@ -112,6 +117,7 @@ def measure(
     samples: int,
     seed: int = 0,
     jobs: int = 1,
+    arithmetic: str = "float32",
 ) -> list[dict[str, Any]]:
     """Measure configurations, and keep every result as soon as it is there.
 
@@ -133,6 +139,8 @@ def measure(
         Of the subset.
     jobs : int
         Processes, each with one thread.
+    arithmetic : str
+        A key of `ARITHMETIC`, the type in which the halves compute.
 
     Returns
     -------
@@ -146,12 +154,12 @@ def measure(
     InvalidInputError
         If the task is unknown, its network or data cannot be read, or the file holds something else.
     """
-    count = len(load_task(task_name, model_name, data, samples, seed).groups)
+    count = len(load_task(task_name, model_name, data, samples, seed, arithmetic).groups)
     rows = _read_rows(output, METRICS[task_name])
     seen = {_key(row) for row in rows}
     left = [each for each in configurations if _key({**asdict(each), "samples": count}) not in seen]
     groups = [list(group) for _, group in groupby(sorted(left, key=_order), key=lambda each: each.on_device)]
-    calls = [(task_name, model_name, data, samples, seed, group) for group in groups]
+    calls = [(task_name, model_name, data, samples, seed, arithmetic, group) for group in groups]
     with tqdm(total=len(left), desc="measuring", unit="configuration") as bar:
         for results in run_parallel(_measure_group, calls, jobs):
             rows = sorted([*rows, *results], key=_row_order)
@@ -170,11 +178,17 @@ def clustered_error(values: np.ndarray, groups: Sequence[str]) -> float:
 
 
 def _measure_group(
-    task_name: str, model_name: str, data: Path, samples: int, seed: int, group: Sequence[Configuration]
+    task_name: str,
+    model_name: str,
+    data: Path,
+    samples: int,
+    seed: int,
+    arithmetic: str,
+    group: Sequence[Configuration],
 ) -> list[dict[str, Any]]:
     """Rows of configurations that share what the device computes."""
     torch.set_num_threads(1)
-    task = load_task(task_name, model_name, data, samples, seed)
+    task = load_task(task_name, model_name, data, samples, seed, arithmetic)
     computed: dict[bytes, Activations] = {}
     rows = []
     for each in group:
@@ -182,6 +196,7 @@ def _measure_group(
         halves, on_device, on_server = prune_split(
             task.model, each.cut, each.retained_device, each.retained_server, method=each.method, seed=each.seed
         )
+        halves = Halves(*(compute_in(arithmetic, half) for half in halves))
         # Where nothing is left to the server, the device sends its answer, not an activation: it is not rounded.
         link = Link(halves, each.precision if on_server.weights_total else "fp32", computed)
         with torch.inference_mode():
@@ -258,6 +273,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--cuts", type=int, nargs="+", default=[], help="cuts of the grid and of random configurations (default: all)"
     )
+    parser.add_argument(
+        "--ratios",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=[],
+        help="range of the random configurations' retained ratios, such as the ends of a cliff (default: mostly that "
+        "of the grid)",
+    )
+    parser.add_argument(
+        "--arithmetic",
+        choices=ARITHMETIC,
+        default="float32",
+        help="type in which the network computes; bfloat16 is twice as fast on processors that have it "
+        "(default: float32)",
+    )
     parser.add_argument("--no-grid", action="store_true", help="leave out the grid of configurations")
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and random configurations (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
@@ -272,9 +303,11 @@ def _run(options: argparse.Namespace, command_line: str) -> None:
             raise InvalidInputError(field, getattr(options, field), "Give a whole number of at least 0.")
     check_positive("jobs", options.jobs)
     check_seed(options.seed)
+    if options.ratios and not 0.0 <= options.ratios[0] <= options.ratios[1] <= 1.0:
+        raise InvalidInputError("ratios", options.ratios, "Give two shares from 0 to 1, the smaller one first.")
     if options.output.exists() and not options.output.is_dir():
         raise InvalidInputError("output", str(options.output), "It is a file: give a folder.")
-    task = load_task(options.task, options.model, options.data, options.samples, options.seed)
+    task = load_task(options.task, options.model, options.data, options.samples, options.seed, options.arithmetic)
     with lock_folder(options.output):
         _measure_and_fit(options, command_line, task)
 
@@ -293,6 +326,7 @@ def _measure_and_fit(options: argparse.Namespace, command_line: str, task: Task)
         "model": options.model,
         "data": options.data.name,
         "seed": options.seed,
+        "arithmetic": options.arithmetic,
         **source_digests(task.model, options.data),
         "versions": versions(),
         "machine": machine(),
@@ -307,7 +341,7 @@ def _measure_and_fit(options: argparse.Namespace, command_line: str, task: Task)
         Configuration(cut, 1.0, 1.0, options.methods[0], options.precision) for cut in sorted({0, *options.cuts})
     ]
     grid = grid_design(workload.cuts, options.methods, options.precision, options.cuts)
-    drawn = random_design(workload.cuts, options.methods, options.random, options.seed, options.cuts)
+    drawn = random_design(workload.cuts, options.methods, options.random, options.seed, options.cuts, options.ratios)
     design = list(dict.fromkeys([*unpruned, *([] if options.no_grid else grid), *drawn]))
     planned = [{**asdict(each), "samples": len(task.groups)} for each in design]
     shortfall = _shortfall(
@@ -315,7 +349,7 @@ def _measure_and_fit(options: argparse.Namespace, command_line: str, task: Task)
     )
     if shortfall:
         print(shortfall)
-    given = {name: getattr(options, name) for name in ("samples", "seed", "jobs")}
+    given = {name: getattr(options, name) for name in ("samples", "seed", "jobs", "arithmetic")}
     rows = measure(options.task, options.model, options.data, design, table, **given)
     finished = {**made_by, "rows": len(rows), "seconds": round(sum(float(row["seconds"]) for row in rows))}
     write_text(description, json.dumps(finished, indent=1) + "\n")
@@ -345,8 +379,8 @@ def _commands_before(description: Path, table: Path, made_by: Mapping[str, Any])
             raise InvalidInputError("output", str(table), f"There is no {description.name} of it: give another folder.")
         return []
     try:
-        before = read_json(description, "output")
-        same = ("task", "model", "data", "seed", "weights_sha256", "data_sha256")
+        before = {"arithmetic": "float32", **read_json(description, "output")}
+        same = ("task", "model", "data", "seed", "arithmetic", "weights_sha256", "data_sha256")
         differing = [key for key in same if before.get(key) != made_by[key]]
         commands = [str(each) for each in before["commands"]]
     except (AttributeError, KeyError, TypeError) as error:

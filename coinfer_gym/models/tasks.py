@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ from coinfer_gym.models.load import load_model, load_tokenizer
 from coinfer_gym.models.split import Activations, Halves
 
 Metrics = dict[str, np.ndarray]
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Types in which a network may compute; it is always pruned in its own."""
 
 ARTICLE_TOKENS = 128
 """Perplexity is that of so many tokens at the start of each article, or of all where there are fewer."""
@@ -63,18 +68,31 @@ class Task(Protocol):
 class SquadTask:
     """Answers to questions: F1 and exact match."""
 
-    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int, arithmetic: str) -> None:
         self.model = load_model(model_name, head="question-answering")
         self.questions = _subset(squad.read_squad(data), samples, seed)
         self.groups: Sequence[str] = [question.context for question in self.questions]
         self.windows = squad.make_windows(load_tokenizer(model_name), self.questions)
         self.tokens = round(float(np.mean([len(window.tokens) for window in self.windows])))
+        self.arithmetic = arithmetic
 
     def measure(self, link: Link) -> Metrics:
-        """F1 and exact match of every question."""
+        """F1 and exact match of every question, and how much of the whole network's F1 is lost.
 
+        The error of the loss is that of a difference on the same questions.
+        """
+        found = self._score(link)
+        return {**found, "f1_loss": self._unpruned - found["f1"]}
+
+    @functools.cached_property
+    def _unpruned(self) -> np.ndarray:
+        """F1 of the whole network, by question."""
+        whole = compute_in(self.arithmetic, self.model)
+        return self._score(lambda inputs: whole(**inputs))["f1"]
+
+    def _score(self, network: Callable[[dict[str, Tensor]], Any]) -> Metrics:
         def logits(inputs: dict[str, Tensor]) -> squad.Logits:
-            output = link(inputs)
+            output = network(inputs)
             return output.start_logits, output.end_logits
 
         return squad.score(squad.predict(logits, self.windows, self.questions), self.questions)
@@ -83,7 +101,7 @@ class SquadTask:
 class RetrievalTask:
     """Each question's own paragraph among all: recall at 1 and reciprocal rank."""
 
-    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int, arithmetic: str) -> None:
         self.model = load_model(model_name)
         self.tokenizer = load_tokenizer(model_name)
         self.questions = _subset(squad.read_squad(data), samples, seed)
@@ -99,7 +117,7 @@ class RetrievalTask:
 class SummariesTask:
     """Summaries of articles: ROUGE, the mean of 1, 2 and L first."""
 
-    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int, arithmetic: str) -> None:
         self.model = load_model(model_name, head="seq2seq-lm")
         self.tokenizer = load_tokenizer(model_name)
         self.articles = _subset(summaries.read_articles(data), samples, seed)
@@ -120,7 +138,7 @@ class PerplexityTask:
     network gives the token after those before it. Perplexity is its exponential.
     """
 
-    def __init__(self, model_name: str, data: Path, samples: int, seed: int) -> None:
+    def __init__(self, model_name: str, data: Path, samples: int, seed: int, arithmetic: str) -> None:
         self.model = load_model(model_name, head="causal-lm")
         tokenizer = load_tokenizer(model_name)
         articles = _subset(summaries.read_articles(data), samples, seed)
@@ -132,8 +150,9 @@ class PerplexityTask:
                 raise InvalidInputError(f"data: article {article.key}", article.article, "Give at least two tokens.")
         self.encoded = [torch.tensor([tokens]) for tokens in encoded]
         self.tokens = mean_tokens(tokenizer, texts, ARTICLE_TOKENS)
+        whole = compute_in(arithmetic, self.model)
         with torch.inference_mode():
-            self.unpruned = self._log_perplexity(lambda inputs: self.model(**inputs, use_cache=False))
+            self.unpruned = self._log_perplexity(lambda inputs: whole(**inputs, use_cache=False))
 
     def measure(self, link: Link) -> Metrics:
         """Inverse of each article's perplexity, its log-perplexity, and the rise of that over the whole network's.
@@ -156,13 +175,14 @@ class PerplexityTask:
         return np.array(values)
 
 
-TASKS: dict[str, Callable[[str, Path, int, int], Task]] = {
+TASKS: dict[str, Callable[[str, Path, int, int, str], Task]] = {
     "squad": SquadTask,
     "retrieval": RetrievalTask,
     "summaries": SummariesTask,
     "perplexity": PerplexityTask,
 }
-"""Tasks by name: made from a network's name, the data, the number of samples (0 takes all) and a seed."""
+"""Tasks by name: made from a network's name, the data, the number of samples (0 takes all), a seed and a key of
+`ARITHMETIC`."""
 
 METRICS = {
     "squad": "f1",
@@ -173,6 +193,13 @@ METRICS = {
 """Main metric of each task, which is predicted."""
 
 
+def compute_in(arithmetic: str, network: Network) -> Network:
+    """Return the network itself where it computes in this type already, else a copy that does."""
+    dtype = ARITHMETIC[arithmetic]
+    given = next((each.dtype for each in network.parameters() if each.is_floating_point()), dtype)
+    return network if given == dtype else copy.deepcopy(network).to(dtype)
+
+
 def mean_tokens(tokenizer: Any, texts: Sequence[str], most: int | None) -> int:
     """Mean length of texts as a network takes them: of each at most so many tokens."""
     encoded = tokenizer(list(texts), truncation=most is not None, max_length=most)["input_ids"]
@@ -180,10 +207,13 @@ def mean_tokens(tokenizer: Any, texts: Sequence[str], most: int | None) -> int:
 
 
 @functools.cache
-def load_task(task_name: str, model_name: str, data: Path, samples: int, seed: int) -> Task:
+def load_task(
+    task_name: str, model_name: str, data: Path, samples: int, seed: int, arithmetic: str = "float32"
+) -> Task:
     """Task by its name, once a process; the arguments are those of `measure`."""
     check_choice("task", task_name, TASKS)
-    return TASKS[task_name](model_name, data, samples, seed)
+    check_choice("arithmetic", arithmetic, ARITHMETIC)
+    return TASKS[task_name](model_name, data, samples, seed, arithmetic)
 
 
 def _subset(items: Sequence[Any], samples: int, seed: int) -> list[Any]:

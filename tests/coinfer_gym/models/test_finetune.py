@@ -172,9 +172,7 @@ def test_an_interrupted_training_equals_an_unbroken_one(
     assert not same(unbroken, broken)
 
 
-def test_a_damaged_progress_file_is_refused(
-    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_progress_file_is_refused(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetuning, "KEEP", 2)
     progress = tmp_path / "progress.safetensors"
     list(training(start(network), network, Recipe(epochs=1, batch=8), progress))

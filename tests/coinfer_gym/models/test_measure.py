@@ -25,7 +25,7 @@ from coinfer_gym.models.measure import (
     measure,
     random_design,
 )
-from coinfer_gym.models.prune import METHODS
+from coinfer_gym.models.prune import METHODS, prune
 from coinfer_gym.models.split import split
 from coinfer_gym.models.tasks import Link, load_task
 from tests.coinfer_gym.models.tiny import fit_few, word_tokenizer
@@ -35,7 +35,16 @@ SMALL = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2,
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "what", "?", *(f"w{number}" for number in range(40))]
 CONFIGURATION = ["cut", "retained_device", "retained_server", "method", "precision", "seed", "samples"]
 OUTCOME = ["kept_device", "kept_server", "distortion", "payload_bits", "seconds"]
-SQUAD_COLUMNS = [*CONFIGURATION, "f1", "f1_error", "exact_match", "exact_match_error", *OUTCOME]
+SQUAD_COLUMNS = [
+    *CONFIGURATION,
+    "f1",
+    "f1_error",
+    "exact_match",
+    "exact_match_error",
+    "f1_loss",
+    "f1_loss_error",
+    *OUTCOME,
+]
 
 
 def save_network(folder: Path, network_class: Any) -> str:
@@ -139,6 +148,41 @@ def test_the_unpruned_network_scores_as_if_it_had_not_been_cut(network: str, dat
         assert (row["kept_device"], row["kept_server"], row["distortion"]) == (1.0, 1.0, 0.0)
 
 
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+def test_the_loss_of_f1_is_that_on_the_same_questions(
+    network: str, data: Path, tmp_path: Path, arithmetic: str
+) -> None:
+    design = [Configuration(1, *pair, "magnitude", "fp32") for pair in ((1.0, 1.0), (0.3, 0.3))]
+    given = {"samples": 0, "arithmetic": arithmetic}
+    unpruned, pruned = reversed(measure("squad", network, data, design, tmp_path / "m.csv", **given))
+    assert (unpruned["f1_loss"], unpruned["f1_loss_error"]) == (0.0, 0.0)
+    assert pruned["f1_loss"] == pytest.approx(unpruned["f1"] - pruned["f1"], abs=2e-6)
+    assert pruned["f1_loss"] != 0.0
+
+    # Question by question, from networks that are pruned and rounded here.
+    questions, f1 = squad.read_squad(data), []
+    windows = squad.make_windows(load_tokenizer(network), questions)
+    for ratio in (1.0, 0.3):
+        model = load_model(network, head="question-answering")
+        prune_split_in_place(model, ratio)
+        model.to(getattr(torch, arithmetic))
+
+        def logits(inputs: dict[str, Any], model: Any = model) -> Any:
+            with torch.no_grad():
+                output = model(**inputs)
+            return output.start_logits, output.end_logits
+
+        f1.append(squad.score(squad.predict(logits, windows, questions), questions)["f1"])
+    groups = [each.context for each in questions]
+    assert pruned["f1_loss_error"] == pytest.approx(clustered_error(f1[0] - f1[1], groups), abs=2e-6)
+
+
+def prune_split_in_place(model: Any, ratio: float) -> None:
+    """Each block by its share: the halves of a network of two blocks that is cut in the middle."""
+    for block in (model.bert.encoder.layer[0], [model.bert.encoder.layer[1], model.qa_outputs]):
+        prune(block, ratio)
+
+
 def test_what_the_link_rounds_changes_and_the_answer_itself_is_not_rounded(
     network: str, data: Path, tmp_path: Path
 ) -> None:
@@ -198,6 +242,8 @@ def test_results_do_not_depend_on_the_number_of_processes(
     noted.write_text(json.dumps(json.loads(noted.read_text()) | {"weights_sha256": "of another network"}))
     assert main(options) == 2
     assert "It holds measurements with weights_sha256 'of another network'" in capsys.readouterr().err
+    assert main([*options, "--arithmetic", "bfloat16"]) == 2
+    assert "It holds measurements with arithmetic 'float32'" in capsys.readouterr().err
 
 
 def test_retrieval(encoder: str, data: Path, tmp_path: Path) -> None:
@@ -253,6 +299,10 @@ def test_the_designs() -> None:
     assert set(by_device.values()) <= set(range(1, SHARED + 1))
     # The fewer are some of the more, so that a few can be measured again on more samples.
     assert set(random_design(7, METHODS, 21)) <= set(drawn)
+    steep = random_design(7, METHODS, 40, ratios=(0.4, 0.6))
+    assert {
+        0.4 <= ratio <= 0.6 or ratio == 1.0 for each in steep for ratio in (each.retained_device, each.retained_server)
+    } == {True}
     assert {each.method for each in (*grid_design(3, ["random"]), *random_design(3, ["random"], 9))} == {"random"}
 
 
@@ -275,6 +325,7 @@ def test_an_unknown_task_is_refused(network: str, data: Path) -> None:
     ("change", "message"),
     [
         ({"--data": "no-such-file.json"}, "data: got 'no-such-file.json'. There is no such file"),
+        ({"--ratios": ["0.5", "0.2"]}, "ratios: got [0.5, 0.2]. Give two shares from 0 to 1, the smaller one first"),
         ({"--samples": "-1"}, "samples: got -1. Give a whole number of at least 0"),
         ({"--jobs": "0"}, "jobs: got 0. Give a whole number of at least 1"),
         ({"--output": __file__}, "It is a file: give a folder"),
@@ -282,7 +333,7 @@ def test_an_unknown_task_is_refused(network: str, data: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
-    change: dict[str, str],
+    change: dict[str, str | list[str]],
     message: str,
     network: str,
     data: Path,
@@ -290,7 +341,8 @@ def test_bad_input_is_one_line_and_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = {"--model": network, "--data": str(data), "--output": str(tmp_path / "out"), "--samples": "3"} | change
-    assert main([word for pair in given.items() for word in pair]) == 2
+    words = [[name, *([value] if isinstance(value, str) else value)] for name, value in given.items()]
+    assert main([word for each in words for word in each]) == 2
     shown = capsys.readouterr().err.strip().splitlines()[-1]
     assert shown.startswith("coinfer_gym.models.measure: ")
     assert message in shown
