@@ -36,6 +36,7 @@ _HELP = {
     "batch": "number of windows per update",
     "learning_rate": "peak rate of AdamW, reached after a tenth of the updates; it then falls linearly to 0",
     "weight_decay": "weight decay of matrices; biases and norms have none",
+    "dropout": "whether the network drops activations while it learns; drawing them takes half of the time",
     "seed": "seed of the head's first weights, the order of the data and dropout",
 }
 
@@ -48,6 +49,7 @@ class Recipe:
     batch: int = 16
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
+    dropout: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -121,7 +123,7 @@ def finetune(
             torch.manual_seed(int(generator.integers(2**63)))
             if first > epoch * turns:
                 torch.set_rng_state(random)
-            model.train()
+            model.train(recipe.dropout)
             for update in range(max(first, epoch * turns), (epoch + 1) * turns):
                 batch = batches[update - epoch * turns]
                 rate = recipe.learning_rate * min(
@@ -245,7 +247,7 @@ def _is_finished(output: Path, description: Path, made_by: Mapping[str, Any]) ->
         if written:
             raise InvalidInputError("output", str(output), "It holds a network from elsewhere: give another folder.")
         return False
-    before = read_json(description, "output")
+    before = {"dropout": True, **read_json(description, "output")}
     own = (field.name for field in fields(Recipe))
     for key in ("model", "data", "questions", "windows", *own, "weights_sha256", "data_sha256"):
         if not isinstance(before, dict) or key not in before:
@@ -268,11 +270,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="training data of SQuAD v1.1, as JSON or gzipped JSON")
     parser.add_argument("--output", type=Path, required=True, help="folder of the result")
     for field in fields(Recipe):
+        kind: dict[str, Any] = (
+            {"action": argparse.BooleanOptionalAction}
+            if isinstance(field.default, bool)
+            else {"type": type(field.default)}
+        )
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=type(field.default),
             default=field.default,
             help=f"{_HELP[field.name]} (default: {field.default})",
+            **kind,
         )
     parser.add_argument("--threads", type=int, default=2, help="number of threads of torch (default: 2)")
     parser.add_argument("--download", action="store_true", help="allow downloading the network from the hub")
