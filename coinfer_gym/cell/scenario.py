@@ -135,7 +135,7 @@ def load_cell_scenario(source: str | Path | Mapping[str, Any], /, **overrides: A
     ----------
     source : str, Path or mapping
         For example ``"cell-4"``. A world of LAIM-v0, as ``"bert-battery"``, is a cell of `devices` of its devices,
-        unless its network keeps values at the server, as ``llama-8b`` does.
+        unless its network is a language model that generates, as ``llama-8b``.
     **overrides
         Fields to change, by name.
 

@@ -100,6 +100,11 @@ def most_tokens(model: PreTrainedModel) -> int | None:
     return longest if longest is not None and longest > 0 else None
 
 
+def fewest_tokens(limit: int | None, model: PreTrainedModel) -> int | None:
+    """The smaller one of a limit and of what the model takes; None where neither is bounded."""
+    return min((each for each in (limit, most_tokens(model)) if each is not None), default=None)
+
+
 def _image_sample(model: PreTrainedModel, image_size: int | tuple[int, int] | None) -> Sample:
     size = image_size if image_size is not None else getattr(model.config, "image_size", _DEFAULT_IMAGE_SIZE)
     height, width = (size, size) if isinstance(size, int) else size

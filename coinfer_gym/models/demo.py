@@ -54,6 +54,10 @@ class LinkError(ConnectionError):
     """The link to the server process broke, or what came over it makes no sense."""
 
 
+class ServerError(LinkError):
+    """The server process told that it failed; the link is sound."""
+
+
 @dataclass(frozen=True)
 class Delays:
     """Delays of one task in s: on the device, on the link, on the server, and all in all."""
@@ -222,6 +226,8 @@ def _server(model_name: str) -> Iterator[socket.socket]:
         try:
             _receive(link, _READY)
             yield link
+        except ServerError:
+            raise
         except OSError as error:
             raise LinkError(f"The link to the server process failed: {error}.") from error
         finally:
@@ -289,9 +295,14 @@ def _send(link: socket.socket, kind: bytes, content: bytes = b"") -> None:
 
 def _receive(link: socket.socket, kind: bytes) -> bytes:
     """Content of the next message, which must be of this kind."""
-    found, content = _next_message(link) or (_ERROR, b"it ended")
+    message = _next_message(link)
+    if message is None:
+        raise LinkError("it ended")
+    found, content = message
+    if found == _ERROR:
+        raise ServerError(f"The server process failed: {content.decode(errors='replace')}.")
     if found != kind:
-        raise LinkError(content.decode(errors="replace") if found == _ERROR else f"a message of the kind {found!r}")
+        raise LinkError(f"a message of the kind {found!r}")
     return content
 
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from coinfer_gym.command import command
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.files import csv_text, lock_folder, machine, read_csv, read_json, versions, write_text
+from coinfer_gym.models.blocks import most_tokens
 from coinfer_gym.models.inputs import check_positive, check_recipe
 from coinfer_gym.models.load import load_model, load_tokenizer, source_digests
 from coinfer_gym.models.progress import resume, save_progress
@@ -198,11 +199,11 @@ def train(
     """
     questions = read_squad(data)
     tokenizer = load_tokenizer(model_name, download=download)
-    windows = make_windows(tokenizer, questions)
     torch.set_num_threads(threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # the head's first weights
         model = load_model(model_name, head="question-answering", untrained_head=True, download=download)
+    windows = make_windows(tokenizer, questions, most_tokens(model))
     made_by = {
         "model": model_name,
         "data": data.name,
@@ -247,7 +248,9 @@ def _is_finished(output: Path, description: Path, made_by: Mapping[str, Any]) ->
         if written:
             raise InvalidInputError("output", str(output), "It holds a network from elsewhere: give another folder.")
         return False
-    before = {"dropout": True, **read_json(description, "output")}
+    before = read_json(description, "output")
+    if isinstance(before, dict):
+        before = {"dropout": True, **before}  # trainings of before do not name it
     own = (field.name for field in fields(Recipe))
     for key in ("model", "data", "questions", "windows", *own, "weights_sha256", "data_sha256"):
         if not isinstance(before, dict) or key not in before:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
@@ -50,7 +51,8 @@ def trace_generation(model: PreTrainedModel, block_names: Sequence[str], prompt_
     if model.config.is_encoder_decoder or decoder.get_output_embeddings() is None:
         remedy = "Give a decoder with a language head, as AutoModelForCausalLM makes it, to generate with."
         raise InvalidInputError("model", type(model).__name__, remedy)
-    if any(weight.ndim == 3 for weight in model.parameters()):
+    convolutions = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Conv1d)}
+    if any(weight.ndim == 3 and id(weight) not in convolutions for weight in model.parameters()):
         remedy = "Its steps read only some experts, which a workload cannot express: give a dense decoder."
         raise InvalidInputError("model", type(model).__name__, remedy)
     steps, blocks = new_tokens - 1, len(block_names)

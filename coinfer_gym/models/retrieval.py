@@ -30,7 +30,7 @@ def paragraphs(questions: Sequence[Question]) -> tuple[list[str], np.ndarray]:
 
 
 @torch.no_grad()
-def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
+def embed(encode: Encode, tokenizer: Any, texts: Sequence[str], most_tokens: int | None = MOST_TOKENS) -> Tensor:
     """Embeddings of texts, rows of length 1, one text at a time as a link would carry them.
 
     Parameters
@@ -41,7 +41,9 @@ def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
     tokenizer : PreTrainedTokenizer
         That of the network.
     texts : sequence of str
-        Of each at most the first 256 tokens count.
+        What is embedded.
+    most_tokens : int, optional
+        Of each text at most so many tokens count.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def embed(encode: Encode, tokenizer: Any, texts: Sequence[str]) -> Tensor:
     """
     rows = []
     for text in texts:
-        inputs = dict(tokenizer(text, truncation=True, max_length=MOST_TOKENS, return_tensors="pt"))
+        inputs = dict(tokenizer(text, truncation=True, max_length=most_tokens, return_tensors="pt"))
         rows.append(_pool(encode(inputs), inputs["attention_mask"])[0].float())
     embeddings = torch.stack(rows)
     if not embeddings.isfinite().all():
@@ -78,11 +80,13 @@ def rank(similarity: np.ndarray, owners: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def score(encode: Encode, tokenizer: Any, questions: Sequence[Question]) -> dict[str, np.ndarray]:
+def score(
+    encode: Encode, tokenizer: Any, questions: Sequence[Question], most_tokens: int | None = MOST_TOKENS
+) -> dict[str, np.ndarray]:
     """Find each question's own paragraph among those of all the questions, by the cosine of their embeddings."""
     texts, owners = paragraphs(questions)
-    found = embed(encode, tokenizer, texts)
-    asked = embed(encode, tokenizer, [each.question.strip() for each in questions])
+    found = embed(encode, tokenizer, texts, most_tokens)
+    asked = embed(encode, tokenizer, [each.question.strip() for each in questions], most_tokens)
     return rank((asked @ found.T).numpy(), owners)
 
 

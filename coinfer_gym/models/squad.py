@@ -113,19 +113,20 @@ def score(predictions: Sequence[str], questions: Sequence[Question]) -> dict[str
     }
 
 
-def make_windows(tokenizer: Any, questions: Sequence[Question]) -> list[Window]:
+def make_windows(tokenizer: Any, questions: Sequence[Question], most_tokens: int | None = None) -> list[Window]:
     """Tokenise questions with their paragraphs, long paragraphs in windows that share 128 tokens of the paragraph.
 
-    There is at least one window a question, of at most 384 tokens, or as many as the network has positions. The
-    tokenizer must give offsets.
+    There is at least one window a question, of at most 384 tokens, or as many as the network takes, `most_tokens`, if
+    that is less. The tokenizer must give offsets.
     """
+    longest = min(_MOST_TOKENS, tokenizer.model_max_length, most_tokens or _MOST_TOKENS)
     typed = "token_type_ids" in tokenizer.model_input_names
     encoded = tokenizer(
         [each.question.strip() for each in questions],
         [each.context for each in questions],
         truncation="only_second",
-        max_length=min(_MOST_TOKENS, tokenizer.model_max_length),
-        stride=_STRIDE,
+        max_length=longest,
+        stride=min(_STRIDE, longest // 3),
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )

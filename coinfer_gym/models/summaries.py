@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from coinfer_gym.errors import InvalidInputError
+from coinfer_gym.models import blocks
 from coinfer_gym.models.inputs import read_data, text_of
 from coinfer_gym.models.link import pack, unpack
 from coinfer_gym.models.split import Halves
@@ -117,7 +118,7 @@ def summarise(
     The arguments are those of `write_tokens`; 142 is the most that BART was given for this data set. Of an article at
     most as many tokens count as the network has positions.
     """
-    longest = getattr(_decoding(halves).network.config, "max_position_embeddings", None)
+    longest = blocks.most_tokens(_decoding(halves).network)
     summaries = []
     for each in articles:
         encoded = tokenizer(each.article, truncation=True, max_length=longest, return_tensors="pt")

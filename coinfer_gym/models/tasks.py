@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from coinfer_gym.errors import InvalidInputError
 from coinfer_gym.models import retrieval, squad, summaries
+from coinfer_gym.models.blocks import fewest_tokens, most_tokens
 from coinfer_gym.models.inputs import check_choice
 from coinfer_gym.models.link import pack, payload_bits, unpack
 from coinfer_gym.models.load import load_model, load_tokenizer
@@ -72,7 +73,7 @@ class SquadTask:
         self.model = load_model(model_name, head="question-answering")
         self.questions = _subset(squad.read_squad(data), samples, seed)
         self.groups: Sequence[str] = [question.context for question in self.questions]
-        self.windows = squad.make_windows(load_tokenizer(model_name), self.questions)
+        self.windows = squad.make_windows(load_tokenizer(model_name), self.questions, most_tokens(self.model))
         self.tokens = round(float(np.mean([len(window.tokens) for window in self.windows])))
         self.arithmetic = arithmetic
 
@@ -107,11 +108,14 @@ class RetrievalTask:
         self.questions = _subset(squad.read_squad(data), samples, seed)
         self.groups: Sequence[str] = [question.context for question in self.questions]
         texts, _ = retrieval.paragraphs(self.questions)
-        self.tokens = mean_tokens(self.tokenizer, texts, retrieval.MOST_TOKENS)
+        self.longest = fewest_tokens(retrieval.MOST_TOKENS, self.model)
+        self.tokens = mean_tokens(self.tokenizer, texts, self.longest)
 
     def measure(self, link: Link) -> Metrics:
         """Reciprocal rank and recall at 1 of every question; the texts go over the link one at a time."""
-        return retrieval.score(lambda inputs: link(inputs).last_hidden_state, self.tokenizer, self.questions)
+        return retrieval.score(
+            lambda inputs: link(inputs).last_hidden_state, self.tokenizer, self.questions, self.longest
+        )
 
 
 class SummariesTask:
@@ -122,8 +126,8 @@ class SummariesTask:
         self.tokenizer = load_tokenizer(model_name)
         self.articles = _subset(summaries.read_articles(data), samples, seed)
         self.groups: Sequence[str] = [article.key for article in self.articles]
-        longest = getattr(self.model.config, "max_position_embeddings", None)
-        self.tokens = mean_tokens(self.tokenizer, [each.article for each in self.articles], longest)
+        texts = [each.article for each in self.articles]
+        self.tokens = mean_tokens(self.tokenizer, texts, most_tokens(self.model))
 
     def measure(self, link: Link) -> Metrics:
         """ROUGE of every summary."""
@@ -144,12 +148,13 @@ class PerplexityTask:
         articles = _subset(summaries.read_articles(data), samples, seed)
         self.groups: Sequence[str] = [article.key for article in articles]
         texts = [article.article for article in articles]
-        encoded = tokenizer(texts, truncation=True, max_length=ARTICLE_TOKENS)["input_ids"]
+        longest = fewest_tokens(ARTICLE_TOKENS, self.model)
+        encoded = tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
         for article, tokens in zip(articles, encoded, strict=True):
             if len(tokens) < 2:
                 raise InvalidInputError(f"data: article {article.key}", article.article, "Give at least two tokens.")
         self.encoded = [torch.tensor([tokens]) for tokens in encoded]
-        self.tokens = mean_tokens(tokenizer, texts, ARTICLE_TOKENS)
+        self.tokens = mean_tokens(tokenizer, texts, longest)
         whole = compute_in(arithmetic, self.model)
         with torch.inference_mode():
             self.unpruned = self._log_perplexity(lambda inputs: whole(**inputs, use_cache=False))

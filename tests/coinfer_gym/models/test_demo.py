@@ -105,6 +105,26 @@ def test_a_server_that_ends_is_one_clear_error(
     assert capsys.readouterr().err.endswith("The link to the server process failed: it ended.\n")
 
 
+def test_a_server_that_fails_is_not_blamed_on_the_link(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Process:
+        def __init__(self, args: Any, **_options: Any) -> None:
+            self.link = args[0]
+
+        def start(self) -> None:
+            demo._send(self.link, demo._ERROR, b"InvalidInputError: no such weights")
+
+        join = terminate = lambda self, timeout=None: None
+        is_alive = lambda self: False  # noqa: E731
+
+    monkeypatch.setattr(type(multiprocessing.get_context("spawn")), "Process", Process)
+    assert demo.main(["--cut", "1", "--tokens", "4", "--rounds", "1"]) == 2
+    told = capsys.readouterr().err
+    assert told.endswith("The server process failed: InvalidInputError: no such weights.\n")
+    assert "The link" not in told
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,19 @@ def test_it_learns(network: Path) -> None:
 
     answers = predict(logits, make_windows(load_tokenizer(network), QUESTIONS), QUESTIONS)
     assert score(answers, QUESTIONS)["f1"].mean() > 0.5
+
+
+def test_without_dropout_nothing_of_the_network_is_random(network: Path) -> None:
+    first, other = (next(training(start(network), network, replace(RECIPE, dropout=drop))) for drop in (True, False))
+    model = start(network)
+    windows = make_windows(load_tokenizer(network), QUESTIONS)
+    batch = next(iter(finetuning._shuffled(windows, range(10), 4, np.random.default_rng([0, 0]))))
+    inputs = collate([windows[number] for number in batch], 0)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(**inputs)
+    spans = [finetuning.answer_spans(windows[number], QUESTIONS[number]) for number in batch]
+    assert other["loss"] == pytest.approx(float(span_loss(*mask_padding(output, inputs), spans)), rel=1e-6)
+    assert first["loss"] != other["loss"]
 
 
 def test_a_network_of_16_bits_is_trained_in_32(network: Path) -> None:

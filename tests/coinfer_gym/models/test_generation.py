@@ -114,6 +114,11 @@ def test_a_model_with_weights_gives_what_its_configuration_gives() -> None:
             "language head",
         ),
         (lambda: transformers.MixtralConfig(**SMALL, num_local_experts=4), {}, "experts"),
+        (
+            lambda: transformers.MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=50, state_size=4),
+            {},
+            "keeps no keys and values",
+        ),
     ],
 )
 def test_what_does_not_generate_is_refused(config: Any, options: dict[str, Any], message: str) -> None:

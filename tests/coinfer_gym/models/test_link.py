@@ -76,6 +76,21 @@ def test_outputs_that_share_memory_come_back() -> None:
     assert torch.equal(back["pooled"], whole[:, 0])
 
 
+def test_the_answer_of_a_vision_network_whose_outputs_are_views_comes_back() -> None:
+    config = transformers.Dinov2Config(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    model = transformers.Dinov2Model(config).eval()
+    with torch.no_grad():
+        image = torch.rand(1, 3, 28, 28)
+        answer = model(pixel_values=image)
+        device, server = split(model, 1)
+        served = server(unpack(pack(device(pixel_values=image))))
+    back = unpack(pack(dict(served)))
+    for name, value in answer.items():
+        assert torch.equal(back[name], value)
+
+
 @pytest.mark.parametrize("precision", VALUE_BITS)
 def test_tensors_come_back_as_they_lay_in_memory(precision: str) -> None:
     # Sums over a tensor that lies otherwise may round otherwise.

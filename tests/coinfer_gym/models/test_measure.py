@@ -246,6 +246,23 @@ def test_results_do_not_depend_on_the_number_of_processes(
     assert "It holds measurements with arithmetic 'float32'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("task", "network_class"),
+    [("squad", transformers.RobertaForQuestionAnswering), ("retrieval", transformers.RobertaModel)],
+)
+def test_texts_are_cut_to_the_positions_of_the_network(
+    task: str, network_class: Any, data: Path, tmp_path: Path
+) -> None:
+    # RoBERTa counts positions from the entry after the padding's: this one takes 12 tokens, texts have more.
+    config = transformers.RobertaConfig(**SMALL, vocab_size=len(WORDS), pad_token_id=0, max_position_embeddings=13)
+    network_class(config).eval().save_pretrained(tmp_path / "roberta")
+    word_tokenizer(WORDS).save_pretrained(tmp_path / "roberta")
+    design = [Configuration(1, 1.0, 1.0, "magnitude", "fp32")]
+    (row,) = measure(task, str(tmp_path / "roberta"), data, design, tmp_path / "m.csv", samples=4)
+    assert row["payload_bits"] <= 12 * (32 * WIDTH + 16) + 64
+    assert load_task(task, str(tmp_path / "roberta"), data, 4, 0).tokens == 12
+
+
 def test_retrieval(encoder: str, data: Path, tmp_path: Path) -> None:
     design = [Configuration(1, *pair, "magnitude", "fp32") for pair in ((1.0, 1.0), (0.2, 0.2))]
     unpruned, pruned = reversed(measure("retrieval", encoder, data, design, tmp_path / "m.csv", samples=0))

@@ -52,6 +52,18 @@ SHARING: dict[str, Callable[[], Any]] = {
     "BartForConditionalGeneration": lambda: transformers.BartConfig(**BART, **VOCABULARY),
     # Its positions are computed from a shape, without any tensor.
     "MarianModel": lambda: transformers.MarianConfig(**BART, **VOCABULARY, pad_token_id=0, decoder_start_token_id=0),
+    "PegasusModel": lambda: transformers.PegasusConfig(**BART, **VOCABULARY, pad_token_id=0, decoder_start_token_id=0),
+    "BlenderbotSmallModel": lambda: transformers.BlenderbotSmallConfig(**BART, **VOCABULARY),
+    "ProphetNetModel": lambda: transformers.ProphetNetConfig(
+        hidden_size=24,
+        num_encoder_layers=3,
+        num_decoder_layers=2,
+        num_encoder_attention_heads=2,
+        num_decoder_attention_heads=2,
+        encoder_ffn_dim=40,
+        decoder_ffn_dim=40,
+        **VOCABULARY,
+    ),
     "T5ForConditionalGeneration": lambda: transformers.T5Config(
         d_model=24, d_kv=12, d_ff=40, num_layers=3, num_heads=2, **VOCABULARY
     ),
