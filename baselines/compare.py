@@ -184,6 +184,9 @@ def _play_configured(
         label: [seed for seed in config.seeds(label) if (key, seed) not in journal.worlds]
         for label, key in keys.items()
     }
+    known = sum(len(config.seeds(label)) for label in left) - sum(map(len, left.values()))
+    if known:
+        print(f"{known} results are in the folder already (--fresh plays them again).", file=sys.stderr)
     for label, entry in config.policies.items():  # a missing agent is told before the options of others are searched
         with naming(f"policies: {label}"):
             factory = find_policy(entry.policy, trust)

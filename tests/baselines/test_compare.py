@@ -193,14 +193,16 @@ def test_interrupted_run_goes_on(finished, tmp_path):
     assert steady(tmp_path) == steady(folder)  # two processes give what one does
 
 
-def test_fresh_run_forgets_and_stale_results_are_not_used(tmp_path):
+def test_fresh_run_forgets_and_stale_results_are_not_used(tmp_path, capsys):
     config = load_config(CONFIG | {"worlds": 2})
     first = compare(config, tmp_path)
+    assert "in the folder already" not in capsys.readouterr().err
     marked = json.loads((tmp_path / "worlds.jsonl").read_text().splitlines()[0])
     marked["metrics"]["delivered"] = 99.0
     del marked["digest"]
     Journal(tmp_path / "worlds.jsonl", METRICS).note([marked])
     assert compare(config, tmp_path).values.max() >= 99.0  # the journal is believed
+    assert "4 results are in the folder already (--fresh plays them again)." in capsys.readouterr().err
     assert compare(config, tmp_path, fresh=True).values[:, :, 0] == pytest.approx(first.values[:, :, 0])
     longer = compare(load_config(CONFIG | {"worlds": 4}), tmp_path)
     assert len((tmp_path / "worlds.jsonl").read_text().splitlines()) == 8
