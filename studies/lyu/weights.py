@@ -16,10 +16,7 @@ from coinfer_gym.models.prune import prunable, weights_of_blocks
 from studies.drawing import legend_below, panels
 from studies.figure import Floats, Pictures, Study
 from studies.lyu.laplacian import WeightFit, fit_blocks, fit_weights
-from studies.lyu.networks import MINILM, MPNET
-
-NETWORKS = {"MPNet-base": MPNET, "MiniLM-L6": MINILM}
-"""Pre-trained networks, the first of BERT-base's shape, by their titles: names for `load_model`."""
+from studies.lyu.networks import ENCODERS
 
 _BINS = 201
 _REACH = 6.0  # half of a histogram's width, in standard deviations
@@ -39,8 +36,8 @@ class Fits(NamedTuple):
 
 
 def compute(measured: Mapping[str, PreTrainedModel | nn.Sequential] | None = None) -> dict[str, Fits]:
-    """Fit all parts of networks, by their titles: of `NETWORKS` when left out."""
-    found = measured or {title: load_model(name) for title, name in NETWORKS.items()}
+    """Fit all parts of networks, by their titles: of `ENCODERS` when left out."""
+    found = measured or {title: load_model(name) for title, name in ENCODERS.items()}
     return {title: fit_network(model) for title, model in found.items()}
 
 
@@ -132,18 +129,22 @@ def table(fits: Mapping[str, Fits]) -> list[dict[str, Any]]:
 
 
 def draw(fits: Mapping[str, Fits]) -> Pictures:
-    """Histograms with both fits above, the lead of the Laplacian in every part below."""
+    """Histograms with both fits, as in the paper and on a logarithmic axis; below, the lead of the Laplacian."""
     title = "Weights and the distributions fitted to them (after Lyu et al., Fig. 2)"
-    figure, axes = panels(title, (1.0 + 3.6 * len(fits), 6.2), 2, len(fits), sharey="row")
-    for (network, part), (above, below) in zip(fits.items(), axes.T, strict=True):
-        _histogram(above, part)
-        above.set_title(network, fontsize=10)
-        above.set_xlabel("weight, in standard deviations", fontsize=9)
+    figure, axes = panels(title, (1.0 + 3.6 * len(fits), 8.6), 3, len(fits), sharey="row")
+    for (network, part), (linear, logarithmic, below) in zip(fits.items(), axes.T, strict=True):
+        for axis in (linear, logarithmic):
+            _histogram(axis, part)
+            axis.set_xlabel("weight, in standard deviations", fontsize=9)
+        linear.set_title(network, fontsize=10)
+        linear.set_ylim(0.0, 0.9)
+        logarithmic.set(yscale="log", ylim=(1e-5, 2.0))
         _leads(below, part)
         below.set_xlabel("block", fontsize=9)
-    axes[0, 0].set_ylabel("density of the pruned matrices\n(1 / standard deviation)", fontsize=9)
-    axes[1, 0].set_ylabel("log-likelihood: lead of the\nLaplacian (nats per weight)", fontsize=9)
-    legend_below(figure, axes[:, 0], 6)
+    for axis in axes[:2, 0]:
+        axis.set_ylabel("density of the pruned matrices\n(1 / standard deviation)", fontsize=9)
+    axes[2, 0].set_ylabel("log-likelihood: lead of the\nLaplacian (nats per weight)", fontsize=9)
+    legend_below(figure, axes[1:, 0], 6)
     return {"": figure}
 
 
@@ -161,8 +162,6 @@ def _histogram(axis: Any, part: Fits) -> None:
     )
     axis.plot(x, rate / 2.0 * np.exp(-rate * np.abs(x)), color=BLUE, label="Laplacian")
     axis.plot(x, np.exp(-0.5 * x**2) / np.sqrt(2.0 * np.pi), color=VERMILION, linestyle=(0, (5, 2)), label="Gaussian")
-    axis.set_yscale("log")
-    axis.set_ylim(1e-5, 2.0)
 
 
 def _leads(axis: Any, part: Fits) -> None:

@@ -2,7 +2,8 @@
 
 The device's chip is that of a phone, larger or smaller by a factor: work per cycle, memory bandwidth and power grow
 together, so that an operation takes the same energy. The server is one card for one user. The energy budget lies
-between what device and server take alone, and so does the delay budget, times a factor.
+between what device and server take alone, and so does the delay budget, times a factor. Memory is as large as it takes,
+but where a network's name says otherwise.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "Llama 1 G": {"workload": "llama-1b"},
     "Llama 3 G": {"workload": "llama-3b"},
     "Llama 8 G": {"workload": "llama-8b"},
+    "Llama 8 G, phone with 2 GB": {"workload": "llama-8b", "memory_capacity_device": 2e9},
+    "Llama 8 G, 16 bit": {"workload": "llama-8b", "parameter_bits": 16},
 }
 """What each network changes in the scenario."""
 
@@ -55,6 +58,9 @@ class Map(NamedTuple):
     cut: Ints  # best cut; -1 if none is feasible
     kind: Ints  # index of `KINDS`
     lead: Floats  # quality of the best cut over that of the better end
+    # retained ratios of the best cut
+    retained_device: Floats
+    retained_server: Floats
 
 
 Key = tuple[str, float, float]
@@ -80,12 +86,13 @@ def compute(
             for k, budget in enumerate(budgets):
                 cut = np.where(best[k]["reason"] == 0, best[k]["cut"], -1)
                 kind, lead = judge(*(_quality(part[k]) for part in (best, server, device)))
-                maps[network, trip, budget] = Map(rates, sizes, float(asked[k, 0]), energy, cut, kind, lead)
+                ratios = (best[k]["retained_device"], best[k]["retained_server"])
+                maps[network, trip, budget] = Map(rates, sizes, float(asked[k, 0]), energy, cut, kind, lead, *ratios)
     return maps
 
 
 def problem_of(network: str, trip: float) -> Problem:
-    """P1 of a network on the phone, at full power and with as much memory as it takes."""
+    """P1 of a network on the phone, at full power, with as much memory as it takes or as its entry names."""
     changes = {"memory_capacity_device": None, "memory_capacity_server": None, "rate_max": None, "round_trip": trip}
     scenario = load_scenario(SCENARIO, **(changes | NETWORKS[network]))
     return replace(scenario.problem(1.0), power_min=scenario.power_max)
@@ -106,7 +113,8 @@ def gain_of(problem: Problem, rate: Floats | float) -> Any:
 def middle(phone: Problem) -> tuple[float, float]:
     """Geometric means of what device and server take alone, at full clocks and unpruned: s and J."""
     full = (phone.power_max, phone.frequency_device_max, phone.frequency_server_max)
-    usual = replace(phone, gain=float(gain_of(phone, _USUAL)))
+    unlimited = {"memory_capacity_device": math.inf, "memory_capacity_server": math.inf}
+    usual = replace(phone, gain=float(gain_of(phone, _USUAL)), **unlimited)
     ends = [usual.evaluate(Decision(cut, 1.0, 1.0, *full)) for cut in (0, phone.workload.cuts - 1)]
     return math.sqrt(ends[0].delay * ends[1].delay), math.sqrt(ends[0].energy * ends[1].energy)
 
@@ -138,7 +146,14 @@ def verdict(maps: Mapping[Key, Map]) -> dict[str, Any]:
         median = float(np.median(each.lead[inner])) if inner.any() else 0.0
         slowest = float(each.rates[inner.any(axis=0)].min()) / 1e6 if inner.any() else math.inf
         others = ", ".join(f"{kind} {shares[kind]:.0%}" for kind in KINDS if kind != "inner")
-        told = f"pays on {shares['inner']:.0%} of the map, by {median:.3f} in the middle, from {slowest:.3g} Mbit/s"
+        ratios = (
+            np.median(of[inner]) if inner.any() else math.nan for of in (each.retained_device, each.retained_server)
+        )
+        kept = " and ".join(f"{ratio:.2f}" for ratio in ratios)
+        told = (
+            f"pays on {shares['inner']:.0%} of the map, from {slowest:.3g} Mbit/s, by at most {each.lead.max():.3f}; "
+            f"in the middle by {median:.3f}, with retained ratios {kept}"
+        )
         found.append(
             f"{network}, round trip {trip:g} s, {each.delay_budget:.3g} s and {each.energy_budget:.3g} J: an inner cut "
             f"{told if inner.any() else 'never pays'}; {others}"
@@ -163,11 +178,13 @@ def verdict(maps: Mapping[Key, Map]) -> dict[str, Any]:
 def table(maps: Mapping[Key, Map]) -> list[list[Any]]:
     """All points, the header first."""
     rows: list[list[Any]] = [["network", "round_trip_s", "delay_budget_s", "size", "rate", "kind", "cut", "lead"]]
+    rows[0] += ["retained_device", "retained_server"]
     for (network, trip, _), each in maps.items():
         for i, j in np.ndindex(each.kind.shape):
             cut = int(each.cut[i, j])
             point = (float(each.sizes[i]), float(each.rates[j]), KINDS[each.kind[i, j]], cut if cut >= 0 else "")
-            rows.append([network, trip, each.delay_budget, *point, float(each.lead[i, j])])
+            values = (each.lead, each.retained_device, each.retained_server)
+            rows.append([network, trip, each.delay_budget, *point, *(float(value[i, j]) for value in values)])
     return rows
 
 
@@ -191,7 +208,7 @@ def draw(maps: Mapping[Key, Map]) -> Pictures:
             x, y = each.rates / 1e6, each.sizes
             axis.pcolormesh(x, y, np.ma.masked_less(colour, 0), cmap=flat, vmin=-0.5, vmax=2.5, **mesh)
             inner = np.ma.masked_where(each.kind != KINDS.index("inner"), each.lead)
-            image = axis.pcolormesh(x, y, inner, cmap="viridis", vmin=0.0, vmax=0.3, **mesh)
+            image = axis.pcolormesh(x, y, inner, cmap="viridis", vmin=0.0, vmax=0.4, **mesh)
             axis.set(xscale="log", yscale="log")
             axis.grid(visible=False)
             axis.set_title(f"{each.delay_budget:.2g} s, {each.energy_budget:.2g} J", fontsize=7.5)

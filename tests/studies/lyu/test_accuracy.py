@@ -9,11 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coinfer_gym import Decision, InvalidInputError, load_scenario
+from coinfer_gym import Decision, InvalidInputError, load_scenario, load_workload
 from studies.lyu import accuracy, designs
 from tests.studies.made import failures, make_and_read
 
-COLUMNS = ("cut", "retained_device", "retained_server", "method", "precision", "seed", "samples", "f1", "f1_error")
+COLUMNS = (
+    "cut",
+    "retained_device",
+    "retained_server",
+    "method",
+    "precision",
+    "seed",
+    "samples",
+    "f1",
+    "f1_error",
+    "f1_loss_error",
+)
 ERROR = 0.03
 
 
@@ -23,7 +34,7 @@ def found():
 
 
 def write(path, settings, f1, samples=200):
-    rows = [[*setting, "fp16", 0, samples, f1(setting), ERROR] for setting in settings]
+    rows = [[*setting, "fp16", 0, samples, f1(setting), 0.09, ERROR] for setting in settings]
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         if not file.tell():
@@ -48,7 +59,7 @@ def curves(found, source):
 
 
 def test_designs_meet_their_budgets_and_restrictions(found):
-    scenario = load_scenario(designs.SCENARIO, **designs.WEARABLE)
+    scenario = load_scenario(designs.SCENARIO, **designs.CHANGES)
     gain = 10.0 ** ((scenario.reference_gain_db - 30.0 * math.log10(scenario.distance)) / 10.0)
     base = scenario.problem(gain)
     feasible = [each for each in found if each.solution.feasible]
@@ -60,11 +71,11 @@ def test_designs_meet_their_budgets_and_restrictions(found):
             pair = [float(part.split()[0]) for part in rest.split(", ")]
             changes = {"delay_budget": pair[0] * base.delay_budget, "energy_budget": pair[1] * base.energy_budget}
             if along == "text":
-                changes["workload"] = base.workload.with_input_bits(2688.0)
+                changes["workload"] = base.workload.with_input_bits(load_workload(designs.NETWORK).input_bits)
         problem = replace(base, **changes)
         decision = Decision(**{name: getattr(solution, name) for name in Decision.__dataclass_fields__})
         assert problem.evaluate(decision).feasible, each
-        expected = {"fixed": 3, "free": solution.cut}.get(rest, each.value)
+        expected = {"fixed": designs.FIXED_CUT, "free": solution.cut}.get(rest, each.value)
         assert solution.cut == expected
         if each.line == "fixed_power":
             assert solution.power == problem.power_max
@@ -89,7 +100,7 @@ def test_each_setting_is_measured_once(found):
     assert {setting.method for setting in settings} == {"magnitude", "random"}
     for cut, device, server, method in settings:
         assert cut > 0 or device == 1.0
-        assert cut < 6 or server == 1.0
+        assert cut < 12 or server == 1.0
         assert (device, server) != (1.0, 1.0) or method == "magnitude"
         assert (device, server) == (round(device, 4), round(server, 4))
 
@@ -114,14 +125,14 @@ def test_files_hold_what_was_measured(found, source, tmp_path, monkeypatch):
 
 def test_what_was_not_measured_is_predicted_with_the_predictors_error(found, tmp_path):
     settings = designs.settings(found)
-    part = [setting for setting in settings if setting.cut < 3]
+    part = [setting for setting in settings if setting.cut < designs.FIXED_CUT]
     measured = designs.read_measurements(write(tmp_path / "part.csv", part, fake_f1))
     errors = {method: set() for method in designs.METHODS}
     for curves in accuracy.join(found, measured):
         for (_, method, _), curve in curves.items():
             feasible = curve.cut >= 0
             said = feasible & (curve.measured == 0.0)
-            np.testing.assert_array_equal(curve.measured[feasible] == 1.0, curve.cut[feasible] < 3)
+            np.testing.assert_array_equal(curve.measured[feasible] == 1.0, curve.cut[feasible] < designs.FIXED_CUT)
             np.testing.assert_array_equal(curve.f1[said], curve.predicted[said])
             errors[method] |= set(curve.error[said])
     assert {len(of) for of in errors.values()} == {1}
@@ -181,7 +192,7 @@ BOUND, SIDES = (
     for name in ("the joint bound", "the bound of each side")
 )
 BY_BOUND, BY_F1 = (
-    f"{RISE}: the joint design by {name} is at least as good as each restriction, cut 3"
+    f"{RISE}: the joint design by {name} is at least as good as each restriction, cut 4"
     for name in ("the joint bound", "predicted F1")
 )
 
@@ -190,10 +201,10 @@ BY_BOUND, BY_F1 = (
     ("split", "line", "f1", "failed"),
     [
         ("fixed", "device_pruning", [2.0] * 6, [BY_BOUND, BY_F1]),
-        ("fixed", "joint", [0.1, 0.2, 0.2, 0.2, 0.2, 0.9], [BY_BOUND, f"{BOUND}, cut 3"]),
+        ("fixed", "joint", [0.1, 0.2, 0.2, 0.2, 0.2, 0.9], [BY_BOUND, f"{BOUND}, cut 4"]),
         ("fixed", "joint_accuracy", [0.1, 0.2, 0.2, 0.2, 0.2, 0.9], [BY_F1]),
-        ("fixed", "joint_accuracy", [0.9] * 6, [f"{BOUND}, cut 3", f"{SIDES}, cut 3"]),
-        ("fixed", "joint_sides", [0.1, 0.2, 0.2, 0.2, 0.2, 0.9], [f"{SIDES}, cut 3"]),
+        ("fixed", "joint_accuracy", [0.9] * 6, [f"{BOUND}, cut 4", f"{SIDES}, cut 4"]),
+        ("fixed", "joint_sides", [0.1, 0.2, 0.2, 0.2, 0.2, 0.9], [f"{SIDES}, cut 4"]),
         ("free", "joint_closed_form", [0.9] * 6, [f"{BOUND}, cut free", f"{SIDES}, cut free"]),
         (
             *("free", "joint_accuracy", [0.1, 0.0, 0.5, 0.7, 0.8, 0.9]),
