@@ -113,8 +113,8 @@ def gain_of(problem: Problem, rate: Floats | float) -> Any:
 def middle(phone: Problem) -> tuple[float, float]:
     """Geometric means of what device and server take alone, at full clocks and unpruned: s and J."""
     full = (phone.power_max, phone.frequency_device_max, phone.frequency_server_max)
-    unlimited = {"memory_capacity_device": math.inf, "memory_capacity_server": math.inf}
-    usual = replace(phone, gain=float(gain_of(phone, _USUAL)), **unlimited)
+    gain = float(gain_of(phone, _USUAL))
+    usual = replace(phone, gain=gain, memory_capacity_device=math.inf, memory_capacity_server=math.inf)
     ends = [usual.evaluate(Decision(cut, 1.0, 1.0, *full)) for cut in (0, phone.workload.cuts - 1)]
     return math.sqrt(ends[0].delay * ends[1].delay), math.sqrt(ends[0].energy * ends[1].energy)
 
