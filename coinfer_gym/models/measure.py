@@ -33,9 +33,9 @@ from coinfer_gym.models.link import VALUE_BITS
 from coinfer_gym.models.load import source_digests
 from coinfer_gym.models.prune import METHODS, prune_split
 from coinfer_gym.models.regress import FOLDS
-from coinfer_gym.models.split import Activations, Halves, check_cut
+from coinfer_gym.models.split import Activations, check_cut
 from coinfer_gym.models.tables import design_groups
-from coinfer_gym.models.tasks import ARITHMETIC, METRICS, TASKS, Link, Task, compute_in, load_task
+from coinfer_gym.models.tasks import ARITHMETIC, METRICS, TASKS, Link, Task, load_task
 from coinfer_gym.parallel import run_parallel
 
 GRID = {"magnitude": (0.4, 0.6, 0.8, 1.0), "random": (0.7, 0.85, 0.95, 1.0)}
@@ -196,7 +196,8 @@ def _measure_group(
         halves, on_device, on_server = prune_split(
             task.model, each.cut, each.retained_device, each.retained_server, method=each.method, seed=each.seed
         )
-        halves = Halves(*(compute_in(arithmetic, half) for half in halves))
+        for half in halves:  # copies already
+            half.to(ARITHMETIC[arithmetic])
         # Where nothing is left to the server, the device sends its answer, not an activation: it is not rounded.
         link = Link(halves, each.precision if on_server.weights_total else "fp32", computed)
         with torch.inference_mode():
