@@ -1,8 +1,6 @@
 """Designs in real F1 (Lyu et al., Figs. 4-6; claim L11): what the designs of P1 reach on a measured network.
 
-`studies.lyu.designs` makes the designs and measures them; these figures read the stored measurements. A design that was
-not measured has the F1 that the predictor says, and as its error the root of the mean square of what the predictor was
-off by at the designs of its kind of pruning that were measured.
+`studies.lyu.designs` makes the designs and measures them; these figures read the stored measurements.
 
 F1 is given as a share of the unpruned network's. Its error is that of the difference to that network on the same
 questions. Of two designs the file has no such difference, so their losses count as independent. As hard questions are
@@ -77,11 +75,10 @@ class Curve(NamedTuple):
     cut: Ints
     retained_device: Floats
     retained_server: Floats
-    # F1 and the standard error of its loss, relative to the unpruned network's F1: measured, or else predicted
+    # measured F1 and the standard error of its loss, relative to the unpruned network's F1
     f1: Floats
     error: Floats
     predicted: Floats  # what the predictor says
-    measured: Floats  # 1 where F1 was measured, 0 where not
 
 
 Key = tuple[designs.Panel, str, str]
@@ -111,25 +108,15 @@ def compute(along_budgets: bool, source: Path = designs.MEASUREMENTS) -> Data:
 
 def join(found: Sequence[designs.Design], measured: designs.Measurements) -> tuple[dict[Key, Curve], dict[Key, Curve]]:
     """Put designs and their F1 together."""
-    pairs = [measured.find(each.setting) if each.solution.feasible else None for each in found]
-    predicted = [replace(each.problem, quality=ACCURACY).evaluate(each.solution).quality for each in found]
-    off = {
-        method: [
-            said - pair[0]
-            for each, pair, said in zip(found, pairs, predicted, strict=True)
-            if pair is not None and each.method == method
-        ]
-        for method in METHODS
-    }
-    if not all(off.values()):
-        raise InvalidInputError("measurements", "none of the designs of a kind of pruning", designs.REMEDY)
     by_key: dict[Key, list[tuple[float, ...]]] = {}
-    for each, pair, said in zip(found, pairs, predicted, strict=True):
-        row: tuple[float, ...] = (each.value, -1.0, *[np.nan] * 6)
+    for each in found:
+        row: tuple[float, ...] = (each.value, -1.0, *[np.nan] * 5)
         if each.solution.feasible:
-            s = each.solution
-            f1, error = pair or (said, float(np.sqrt(np.mean(np.square(off[each.method])))))
-            row = (each.value, s.cut, s.retained_device, s.retained_server, f1, error, said, pair is not None)
+            s, pair = each.solution, measured.find(each.setting)
+            if pair is None:
+                raise InvalidInputError("measurements", str(each.setting), f"They lack this design. {designs.REMEDY}")
+            predicted = replace(each.problem, quality=ACCURACY).evaluate(s).quality
+            row = (each.value, s.cut, s.retained_device, s.retained_server, *pair, predicted)
         by_key.setdefault((each.panel, each.method, each.line), []).append(row)
     parts: tuple[dict[Key, Curve], dict[Key, Curve]] = {}, {}
     for key, rows in by_key.items():
@@ -202,15 +189,15 @@ def verdict_budgets(data: Data) -> dict[str, Any]:
             _judge_bound(bound, method, split, curves, judged)
         gaps = {
             criterion: np.concatenate(
-                [(p.predicted - p.f1)[p.measured == 1.0] for key, p in own.items() if DESIGNED_BY[key[2]] == criterion]
+                [(p.predicted - p.f1)[p.cut >= 0] for key, p in own.items() if DESIGNED_BY[key[2]] == criterion]
             )
             for criterion in CRITERIA.values()
         }
         judged.measured[f"{method}: predicted less measured F1, by what was designed for"] = {
             criterion: {
                 "designs": gap.size,
-                "mean": float(gap.mean()) if gap.size else None,
-                "rms": float(np.sqrt(np.mean(gap**2))) if gap.size else None,
+                "mean": float(gap.mean()),
+                "rms": float(np.sqrt(np.mean(gap**2))),
             }
             for criterion, gap in gaps.items()
         }
@@ -343,7 +330,6 @@ def _describe(part: Mapping[str, Any]) -> str:
 def _about(data: Data) -> dict[str, Any]:
     """Limits and settings of both verdicts."""
     source = data.measured
-    shares = np.concatenate([part.measured for part in data.curves.values()])
     measured = source and {
         "questions": source.samples,
         "f1_of_the_unpruned_network": source.unpruned,
@@ -353,8 +339,6 @@ def _about(data: Data) -> dict[str, Any]:
         "scenario": SCENARIO,
         "gain": "mean of the scenario, no fading",
         **(measured or {}),
-        "feasible_designs": int((~np.isnan(shares)).sum()),
-        "of_these_measured": int(np.nansum(shares)),
         "errors": "of the loss against the unpruned network on the same questions; two designs count as independent",
         "fixed_cut": FIXED_CUT,
         "relative_budgets": designs.SPANS,
@@ -421,8 +405,6 @@ def _finish(figure: Any, axes: Any, lines: Iterable[str], data: Data, marks: Map
         for axis in row:
             axis.set_ylim(-0.03, 1.18)
     looks: dict[str, Any] = {TITLES[line]: _LOOKS[line] | {"markersize": 4.5} for line in lines}
-    if any((part.measured == 0.0).any() for part in data.curves.values()):
-        looks["white: predicted only"] = {"color": BLACK, "linestyle": "", "marker": "o", "mfc": "white"}
     looks |= {
         "dotted: predicted": {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o", **_HOLLOW},
         "bar: one standard error of the loss, same questions": {
@@ -438,16 +420,7 @@ def _finish(figure: Any, axes: Any, lines: Iterable[str], data: Data, marks: Map
 def _plot(axis: Any, x: Floats, curve: Curve, line: str, *, predicted: bool) -> None:
     """One line with its errors, and its prediction."""
     look = _LOOKS[line]
-    axis.plot(x, curve.f1, color=look["color"], linestyle=look["linestyle"], linewidth=1.4)
-    for part, fill in ((1.0, look["color"]), (0.0, "white")):
-        f1 = np.where(curve.measured == part, curve.f1, np.nan)
-        dots: dict[str, Any] = {
-            "color": look["color"],
-            "marker": look["marker"],
-            "markerfacecolor": fill,
-            "linestyle": "",
-        }
-        axis.errorbar(x, f1, curve.error * part, elinewidth=0.8, markersize=4.5, **dots)
+    axis.errorbar(x, curve.f1, curve.error, linewidth=1.4, elinewidth=0.8, markersize=4.5, **look)
     if predicted:
         axis.plot(x, curve.predicted, "o:", color=_LOOKS[line]["color"], linewidth=0.6, **_HOLLOW)
 

@@ -123,25 +123,10 @@ def test_files_hold_what_was_measured(found, source, tmp_path, monkeypatch):
             assert row["cut"] == row["predicted"] == ""
 
 
-def test_what_was_not_measured_is_predicted_with_the_predictors_error(found, tmp_path):
-    settings = designs.settings(found)
-    part = [setting for setting in settings if setting.cut < designs.FIXED_CUT]
-    measured = designs.read_measurements(write(tmp_path / "part.csv", part, fake_f1))
-    errors = {method: set() for method in designs.METHODS}
-    for curves in accuracy.join(found, measured):
-        for (_, method, _), curve in curves.items():
-            feasible = curve.cut >= 0
-            said = feasible & (curve.measured == 0.0)
-            np.testing.assert_array_equal(curve.measured[feasible] == 1.0, curve.cut[feasible] < designs.FIXED_CUT)
-            np.testing.assert_array_equal(curve.f1[said], curve.predicted[said])
-            errors[method] |= set(curve.error[said])
-    assert {len(of) for of in errors.values()} == {1}
-
-
 def test_missing_measurements_are_named_with_the_remedy(found, tmp_path):
-    alone = write(tmp_path / "alone.csv", designs.settings(found)[:1], fake_f1)
-    with pytest.raises(InvalidInputError, match=r"none of the designs.*python -m studies\.lyu\.designs"):
-        accuracy.join([each for each in found if each.method == "random"], designs.read_measurements(alone))
+    lacking = write(tmp_path / "lacking.csv", designs.settings(found)[:-1], fake_f1)
+    with pytest.raises(InvalidInputError, match=r"They lack this design.*python -m studies\.lyu\.designs"):
+        accuracy.join(found, designs.read_measurements(lacking))
     for path, text in (("none.csv", None), ("empty.csv", ""), ("other.csv", "a,b\n1,2\n")):
         if text is not None:
             (tmp_path / path).write_text(text, encoding="utf-8")
@@ -167,7 +152,7 @@ def curve(f1, error=0.01):
     feasible = ~np.isnan(values)
     return accuracy.Curve(
         *(value, np.where(feasible, 3, -1), values, values),
-        *(values, np.where(feasible, error, math.nan), values, np.ones_like(values)),
+        *(values, np.where(feasible, error, math.nan), values),
     )
 
 
