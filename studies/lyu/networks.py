@@ -1,4 +1,4 @@
-"""The real networks that the figures of the papers' theory measure: auto-encoders trained here, and a MiniLM."""
+"""The real networks that the figures of the papers' theory measure: auto-encoders trained here, MPNet and a MiniLM."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 @cache
 def networks() -> tuple[Network, ...]:
-    """The MiniLM and the four auto-encoders; loaded and trained once."""
+    """MPNet, MiniLM and the four auto-encoders; loaded and trained once."""
     # The quick reasons to fail come first: training takes minutes.
-    found = [encoder("MiniLM-L6", MINILM, paragraphs())]
+    found = [encoder(title, name, paragraphs()) for title, name in ENCODERS.items()]
     images = {"digits": read_digits(), "CIFAR-10": read_cifar10_grey(data_folder() / TRAIN, CIFAR10_IMAGES)}
     found += [autoencoder(name, data, images[data], TRAINING[data]) for data in images for name in WIDTHS]
     return tuple(found)

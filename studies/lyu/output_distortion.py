@@ -247,25 +247,43 @@ _LINES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def draw(curves: Mapping[Key, Distortions]) -> Pictures:
-    """A row of panels per pruning method, a column per network."""
+    """Two rows of panels per pruning method, a column per network: all bounds, and what touches on a linear axis."""
     titles = list(dict.fromkeys(title for title, _ in curves))
     title = "Output distortion and what bounds it (after Lyu et al., Fig. 3)"
-    size = (0.8 + 2.8 * len(titles), 6.6)
-    figure, axes = panels(title, size, len(METHODS), len(titles), sharex=True, sharey="col")
-    for method, row in zip(METHODS, axes, strict=True):
-        for axis, network in zip(row, titles, strict=True):
-            part = curves[network, method]
-            for name, (label, look) in _LINES.items():
-                bound = _bounds(part)[name]
-                if not np.isnan(bound).any():
-                    axis.plot(part.ratio, bound, label=label, linewidth=1.5, **look)
-            axis.plot(part.ratio, part.output_max, color=BLACK, marker="o", markersize=3.5, label="output, largest")
-            axis.plot(part.ratio, part.output_mean, ":", color=BLACK, linewidth=1.1, label="output, mean")
-            axis.set_yscale("log")
-        row[0].set_ylabel(f"{method} pruning\ndistortion of outputs and its bounds", fontsize=9)
+    size = (0.8 + 2.6 * len(titles), 11.6)
+    figure, axes = panels(title, size, 2 * len(METHODS), len(titles), sharex=True)
+    for method, pair in zip(METHODS, axes.reshape(len(METHODS), 2, -1), strict=True):
+        for logarithmic, linear, network in zip(*pair, titles, strict=True):
+            _draw_bounds(logarithmic, curves[network, method])
+            _draw_touching(linear, curves[network, method])
+        pair[0, 0].set_ylabel(f"{method} pruning\ndistortion of outputs and its bounds", fontsize=9)
+        pair[1, 0].set_ylabel(f"{method} pruning\nthe same, scaled to touch", fontsize=9)
     label_columns(axes, titles, "retained ratio")
-    legend_below(figure, axes, 4)
+    legend_below(figure, axes[:2], 4)
     return {"": figure}
+
+
+def _draw_bounds(axis: Any, part: Distortions) -> None:
+    for name, (label, look) in _LINES.items():
+        bound = _bounds(part)[name]
+        if not np.isnan(bound).any():
+            axis.plot(part.ratio, bound, label=label, linewidth=1.5, **look)
+    _draw_outputs(axis, part)
+    axis.set_yscale("log")
+
+
+def _draw_touching(axis: Any, part: Distortions) -> None:
+    """As in the paper's figure, on a linear axis: the parameter distortion times the least constant that bounds."""
+    constant = float((part.output_max / part.parameter).max())
+    _, look = _LINES["alone"]
+    axis.plot(part.ratio, constant * part.parameter, linewidth=1.5, **look)
+    _draw_outputs(axis, part)
+    axis.set_ylim(0.0, None)
+
+
+def _draw_outputs(axis: Any, part: Distortions) -> None:
+    axis.plot(part.ratio, part.output_max, color=BLACK, marker="o", markersize=3.5, label="output, largest")
+    axis.plot(part.ratio, part.output_mean, ":", color=BLACK, linewidth=1.1, label="output, mean")
 
 
 STUDIES = (Study("output_distortion", compute, table, verdict, draw),)

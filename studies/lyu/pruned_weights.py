@@ -229,7 +229,7 @@ def table(parts: Mapping[str, Measured]) -> list[list[Any]]:
 
 
 _COLOURS = (BLUE, GREEN, VERMILION)
-_NETWORKS = (BLACK, BLUE, ORANGE, GREEN, PURPLE)
+_NETWORKS = (BLACK, VERMILION, BLUE, ORANGE, GREEN, PURPLE)
 
 
 def draw(parts: Mapping[str, Measured]) -> Pictures:
