@@ -154,6 +154,8 @@ def load_config(source: str | Path | Mapping[str, Any]) -> ImitationConfig:
         if layer not in (*_SHARES, "KeepBudgets"):
             remedy = f"Give {', '.join(_SHARES)}, KeepBudgets or no wrapper."
             raise InvalidInputError("config: run.wrapper", layer, remedy)
+    if any((options or {}).get("margin") for layer in run.wrappers for options in layer.values()):
+        raise InvalidInputError("config: run.wrapper: margin", True, "A teacher tells no margin: leave it out.")
     return config
 
 

@@ -19,18 +19,20 @@ class LAIMSharesEnv(SharesEnv, wrappers.BudgetShareAction):
     ----------
     energy : bool, optional
         Whether a second component is the share of the energy. By default it is if the scenario has a battery.
+    margin : bool
+        Whether a last component says how far below the observed gain to plan, for late or noisy channel state.
     **options
         As for `LAIMEnv`.
     """
 
     metadata = LAIMEnv.metadata
 
-    def __init__(self, /, energy: bool | None = None, **options: Any) -> None:
-        super().__init__(LAIMEnv(**options), energy)
+    def __init__(self, /, energy: bool | None = None, margin: bool = False, **options: Any) -> None:
+        super().__init__(LAIMEnv(**options), energy, margin)
 
 
 class LAIMSharesVectorEnv(vector_wrappers.BudgetShareAction):
-    """Many lanes of `LAIMSharesEnv`; arguments as for `coinfer_gym.laim.env.LAIMVectorEnv`, and `energy`."""
+    """Many lanes of `LAIMSharesEnv`; arguments as for `coinfer_gym.laim.env.LAIMVectorEnv`, and its `energy` and `margin`."""
 
-    def __init__(self, /, energy: bool | None = None, **options: Any) -> None:
-        super().__init__(LAIMVectorEnv(**options), energy)
+    def __init__(self, /, energy: bool | None = None, margin: bool = False, **options: Any) -> None:
+        super().__init__(LAIMVectorEnv(**options), energy, margin)

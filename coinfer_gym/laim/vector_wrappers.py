@@ -23,6 +23,7 @@ from coinfer_gym.laim.wrappers import (
     POWER_LEVELS,
     RETAINED_LEVELS,
     act_within,
+    check_margin,
     shares_space,
     tabulate_decisions,
 )
@@ -76,17 +77,17 @@ class DiscreteActions(VectorActionWrapper):
 class BudgetShareAction(VectorActionWrapper):
     """`coinfer_gym.laim.wrappers.BudgetShareAction` in every lane."""
 
-    def __init__(self, env: Any, energy: bool | None = None) -> None:
+    def __init__(self, env: Any, energy: bool | None = None, margin: bool = False) -> None:
         self._laim = unwrap_plain(env, LAIMVectorEnv, type(self).__name__, _WORKS_WITH)
         super().__init__(env)
-        self._problem = self._laim.scenario.problem(1.0)
-        self.single_action_space = shares_space([self._laim.scenario], energy)
+        self._problem, self._margin = self._laim.scenario.problem(1.0), check_margin(margin)
+        self.single_action_space = shares_space([self._laim.scenario], energy, margin)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """The exact optima within the shares as actions of LAIM-v0."""
         shares = check_actions(actions, self.action_space.shape or (), self._laim.ended)
-        return act_within(self._problem, self._laim.lanes.tasks(), shares)
+        return act_within(self._problem, self._laim.lanes.tasks(), shares, self._margin)
 
 
 class KeepBudgets(VectorWrapper):

@@ -38,6 +38,9 @@ RETAINED_LEVELS: tuple[float | tuple[float, float], ...] = (
 POWER_LEVELS = (1.0,)  # a second level gains less than the same number of further ratios
 FREQUENCY_LEVELS = (0.45, 0.65, 0.9)
 
+GAIN_MARGIN_DB = 10.0
+"""Largest margin of the gain that `BudgetShareAction` offers."""
+
 _WORKS_WITH = "This wrapper works with LAIM-v0 only."
 
 Observation = NDArray[np.float32]
@@ -222,7 +225,9 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
     If no decision is fast enough, the fastest one within the energy is taken.
 
     If the channel is observed late or with noise, the decision may still miss a budget. The shares then act as safety
-    margins, and without `energy` any overestimate of the gain may exceed the energy budget.
+    margins, and without `energy` any overestimate of the gain may exceed the energy budget. With `margin` a last
+    component says how far below the observed gain to plan: 1 takes it as it is, -1 takes `GAIN_MARGIN_DB` less. The
+    best design for an uncertain gain is the exact optimum at such a lower gain (`coinfer_gym.solve_robust`).
 
     Parameters
     ----------
@@ -230,6 +235,8 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
         LAIM-v0 with its own action space.
     energy : bool, optional
         Whether the agent also chooses the share of energy. By default it does if the scenario has a battery.
+    margin : bool
+        Whether the agent also chooses the margin of the gain.
 
     Raises
     ------
@@ -237,12 +244,12 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
         If the environment is not LAIM-v0.
     """
 
-    def __init__(self, env: Environment, energy: bool | None = None) -> None:
+    def __init__(self, env: Environment, energy: bool | None = None, margin: bool = False) -> None:
         self._laim = unwrap_plain(env, LAIMEnv, type(self).__name__, _WORKS_WITH)
-        space = shares_space([self._laim.scenario], energy)
-        gym.utils.RecordConstructorArgs.__init__(self, energy=energy)
+        space = shares_space([self._laim.scenario], energy, check_margin(margin))
+        gym.utils.RecordConstructorArgs.__init__(self, energy=energy, margin=margin)
         super().__init__(env)
-        self._problem = self._laim.scenario.problem(1.0)
+        self._problem, self._margin = self._laim.scenario.problem(1.0), margin
         self.action_space = space
 
     def action(self, action: Action) -> Action:
@@ -254,8 +261,15 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
             If the action has another shape or a NaN.
         """
         tasks, shares = self._laim.tasks(), check_actions(action, self.action_space.shape or ())
-        row: Action = act_within(self._problem, tasks, shares[None])[0]
+        row: Action = act_within(self._problem, tasks, shares[None], self._margin)[0]
         return row
+
+
+def check_margin(margin: object) -> bool:
+    """The argument of `BudgetShareAction`; anything but True and False is an `InvalidInputError`."""
+    if not isinstance(margin, bool):
+        raise InvalidInputError("margin", margin, "Give True or False.")
+    return margin
 
 
 def shares_space(kinds: Sequence[Scenario], energy: bool | None, more: int = 0) -> Any:
@@ -266,7 +280,9 @@ def shares_space(kinds: Sequence[Scenario], energy: bool | None, more: int = 0) 
     return gym_spaces.Box(-1.0, 1.0, (1 + with_energy + more,), np.float32)
 
 
-def act_within(problem: Problem, tasks: Tasks, shares: NDArray[np.float64]) -> NDArray[np.float32]:
+def act_within(
+    problem: Problem, tasks: Tasks, shares: NDArray[np.float64], margin: bool = False
+) -> NDArray[np.float32]:
     """Exact optima within shares of the budgets, as actions of LAIM-v0.
 
     Parameters
@@ -275,8 +291,10 @@ def act_within(problem: Problem, tasks: Tasks, shares: NDArray[np.float64]) -> N
         Supplies everything except gain and budgets.
     tasks : tuple of ndarray
         As of `coinfer_gym.envs.lanes.Lanes.tasks`.
-    shares : ndarray, shape (n, 1) or (n, 2)
+    shares : ndarray, shape (n, 1), (n, 2) or (n, 3)
         Shares of time and, optionally, of energy: -1 for nothing, 1 for all.
+    margin : bool
+        Whether a last column says how far below the gain to plan: 1 for not at all, -1 for `GAIN_MARGIN_DB`.
 
     Returns
     -------
@@ -290,8 +308,11 @@ def act_within(problem: Problem, tasks: Tasks, shares: NDArray[np.float64]) -> N
     if np.isnan(shares).any():
         raise InvalidInputError("action", math.nan, "Give numbers in [-1, 1].")
     part = 0.5 * (np.clip(shares, -1.0, 1.0) + 1.0)
-    energy = tasks[2] * part[:, 1] if shares.shape[1] > 1 else tasks[2]
-    rows = solve_within(problem, *tasks, tasks[1] * part[:, 0], energy)
+    gain, delay_budget, energy_budget = tasks
+    if margin:
+        gain = gain * from_db(GAIN_MARGIN_DB * (part[:, -1] - 1.0))
+    energy = energy_budget * part[:, 1] if part.shape[1] - margin > 1 else energy_budget
+    rows = solve_within(problem, gain, delay_budget, energy_budget, delay_budget * part[:, 0], energy)
     return spaces.encode_rows(problem.tables, rows)
 
 

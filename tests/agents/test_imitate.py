@@ -276,6 +276,10 @@ def test_end_to_end_by_the_command_line(tmp_path, capsys):
             {"run": {"algo": "ppo", "wrapper": ["DiscreteActions"]}},
             "config: run.wrapper: got 'DiscreteActions'. Give Bud",
         ),
+        (
+            {"run": {"algo": "ppo", "wrapper": [{"BudgetShareAction": {"margin": True}}]}},
+            "config: run.wrapper: margin: got True. A teacher tells no margin",
+        ),
     ],
 )
 def test_bad_configurations_are_refused(tmp_path, capsys, options, message):

@@ -17,6 +17,7 @@ STACKS = {
     "discrete": ["DiscreteActions"],
     "exact within": ["BudgetShareAction"],
     "exact within, energy too": [("BudgetShareAction", {"energy": True})],
+    "exact within, margin too": [("BudgetShareAction", {"energy": True, "margin": True})],
     "kept": ["KeepBudgets"],
     "kept discrete": ["KeepBudgets", "DiscreteActions"],
 }

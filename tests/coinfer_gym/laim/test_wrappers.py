@@ -333,9 +333,21 @@ def test_what_is_no_environment_is_refused_in_one_line(wrapper):
         wrapper(3)
 
 
+@pytest.mark.parametrize(("component", "margin_db"), [(1.0, 0.0), (0.4, 3.0), (-1.0, 10.0)])
+def test_a_margin_plans_at_a_lower_gain(component, margin_db):
+    env = BudgetShareAction(make(csi_delay=0.5, csi_noise_db=1.0), margin=True)
+    for seed in range(5):
+        env.reset(seed=seed)
+        problem = env.unwrapped.problem()
+        lower = solve_exact(dataclasses.replace(problem, gain=problem.gain * 10.0 ** (-margin_db / 10.0)))
+        found = env.action(np.array([1.0, component], np.float32))
+        np.testing.assert_allclose(found, env.unwrapped.action(lower), atol=1e-5)
+
+
 def test_options_of_wrappers_are_checked():
-    with pytest.raises(InvalidInputError, match="energy: got 'yes'"):
-        BudgetShareAction(make(), energy="yes")
+    for option in ("energy", "margin"):
+        with pytest.raises(InvalidInputError, match=f"{option}: got 'yes'"):
+            BudgetShareAction(make(), **{option: "yes"})
     with pytest.raises(InvalidInputError, match="function: got 3"):
         CustomReward(make(), 3)
 
