@@ -32,7 +32,7 @@ class LAIMSharesEnv(SharesEnv, wrappers.BudgetShareAction):
 
 
 class LAIMSharesVectorEnv(vector_wrappers.BudgetShareAction):
-    """Many lanes of `LAIMSharesEnv`; arguments as for `coinfer_gym.laim.env.LAIMVectorEnv`, and its `energy` and `margin`."""
+    """Many lanes of `LAIMSharesEnv`; arguments as for `coinfer_gym.laim.env.LAIMVectorEnv`, `energy` and `margin`."""
 
     def __init__(self, /, energy: bool | None = None, margin: bool = False, **options: Any) -> None:
         super().__init__(LAIMVectorEnv(**options), energy, margin)
