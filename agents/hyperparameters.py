@@ -22,8 +22,8 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import nn
 
 from agents.actors import find_actor
-from baselines.checks import check_flag, check_positive, naming
-from coinfer_gym.checks import check_number, check_whole
+from baselines.checks import check_positive, naming
+from coinfer_gym.checks import check_flag, check_number, check_whole
 from coinfer_gym.errors import InvalidInputError, nearest
 from coinfer_gym.files import read_yaml
 from coinfer_gym.named_wrappers import Wrappers, check_wrappers

@@ -65,13 +65,6 @@ def naming(part: str) -> Iterator[None]:
         raise InvalidInputError(f"{part}: {error.field}", error.value, error.remedy) from error
 
 
-def check_flag(name: str, value: Any) -> bool:
-    """The value, if it is true or false."""
-    if not isinstance(value, bool):
-        raise InvalidInputError(name, value, "Give true or false.")
-    return value
-
-
 def check_positive(name: str, value: Any) -> float:
     """The value, if it is a finite number above 0."""
     if not is_number(value) or not 0.0 < value <= sys.float_info.max:

@@ -18,11 +18,11 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_flag, check_positive
+from baselines.checks import check_positive
 from baselines.policy import Observation, ProblemPolicy, State
 from baselines.quality_grid import build_grid
 from coinfer_gym import Decision, GainBelief, GainPosterior, InvalidInputError, Problem, Solution, solve_robust
-from coinfer_gym.checks import check_number
+from coinfer_gym.checks import check_flag, check_number
 from coinfer_gym.envs.observation import OBSERVATION_NAMES
 from coinfer_gym.envs.process import intensity_high
 from coinfer_gym.laim.optimum import solution_from_row, solve_within

@@ -53,6 +53,13 @@ def check_whole(field: str, value: Any, low: int, high: int = 2**53) -> int:
     raise InvalidInputError(field, value, f"Give a whole number {remedy}.")
 
 
+def check_flag(field: str, value: object) -> bool:
+    """The value, if it is True or False; anything else is an InvalidInputError."""
+    if not isinstance(value, bool):
+        raise InvalidInputError(field, value, "Give true or false.")
+    return value
+
+
 def check_text(field: str, value: object) -> None:
     """Raise InvalidInputError unless `value` is text."""
     if not isinstance(value, str):

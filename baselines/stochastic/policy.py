@@ -9,14 +9,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.checks import check_flag
 from baselines.farsighted import Choice, FarsightedPolicy, Memory, View
 from baselines.policy import unbound
 from baselines.quality_grid import locate
 from baselines.stochastic.arrivals import note_arrival, update_belief
 from baselines.stochastic.model import Fineness, Model, solve_process
 from coinfer_gym import InvalidInputError, Problem
-from coinfer_gym.checks import check_whole
+from coinfer_gym.checks import check_flag, check_whole
 from coinfer_gym.laim.scenario import Scenario
 
 Floats = NDArray[np.float64]

@@ -11,6 +11,7 @@ from gymnasium.vector import VectorActionWrapper, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from coinfer_gym.checks import check_flag
 from coinfer_gym.envs.actions import check_actions, check_choices
 from coinfer_gym.envs.hybrid import unwrap_plain
 from coinfer_gym.envs.vector import TaskVectorEnv
@@ -23,7 +24,6 @@ from coinfer_gym.laim.wrappers import (
     POWER_LEVELS,
     RETAINED_LEVELS,
     act_within,
-    check_margin,
     shares_space,
     tabulate_decisions,
 )
@@ -80,7 +80,7 @@ class BudgetShareAction(VectorActionWrapper):
     def __init__(self, env: Any, energy: bool | None = None, margin: bool = False) -> None:
         self._laim = unwrap_plain(env, LAIMVectorEnv, type(self).__name__, _WORKS_WITH)
         super().__init__(env)
-        self._problem, self._margin = self._laim.scenario.problem(1.0), check_margin(margin)
+        self._problem, self._margin = self._laim.scenario.problem(1.0), check_flag("margin", margin)
         self.single_action_space = shares_space([self._laim.scenario], energy, margin)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces as gym_spaces
 from numpy.typing import NDArray
 
-from coinfer_gym.checks import is_number
+from coinfer_gym.checks import check_flag, is_number
 from coinfer_gym.envs.actions import check_actions, check_choices
 from coinfer_gym.envs.base import TaskEnv
 from coinfer_gym.envs.hybrid import unwrap, unwrap_plain
@@ -246,7 +246,7 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
 
     def __init__(self, env: Environment, energy: bool | None = None, margin: bool = False) -> None:
         self._laim = unwrap_plain(env, LAIMEnv, type(self).__name__, _WORKS_WITH)
-        space = shares_space([self._laim.scenario], energy, check_margin(margin))
+        space = shares_space([self._laim.scenario], energy, check_flag("margin", margin))
         gym.utils.RecordConstructorArgs.__init__(self, energy=energy, margin=margin)
         super().__init__(env)
         self._problem, self._margin = self._laim.scenario.problem(1.0), margin
@@ -263,13 +263,6 @@ class BudgetShareAction(gym.ActionWrapper[Observation, Action, Action], gym.util
         tasks, shares = self._laim.tasks(), check_actions(action, self.action_space.shape or ())
         row: Action = act_within(self._problem, tasks, shares[None], self._margin)[0]
         return row
-
-
-def check_margin(margin: object) -> bool:
-    """The argument of `BudgetShareAction`; anything but True and False is an `InvalidInputError`."""
-    if not isinstance(margin, bool):
-        raise InvalidInputError("margin", margin, "Give True or False.")
-    return margin
 
 
 def shares_space(kinds: Sequence[Scenario], energy: bool | None, more: int = 0) -> Any:

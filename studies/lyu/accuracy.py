@@ -375,7 +375,7 @@ def draw_budgets(data: Data) -> Pictures:
     for top, bottom, (budget, split) in zip(axes[0], axes[-1], columns, strict=True):
         top.set_title(f"cut {FIXED_CUT}" if split == "fixed" else "cut free", fontsize=9)
         bottom.set_xlabel(f"{budget.name} budget ({budget.unit})", fontsize=9)
-    _finish(figure, axes, LINES, data, drawing.SCENARIO)
+    _finish(figure, axes, LINES, drawing.SCENARIO)
     return {"": figure}
 
 
@@ -394,17 +394,17 @@ def draw_cuts(data: Data) -> Pictures:
             axis.set_xticks(part.value)
     titles = [f"{prompt} prompt, {pair.replace('T0', '$T_0$').replace('E0', '$E_0$')}" for prompt, pair in columns]
     label_columns(axes, titles, "cut, blocks on the device")
-    _finish(figure, axes, lines, data, {})
+    _finish(figure, axes, lines, {})
     return {"": figure}
 
 
-def _finish(figure: Any, axes: Any, lines: Iterable[str], data: Data, marks: Mapping[str, Any]) -> None:
+def _finish(figure: Any, axes: Any, lines: Iterable[str], marks: Mapping[str, Any]) -> None:
     """Axes and legend that both pictures share."""
     for method, row in zip(METHODS, axes, strict=True):
         row[0].set_ylabel(f"{method} pruning\nF1 / F1 unpruned (1)", fontsize=9)
         for axis in row:
             axis.set_ylim(-0.03, 1.18)
-    looks: dict[str, Any] = {TITLES[line]: _LOOKS[line] | {"markersize": 4.5} for line in lines}
+    looks = {TITLES[line]: _LOOKS[line] | {"markersize": 4.5} for line in lines}
     looks |= {
         "dotted: predicted": {"color": BLACK, "linewidth": 0.6, "linestyle": ":", "marker": "o", **_HOLLOW},
         "bar: one standard error of the loss, same questions": {
@@ -422,7 +422,7 @@ def _plot(axis: Any, x: Floats, curve: Curve, line: str, *, predicted: bool) -> 
     look = _LOOKS[line]
     axis.errorbar(x, curve.f1, curve.error, linewidth=1.4, elinewidth=0.8, markersize=4.5, **look)
     if predicted:
-        axis.plot(x, curve.predicted, "o:", color=_LOOKS[line]["color"], linewidth=0.6, **_HOLLOW)
+        axis.plot(x, curve.predicted, "o:", color=look["color"], linewidth=0.6, **_HOLLOW)
 
 
 STUDIES = (

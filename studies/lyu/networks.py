@@ -54,7 +54,8 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 def networks() -> tuple[Network, ...]:
     """MPNet, MiniLM and the four auto-encoders; loaded and trained once."""
     # The quick reasons to fail come first: training takes minutes.
-    found = [encoder(title, name, paragraphs()) for title, name in ENCODERS.items()]
+    texts = paragraphs()
+    found = [encoder(title, name, texts) for title, name in ENCODERS.items()]
     images = {"digits": read_digits(), "CIFAR-10": read_cifar10_grey(data_folder() / TRAIN, CIFAR10_IMAGES)}
     found += [autoencoder(name, data, images[data], TRAINING[data]) for data in images for name in WIDTHS]
     return tuple(found)

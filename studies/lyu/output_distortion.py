@@ -190,11 +190,16 @@ def _bounds(part: Distortions) -> dict[str, Floats]:
     }
 
 
+def least_constant(part: Distortions) -> float:
+    """Least constant by which the parameter distortion bounds the largest output distortion at every ratio."""
+    return float((part.output_max / part.parameter).max())
+
+
 def _measure(part: Distortions) -> dict[str, Any]:
     """Constants, and how far the bounds are from the largest output distortion of the inputs."""
     factors = {name: bound / part.output_max for name, bound in _bounds(part).items()}
     upper = part.ratio >= SMALL["L3" if part.pretrained else "L2"]
-    least = float((1.0 / factors["alone"]).max())
+    least = least_constant(part)
     return {
         "gradient": part.gradient,
         "theorem_constant": float(part.theorem[0] / part.parameter[0]),
@@ -274,9 +279,8 @@ def _draw_bounds(axis: Any, part: Distortions) -> None:
 
 def _draw_touching(axis: Any, part: Distortions) -> None:
     """As in the paper's figure, on a linear axis: the parameter distortion times the least constant that bounds."""
-    constant = float((part.output_max / part.parameter).max())
     _, look = _LINES["alone"]
-    axis.plot(part.ratio, constant * part.parameter, linewidth=1.5, **look)
+    axis.plot(part.ratio, least_constant(part) * part.parameter, linewidth=1.5, **look)
     _draw_outputs(axis, part)
     axis.set_ylim(0.0, None)
 
