@@ -45,7 +45,7 @@ def test_tables_and_tuned_rules(path):
     assert stored["scenario_digest"] == digest_of(stored["config"]), f"run {stored['command']}"
 
 
-@pytest.mark.parametrize("name", ["queueing", "queueing-td3", "late-csi"])
+@pytest.mark.parametrize("name", ["queueing", "queueing-td3", "late-csi", "six-components"])
 def test_learners(name):
     stored = read(RESULTS / "agents" / name / "summary.json")
     scenario = scenario_of(gym.make(stored["sweep"]["env"], **stored["sweep"]["env_kwargs"]))
